@@ -1,0 +1,272 @@
+"""What the public API shows: the answers of /api/v1, which cpcc prints and the SDK returns.
+
+Fields may be added; none changes its meaning or leaves within /api/v1. Times are microseconds UTC since 1970, spans are
+seconds, sizes bytes. Ids are strings as people see them (`57`, `57[3]`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cpc.core.resources import Amounts
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer."""
+
+
+class ServerView(View):
+    id: str
+    name: str
+    release: str
+    protocol: int
+    incarnation: int
+    host: str
+    port: int
+    client_port: int
+    fingerprint: str
+    started: int
+    heartbeat_time: float
+
+
+class ServerStatus(View):
+    """`cpcc status`: what an administrator looks at first. `warnings` are sentences with a next step."""
+
+    server: ServerView
+    workers: int
+    workers_busy: int
+    jobs: dict[str, int]  # by state, live and finished
+    storage_used: int
+    storage_free: int
+    intake_paused: str
+    warnings: tuple[str, ...]
+
+
+class Session(View):
+    """Answer to a login: the token goes into `Authorization: Bearer …`."""
+
+    token: str
+    user: str
+    super_user: bool
+    expires: int
+
+
+class UserView(View):
+    name: str
+    super_user: bool
+    disabled: bool
+    created: int
+
+
+class MemberView(View):
+    user: str
+    role: str  # "owner", "member" or "viewer"
+
+
+class ProjectView(View):
+    name: str
+    id: str
+    owner: str
+    created: int
+    members: tuple[MemberView, ...]
+    jobs: dict[str, int]
+    storage_used: int
+    quota: int  # 0: none
+    weight: float  # fair share
+
+
+class AttemptView(View):
+    number: int
+    worker: str
+    host: str
+    granted: Amounts
+    started: int
+    ended: int | None
+    outcome: str | None
+    exit_code: int | None
+    message: str
+    wall_seconds: float
+    cpu_seconds: float
+    max_memory: int
+    late: bool  # a success that came after its lease had ended
+
+
+class JobView(View):
+    """`state` is blocked, waiting, running, succeeded, failed or cancelled."""
+
+    id: str
+    project: str
+    name: str
+    command: str
+    state: str
+    priority: int
+    submitted: int
+    submitter: str
+    started: int | None
+    ended: int | None
+    outcome: str | None
+    exit_code: int | None
+    reason: str
+    attempts: int
+    failures: int
+    losses: int
+    worker: str
+
+
+class JobDetail(JobView):
+    spec: dict[str, Any]
+    history: tuple[AttemptView, ...]
+    checkpoint: int | None  # when the newest checkpoint was taken
+    tail: str
+
+
+class ArrayView(View):
+    """A submission of several jobs."""
+
+    id: str
+    project: str
+    name: str
+    command: str
+    size: int
+    jobs: dict[str, int]
+    submitted: int
+    submitter: str
+    priority: int
+
+
+class Submitted(View):
+    """`dry_run`: nothing was stored; `warnings` say what would keep the job from running now."""
+
+    id: str
+    size: int
+    dry_run: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Reason(View):
+    """`cpcc why`: `kind` is stable, `text` is for people, `step` what to do next; the nearest miss first."""
+
+    kind: str
+    text: str
+    step: str = ""
+
+
+class WhyView(View):
+    id: str
+    state: str
+    reasons: tuple[Reason, ...]
+
+
+class FileView(View):
+    """One output (or named file). `path` is UTF-8 with undecodable bytes as %XX in `url` and U+FFFD here."""
+
+    path: str
+    kind: str
+    size: int
+    digest: str  # hex
+    mode: int
+    target: str
+    url: str
+
+
+class LogView(View):
+    """Part of a stream. `end`: more will not come."""
+
+    stream: str
+    offset: int
+    data: str
+    end: bool
+
+
+class WorkerView(View):
+    """`state` is idle, busy, draining, drained, silent or stepped-back; `note` says why."""
+
+    id: str
+    name: str
+    host: str
+    bundle: str
+    platform: str
+    state: str
+    note: str
+    release: str
+    total: Amounts
+    free: Amounts
+    programs: tuple[str, ...]
+    labels: tuple[str, ...]
+    project: str
+    jobs: tuple[str, ...]
+    joined: int
+    last_heard: float  # seconds ago
+    time_left: float | None
+
+
+class BundleView(View):
+    name: str
+    role: str  # "worker" or "client"
+    user: str
+    created: int
+    expires: int
+    revoked: bool
+    used: int
+    last_used: int | None
+
+
+class TokenView(View):
+    name: str
+    user: str
+    scope: str
+    created: int
+    expires: int
+
+
+class EventView(View):
+    """One line of the event log. `subject` is an id or a name; `details` depends on `kind` and `version`."""
+
+    number: int
+    time: int
+    actor: str
+    kind: str
+    version: int
+    project: str
+    subject: str
+    details: dict[str, Any]
+
+
+class UploadView(View):
+    """An upload under way: `received` bytes are safe; continue at that offset."""
+
+    id: str
+    size: int
+    received: int
+    done: bool
+    digest: str
+
+
+class HeartbeatView(View):
+    job: str
+    attempt: int
+    worker: str
+    expires_in: float
+
+
+class SettingView(View):
+    name: str
+    value: str
+    default: str
+    text: str
+    restart: bool  # whether a change needs a restart
+
+
+class Page(View):
+    """A part of a list. `next` goes into `?after=`; empty at the end."""
+
+    items: tuple[Any, ...]
+    next: str = ""
+
+
+class ErrorView(View):
+    code: str
+    message: str
+    hint: str = ""

@@ -1,0 +1,347 @@
+"""The tables. Portable between SQLite and PostgreSQL; changed only by a migration (see `migrations/`).
+
+Times are integer microseconds UTC. Ids are the 64-bit numbers of `cpc.core.ids`. BLOB columns hold msgpack of the
+structure named in the comment. Names are labels: every reference is by id, so a re-created name inherits nothing.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite makes "INTEGER PRIMARY KEY" the row's own address; a BIGINT key would be a second index.
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Small = sa.SmallInteger()
+Big = sa.BigInteger()
+Text = sa.Text()
+Blob = sa.LargeBinary()
+
+
+def _table(name: str, *columns: sa.Column | sa.Index | sa.schema.SchemaItem) -> sa.Table:  # type: ignore[type-arg]
+    return sa.Table(name, metadata, *columns)
+
+
+# --- the server itself -------------------------------------------------------------------------------------------------
+
+server = _table(
+    "server",
+    sa.Column("one", Small, primary_key=True, autoincrement=False),  # always 1
+    sa.Column("id", Text, nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("created", Big, nullable=False),
+)
+
+# One server process per database: every batch moves `seq`; nobody else may have moved it.
+writer = _table(
+    "writer",
+    sa.Column("one", Small, primary_key=True, autoincrement=False),
+    sa.Column("incarnation", sa.Integer, nullable=False),
+    sa.Column("seq", Big, nullable=False),
+    sa.Column("holder", Text, nullable=False),  # random per process start
+)
+
+# The next sequence number per kind of id ("array", "user", "project", "event", …).
+counters = _table(
+    "counters",
+    sa.Column("kind", Text, primary_key=True),
+    sa.Column("next", Big, nullable=False),
+)
+
+settings = _table(
+    "settings",
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("value", Text, nullable=False),
+)
+
+# --- people --------------------------------------------------------------------------------------------------------------
+
+users = _table(
+    "users",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("key", Text, nullable=False, unique=True),  # names.key(name)
+    sa.Column("password", Text, nullable=False),  # memory-hard hash; "" = cannot log in
+    sa.Column("super", sa.Boolean, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("created", Big, nullable=False),
+)
+
+# Login sessions, API tokens and client bundles: a bearer token is looked up by its hash.
+tokens = _table(
+    "tokens",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("user", Big, nullable=False, index=True),
+    sa.Column("hash", Blob, nullable=False, unique=True),  # SHA-256 of the token
+    sa.Column("kind", Text, nullable=False),  # session, token, bundle
+    sa.Column("name", Text, nullable=False),
+    sa.Column("scope", Text, nullable=False),  # "all", "read", or "project:NAME"
+    sa.Column("created", Big, nullable=False),
+    sa.Column("expires", Big, nullable=False),
+    sa.Column("used", Big),  # coarse: written at most once an hour
+)
+
+# Connection bundles for workers (role "worker") and clients (role "client", with a row in tokens too).
+bundles = _table(
+    "bundles",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("role", Text, nullable=False),
+    sa.Column("user", Big),
+    sa.Column("token", Big),
+    sa.Column("fingerprint", Text, nullable=False),  # of the bundle's key, hex SHA-256
+    sa.Column("created", Big, nullable=False),
+    sa.Column("expires", Big, nullable=False),
+    sa.Column("revoked", Big),
+    sa.Column("used", Big, nullable=False),  # enrolments
+    sa.Column("last_used", Big),
+)
+
+# --- projects -----------------------------------------------------------------------------------------------------------
+
+projects = _table(
+    "projects",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("key", Text, nullable=False, unique=True),  # names.key(name); "\0" + id once deleted
+    sa.Column("owner", Big, nullable=False),
+    sa.Column("created", Big, nullable=False),
+    sa.Column("deleted", Big),
+    sa.Column("quota", Big, nullable=False),  # bytes; 0 = none
+    sa.Column("weight", sa.Double, nullable=False),
+    sa.Column("storage", Big, nullable=False),  # bytes referred to
+    sa.Column("usage", sa.Double, nullable=False),  # decayed core-seconds at `usage_at`
+    sa.Column("usage_at", Big, nullable=False),
+)
+
+members = _table(
+    "members",
+    sa.Column("project", Big, primary_key=True, autoincrement=False),
+    sa.Column("user", Big, primary_key=True, autoincrement=False),
+    sa.Column("role", Text, nullable=False),  # owner, member, viewer
+    sa.Index("ix_members_user", "user"),
+)
+
+# --- jobs ----------------------------------------------------------------------------------------------------------------
+
+# What a job needs of a worker, without the numbers that make every job its own class (rounded up to a grid).
+classes = _table(
+    "classes",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("key", Blob, nullable=False, unique=True),  # cpc.queue.requirement.Requirement
+)
+
+# One row per submission; a single job is an array of one that shows no index.
+arrays = _table(
+    "arrays",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("project", Big, nullable=False),
+    sa.Column("submitter", Big, nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("command", Text, nullable=False),  # for lists: the argv, shortened
+    sa.Column("spec", Blob, nullable=False),  # cpc.core.spec.JobSpec
+    sa.Column("class", Big, nullable=False),
+    sa.Column("priority", Small, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("elements", sa.Boolean, nullable=False),  # shows indexes
+    sa.Column("submitted", Big, nullable=False),
+    sa.Column("open", sa.Integer, nullable=False),  # jobs without a terminal state
+    sa.Column("succeeded", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("cancelled", sa.Integer, nullable=False),
+    sa.Index("ix_arrays_project", "project", "id"),
+)
+
+# Live jobs only: ten million finished ones must cost a claim nothing.
+jobs = _table(
+    "jobs",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("project", Big, nullable=False),
+    sa.Column("class", Big, nullable=False),
+    sa.Column("state", Small, nullable=False),  # cpc.queue.job.State: blocked, waiting, running
+    sa.Column("rank", Small, nullable=False),  # −priority: ascending is the order of the claim
+    sa.Column("attempts", sa.Integer, nullable=False),  # number of the last attempt
+    sa.Column("failures", Small, nullable=False),
+    sa.Column("losses", Small, nullable=False),
+    sa.Column("blockers", sa.Integer, nullable=False),  # dependencies that have not ended
+    sa.Column("since", Big, nullable=False),  # in this state
+)
+# Matches the claim's ORDER BY exactly; anything else costs a factor of hundreds.
+sa.Index(
+    "ix_jobs_claim",
+    jobs.c.project,
+    jobs.c["class"],
+    jobs.c.rank,
+    jobs.c.id,
+    sqlite_where=jobs.c.state == 1,
+    postgresql_where=jobs.c.state == 1,
+)
+
+# Terminal jobs.
+finished = _table(
+    "finished",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("project", Big, nullable=False),
+    sa.Column("state", Small, nullable=False),  # succeeded, failed, cancelled
+    sa.Column("outcome", Text),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("accepted", sa.Integer, nullable=False),  # the attempt whose result counts; 0 = none
+    sa.Column("failures", Small, nullable=False),
+    sa.Column("losses", Small, nullable=False),
+    sa.Column("ended", Big, nullable=False),
+    sa.Column("reason", Text, nullable=False),
+    sa.Index("ix_finished_project", "project", "id"),
+)
+
+# The ledger: every attempt with what it was granted and how it ended; fair share and accounting read it.
+attempts = _table(
+    "attempts",
+    sa.Column("job", Id, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("incarnation", sa.Integer, nullable=False),
+    sa.Column("worker", Big, nullable=False),
+    sa.Column("session", Big, nullable=False),
+    sa.Column("granted", Blob, nullable=False),  # cpc.core.resources.Amounts
+    sa.Column("started", Big, nullable=False),
+    sa.Column("ended", Big),
+    sa.Column("outcome", Text),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("late", sa.Boolean, nullable=False),
+    sa.Column("message", Text, nullable=False),
+    sa.Column("wall", sa.Double, nullable=False),
+    sa.Column("cpu", sa.Double, nullable=False),
+    sa.Column("memory", Big, nullable=False),
+)
+# Only what runs now: a restart reads this and nothing else of the ledger.
+sa.Index(
+    "ix_attempts_running",
+    attempts.c.job,
+    sqlite_where=attempts.c.ended.is_(None),
+    postgresql_where=attempts.c.ended.is_(None),
+)
+
+# What an attempt left behind, if anything: files, last lines. One row per ended attempt that has either.
+results = _table(
+    "results",
+    sa.Column("job", Id, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("manifest", Blob, nullable=False),  # cpc.core.manifest.Manifest
+    sa.Column("tail", Text, nullable=False),
+    sa.Column("used", sa.Boolean, nullable=False),  # false: kept only for the retention time
+)
+
+checkpoints = _table(
+    "checkpoints",
+    sa.Column("job", Id, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, nullable=False),  # the attempt that wrote it
+    sa.Column("taken", Big, nullable=False),
+    sa.Column("manifest", Blob, nullable=False),
+)
+
+# An edge of the dependency graph that is still open. Whole arrays wait in one row, not in size × size.
+dependencies = _table(
+    "dependencies",
+    sa.Column("before", Big, primary_key=True, autoincrement=False),  # array id, or job id of one element
+    sa.Column("after", Big, primary_key=True, autoincrement=False),  # array id of the one that waits
+    sa.Column("kind", Small, primary_key=True, autoincrement=False),  # cpc.queue.dependency.Kind
+    sa.Column("needs_success", sa.Boolean, nullable=False),
+    sa.Index("ix_dependencies_after", "after"),
+)
+
+# --- workers -------------------------------------------------------------------------------------------------------------
+
+workers = _table(
+    "workers",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("name", Text, nullable=False),  # BUNDLE-xxxxxxxx, from the key
+    sa.Column("fingerprint", Text, nullable=False, unique=True),  # of the worker's own key
+    sa.Column("bundle", Big, nullable=False),
+    sa.Column("host", Text, nullable=False),
+    sa.Column("created", Big, nullable=False),
+    sa.Column("last_seen", Big, nullable=False),
+    sa.Column("boot", Text, nullable=False),  # of its last session
+    sa.Column("session", Big, nullable=False),  # its last session's number
+    sa.Column("hello", Blob, nullable=False),  # cpc.wire.messages.Hello of the last session
+    sa.Column("drain", Text),  # a reason, while drained
+    sa.Column("revoked", Big),
+)
+
+# --- files ----------------------------------------------------------------------------------------------------------------
+
+# Chunks this server has. Small ones live here, so that a small result costs no extra fsync; others on disk.
+chunks = _table(
+    "chunks",
+    sa.Column("digest", Blob, primary_key=True),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("data", Blob),  # None: a file in the chunk directory
+    sa.Column("doomed", Big),  # marked by the garbage collector at this time; used again → cleared
+)
+
+# Who refers to a chunk. `kind`: array (inputs), result, checkpoint, file (a name in a project), upload (a pin).
+references = _table(
+    "references",
+    sa.Column("kind", Small, primary_key=True, autoincrement=False),
+    sa.Column("owner", Big, primary_key=True, autoincrement=False),  # job id, array id, file id, upload id
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),  # attempt, else 0
+    sa.Column("digest", Blob, primary_key=True),
+    sa.Column("project", Big, nullable=False),
+    sa.Index("ix_references_digest", "digest", "project"),
+)
+
+# Named files of a project, and contents a user has uploaded for later use.
+files = _table(
+    "files",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("project", Big, nullable=False),
+    sa.Column("name", Text, nullable=False),  # "" while it is only an uploaded content
+    sa.Column("content", Blob, nullable=False),  # cpc.core.digest.Content
+    sa.Column("digest", Blob, nullable=False),
+    sa.Column("size", Big, nullable=False),
+    sa.Column("created", Big, nullable=False),
+    sa.Column("expires", Big),  # an upload nobody used goes away again
+    sa.Index("ix_files_project", "project", "digest"),
+)
+
+uploads = _table(
+    "uploads",
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("project", Big, nullable=False),
+    sa.Column("user", Big, nullable=False),
+    sa.Column("content", Blob, nullable=False),  # cpc.core.digest.Content as announced
+    sa.Column("received", sa.Integer, nullable=False),  # chunks, in order
+    sa.Column("created", Big, nullable=False),
+    sa.Column("expires", Big, nullable=False),
+)
+
+# --- what happened --------------------------------------------------------------------------------------------------------
+
+events = _table(
+    "events",
+    sa.Column("number", Id, primary_key=True, autoincrement=False),  # commit order
+    sa.Column("time", Big, nullable=False),
+    sa.Column("actor", Text, nullable=False),  # user:NAME, worker:NAME, server
+    sa.Column("kind", Text, nullable=False),
+    sa.Column("version", Small, nullable=False),
+    sa.Column("project", Big, nullable=False),  # 0: none
+    sa.Column("subject", Big, nullable=False),  # job, array, user, … ; 0: none
+    sa.Column("payload", Blob, nullable=False),  # msgpack map
+    sa.Index("ix_events_project", "project", "number"),
+)
+
+# The answer to every mutating call, stored in the commit that carried it out.
+answers = _table(
+    "answers",
+    sa.Column("principal", Big, primary_key=True, autoincrement=False),
+    sa.Column("key", Text, primary_key=True),
+    sa.Column("time", Big, nullable=False),
+    sa.Column("call", Blob, nullable=False),  # SHA-256 of method, path and body: the key of another call is refused
+    sa.Column("answer", Blob),  # None: expired
+    sa.Index("ix_answers_time", "time"),
+)

@@ -1,0 +1,237 @@
+"""What machines say to each other on port 13807: every method with the shape of its question and answer.
+
+A frame is a msgpack map, the *envelope*; the body is opaque to relays. Bodies are the structures below, as msgpack maps:
+unknown keys are ignored, so a newer side may add some; a missing key takes its default. Durations are in seconds, never
+deadlines, because clocks differ between machines. `PROTOCOL` counts up when an old side could misunderstand; the last two
+numbers are served.
+
+| method            | who → whom              | question          | answer       |
+|-------------------|-------------------------|-------------------|--------------|
+| enrol             | bundle → server         | Enrol             | Enrolled     |
+| renew-certificate | worker → server         | Enrol             | Enrolled     |
+| hello             | worker → server         | Hello             | Welcome      |
+| turn              | worker → server         | Turn              | Orders       |
+| orders            | server → worker, one-way| Orders            |              |
+| goodbye           | worker → server         | Goodbye           | {}           |
+| bulk              | worker → server, on a connection of its own | Bulk | {}        |
+| chunk-get         | worker → server, bulk   | ChunkGet          | ChunkData    |
+| chunk-put         | worker → server, bulk   | ChunkPut          | {}           |
+| chunks-missing    | worker → server, bulk   | ChunksMissing     | ChunkList    |
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cpc.core.digest import Content
+from cpc.core.lease import Lease
+from cpc.core.manifest import Manifest
+from cpc.core.outcome import Outcome
+from cpc.core.resources import Amounts
+
+PROTOCOL = 1
+OLDEST_PROTOCOL = 1
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A body: keyword fields, defaults left out on the wire."""
+
+
+# --- joining -----------------------------------------------------------------------------------------------------------
+
+
+class Enrol(Message):
+    """A certificate signing request (PEM) for the worker's own key. The same key always gets the same name."""
+
+    request: bytes
+
+
+class Enrolled(Message):
+    """The worker's certificate (PEM), its name, and for how many seconds it is valid."""
+
+    certificate: bytes
+    name: str
+    valid_for: float
+
+
+class Program(Message):
+    """An executable that the worker can start."""
+
+    name: str
+    version: str
+    platform: str = "smp"
+
+
+class Hello(Message):
+    """A worker joins, or comes back. `boot` changes with every start of the agent; `holds` are the attempts it has."""
+
+    boot: str
+    host: str
+    release: str
+    platform: str
+    total: Amounts
+    programs: tuple[Program, ...] = ()
+    labels: tuple[str, ...] = ()
+    project: str = ""  # take jobs of this project only
+    cores_per_job: int = 0  # -s: give each job exactly so many, where its limits allow
+    time_left: float | None = None  # until the worker's own walltime
+    holds: tuple[Lease, ...] = ()
+    note: str = ""
+
+
+class Welcome(Message):
+    """Joined. Beat every `beat` seconds; leases end `heartbeat_time` after the last turn. End `drop` at once."""
+
+    session: int
+    server: str
+    release: str
+    incarnation: int
+    heartbeat_time: float
+    beat: float
+    checkpoint_interval: float = 900.0
+    drop: tuple[Lease, ...] = ()
+    draining: str = ""  # the reason, if this worker is being drained
+    certificate_valid_for: float = 0.0  # of the worker's own certificate
+
+
+# --- a turn: one message each way for all that happened ---------------------------------------------------------------
+
+
+class Result(Message):
+    """One attempt has ended. Kept in the worker's spool until its lease is in `Orders.settled`.
+
+    `exit_code` is None when the program never started; a signal is −N. Chunks of `files` that are not in `small` were
+    uploaded before; `small` carries contents up to 64 KiB by digest. `tail`: last lines of output, for people.
+    """
+
+    lease: Lease
+    outcome: Outcome
+    exit_code: int | None = None
+    files: Manifest = Manifest()
+    small: dict[bytes, bytes] = {}
+    message: str = ""
+    tail: str = ""
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    max_memory: int = 0
+
+
+class Checkpoint(Message):
+    """The newest checkpoint of a running attempt; its chunks are uploaded. It replaces the one before."""
+
+    lease: Lease
+    files: Manifest
+
+
+class Tail(Message):
+    """Live output: bytes of `stream` ("stdout" or "stderr") that begin at `offset`."""
+
+    lease: Lease
+    stream: str
+    offset: int
+    data: bytes
+
+
+class Turn(Message):
+    """What happened at the worker since its last turn. Every turn is a heartbeat that renews exactly `holds`.
+
+    `free` is what it offers now; the server answers at once or, later, with `orders`. `wants` false: no more jobs.
+    """
+
+    number: int
+    holds: tuple[Lease, ...] = ()
+    results: tuple[Result, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    tails: tuple[Tail, ...] = ()
+    free: Amounts = Amounts()
+    wants: bool = True
+    time_left: float | None = None
+    note: str = ""  # why the worker stepped back, in words: shown by `cpcc workers`
+
+
+class Task(Message):
+    """One leased attempt, ready to start. Argument and path templates are filled in already.
+
+    `checkpoint` is unpacked over the inputs. `watch` lists the streams somebody follows now.
+    """
+
+    lease: Lease
+    project: int
+    granted: Amounts
+    argv: tuple[str, ...]
+    executable: str = ""
+    version: str = ""
+    env: dict[str, str] = {}
+    stdin: str = ""
+    inputs: tuple[tuple[str, Content, bool], ...] = ()  # (path, content, executable)
+    outputs: tuple[str, ...] = ("**",)
+    checkpoint_patterns: tuple[str, ...] = ()
+    checkpoint: Manifest | None = None
+    walltime: float = 0.0
+    name: str = ""
+
+
+class Settled(Message):
+    """The server's word on one result: accepted or not, it is on record, and the spool may forget it."""
+
+    lease: Lease
+    verdict: str
+    note: str = ""
+
+
+class Orders(Message):
+    """What the worker should do now. Everything in it is committed at the server."""
+
+    tasks: tuple[Task, ...] = ()
+    settled: tuple[Settled, ...] = ()
+    cancel: tuple[tuple[Lease, str], ...] = ()  # end these; the reason, for the log
+    hand_back: tuple[Lease, ...] = ()  # checkpoint, stop and report PREEMPTED
+    follow: tuple[Lease, ...] = ()  # somebody watches: send tails of these each second
+    drain: str | None = None  # a reason: take nothing new; "" : take jobs again
+    leave: bool = False  # drained and empty: the agent may end
+    retry: tuple[Lease, ...] = ()  # results not taken now (disk full, chunk missing): send again later
+
+
+class Goodbye(Message):
+    """The worker leaves; whatever it still holds is handed back."""
+
+    reason: str = ""
+
+
+# --- bulk ----------------------------------------------------------------------------------------------------------------
+
+
+class Bulk(Message):
+    """A second connection of the same worker and session, for files; a heartbeat never waits behind one."""
+
+    session: int
+
+
+class ChunkGet(Message):
+    """A chunk of an input or checkpoint of this lease."""
+
+    lease: Lease
+    digest: bytes
+
+
+class ChunkData(Message):
+    data: bytes
+
+
+class ChunkPut(Message):
+    """A chunk of a result or checkpoint of this lease. Answered when it is on disk. Put twice is put once."""
+
+    lease: Lease
+    digest: bytes
+    data: bytes
+
+
+class ChunksMissing(Message):
+    """Which of these the server does not have from this project yet."""
+
+    lease: Lease
+    digests: tuple[bytes, ...]
+
+
+class ChunkList(Message):
+    digests: tuple[bytes, ...]
