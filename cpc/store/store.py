@@ -1,0 +1,72 @@
+"""The store as the server holds it: one writer, one reader, made from a database URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from cpc.core.clock import Clock
+from cpc.store import database
+from cpc.store.database import Connection, DatabaseAway
+from cpc.store.transaction import Tx
+from cpc.store.writer import Threads, Unit, Writer
+
+T = TypeVar("T")
+
+
+class Store:
+    """`write` decides and commits in order; `read` sees a consistent, committed snapshot and never delays a write."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        writing: Threads,
+        reading: Threads,
+        clock: Clock,
+        reactor: IReactorTime,
+        fatal: Callable[[str], None],
+        holder: str,
+    ) -> None:
+        self.url = url
+        self._clock = clock
+        self._reading = reading
+        self._reader: Connection | None = None
+        self.writer = Writer(lambda: database.connect(url), writing, clock, reactor, fatal, holder)
+        self.journal = self.writer.journal
+        self.incarnation = self.writer.incarnation
+
+    def write(self, unit: Unit[T]) -> Deferred[T]:
+        """Run `unit(tx)` in the writer; its value once it is on disk."""
+        return self.writer.write(unit)
+
+    def read(self, unit: Unit[T]) -> Deferred[T]:
+        """Run `unit(tx)` on a read-only snapshot. Keep it short: page through what may be long."""
+        return self._reading.run(lambda: self._snapshot(unit))
+
+    def _snapshot(self, unit: Unit[T]) -> T:
+        try:
+            return self._try(unit)
+        except DatabaseAway:
+            # A restarted database: one new connection, then it is the caller's error.
+            self._reader = None
+            return self._try(unit)
+
+    def _try(self, unit: Unit[T]) -> T:
+        if self._reader is None:
+            self._reader = database.connect(self.url, read_only=True)
+        tx = Tx(self._reader, self._clock.now())
+        try:
+            return unit(tx)
+        finally:
+            if tx.open:
+                self._reader.rollback()
+
+    async def close(self) -> None:
+        """Finish what was accepted and close both connections."""
+        await self.writer.close()
+        if self._reader is not None:
+            await self._reading.run(self._reader.close)
