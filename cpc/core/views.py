@@ -17,7 +17,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """An answer."""
 
 
-class ServerView(View):
+class ServerView(View, frozen=True):
     id: str
     name: str
     release: str
@@ -31,7 +31,7 @@ class ServerView(View):
     heartbeat_time: float
 
 
-class ServerStatus(View):
+class ServerStatus(View, frozen=True):
     """`cpcc status`: what an administrator looks at first. `warnings` are sentences with a next step."""
 
     server: ServerView
@@ -44,7 +44,7 @@ class ServerStatus(View):
     warnings: tuple[str, ...]
 
 
-class Session(View):
+class Session(View, frozen=True):
     """Answer to a login: the token goes into `Authorization: Bearer …`."""
 
     token: str
@@ -53,19 +53,19 @@ class Session(View):
     expires: int
 
 
-class UserView(View):
+class UserView(View, frozen=True):
     name: str
     super_user: bool
     disabled: bool
     created: int
 
 
-class MemberView(View):
+class MemberView(View, frozen=True):
     user: str
     role: str  # "owner", "member" or "viewer"
 
 
-class ProjectView(View):
+class ProjectView(View, frozen=True):
     name: str
     id: str
     owner: str
@@ -77,7 +77,7 @@ class ProjectView(View):
     weight: float  # fair share
 
 
-class AttemptView(View):
+class AttemptView(View, frozen=True):
     number: int
     worker: str
     host: str
@@ -93,7 +93,7 @@ class AttemptView(View):
     late: bool  # a success that came after its lease had ended
 
 
-class JobView(View):
+class JobView(View, frozen=True):
     """`state` is blocked, waiting, running, succeeded, failed or cancelled."""
 
     id: str
@@ -115,14 +115,14 @@ class JobView(View):
     worker: str
 
 
-class JobDetail(JobView):
+class JobDetail(JobView, frozen=True):
     spec: dict[str, Any]
     history: tuple[AttemptView, ...]
     checkpoint: int | None  # when the newest checkpoint was taken
     tail: str
 
 
-class ArrayView(View):
+class ArrayView(View, frozen=True):
     """A submission of several jobs."""
 
     id: str
@@ -136,7 +136,7 @@ class ArrayView(View):
     priority: int
 
 
-class Submitted(View):
+class Submitted(View, frozen=True):
     """`dry_run`: nothing was stored; `warnings` say what would keep the job from running now."""
 
     id: str
@@ -145,7 +145,7 @@ class Submitted(View):
     warnings: tuple[str, ...] = ()
 
 
-class Reason(View):
+class Reason(View, frozen=True):
     """`cpcc why`: `kind` is stable, `text` is for people, `step` what to do next; the nearest miss first."""
 
     kind: str
@@ -153,13 +153,13 @@ class Reason(View):
     step: str = ""
 
 
-class WhyView(View):
+class WhyView(View, frozen=True):
     id: str
     state: str
     reasons: tuple[Reason, ...]
 
 
-class FileView(View):
+class FileView(View, frozen=True):
     """One output (or named file). `path` is UTF-8 with undecodable bytes as %XX in `url` and U+FFFD here."""
 
     path: str
@@ -171,7 +171,7 @@ class FileView(View):
     url: str
 
 
-class LogView(View):
+class LogView(View, frozen=True):
     """Part of a stream. `end`: more will not come."""
 
     stream: str
@@ -180,7 +180,7 @@ class LogView(View):
     end: bool
 
 
-class WorkerView(View):
+class WorkerView(View, frozen=True):
     """`state` is idle, busy, draining, drained, silent or stepped-back; `note` says why."""
 
     id: str
@@ -202,7 +202,7 @@ class WorkerView(View):
     time_left: float | None
 
 
-class BundleView(View):
+class BundleView(View, frozen=True):
     name: str
     role: str  # "worker" or "client"
     user: str
@@ -213,7 +213,7 @@ class BundleView(View):
     last_used: int | None
 
 
-class TokenView(View):
+class TokenView(View, frozen=True):
     name: str
     user: str
     scope: str
@@ -221,7 +221,7 @@ class TokenView(View):
     expires: int
 
 
-class EventView(View):
+class EventView(View, frozen=True):
     """One line of the event log. `subject` is an id or a name; `details` depends on `kind` and `version`."""
 
     number: int
@@ -234,7 +234,7 @@ class EventView(View):
     details: dict[str, Any]
 
 
-class UploadView(View):
+class UploadView(View, frozen=True):
     """An upload under way: `received` bytes are safe; continue at that offset."""
 
     id: str
@@ -244,14 +244,14 @@ class UploadView(View):
     digest: str
 
 
-class HeartbeatView(View):
+class HeartbeatView(View, frozen=True):
     job: str
     attempt: int
     worker: str
     expires_in: float
 
 
-class SettingView(View):
+class SettingView(View, frozen=True):
     name: str
     value: str
     default: str
@@ -259,14 +259,14 @@ class SettingView(View):
     restart: bool  # whether a change needs a restart
 
 
-class Page(View):
+class Page(View, frozen=True):
     """A part of a list. `next` goes into `?after=`; empty at the end."""
 
     items: tuple[Any, ...]
     next: str = ""
 
 
-class ErrorView(View):
+class ErrorView(View, frozen=True):
     code: str
     message: str
     hint: str = ""

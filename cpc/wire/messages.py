@@ -40,13 +40,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # --- joining -----------------------------------------------------------------------------------------------------------
 
 
-class Enrol(Message):
+class Enrol(Message, frozen=True):
     """A certificate signing request (PEM) for the worker's own key. The same key always gets the same name."""
 
     request: bytes
 
 
-class Enrolled(Message):
+class Enrolled(Message, frozen=True):
     """The worker's certificate (PEM), its name, and for how many seconds it is valid."""
 
     certificate: bytes
@@ -54,7 +54,7 @@ class Enrolled(Message):
     valid_for: float
 
 
-class Program(Message):
+class Program(Message, frozen=True):
     """An executable that the worker can start."""
 
     name: str
@@ -62,7 +62,7 @@ class Program(Message):
     platform: str = "smp"
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """A worker joins, or comes back. `boot` changes with every start of the agent; `holds` are the attempts it has."""
 
     boot: str
@@ -79,7 +79,7 @@ class Hello(Message):
     note: str = ""
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     """Joined. Beat every `beat` seconds; leases end `heartbeat_time` after the last turn. End `drop` at once."""
 
     session: int
@@ -97,7 +97,7 @@ class Welcome(Message):
 # --- a turn: one message each way for all that happened ---------------------------------------------------------------
 
 
-class Result(Message):
+class Result(Message, frozen=True):
     """One attempt has ended. Kept in the worker's spool until its lease is in `Orders.settled`.
 
     `exit_code` is None when the program never started; a signal is −N. Chunks of `files` that are not in `small` were
@@ -116,14 +116,14 @@ class Result(Message):
     max_memory: int = 0
 
 
-class Checkpoint(Message):
+class Checkpoint(Message, frozen=True):
     """The newest checkpoint of a running attempt; its chunks are uploaded. It replaces the one before."""
 
     lease: Lease
     files: Manifest
 
 
-class Tail(Message):
+class Tail(Message, frozen=True):
     """Live output: bytes of `stream` ("stdout" or "stderr") that begin at `offset`."""
 
     lease: Lease
@@ -132,7 +132,7 @@ class Tail(Message):
     data: bytes
 
 
-class Turn(Message):
+class Turn(Message, frozen=True):
     """What happened at the worker since its last turn. Every turn is a heartbeat that renews exactly `holds`.
 
     `free` is what it offers now; the server answers at once or, later, with `orders`. `wants` false: no more jobs.
@@ -149,7 +149,7 @@ class Turn(Message):
     note: str = ""  # why the worker stepped back, in words: shown by `cpcc workers`
 
 
-class Task(Message):
+class Task(Message, frozen=True):
     """One leased attempt, ready to start. Argument and path templates are filled in already.
 
     `checkpoint` is unpacked over the inputs. `watch` lists the streams somebody follows now.
@@ -171,7 +171,7 @@ class Task(Message):
     name: str = ""
 
 
-class Settled(Message):
+class Settled(Message, frozen=True):
     """The server's word on one result: accepted or not, it is on record, and the spool may forget it."""
 
     lease: Lease
@@ -179,7 +179,7 @@ class Settled(Message):
     note: str = ""
 
 
-class Orders(Message):
+class Orders(Message, frozen=True):
     """What the worker should do now. Everything in it is committed at the server."""
 
     tasks: tuple[Task, ...] = ()
@@ -192,7 +192,7 @@ class Orders(Message):
     retry: tuple[Lease, ...] = ()  # results not taken now (disk full, chunk missing): send again later
 
 
-class Goodbye(Message):
+class Goodbye(Message, frozen=True):
     """The worker leaves; whatever it still holds is handed back."""
 
     reason: str = ""
@@ -201,24 +201,24 @@ class Goodbye(Message):
 # --- bulk ----------------------------------------------------------------------------------------------------------------
 
 
-class Bulk(Message):
+class Bulk(Message, frozen=True):
     """A second connection of the same worker and session, for files; a heartbeat never waits behind one."""
 
     session: int
 
 
-class ChunkGet(Message):
+class ChunkGet(Message, frozen=True):
     """A chunk of an input or checkpoint of this lease."""
 
     lease: Lease
     digest: bytes
 
 
-class ChunkData(Message):
+class ChunkData(Message, frozen=True):
     data: bytes
 
 
-class ChunkPut(Message):
+class ChunkPut(Message, frozen=True):
     """A chunk of a result or checkpoint of this lease. Answered when it is on disk. Put twice is put once."""
 
     lease: Lease
@@ -226,12 +226,12 @@ class ChunkPut(Message):
     data: bytes
 
 
-class ChunksMissing(Message):
+class ChunksMissing(Message, frozen=True):
     """Which of these the server does not have from this project yet."""
 
     lease: Lease
     digests: tuple[bytes, ...]
 
 
-class ChunkList(Message):
+class ChunkList(Message, frozen=True):
     digests: tuple[bytes, ...]

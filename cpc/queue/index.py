@@ -1,0 +1,188 @@
+"""The queue in memory: windows of waiting jobs, running jobs, joined workers. An index of the database, never the truth.
+
+Every change notes its inverse in the journal of the writer's batch (`cpc.queue.journal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cpc.core.lease import Lease
+from cpc.core.resources import Amounts
+from cpc.queue.journal import Journal
+from cpc.queue.requirement import Profile, Requirement, misses
+from cpc.queue.session import Running, Session
+from cpc.queue.share import Shares
+from cpc.queue.window import Key, Window
+
+
+class Index:
+    """All that matching looks at."""
+
+    def __init__(self, journal: Journal, half_life: float = 86400.0) -> None:
+        self.journal = journal
+        self.shares = Shares(half_life, journal)
+        self.requirements: dict[int, Requirement] = {}
+        self.windows: dict[tuple[int, int], Window] = {}  # (project, class)
+        self.running: dict[int, Running] = {}
+        self.sessions: dict[int, Session] = {}
+        self.paused: set[int] = set()  # projects that get no new leases
+        self._by_worker: dict[int, int] = {}  # worker → its session
+        self._hungry: dict[Profile, dict[int, Session]] = {}
+        self._can_run: dict[Profile, dict[int, bool]] = {}
+
+    # --- waiting ---
+
+    def window(self, project: int, requirement: int) -> Window:
+        """The window of a project and class; made when it is first asked for."""
+        found = self.windows.get((project, requirement))
+        if found is None:
+            found = self.windows[project, requirement] = Window(project, requirement, self.journal)
+        return found
+
+    def waiting(self, project: int, requirement: int, key: Key, attempts: int = 0) -> None:
+        """A job is eligible now."""
+        self.window(project, requirement).add(key, attempts)
+
+    def not_waiting(self, project: int, requirement: int, key: Key) -> None:
+        """A job is not eligible any more."""
+        self.window(project, requirement).remove(key)
+
+    def prune(self) -> None:
+        """Between batches: windows and classes that hold nothing cost nothing."""
+        for place, window in list(self.windows.items()):
+            if window.total <= 0 and not window.entries:
+                del self.windows[place]
+        used = {requirement for _, requirement in self.windows}
+        used.update(run.requirement for run in self.running.values())
+        for gone in [number for number in self.requirements if number not in used]:
+            del self.requirements[gone]
+            for answers in self._can_run.values():
+                answers.pop(gone, None)
+
+    # --- running ---
+
+    def start(self, run: Running) -> None:
+        """A job got a lease."""
+        job = run.lease.job
+        self.running[job] = run
+        self.journal.note(self.running.pop, job)
+        session = self._session_of(run.worker)
+        if session is not None:
+            self._hold(session, run.lease, run.granted)
+
+    def end(self, job: int) -> Running:
+        """The job's lease is over; its resources are free again."""
+        run = self.running.pop(job)
+        self.journal.note(self.running.__setitem__, job, run)
+        session = self._session_of(run.worker)
+        if session is not None and job in session.leases:
+            self._release(session, run.lease, run.granted)
+        return run
+
+    # --- workers ---
+
+    def join(self, session: Session) -> None:
+        """A worker is here; its leases are those of `running` that name it."""
+        self.sessions[session.number] = session
+        self._by_worker[session.worker] = session.number
+        self.journal.note(self._forget_session, session)
+        for run in self.running.values():
+            if run.worker == session.worker:
+                self._hold(session, run.lease, run.granted)
+        self._sort(session)
+
+    def leave(self, number: int) -> Session:
+        """A worker's session is over. Its leases stay in `running` until they are ended one by one."""
+        session = self.sessions[number]
+        self._forget_session(session)
+        self.journal.note(self._put_back_session, session)
+        return session
+
+    def of_worker(self, worker: int) -> Session | None:
+        """The worker's session, if it is joined."""
+        return self._session_of(worker)
+
+    def change(self, session: Session, **values: object) -> None:
+        """Set fields of a session."""
+        before = {name: getattr(session, name) for name in values}
+        self.journal.note(self._set, session, before)
+        self._set(session, values)
+
+    def can_run(self, profile: Profile, requirement: int) -> bool:
+        """Whether workers of this profile could ever run jobs of this class. Remembered."""
+        answers = self._can_run.setdefault(profile, {})
+        answer = answers.get(requirement)
+        if answer is None:
+            answer = answers[requirement] = not misses(self.requirements[requirement], profile)
+        return answer
+
+    def hungry(self, window: Window) -> Iterator[Session]:
+        """Joined workers that could be given a job of this window now, as far as can be told without its exact need."""
+        least = self.requirements[window.requirement].least
+        for profile, sessions in self._hungry.items():
+            if sessions and self.can_run(profile, window.requirement):
+                for session in sessions.values():
+                    if session.project in (0, window.project) and session.free.covers(least):
+                        yield session
+
+    def candidates(self, session: Session) -> Iterator[Window]:
+        """Windows with jobs that this worker could ever run."""
+        for window in self.windows.values():
+            if (
+                window.total > 0
+                and session.project in (0, window.project)
+                and window.project not in self.paused
+                and self.can_run(session.profile, window.requirement)
+            ):
+                yield window
+
+    # --- inside ---
+
+    def _session_of(self, worker: int) -> Session | None:
+        number = self._by_worker.get(worker)
+        return None if number is None else self.sessions.get(number)
+
+    def _forget_session(self, session: Session) -> None:
+        self.sessions.pop(session.number, None)
+        if self._by_worker.get(session.worker) == session.number:
+            del self._by_worker[session.worker]
+        self._hungry.get(session.profile, {}).pop(session.number, None)
+
+    def _put_back_session(self, session: Session) -> None:
+        self.sessions[session.number] = session
+        self._by_worker[session.worker] = session.number
+        self._sort(session)
+
+    def _hold(self, session: Session, lease: Lease, granted: Amounts) -> None:
+        session.leases[lease.job] = lease
+        session.free -= granted
+        self.journal.note(self._drop, session, lease, granted)
+        self._sort(session)
+
+    def _drop(self, session: Session, lease: Lease, granted: Amounts) -> None:
+        session.leases.pop(lease.job, None)
+        session.free += granted
+        self._sort(session)
+
+    def _release(self, session: Session, lease: Lease, granted: Amounts) -> None:
+        self._drop(session, lease, granted)
+        self.journal.note(self._take_back, session, lease, granted)
+
+    def _take_back(self, session: Session, lease: Lease, granted: Amounts) -> None:
+        session.leases[lease.job] = lease
+        session.free -= granted
+        self._sort(session)
+
+    def _set(self, session: Session, values: dict[str, object]) -> None:
+        for name, value in values.items():
+            setattr(session, name, value)
+        self._sort(session)
+
+    def _sort(self, session: Session) -> None:
+        """Keep the session where matching looks for it: among the hungry ones of its profile, or nowhere."""
+        sessions = self._hungry.setdefault(session.profile, {})
+        if session.hungry and session.number in self.sessions:
+            sessions[session.number] = session
+        else:
+            sessions.pop(session.number, None)

@@ -1,0 +1,216 @@
+"""Which job goes to which worker: priority, then fair share, then the order of submission; nothing blocks what is behind it.
+
+A round fills one worker from the windows it can run. A job that does not fit is passed over, and what is behind it goes
+on; but a job that fits the worker and has been passed over for too long gets a *reservation*: one worker takes nothing of
+lower rank until that job fits.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cpc.core import ids
+from cpc.core.lease import Lease
+from cpc.core.resources import Amounts
+from cpc.queue.index import Index
+from cpc.queue.requirement import best_version, shortage
+from cpc.queue.session import Running, Session
+from cpc.queue.share import ADVANCE
+from cpc.queue.window import Key, Window
+
+#: How many workers a new job is compared with to find the one it fits best.
+COMPARED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """What a job really needs, where its class only knows a grid cell."""
+
+    need: Amounts
+    max_cores: int
+    walltime: float
+    checkpoints: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The circumstances of a round. `now` by the lease clock, `wall` in µs; `exact(array)` and `refill(window)` read the
+    database where memory does not reach."""
+
+    now: float
+    wall: int
+    incarnation: int
+    exact: Callable[[int], Exact]
+    refill: Callable[[Window], None]
+
+
+def fill(index: Index, session: Session, circumstances: Round, limit: int) -> list[Running]:
+    """Give a worker up to `limit` jobs. The index has changed accordingly; the caller makes it durable."""
+    placed: list[Running] = []
+    if not session.hungry:
+        return placed
+    order = [entry for window in index.candidates(session) if (entry := _entry(index, window, circumstances))]
+    heapq.heapify(order)
+    while order and len(placed) < limit and session.free.cores > 0:
+        _, _, _, window = heapq.heappop(order)
+        run = _place(index, session, window, circumstances)
+        if run is None:
+            continue
+        placed.append(run)
+        if (again := _entry(index, window, circumstances)) is not None:
+            heapq.heappush(order, again)
+    return placed
+
+
+def offer(index: Index, window: Window, circumstances: Round) -> Session | None:
+    """A worker for the head of a window: of those it fits, the one it fills best."""
+    _refill(window, circumstances)
+    head = window.head
+    if head is None or window.project in index.paused:
+        return None
+    exact = circumstances.exact(ids.array(head[1]))
+    best: Session | None = None
+    compared = 0
+    for session in index.hungry(window):
+        if _may_take(index, session, window, head, exact, circumstances.now):
+            compared += 1
+            if best is None or session.free.cores < best.free.cores:
+                best = session
+            if compared >= COMPARED or best.free.cores == exact.need.cores:
+                break
+    if best is None:
+        _note_stuck(window, head, circumstances.now)
+    return best
+
+
+def reserve(index: Index, now: float, patience: float) -> list[tuple[int, int]]:
+    """Reservations for heads that have been stuck for `patience`: (job, session) of the new ones. Stale ones are dropped."""
+    wanted = {
+        window.stuck[0]: window
+        for window in index.windows.values()
+        if window.stuck is not None and window.head is not None and window.head[1] == window.stuck[0]
+    }
+    taken: set[int] = set()
+    for session in index.sessions.values():
+        if session.reserved and (session.reserved not in wanted or session.drain is not None):
+            index.change(session, reserved=0)
+        taken.add(session.reserved)
+    made: list[tuple[int, int]] = []
+    for job, window in sorted(wanted.items()):
+        since = window.stuck[1] if window.stuck else now
+        if job in taken or now - since < patience:
+            continue
+        capable = [
+            session
+            for session in index.sessions.values()
+            if not session.reserved
+            and session.drain is None
+            and session.wants
+            and session.project in (0, window.project)
+            and index.can_run(session.profile, window.requirement)
+        ]
+        if capable:
+            # The one with most of it free already will be empty enough first.
+            chosen = max(capable, key=lambda session: (session.free.cores, -session.number))
+            index.change(chosen, reserved=job)
+            made.append((job, chosen.number))
+    return made
+
+
+def _entry(index: Index, window: Window, round_: Round) -> tuple[int, float, int, Window] | None:
+    _refill(window, round_)
+    if window.head is None:
+        return None
+    rank, job = window.head
+    return rank, index.shares.standing(window.project, round_.now), job, window
+
+
+def _refill(window: Window, round_: Round) -> None:
+    if window.needs_refill:
+        round_.refill(window)
+
+
+def _place(index: Index, session: Session, window: Window, round_: Round) -> Running | None:
+    """The first job of the window that fits the worker now, leased; None when none does."""
+    for place, key in enumerate(window.entries):
+        exact = round_.exact(ids.array(key[1]))
+        if _may_take(index, session, window, key, exact, round_.now):
+            return _lease(index, session, window, key, exact, round_)
+        if place == 0:
+            _note_stuck(window, key, round_.now)
+        if not session.free.covers(index.requirements[window.requirement].least):
+            return None  # no job of the class can fit
+    return None
+
+
+def _may_take(index: Index, session: Session, window: Window, key: Key, exact: Exact, now: float) -> bool:
+    if not session.free.covers(exact.need):
+        return False
+    if session.deadline is not None:
+        left = session.deadline - now
+        if left <= 0 or (exact.walltime > left and not exact.checkpoints):
+            return False
+    if session.reserved and session.reserved != key[1]:
+        reserved = index_rank(index, session.reserved)
+        return reserved is None or key[0] < reserved
+    return True
+
+
+def index_rank(index: Index, job: int) -> int | None:
+    """The rank of a job that is stuck at the head of its window."""
+    for window in index.windows.values():
+        if window.head is not None and window.head[1] == job:
+            return window.head[0]
+    return None
+
+
+def _lease(index: Index, session: Session, window: Window, key: Key, exact: Exact, round_: Round) -> Running:
+    rank, job = key
+    attempts = window.tried.get(job, 0)
+    requirement = index.requirements[window.requirement]
+    run = Running(
+        lease=Lease(job, attempts + 1, round_.incarnation),
+        array=ids.array(job),
+        project=window.project,
+        requirement=window.requirement,
+        rank=rank,
+        worker=session.worker,
+        granted=_grant(session, exact),
+        version=best_version(requirement, session.profile.programs) or "",
+        renewed=round_.now,
+        started=round_.wall,
+        attempts_before=attempts,
+    )
+    window.remove(key)
+    if window.stuck is not None and window.stuck[0] == job:
+        window.stuck = None
+    if session.reserved == job:
+        index.change(session, reserved=0)
+    index.start(run)
+    index.shares.charge(window.project, run.granted.cores * ADVANCE, round_.now)
+    return run
+
+
+def _grant(session: Session, exact: Exact) -> Amounts:
+    """What the job gets: all it can use of what is free, or what the worker's owner set with -s."""
+    least, most = exact.need.cores, max(exact.need.cores, exact.max_cores)
+    wanted = session.cores_per_job or most
+    cores = max(least, min(wanted, most, session.free.cores))
+    need = exact.need
+    return Amounts(cores=cores, gpus=need.gpus, memory=need.memory, other=need.other)
+
+
+def _note_stuck(window: Window, key: Key, now: float) -> None:
+    """Remember since when the head waits for room; lost at a rollback or restart, which only delays a reservation."""
+    if window.stuck is None or window.stuck[0] != key[1]:
+        window.stuck = (key[1], now)
+
+
+def blocked_by(need: Exact, session: Session, now: float) -> list[tuple[str, str]]:
+    """Why a worker that could run a job does not get it now, for `why`."""
+    found = shortage(need.need, session.free, "free")
+    if session.deadline is not None and need.walltime > session.deadline - now and not need.checkpoints:
+        found.append(("time", "its own time ends before the job's walltime would"))
+    return found

@@ -1,0 +1,127 @@
+"""Why a job is not running: every reason that holds, the nearest miss first, in words that name the next step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cpc.core import ids
+from cpc.queue.index import Index
+from cpc.queue.job import State
+from cpc.queue.match import Exact, blocked_by
+from cpc.queue.requirement import Requirement, misses, shortage
+from cpc.queue.session import Session
+from cpc.queue.window import Key
+
+#: How many workers are named before the rest is only counted.
+NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """One reason. `kind` is stable: blocked, paused, intake, no-worker, nobody, draining, stepped-back, full, turn, soon."""
+
+    kind: str
+    text: str
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the job; `ahead`: how many waiting jobs of its own project and class come before it."""
+
+    job: int
+    state: State
+    project: int
+    requirement: Requirement
+    number: int  # of the class
+    key: Key
+    exact: Exact
+    ahead: int
+    silent: int = 0  # workers that are known but not joined
+
+
+def waiting(index: Index, job: Facts, now: float) -> list[Because]:
+    """The reasons for a job in state WAITING."""
+    if job.project in index.paused:
+        return [Because("paused", "its project gets no new leases now", "see `cpcc status`")]
+    sessions = [session for session in index.sessions.values() if session.project in (0, job.project)]
+    if not sessions:
+        return [_nobody_joined(index, job)]
+    able = [session for session in sessions if not _never(job, session)]
+    if not able:
+        return _nearest_misses(job, sessions)
+    ready = [session for session in able if session.wants and session.drain is None]
+    if not ready:
+        return _not_taking(able)
+    free = [session for session in ready if not blocked_by(job.exact, session, now)]
+    if not free:
+        return _all_full(job, ready, now)
+    held = [session for session in free if session.reserved and session.reserved != job.job]
+    if len(held) == len(free):
+        other = ids.show(held[0].reserved, ids.index(held[0].reserved) > 0)
+        return [Because("turn", f"{held[0].name} is being kept free for job {other}, which has waited longer for room")]
+    return [Because("soon", f"{free[0].name} has room; the job is next in the coming round")]
+
+
+def _never(job: Facts, session: Session) -> list[tuple[str, str]]:
+    found = misses(job.requirement, session.profile)
+    return found or shortage(job.exact.need, session.total, "in all")
+
+
+def _nobody_joined(index: Index, job: Facts) -> Because:
+    others = len(index.sessions)
+    if others:
+        return Because(
+            "no-worker", f"the {others} worker(s) that are joined take jobs of other projects only",
+            "start a worker without -p, or with this project",
+        )  # fmt: skip
+    known = f"; {job.silent} known worker(s) are silent" if job.silent else ""
+    return Because("no-worker", f"no worker is connected{known}", "start one: cpc-worker -c BUNDLE.cnx")
+
+
+def _nearest_misses(job: Facts, sessions: list[Session]) -> list[Because]:
+    ranked = sorted(
+        ((_never(job, session), session) for session in sessions), key=lambda miss: (len(miss[0]), miss[1].name)
+    )
+    found = [
+        Because("nobody", f"worker {session.name}: {'; '.join(words for _, words in missing)}")
+        for missing, session in ranked[:NAMED]
+    ]
+    if len(ranked) > NAMED:
+        found.append(Because("nobody", f"{len(ranked) - NAMED} more worker(s) do not fit either"))
+    return [Because("nobody", "no connected worker could ever run it", "change the job, or add such a worker"), *found]
+
+
+def _not_taking(able: list[Session]) -> list[Because]:
+    found = []
+    for session in able[:NAMED]:
+        if session.drain is not None:
+            found.append(
+                Because(
+                    "draining", f"worker {session.name} is draining: {session.drain}", f"cpcc resume {session.name}"
+                )
+            )
+        else:
+            found.append(
+                Because("stepped-back", f"worker {session.name} takes no jobs now", "see its note in `cpcc workers`")
+            )
+    return found
+
+
+def _all_full(job: Facts, ready: list[Session], now: float) -> list[Because]:
+    ranked = sorted(
+        ready, key=lambda session: (len(blocked_by(job.exact, session, now)), -session.free.cores, session.name)
+    )
+    found = [
+        Because(
+            "full", f"worker {session.name}: {'; '.join(words for _, words in blocked_by(job.exact, session, now))}"
+        )
+        for session in ranked[:NAMED]
+    ]
+    place = f"; {job.ahead} job(s) of its kind are before it" if job.ahead else ""
+    reserved = next((session for session in ready if session.reserved == job.job), None)
+    keeps = f"; {reserved.name} is being kept free for it" if reserved else ""
+    return [
+        Because("full", f"all {len(ready)} worker(s) that fit are busy{place}{keeps}", "wait, or add workers"),
+        *found,
+    ]
