@@ -66,11 +66,12 @@ users = _table(
     "users",
     sa.Column("id", Id, primary_key=True, autoincrement=False),
     sa.Column("name", Text, nullable=False),
-    sa.Column("key", Text, nullable=False, unique=True),  # names.key(name)
+    sa.Column("key", Text, nullable=False, unique=True),  # names.key(name); "~" + id once deleted
     sa.Column("password", Text, nullable=False),  # memory-hard hash; "" = cannot log in
     sa.Column("super", sa.Boolean, nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False),
     sa.Column("created", Big, nullable=False),
+    sa.Column("deleted", Big),  # the row stays, so that old jobs still show who submitted them
 )
 
 # Login sessions, API tokens and client bundles: a bearer token is looked up by its hash.
@@ -81,7 +82,7 @@ tokens = _table(
     sa.Column("hash", Blob, nullable=False, unique=True),  # SHA-256 of the token
     sa.Column("kind", Text, nullable=False),  # session, token, bundle
     sa.Column("name", Text, nullable=False),
-    sa.Column("scope", Text, nullable=False),  # "all", "read", or "project:NAME"
+    sa.Column("scope", Text, nullable=False),  # "all", "read", or "project:ID"
     sa.Column("created", Big, nullable=False),
     sa.Column("expires", Big, nullable=False),
     sa.Column("used", Big),  # coarse: written at most once an hour
@@ -92,6 +93,7 @@ bundles = _table(
     "bundles",
     sa.Column("id", Id, primary_key=True, autoincrement=False),
     sa.Column("name", Text, nullable=False),
+    sa.Column("key", Text, nullable=False, index=True),  # names.key(name); one per key that is not revoked
     sa.Column("role", Text, nullable=False),
     sa.Column("user", Big),
     sa.Column("token", Big),
@@ -109,7 +111,7 @@ projects = _table(
     "projects",
     sa.Column("id", Id, primary_key=True, autoincrement=False),
     sa.Column("name", Text, nullable=False),
-    sa.Column("key", Text, nullable=False, unique=True),  # names.key(name); "\0" + id once deleted
+    sa.Column("key", Text, nullable=False, unique=True),  # names.key(name); "~" + id once deleted
     sa.Column("owner", Big, nullable=False),
     sa.Column("created", Big, nullable=False),
     sa.Column("deleted", Big),
@@ -281,7 +283,14 @@ chunks = _table(
     sa.Column("digest", Blob, primary_key=True),
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("data", Blob),  # None: a file in the chunk directory
-    sa.Column("doomed", Big),  # marked by the garbage collector at this time; used again → cleared
+    sa.Column("doomed", Big),  # marked at this time, when the last reference went; used again → cleared
+)
+# Only what is to be removed: the collector never scans the rest.
+sa.Index(
+    "ix_chunks_doomed",
+    chunks.c.doomed,
+    sqlite_where=chunks.c.doomed.isnot(None),
+    postgresql_where=chunks.c.doomed.isnot(None),
 )
 
 # Who refers to a chunk. `kind`: array (inputs), result, checkpoint, file (a name in a project), upload (a pin).
@@ -307,6 +316,7 @@ files = _table(
     sa.Column("created", Big, nullable=False),
     sa.Column("expires", Big),  # an upload nobody used goes away again
     sa.Index("ix_files_project", "project", "digest"),
+    sa.Index("ix_files_expires", "expires"),
 )
 
 uploads = _table(
@@ -333,6 +343,22 @@ events = _table(
     sa.Column("subject", Big, nullable=False),  # job, array, user, … ; 0: none
     sa.Column("payload", Blob, nullable=False),  # msgpack map
     sa.Index("ix_events_project", "project", "number"),
+)
+
+# People and administrators look for what is not about jobs; there is little of it among millions of others.
+sa.Index(
+    "ix_events_other",
+    events.c.kind,
+    events.c.number,
+    sqlite_where=sa.text("kind < 'job.' OR kind > 'job/'"),
+    postgresql_where=sa.text("kind < 'job.' OR kind > 'job/'"),
+)
+
+# Retention has removed events of this project (0: of none) up to this number.
+trimmed = _table(
+    "trimmed",
+    sa.Column("project", Big, primary_key=True, autoincrement=False),
+    sa.Column("number", Big, nullable=False),
 )
 
 # The answer to every mutating call, stored in the commit that carried it out.

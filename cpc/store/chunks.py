@@ -1,0 +1,299 @@
+"""Chunks: pieces of at most 4 MiB, named by their SHA-256. Small ones are a row, larger ones a file `chunks/ab/abcdef…`.
+
+A row in the table is a promise that the chunk is here: files are written to a temporary name, verified, flushed and given
+their name, and only then is the row committed. On the way out it is the other way round: the row goes in one commit, then
+the file. So whatever a crash cuts short leaves at most a file without a row, which is swept up at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from cpc.core.digest import CHUNK, DIGEST_SIZE, of_chunk
+from cpc.core.errors import BadInput, CopernicusError, Damaged, TooLarge, Unavailable
+from cpc.store import schema
+from cpc.store.disk import Disk, Found
+from cpc.store.statement import Statement
+from cpc.store.transaction import Tx
+
+# Up to here a chunk is kept in the table: a small result then costs no fsync of its own. Fixed for the life of a store.
+SMALL = 64 << 10
+
+DIRECTORY = "chunks"
+TEMPORARY = "chunks/tmp"
+
+# --- the table -----------------------------------------------------------------------------------------------------------
+
+_chunks = schema.chunks.c
+_references = schema.references.c
+_used = sa.exists().where(_references.digest == _chunks.digest)
+_GROUPS = (1, 8, 64, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A chunk that is here: its size in bytes, and whether the project that asked refers to it."""
+
+    size: int
+    used: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A chunk that came in whole and was verified: `data` when it is small, else it is on disk already."""
+
+    size: int
+    data: bytes | None = None
+
+
+# ON CONFLICT is the same in both databases; SQLAlchemy only has it in its dialects.
+_INSERT = Statement(
+    insert(schema.chunks)
+    .values(digest=sa.bindparam("digest"), size=sa.bindparam("size"), data=sa.bindparam("data"), doomed=sa.null())
+    .on_conflict_do_update(index_elements=["digest"], set_={"doomed": sa.null()})
+)
+_DATA = Statement(sa.select(_chunks.size, _chunks.data).where(_chunks.digest == sa.bindparam("digest")))
+_DOOM = Statement(
+    sa.update(schema.chunks)
+    .where(_chunks.digest == sa.bindparam("key"), _chunks.doomed.is_(None), ~_used)
+    .values(doomed=sa.bindparam("doomed"))
+)
+_SPARE = Statement(
+    sa.update(schema.chunks).where(_chunks.digest == sa.bindparam("key"), _used).values(doomed=sa.null())
+)
+_DELETE = Statement(
+    sa.delete(schema.chunks).where(_chunks.digest == sa.bindparam("digest"), _chunks.doomed.isnot(None), ~_used)
+)
+_DOOMED = Statement(
+    sa.select(_chunks.digest, _chunks.size)
+    .where(_chunks.doomed.isnot(None), _chunks.doomed <= sa.bindparam("before"))
+    .order_by(_chunks.doomed)
+    .limit(sa.bindparam("limit"))
+)
+_PAGE = Statement(
+    sa.select(_chunks.digest, _chunks.size)
+    .where(_chunks.digest > sa.bindparam("after"))
+    .order_by(_chunks.digest)
+    .limit(sa.bindparam("limit"))
+)
+_UNUSED = Statement(
+    sa.select(_chunks.digest)
+    .where(_chunks.digest > sa.bindparam("after"), _chunks.digest <= sa.bindparam("last"), _chunks.doomed.is_(None))
+    .where(~_used)
+    .order_by(_chunks.digest)
+)
+
+
+def _known(count: int) -> Statement:
+    mine = _used.where(_references.project == sa.bindparam("project"))
+    wanted: list[sa.BindParameter[bytes]] = [sa.bindparam(f"d{index}") for index in range(count)]
+    return Statement(sa.select(_chunks.digest, _chunks.size, mine).where(_chunks.digest.in_(wanted)))
+
+
+_KNOWN = {count: _known(count) for count in _GROUPS}
+
+
+def known(tx: Tx, project: int, digests: Iterable[bytes]) -> dict[bytes, Known]:
+    """What is here of these, and whether `project` refers to it; one query for up to 256 of them."""
+    found: dict[bytes, Known] = {}
+    wanted = list(dict.fromkeys(digests))
+    for start in range(0, len(wanted), _GROUPS[-1]):
+        part = wanted[start : start + _GROUPS[-1]]
+        count = next(group for group in _GROUPS if group >= len(part))
+        # Padded, so that four prepared statements serve every number.
+        row: dict[str, object] = {f"d{i}": part[min(i, len(part) - 1)] for i in range(count)}
+        row["project"] = project
+        for digest, size, used in tx.rows(_KNOWN[count], row):
+            found[bytes(digest)] = Known(size, bool(used))
+    return found
+
+
+def insert_rows(tx: Tx, arrived: Mapping[bytes, Arrived]) -> None:
+    """Put chunks on record; one that was marked for removal is spared. The caller refers to them in the same commit."""
+    tx.many(_INSERT, [{"digest": key, "size": one.size, "data": one.data} for key, one in arrived.items()])
+
+
+def data(tx: Tx, digest: bytes) -> tuple[int, bytes | None] | None:
+    """(size, bytes of a small chunk), or None when it is not here."""
+    row = tx.one(_DATA, {"digest": digest})
+    return None if row is None else (row[0], None if row[1] is None else bytes(row[1]))
+
+
+def doom(tx: Tx, digests: Iterable[bytes]) -> None:
+    """Mark those that nobody refers to any more; the collector removes them later."""
+    tx.many(_DOOM, [{"key": digest, "doomed": tx.now} for digest in digests])
+
+
+def doomed(tx: Tx, before: int, limit: int) -> list[tuple[bytes, int]]:
+    """(digest, size) of chunks marked at or before a time, oldest first."""
+    return [(bytes(digest), size) for digest, size in tx.rows(_DOOMED, {"before": before, "limit": limit})]
+
+
+def remove_rows(tx: Tx, digests: Iterable[bytes]) -> list[bytes]:
+    """Take marked chunks that nobody refers to off the record; those that were removed. The others are spared."""
+    removed = []
+    for digest in digests:
+        if tx.run(_DELETE, {"digest": digest}):
+            removed.append(digest)
+        else:
+            tx.run(_SPARE, {"key": digest})
+    return removed
+
+
+def page(tx: Tx, after: bytes, limit: int) -> list[tuple[bytes, int]]:
+    """(digest, size) of all chunks in order of digest, after one."""
+    return [(bytes(digest), size) for digest, size in tx.rows(_PAGE, {"after": after, "limit": limit})]
+
+
+def unused(tx: Tx, after: bytes, last: bytes) -> list[bytes]:
+    """Unmarked chunks in (after, last] that nobody refers to: none, unless an older version left some."""
+    return [bytes(row[0]) for row in tx.rows(_UNUSED, {"after": after, "last": last})]
+
+
+# --- the files -----------------------------------------------------------------------------------------------------------
+
+
+def check(digest: bytes, piece: bytes | memoryview) -> None:
+    """BadInput when this is not the chunk of that name, TooLarge when it is none at all."""
+    if len(digest) != DIGEST_SIZE:
+        raise BadInput("a SHA-256 has 32 bytes")
+    if len(piece) > CHUNK:
+        raise TooLarge(f"a chunk has at most {CHUNK} bytes, not {len(piece)}")
+    if not piece:
+        raise BadInput("a chunk is not empty")
+    if of_chunk(piece) != digest:
+        raise BadInput(f"these bytes are not chunk {digest.hex()}", "they changed on the way: send them again")
+
+
+def path(digest: bytes) -> str:
+    """Where the file of a chunk is, below the run directory."""
+    name = digest.hex()
+    return f"{DIRECTORY}/{name[:2]}/{name}"
+
+
+class ChunkFiles:
+    """The chunks on one disk. Every call blocks and may be made from several threads at a time."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self._made: set[str] = set()
+        self._serial = itertools.count()
+        for directory in (DIRECTORY, TEMPORARY):
+            disk.make(directory)
+
+    def write(self, pieces: Sequence[tuple[bytes, bytes | memoryview]]) -> list[CopernicusError | None]:
+        """Verify and store chunks; per chunk None once it is durable, or why not. One bad chunk spoils no other."""
+        outcomes: list[CopernicusError | None] = []
+        named: dict[str, list[int]] = {}
+        for index, (digest, piece) in enumerate(pieces):
+            try:
+                check(digest, piece)
+                if len(piece) > SMALL:
+                    self._place(digest, piece)
+                    named.setdefault(path(digest).rpartition("/")[0], []).append(index)
+                outcomes.append(None)
+            except CopernicusError as refusal:
+                outcomes.append(refusal)
+            except OSError as error:
+                outcomes.append(_cannot_write(error))
+        for directory, indexes in named.items():
+            try:
+                self.disk.sync(directory)
+            except OSError as error:
+                for index in indexes:
+                    outcomes[index] = _cannot_write(error)
+        return outcomes
+
+    def _place(self, digest: bytes, piece: bytes | memoryview) -> None:
+        target = path(digest)
+        directory = target.rpartition("/")[0]
+        if directory not in self._made:
+            self.disk.make(directory)
+            self._made.add(directory)
+        temporary = f"{TEMPORARY}/{digest.hex()}-{next(self._serial)}"
+        try:
+            # Written even when the file is there: it mends a damaged one, and the time taken tells nobody what
+            # other projects have.
+            self.disk.create(temporary, piece)
+            self.disk.rename(temporary, target)
+        except OSError:
+            self._forget(temporary)
+            raise
+
+    def _forget(self, name: str) -> None:
+        with contextlib.suppress(OSError):  # else it is swept up at the next start
+            self.disk.unlink(name)
+
+    def read(self, digest: bytes, size: int, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` of a chunk on disk that has `size` bytes; Damaged when they are not there."""
+        length = min(length, size - offset)
+        try:
+            found = self.disk.read(path(digest), offset, length)
+        except FileNotFoundError as error:
+            raise _damaged(digest, "is missing") from error
+        except OSError as error:
+            raise _damaged(digest, f"cannot be read: {error.strerror}") from error
+        if len(found) != length:
+            raise _damaged(digest, f"has {offset + len(found)} bytes instead of {size}")
+        return found
+
+    def fault(self, digest: bytes, size: int) -> str:
+        """Reads and hashes a chunk on disk: what is wrong with it, or ""."""
+        try:
+            piece = self.disk.read(path(digest), 0, CHUNK + 1)
+        except FileNotFoundError:
+            return "missing"
+        except OSError as error:
+            return f"unreadable: {error.strerror}"
+        if len(piece) != size:
+            return f"{len(piece)} bytes instead of {size}"
+        return "" if of_chunk(piece) == digest else "its bytes have changed"
+
+    def remove(self, digests: Iterable[bytes]) -> list[bytes]:
+        """Unlink the files of chunks that are off the record; those that could not be removed."""
+        failed = []
+        for digest in digests:
+            try:
+                self.disk.unlink(path(digest))
+            except OSError:
+                failed.append(digest)
+        return failed
+
+    def sweep_temporary(self) -> int:
+        """Remove what a crash left half written. At the start only, before anything is written."""
+        strays = self.disk.list(TEMPORARY)
+        for stray in strays:
+            self._forget(f"{TEMPORARY}/{stray.name}")
+        return len(strays)
+
+    def listed(self, prefix: int) -> list[tuple[bytes, Found]]:
+        """The chunk files whose digest begins with byte `prefix`."""
+        files = []
+        for found in self.disk.list(f"{DIRECTORY}/{prefix:02x}"):
+            try:
+                digest = bytes.fromhex(found.name)
+            except ValueError:
+                continue
+            if len(digest) == DIGEST_SIZE and digest[0] == prefix and digest.hex() == found.name:
+                files.append((digest, found))
+        return files
+
+
+def _cannot_write(error: OSError) -> Unavailable:
+    return Unavailable(
+        f"the server cannot store files now: {error.strerror or error}",
+        "nothing was changed; try again when the administrator has made room",
+    )
+
+
+def _damaged(digest: bytes, what: str) -> Damaged:
+    return Damaged(
+        f"chunk {digest.hex()} of the file store {what}",
+        "see `cpc-server doctor` for what is affected; restore it from a backup",
+    )

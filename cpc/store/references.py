@@ -1,0 +1,314 @@
+"""Who refers to which chunk: what keeps files alive, what a project may use, and what counts against its quota.
+
+* A chunk lives while any row here names it. The row that goes last marks the chunk for the collector in the same commit.
+* A project may use a chunk only if a row with this project names it, or if its bytes have just arrived in full. Knowing a
+  hash gives nothing: whether another project has the chunk changes no answer.
+* `projects.storage` is the sum of the sizes of the *different* chunks that a project refers to, kept exactly, in the
+  commits that add and drop. The same chunk in two projects counts in both, so that one project's size says nothing about
+  another's; on disk it is there once.
+* Results and checkpoints of running jobs are taken even beyond the quota: finished science is not thrown away. The
+  project then cannot upload or submit until it has made room.
+
+All functions run in a unit of the writer. When something is replaced, add the new before dropping the old.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from cpc.core.digest import Content, of_chunk
+from cpc.core.errors import BadInput, NotFound, OverQuota
+from cpc.store import chunks, schema, statement
+from cpc.store.chunks import SMALL, Arrived
+from cpc.store.statement import Statement
+from cpc.store.transaction import Tx
+
+
+class Kind(enum.IntEnum):
+    """Whose reference it is; the owner's number is an id of that kind."""
+
+    ARRAY_INPUT = 1  # array id
+    RESULT = 2  # job id, number = attempt
+    CHECKPOINT = 3  # job id, number = attempt
+    FILE = 4  # id of a file, or of the upload that becomes it
+    UPLOAD = 5  # a pin: id of an upload without content, which expires
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Contents that one owner refers to."""
+
+    kind: Kind
+    owner: int
+    number: int
+    project: int
+    contents: tuple[Content, ...]
+
+
+class Missing(NotFound):
+    """Chunks that this project does not have: `digests`. Send them, then try again."""
+
+    def __init__(self, digests: tuple[bytes, ...]) -> None:
+        more = f" and {len(digests) - 1} more" if len(digests) > 1 else ""
+        super().__init__(f"chunk {digests[0].hex()}{more} is not in this project", "upload the file first")
+        self.digests = digests
+
+
+_refs = schema.references.c
+_projects = schema.projects.c
+
+_INSERT = Statement(
+    insert(schema.references)
+    .values({column.name: sa.bindparam(column.name) for column in schema.references.columns})
+    .on_conflict_do_nothing()
+)
+_OF_OWNER = Statement(
+    sa.select(_refs.owner, _refs.number, _refs.digest, _refs.project)
+    .where(
+        _refs.kind == sa.bindparam("kind"),
+        _refs.owner >= sa.bindparam("first"),
+        _refs.owner <= sa.bindparam("last"),
+    )
+    .order_by(_refs.owner)
+    .limit(sa.bindparam("limit"))
+)
+_OF_NUMBER = Statement(
+    sa.select(_refs.owner, _refs.number, _refs.digest, _refs.project).where(
+        _refs.kind == sa.bindparam("kind"),
+        _refs.owner == sa.bindparam("owner"),
+        _refs.number == sa.bindparam("number"),
+    )
+)
+_DELETE = statement.delete(schema.references, "kind", "owner", "number", "digest")
+_UNPIN = Statement(
+    sa.delete(schema.references).where(
+        _refs.digest == sa.bindparam("digest"), _refs.project == sa.bindparam("project"), _refs.kind == int(Kind.UPLOAD)
+    )
+)
+_WHO = statement.select(schema.references, "kind", "owner", "number", "project", key=["digest"])
+_GROW = Statement(
+    sa.update(schema.projects)
+    .where(_projects.id == sa.bindparam("key"))
+    .values(storage=_projects.storage + sa.bindparam("more", type_=sa.BigInteger()))
+)
+_QUOTA = statement.select(schema.projects, "name", "quota", "storage")
+
+
+# --- adding --------------------------------------------------------------------------------------------------------------
+
+
+def add(
+    tx: Tx, kind: Kind, owner: int, number: int, project: int, contents: Iterable[Content],
+    small: Mapping[bytes, bytes] | None = None,
+) -> None:  # fmt: skip
+    """Refer to these contents. `small`: chunks up to 64 KiB that came along, by digest; they are stored with this.
+
+    Raises Missing, or BadInput for a content that is none, before anything is written. No contents: no SQL.
+    """
+    missing = add_many(tx, [Owned(kind, owner, number, project, tuple(contents))], small)[0]
+    if missing:
+        raise Missing(missing)
+
+
+def add_many(
+    tx: Tx, owned: Sequence[Owned], small: Mapping[bytes, bytes] | None = None
+) -> list[tuple[bytes, ...]]:  # fmt: skip
+    """Like `add` for many owners with few statements; per owner the chunks that are missing.
+
+    An owner that misses some is left out whole: nothing of it is written. BadInput for a content that is none.
+    """
+    small = small or {}
+    wanted: dict[int, dict[bytes, int]] = {}  # project → digest → size
+    for one in owned:
+        if one.contents:
+            wanted.setdefault(one.project, {}).update(_sizes(one.contents))
+    missing: list[tuple[bytes, ...]] = [() for _ in owned]
+    for project, sizes in wanted.items():
+        arrived = _arrived(sizes, small)
+        known = chunks.known(tx, project, sizes)
+        lacking = set()
+        for digest, size in sizes.items():
+            here = known.get(digest)
+            if here is not None and here.used and here.size != size:
+                raise BadInput(f"chunk {digest.hex()} has {here.size} bytes, not {size}")
+            if digest not in arrived and (here is None or not here.used):
+                lacking.add(digest)
+        good: list[Owned] = []
+        for index, one in enumerate(owned):
+            if one.project == project and one.contents:
+                missing[index] = tuple(key for key in _sizes(one.contents) if key in lacking) if lacking else ()
+                if not missing[index]:
+                    good.append(one)
+        _write(tx, project, good, arrived, known)
+    return missing
+
+
+def _sizes(contents: Iterable[Content]) -> dict[bytes, int]:
+    """The size of every chunk. BadInput when a content contradicts itself."""
+    sizes: dict[bytes, int] = {}
+    for content in contents:
+        content.check()
+        for index, digest in enumerate(content.chunks):
+            size = content.chunk_size(index)
+            if sizes.setdefault(digest, size) != size:
+                raise BadInput(f"chunk {digest.hex()} is given two sizes")
+    return sizes
+
+
+def _arrived(sizes: Mapping[bytes, int], small: Mapping[bytes, bytes]) -> dict[bytes, Arrived]:
+    """The small chunks among those wanted that are what their name says."""
+    return {
+        digest: Arrived(len(small[digest]), small[digest])
+        for digest, size in sizes.items()
+        if digest in small and len(small[digest]) == size <= SMALL and of_chunk(small[digest]) == digest
+    }
+
+
+def _write(
+    tx: Tx, project: int, owned: Sequence[Owned], arrived: Mapping[bytes, Arrived],
+    known: Mapping[bytes, chunks.Known],
+) -> None:  # fmt: skip
+    rows: dict[tuple[int, int, int, bytes], int] = {}
+    sizes: dict[bytes, int] = {}
+    for one in owned:
+        own = _sizes(one.contents)
+        sizes.update(own)
+        for digest in own:
+            rows[(int(one.kind), one.owner, one.number, digest)] = project
+    fresh = {digest: arrived[digest] for digest in sizes if digest in arrived and not _uses(known, digest)}
+    chunks.insert_rows(tx, fresh)
+    refer(tx, rows)
+    grow(tx, project, sum(size for digest, size in sizes.items() if not _uses(known, digest)))
+
+
+def _uses(known: Mapping[bytes, chunks.Known], digest: bytes) -> bool:
+    here = known.get(digest)
+    return here is not None and here.used
+
+
+def refer(tx: Tx, rows: Mapping[tuple[int, int, int, bytes], int]) -> None:
+    """Rows (kind, owner, number, digest) → project. The caller has seen to it that the project may."""
+    tx.many(
+        _INSERT,
+        [
+            {"kind": kind, "owner": owner, "number": number, "digest": digest, "project": project}
+            for (kind, owner, number, digest), project in rows.items()
+        ],
+    )
+
+
+def arrive(tx: Tx, kind: Kind, owner: int, project: int, arrived: Mapping[bytes, Arrived]) -> None:
+    """Chunks that came in full and are safe on disk (or carry their bytes): on record, pinned by `owner`, counted."""
+    if not arrived:
+        return
+    known = chunks.known(tx, project, arrived)
+    chunks.insert_rows(tx, arrived)
+    refer(tx, {(int(kind), owner, 0, digest): project for digest in arrived})
+    grow(tx, project, sum(one.size for digest, one in arrived.items() if not _uses(known, digest)))
+
+
+def pin(tx: Tx, kind: Kind, owner: int, project: int, digests: Iterable[bytes]) -> dict[bytes, int]:
+    """Pin those that the project refers to already, so that they stay; their sizes. The others are left out."""
+    here = {digest: known.size for digest, known in chunks.known(tx, project, digests).items() if known.used}
+    refer(tx, {(int(kind), owner, 0, digest): project for digest in here})
+    return here
+
+
+def missing(tx: Tx, project: int, digests: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Which of these the project does not have; the same answer whether or not another project has them."""
+    wanted = list(dict.fromkeys(digests))
+    known = chunks.known(tx, project, wanted)
+    return tuple(digest for digest in wanted if not _uses(known, digest))
+
+
+# --- dropping ------------------------------------------------------------------------------------------------------------
+
+
+def drop(
+    tx: Tx, kind: Kind, owner: int, number: int, contents: Iterable[Content] | None = None
+) -> int:  # fmt: skip
+    """Let go of everything this owner refers to; the bytes that the project is relieved of.
+
+    A caller that knows the contents may pass them: when there are none, there is no SQL.
+    """
+    if contents is not None and not any(content.chunks for content in contents):
+        return 0
+    rows = tx.rows(_OF_NUMBER, {"kind": int(kind), "owner": owner, "number": number})
+    return _drop(tx, kind, rows)
+
+
+def drop_range(tx: Tx, kind: Kind, first: int, last: int, limit: int) -> int:
+    """Drop up to `limit` rows of owners first…last (ids of one array's jobs); how many there were: fewer = the end."""
+    rows = tx.rows(_OF_OWNER, {"kind": int(kind), "first": first, "last": last, "limit": limit})
+    _drop(tx, kind, rows)
+    return len(rows)
+
+
+def replace(
+    tx: Tx, kind: Kind, owner: int, number: int, project: int, contents: Iterable[Content],
+    small: Mapping[bytes, bytes] | None = None,
+) -> None:  # fmt: skip
+    """This owner refers to exactly these contents from now on; what it shares with the old ones is not touched.
+
+    Raises as `add` does, before anything is written. Rows of other numbers of this owner are dropped too.
+    """
+    contents = tuple(contents)
+    add(tx, kind, owner, number, project, contents, small)
+    keep = {(number, digest) for digest in _sizes(contents)}
+    every = tx.rows(_OF_OWNER, {"kind": int(kind), "first": owner, "last": owner, "limit": 1 << 30})
+    _drop(tx, kind, [row for row in every if (row[1], bytes(row[2])) not in keep])
+
+
+def _drop(tx: Tx, kind: Kind, rows: Sequence[tuple[int, int, bytes, int]]) -> int:
+    if not rows:
+        return 0
+    tx.many(
+        _DELETE,
+        [{"kind": int(kind), "owner": owner, "number": number, "digest": digest} for owner, number, digest, _ in rows],
+    )
+    projects: dict[int, dict[bytes, None]] = {}
+    for _, _, digest, project in rows:
+        projects.setdefault(project, {})[bytes(digest)] = None
+    relieved = 0
+    for project, digests in projects.items():
+        if kind != Kind.UPLOAD:
+            # A pin only bridges the time until somebody refers; who removes a file wants its space back now. A worker
+            # that relied on the pin is told that the chunk is missing and sends it again.
+            tx.many(_UNPIN, [{"digest": digest, "project": project} for digest in digests])
+        gone = {digest: one.size for digest, one in chunks.known(tx, project, digests).items() if not one.used}
+        grow(tx, project, -sum(gone.values()))
+        chunks.doom(tx, gone)
+        relieved += sum(gone.values())
+    return relieved
+
+
+# --- quota ---------------------------------------------------------------------------------------------------------------
+
+
+def grow(tx: Tx, project: int, more: int) -> None:
+    """Book bytes that the project has begun (or, negative, ceased) to refer to."""
+    if more:
+        tx.run(_GROW, {"key": project, "more": more})
+
+
+def check_quota(tx: Tx, project: int, more: int = 0) -> None:
+    """OverQuota when `more` bytes would take the project beyond its quota. A quota of 0 is none."""
+    row = tx.one(_QUOTA, {"id": project})
+    if row is None:
+        raise NotFound("no such project")
+    name, quota, storage = row
+    if quota and storage + more > quota:
+        raise OverQuota(
+            f"project {name} uses {storage} of {quota} bytes; {more} more do not fit",
+            "remove jobs or files you no longer need, or ask an administrator for a larger quota",
+        )
+
+
+def who(tx: Tx, digest: bytes) -> list[tuple[Kind, int, int, int]]:
+    """(kind, owner, number, project) of everybody who refers to a chunk; for reports of damage."""
+    return [(Kind(kind), owner, number, project) for kind, owner, number, project in tx.rows(_WHO, {"digest": digest})]
