@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -14,6 +15,19 @@ class Clock(Protocol):
 
     def now(self) -> int:
         """UTC in microseconds since 1970. May step; for display, certificates and retention only."""
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None: ...
+    def active(self) -> int | bool: ...
+
+
+class Timers(Protocol):
+    """The part of a reactor that sets timers; Twisted's name and shape (`IReactorTime.callLater`)."""
+
+    def callLater(self, delay: float, call: Callable[..., Any], *args: Any) -> Timer: ...
 
 
 class SystemClock:

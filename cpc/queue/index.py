@@ -13,7 +13,7 @@ from cpc.queue.journal import Journal
 from cpc.queue.requirement import Profile, Requirement, misses
 from cpc.queue.session import Running, Session
 from cpc.queue.share import Shares
-from cpc.queue.window import Key, Window
+from cpc.queue.window import UNTRIED, Key, Tried, Window
 
 
 class Index:
@@ -40,9 +40,9 @@ class Index:
             found = self.windows[project, requirement] = Window(project, requirement, self.journal)
         return found
 
-    def waiting(self, project: int, requirement: int, key: Key, attempts: int = 0) -> None:
+    def waiting(self, project: int, requirement: int, key: Key, tried: Tried = UNTRIED) -> None:
         """A job is eligible now."""
-        self.window(project, requirement).add(key, attempts)
+        self.window(project, requirement).add(key, tried)
 
     def not_waiting(self, project: int, requirement: int, key: Key) -> None:
         """A job is not eligible any more."""

@@ -23,10 +23,7 @@ class LeaseClock:
         """Called each PACE seconds; `away`: nothing could be received or recorded since the last tick."""
         gap = max(0.0, monotonic - self._last)
         self._last = monotonic
-        if away or self._away:
-            counted = 0.0
-        else:
-            counted = gap if gap <= PACE + TOLERANCE else PACE
+        counted = 0.0 if away or self._away else gap if gap <= PACE + TOLERANCE else PACE
         self._away = away
         self._reading += counted
         self.forgiven += gap - counted

@@ -18,7 +18,7 @@ from cpc.queue.index import Index
 from cpc.queue.requirement import best_version, shortage
 from cpc.queue.session import Running, Session
 from cpc.queue.share import ADVANCE
-from cpc.queue.window import Key, Window
+from cpc.queue.window import UNTRIED, Key, Window
 
 #: How many workers a new job is compared with to find the one it fits best.
 COMPARED = 32
@@ -168,7 +168,7 @@ def index_rank(index: Index, job: int) -> int | None:
 
 def _lease(index: Index, session: Session, window: Window, key: Key, exact: Exact, round_: Round) -> Running:
     rank, job = key
-    attempts = window.tried.get(job, 0)
+    attempts, failures, losses = window.tried.get(job, UNTRIED)
     requirement = index.requirements[window.requirement]
     run = Running(
         lease=Lease(job, attempts + 1, round_.incarnation),
@@ -181,7 +181,8 @@ def _lease(index: Index, session: Session, window: Window, key: Key, exact: Exac
         version=best_version(requirement, session.profile.programs) or "",
         renewed=round_.now,
         started=round_.wall,
-        attempts_before=attempts,
+        failures=failures,
+        losses=losses,
     )
     window.remove(key)
     if window.stuck is not None and window.stuck[0] == job:

@@ -24,7 +24,8 @@ class Running:
     renewed: float
     started: int  # wall clock, µs
     checkpoint: bool = False
-    attempts_before: int = 0
+    failures: int = 0  # of earlier attempts
+    losses: int = 0
 
 
 @dataclass(slots=True)

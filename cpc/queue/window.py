@@ -11,6 +11,8 @@ from bisect import bisect_left, insort
 from cpc.queue.journal import Journal
 
 Key = tuple[int, int]  # (−priority, job id): ascending is the order of the claim
+Tried = tuple[int, int, int]  # number of the last attempt, failures, losses
+UNTRIED: Tried = (0, 0, 0)
 
 CAPACITY = 2000
 LOW = 200
@@ -25,7 +27,7 @@ class Window:
         self.project = project
         self.requirement = requirement
         self.entries: list[Key] = []
-        self.tried: dict[int, int] = {}  # job → number of its last attempt, where there was one
+        self.tried: dict[int, Tried] = {}  # only jobs that have had an attempt
         self.watermark: Key | None = None
         self.total = 0
         self.stuck: tuple[int, float] | None = None  # (head, since): it fits a worker, but not what is free there
@@ -41,12 +43,12 @@ class Window:
         """Whether rows from disk should be brought in before the next claim."""
         return self.watermark is not None and len(self.entries) < LOW
 
-    def add(self, key: Key, attempts: int) -> None:
+    def add(self, key: Key, tried: Tried = UNTRIED) -> None:
         """A job became eligible."""
         self._count(1)
         if self.watermark is not None and key > self.watermark:
             return
-        self._insert(key, attempts)
+        self._insert(key, tried)
         self._journal.note(self._take_out, key)
         if len(self.entries) > 2 * CAPACITY:
             self._shrink()
@@ -57,15 +59,15 @@ class Window:
         place = bisect_left(self.entries, key)
         if place < len(self.entries) and self.entries[place] == key:
             del self.entries[place]
-            attempts = self.tried.pop(key[1], 0)
-            self._journal.note(self._insert, key, attempts)
+            tried = self.tried.pop(key[1], UNTRIED)
+            self._journal.note(self._insert, key, tried)
 
-    def fill(self, rows: list[tuple[int, int, int]], limit: int) -> None:
-        """Rows (rank, id, attempts) that follow the watermark on disk, at most `limit`; fewer means that is all."""
+    def fill(self, rows: list[tuple[int, int, int, int, int]], limit: int) -> None:
+        """Rows (rank, id, attempts, failures, losses) past the watermark, at most `limit`; fewer means that is all."""
         before = (list(self.entries), dict(self.tried), self.watermark)
         self._journal.note(self._restore, before)
-        for rank, job, attempts in rows:
-            self._insert((rank, job), attempts)
+        for rank, job, *tried in rows:
+            self._insert((rank, job), (tried[0], tried[1], tried[2]))
         self.watermark = (rows[-1][0], rows[-1][1]) if len(rows) >= limit else None
 
     def forget(self, change: int) -> None:
@@ -84,13 +86,13 @@ class Window:
     def _uncount(self, change: int) -> None:
         self.total -= change
 
-    def _insert(self, key: Key, attempts: int) -> None:
+    def _insert(self, key: Key, tried: Tried) -> None:
         if self.entries and key < self.entries[-1]:
             insort(self.entries, key)
         else:
             self.entries.append(key)
-        if attempts:
-            self.tried[key[1]] = attempts
+        if tried[0]:
+            self.tried[key[1]] = tried
 
     def _take_out(self, key: Key) -> None:
         del self.entries[bisect_left(self.entries, key)]
@@ -104,5 +106,5 @@ class Window:
         del self.entries[CAPACITY:]
         self.watermark = self.entries[-1]
 
-    def _restore(self, before: tuple[list[Key], dict[int, int], Key | None]) -> None:
+    def _restore(self, before: tuple[list[Key], dict[int, Tried], Key | None]) -> None:
         self.entries, self.tried, self.watermark = before

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 
-from cpc.core.clock import Clock
+from cpc.core.clock import Clock, Timers
 from cpc.store import database
 from cpc.store.database import Connection, DatabaseAway
 from cpc.store.transaction import Tx
@@ -27,7 +26,7 @@ class Store:
         writing: Threads,
         reading: Threads,
         clock: Clock,
-        reactor: IReactorTime,
+        reactor: Timers,
         fatal: Callable[[str], None],
         holder: str,
     ) -> None:

@@ -37,7 +37,7 @@ class Numbers:
     def load(self, database: Connection) -> None:
         """Continue where the database stands. An incarnation begins its event numbers above every older one."""
         rows = database.fetch(_COUNTERS.on(database.dialect)[0])
-        self._next = {kind: number for kind, number in rows}
+        self._next = dict(rows)
         self._stored = set(self._next)
         last = database.fetch(_LAST_EVENT.on(database.dialect)[0])[0][0] or 0
         self.event = max(self.event, last)
@@ -114,6 +114,13 @@ class Tx:
         self.writes += 1
         sql, _, _ = change.on(self._dialect)
         return self._database.execute(sql, change.arguments(self._dialect, [row or {}])[0])
+
+    def change(self, change: Statement, row: Row) -> Rows:
+        """One changing statement that returns something (RETURNING): its rows."""
+        self._begin()
+        self.writes += 1
+        sql, _, _ = change.on(self._dialect)
+        return self._database.fetch(sql, change.arguments(self._dialect, [row])[0])
 
     def many(self, change: Statement, rows: Sequence[Row]) -> None:
         """One prepared statement for many rows."""

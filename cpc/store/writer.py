@@ -16,11 +16,10 @@ from typing import Any, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cpc.core.clock import Clock
+from cpc.core.clock import Clock, Timers
 from cpc.core.errors import CopernicusError, Unavailable
 from cpc.queue.journal import Journal
 from cpc.store import schema
@@ -82,7 +81,7 @@ class Writer:
         connect: Callable[[], Connection],
         threads: Threads,
         clock: Clock,
-        reactor: IReactorTime,
+        reactor: Timers,
         fatal: Callable[[str], None],
         holder: str,
     ) -> None:
