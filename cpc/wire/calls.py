@@ -1,0 +1,126 @@
+"""The calls that one side has made on a connection and that are not answered yet: how many, how large, for how long.
+
+A side asks at most MAX_CALLS questions at once, and BULK_CALLS of them with files in them; further ones wait here for
+their turn. The other side stops reading beyond these numbers, so both sides stay bounded and neither waits for ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from twisted.internet.defer import Deferred
+
+from cpc.core.clock import Timer, Timers
+from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.wire import frames
+
+MAX_CALLS = 64
+BULK_CALLS = 4
+MAX_CALL_BYTES = 32 << 20
+MAX_WAITING = 4096
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    method: str
+    data: bytes
+    lane: _Lane
+    timer: Timer | None = None
+    number: int = 0
+    answer: Deferred[bytes] = field(default_factory=Deferred)
+
+    def stop_timer(self) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    limit: int
+    calls: int = 0
+    size: int = 0
+    waiting: deque[_Call] = field(default_factory=deque)
+
+    def has_room(self, size: int) -> bool:
+        return self.calls == 0 or (self.calls < self.limit and self.size + size <= MAX_CALL_BYTES)
+
+
+class Calls:
+    """Outstanding calls of one connection."""
+
+    def __init__(self, reactor: Timers, send: Callable[[bytearray], None]) -> None:
+        self._reactor = reactor
+        self._send = send
+        self._last = 0
+        self._sent: dict[int, _Call] = {}
+        self._control = _Lane(MAX_CALLS)
+        self._bulk = _Lane(BULK_CALLS)
+
+    def __len__(self) -> int:
+        """How many are sent and not answered."""
+        return len(self._sent)
+
+    def ask(self, method: str, data: bytes, timeout: float, bulk: bool) -> Deferred[bytes]:
+        """Send a question, or queue it. The body of the answer, or the error that was answered; Unavailable when late."""
+        lane = self._bulk if bulk else self._control
+        if len(lane.waiting) >= MAX_WAITING:
+            raise Unavailable(f"{method}: {MAX_WAITING} calls wait for the other side already", "try again later")
+        call = _Call(method, data, lane)
+        call.timer = self._reactor.callLater(timeout, self._late, call, timeout)
+        call.answer = Deferred(lambda _: self._forget(call))
+        if lane.waiting or not lane.has_room(len(data)):
+            lane.waiting.append(call)
+        else:
+            self._go(call)
+        return call.answer
+
+    def answered(self, envelope: frames.Envelope) -> None:
+        """An answer has come. One to a call that was given up is dropped; one to no call is Refused."""
+        call = self._sent.get(envelope.answers)
+        if call is None:
+            if envelope.answers > self._last:
+                raise Refused(f"an answer to call {envelope.answers}, which was never made")
+            return
+        self._forget(call)
+        if envelope.error is not None:
+            call.answer.errback(envelope.error)
+        else:
+            call.answer.callback(envelope.body)
+
+    def fail(self, error: CopernicusError) -> None:
+        """The connection has ended: so do all calls, sent or waiting, in the order in which they were made."""
+        calls = [*self._sent.values(), *self._control.waiting, *self._bulk.waiting]
+        self._sent.clear()
+        self._control.waiting.clear()
+        self._bulk.waiting.clear()
+        for call in calls:
+            call.stop_timer()
+        for call in calls:
+            if not call.answer.called:
+                call.answer.errback(type(error)(error.message, error.hint))
+
+    def _go(self, call: _Call) -> None:
+        self._last += 1
+        call.number = self._last
+        call.lane.calls += 1
+        call.lane.size += len(call.data)
+        self._sent[call.number] = call
+        self._send(frames.question(call.method, call.number, call.data))
+
+    def _late(self, call: _Call, timeout: float) -> None:
+        self._forget(call)
+        call.answer.errback(Unavailable(f"{call.method}: no answer within {timeout:g} s", "try again"))
+
+    def _forget(self, call: _Call) -> None:
+        """The call is over, however it ended; the next one that waits may go."""
+        call.stop_timer()
+        lane = call.lane
+        if self._sent.pop(call.number, None) is not None:
+            lane.calls -= 1
+            lane.size -= len(call.data)
+        elif call in lane.waiting:
+            lane.waiting.remove(call)
+        while lane.waiting and lane.has_room(len(lane.waiting[0].data)):
+            self._go(lane.waiting.popleft())

@@ -1,0 +1,264 @@
+"""The channel below a connection: bytes to frames and back, what is bounded, and what happens when the other side stops.
+
+Frames that are sent in one turn of the reactor leave in one TLS write. While the other side does not read, nothing more is
+given to the transport than its own buffer; what waits is counted in `backlog`, so that whoever produces can be held back.
+A side that has not read for STALL seconds is cut off.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol as Typed
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer  # type: ignore[import-untyped]
+
+from cpc.core.clock import Clock, Timer, Timers
+from cpc.core.errors import CopernicusError
+from cpc.wire.frames import FrameReader
+
+PIECE = 128 << 10  # bytes given to TLS at once; more is cut, so that a pause takes effect in between
+STALL = 120.0  # seconds
+CLOSE_TIME = 5.0  # seconds for the last words to leave
+
+
+class ChannelUser(Typed):
+    """What a channel tells."""
+
+    def secured(self, handle: SSL.Connection) -> None:
+        """The TLS handshake is done; nothing has been read yet."""
+
+    def frame_received(self, frame: bytes) -> None:
+        """A whole frame. A CopernicusError that it raises goes to `frame_refused`."""
+
+    def frame_refused(self, error: CopernicusError) -> None:
+        """The stream cannot be read any further."""
+
+    def drained(self) -> None:
+        """All that was sent has been given to the transport."""
+
+    def channel_lost(self, error: BaseException, words: str) -> None:
+        """The end, once. `words` is set when this side cut it."""
+
+
+@implementer(IPushProducer, IHandshakeListener)
+class Channel(Protocol):
+    """One TLS connection as frames."""
+
+    def __init__(self, reactor: Timers, clock: Clock, user: ChannelUser) -> None:
+        self.reader = FrameReader()
+        self.backlog = 0  # bytes that wait for the other side to read
+        self._reactor = reactor
+        self._clock = clock
+        self._user = user
+        self._queue: deque[bytes | bytearray | memoryview] = deque()
+        self._flushing: Timer | None = None
+        self._stalled: Timer | None = None
+        self._ending: Timer | None = None
+        self._paused_at: float | None = None
+        self._parsing = False
+        self._held = False
+        self._closing = False
+        self._left = False
+        self._lost = False
+        self._words = ""
+
+    # --- out ------------------------------------------------------------------------------------------------------------
+
+    def send(self, frame: bytearray) -> None:
+        """Queue a frame; it leaves at the end of this turn, or when the other side reads again."""
+        if self._closing or self._lost:
+            return
+        self._queue.append(frame)
+        self.backlog += len(frame)
+        if self._flushing is None and self._paused_at is None and not self._parsing:
+            self._flushing = self._reactor.callLater(0, self._flush_later)
+
+    def _flush_later(self) -> None:
+        self._flushing = None
+        self._flush()
+
+    def _flush(self) -> None:
+        """Give the transport pieces of at most PIECE bytes until it says stop."""
+        if self._lost:
+            return
+        sent = bool(self._queue)
+        while self._queue and self._paused_at is None:
+            piece = self._next_piece()
+            self.backlog -= len(piece)
+            self._tls().write(piece)
+        if self._queue:
+            return
+        if self._closing:
+            self._lose()
+        elif sent:
+            self._user.drained()
+
+    def _next_piece(self) -> bytes:
+        first = self._queue[0]
+        if len(first) > PIECE:
+            view = memoryview(first)
+            self._queue[0] = view[PIECE:]
+            return bytes(view[:PIECE])
+        parts, size = [], 0
+        while self._queue and size + len(self._queue[0]) <= PIECE:
+            part = self._queue.popleft()
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        if self._paused_at is None:
+            self._paused_at = self._clock.monotonic()
+            if self._stalled is None:
+                self._stalled = self._reactor.callLater(STALL, self._check_stall)
+
+    def resumeProducing(self) -> None:
+        """The transport has room again."""
+        self._paused_at = None
+        if self._flushing is None and (self._queue or self._closing):
+            self._flushing = self._reactor.callLater(0, self._flush_later)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` follows."""
+        self._queue.clear()
+        self.backlog = 0
+
+    def _check_stall(self) -> None:
+        self._stalled = None
+        if self._paused_at is None or self._lost:
+            return
+        left = self._paused_at + STALL - self._clock.monotonic()
+        if left > 0:
+            self._stalled = self._reactor.callLater(left, self._check_stall)
+        else:
+            self.abort(f"the other side has not read for {STALL:.0f} s")
+
+    # --- in -------------------------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """TCP is there, TLS is not yet."""
+        tls = self._tls()
+        tls.registerProducer(self, True)
+        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
+            setting = getattr(tls, option, None)
+            if setting is not None:
+                setting(True)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there."""
+        handle = self._tls().getHandle()
+        assert isinstance(handle, SSL.Connection)
+        self._user.secured(handle)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self._closing or self._lost:
+            return
+        self.reader.feed(data)
+        self._parse()
+
+    def _parse(self) -> None:
+        if self._parsing:
+            return
+        self._parsing = True
+        try:
+            while not (self._held or self._closing or self._lost):
+                frame = self.reader.next()
+                if frame is None:
+                    break
+                self._user.frame_received(frame)
+        except CopernicusError as error:
+            self._user.frame_refused(error)
+        finally:
+            self._parsing = False
+        if self._flushing is None:
+            self._flush()
+
+    def hold(self) -> None:
+        """Read nothing more until `release`: TCP tells the other side to wait."""
+        if not (self._held or self._lost):
+            self._held = True
+            self._tls().pauseProducing()
+
+    def release(self) -> None:
+        """Read on."""
+        if self._held and not self._lost:
+            self._held = False
+            self._tls().resumeProducing()
+            self._reactor.callLater(0, self._parse_later)
+
+    def _parse_later(self) -> None:
+        if not self._lost:
+            self._parse()
+
+    # --- the end --------------------------------------------------------------------------------------------------------
+
+    def close(self, words: str = "") -> None:
+        """Let what is queued leave, for at most CLOSE_TIME, then close. Nothing more is read."""
+        if self._closing or self._lost:
+            return
+        self._closing = True
+        self._words = self._words or words
+        if self._held:
+            self._held = False
+            self._tls().resumeProducing()  # or the transport would not notice the other side's goodbye
+        self._ending = self._reactor.callLater(CLOSE_TIME, self._give_up)
+        if self._queue:
+            if self._flushing is None and self._paused_at is None:
+                self._flushing = self._reactor.callLater(0, self._flush_later)
+        elif self._flushing is None:
+            self._lose()
+
+    def abort(self, words: str = "") -> None:
+        """Cut at once."""
+        if self._lost:
+            return
+        self._closing = True
+        self._words = self._words or words
+        self._queue.clear()
+        self.backlog = 0
+        if self.transport is not None:
+            self._tls().abortConnection()
+
+    def _give_up(self) -> None:
+        self._ending = None
+        self.abort()
+
+    def _lose(self) -> None:
+        if self._left:
+            return
+        self._left = True
+        tls = self._tls()
+        tls.unregisterProducer()  # TLS says goodbye only when nobody produces any more
+        tls.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The transport is gone."""
+        if self._lost:
+            return
+        self._lost = True
+        for timer in (self._flushing, self._stalled, self._ending):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._queue.clear()
+        self.backlog = 0
+        assert reason.value is not None
+        self._user.channel_lost(reason.value, self._words)
+
+    def address(self, here: bool) -> str:
+        """`host:port` of this side or the other; empty before there is a transport."""
+        if self.transport is None:
+            return ""
+        address = self._tls().getHost() if here else self._tls().getPeer()
+        host, port = getattr(address, "host", ""), getattr(address, "port", 0)
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    def _tls(self) -> TLSMemoryBIOProtocol:
+        assert isinstance(self.transport, TLSMemoryBIOProtocol)
+        return self.transport

@@ -1,0 +1,427 @@
+"""A connection between two machines: mutual TLS, a greeting, then calls and one-way messages both ways.
+
+Whoever has connected is known by its certificate before anything else is read. The greeting settles the protocol number.
+After that both sides may call and serve; a handler may take its time, others run meanwhile. Everything is bounded: see
+`calls` for what one side may ask, `questions` for what is held of the other side's, `channel` for bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+from OpenSSL import SSL
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionClosed,
+    ConnectionDone,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TimeoutError,
+)  # fmt: skip
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+import cpc
+from cpc.core.clock import Clock, Timer, Timers
+from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.wire import frames, tls
+from cpc.wire.calls import Calls
+from cpc.wire.channel import Channel
+from cpc.wire.identity import Name, Role
+from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
+from cpc.wire.questions import Handler, Questions
+
+T = TypeVar("T")
+Q = TypeVar("Q")
+
+MAX_BACKLOG = 32 << 20  # bytes of one-way messages that are not read: beyond, the connection ends
+GREETING_TIME = 20.0  # seconds from TCP to the greeting
+IDLE_TIME = 900.0  # seconds without a frame
+MAX_CONNECTIONS = 20_000
+MAX_STRANGERS = 1_000  # connections that have not said yet who they are
+
+HERE = frames.Greeting(PROTOCOL, OLDEST_PROTOCOL, cpc.__version__)
+
+_log = Logger()
+
+
+class ClientEndpoint(Protocol):
+    """Twisted's IStreamClientEndpoint."""
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]: ...
+
+
+class ListeningPort(Protocol):
+    """Twisted's IListeningPort."""
+
+    def getHost(self) -> Any: ...
+    def stopListening(self) -> Deferred[None] | None: ...
+
+
+class ServerEndpoint(Protocol):
+    """Twisted's IStreamServerEndpoint."""
+
+    def listen(self, protocolFactory: Any) -> Deferred[Any]: ...
+
+
+_FRAME_LIMITS = {Role.BUNDLE: frames.MAX_BUNDLE_FRAME}
+
+
+class Connection:
+    """One connection, open until `on_closed` fires. `peer` says who is at the other end, `release` what it runs."""
+
+    def __init__(self, reactor: Timers, clock: Clock, security: tls.ServerTls | tls.ClientTls,
+                 on_open: Callable[[Connection], None], greeting: frames.Greeting = HERE) -> None:  # fmt: skip
+        self.peer: Name | None = None
+        self.peer_fingerprint = ""
+        self.peer_not_after = 0  # end of its certificate, µs
+        self.protocol = 0
+        self.release = ""
+        self.capabilities: tuple[str, ...] = ()
+        self.closed = False  # or closing: nothing is taken and nothing sent any more
+        self.channel = Channel(reactor, clock, self)
+        self._reactor = reactor
+        self._clock = clock
+        self._security = security
+        self._on_open = on_open
+        self._greeting = greeting
+        self._calls = Calls(reactor, self.channel.send)
+        self._questions = Questions(self, self.channel)
+        self._ended = False
+        self._end: CopernicusError | None = None
+        self._on_closed: list[Callable[[str], None]] = []
+        self._idle_timer: Timer | None = None
+        self._heard = 0.0
+
+    # --- for whoever uses it --------------------------------------------------------------------------------------------
+
+    @property
+    def local(self) -> str:
+        """This side's address, as `host:port`."""
+        return self.channel.address(here=True)
+
+    @property
+    def remote(self) -> str:
+        """The other side's address, as `host:port`."""
+        return self.channel.address(here=False)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait here for the other side to read."""
+        return self.channel.backlog
+
+    async def call(self, method: str, body: Message, answer: type[T], timeout: float = 60.0, bulk: bool = False) -> T:
+        """Ask, and wait at most `timeout` seconds, queueing included. `bulk` is for questions or answers with files.
+
+        Raises what the other side answered (any CopernicusError), Unavailable when it is late or the connection is lost
+        (it may have been done or not), TooLarge when the body does not fit a frame.
+        """
+        data = frames.body(body)
+        self._check_open()
+        return frames.decode(await self._calls.ask(method, data, timeout, bulk), answer, method)
+
+    def tell(self, method: str, body: Message) -> None:
+        """Send a one-way message. It may be lost with the connection; on a closed one it is dropped."""
+        data = frames.body(body)
+        if self.closed or not self.protocol:
+            return
+        self.channel.send(frames.question(method, 0, data))
+        if self.channel.backlog > MAX_BACKLOG:
+            self._finish(Unavailable("the other side does not read what it is told"))
+            self.channel.abort("the other side does not read what it is told")
+
+    def serve(self, method: str, question: type[Q], handler: Handler[Q], bulk: bool = False) -> None:
+        """Answer `method`. The handler gets this connection and the question; None answers an empty map.
+
+        A CopernicusError that it raises is sent. Of `bulk` methods at most BULK_CALLS handlers run at once.
+        """
+        self._questions.serve(method, question, handler, bulk)
+
+    def on_closed(self, callback: Callable[[str], None]) -> None:
+        """Call back once with the reason, in words, when the connection has ended (at once if it has)."""
+        if self._ended:
+            callback(self._reason())
+        else:
+            self._on_closed.append(callback)
+
+    def close(self, reason: str = "") -> None:
+        """End it: what is queued leaves, then the reason. Outstanding calls fail now; nothing more is read."""
+        self.refuse(Unavailable(reason) if reason else None)
+
+    def refuse(self, error: CopernicusError | None) -> None:
+        """End it with an error that the other side's calls fail with."""
+        if self.closed:
+            return
+        if error is not None:
+            self.channel.send(frames.refusal(error))
+        self._finish(error or Unavailable("the connection was closed"))
+        self.channel.close()
+
+    # --- the channel tells ----------------------------------------------------------------------------------------------
+
+    def secured(self, handle: SSL.Connection) -> None:
+        """TLS is done: who is it? Then greet."""
+        try:
+            peer = self._security.check(handle, self._clock.now())
+        except CopernicusError as error:
+            self.refuse(error)
+            return
+        self.peer, self.peer_fingerprint, self.peer_not_after = peer.name, peer.fingerprint, peer.not_after
+        self.channel.send(frames.greeting(self._greeting))
+
+    def frame_received(self, frame: bytes) -> None:
+        """One frame of the other side."""
+        envelope = frames.read(frame)
+        self._heard = self._clock.monotonic()
+        if envelope.error is not None and not envelope.answers:
+            self._finish(envelope.error)
+            self.channel.close()
+        elif not self.protocol:
+            self._greeted(envelope.greeting)
+        elif envelope.answers:
+            self._calls.answered(envelope)
+        elif envelope.method:
+            self._questions.asked(envelope)
+
+    def frame_refused(self, error: CopernicusError) -> None:
+        """The other side does not keep to the protocol."""
+        self.refuse(error)
+
+    def drained(self) -> None:
+        """The other side reads: answers that were held back may be made."""
+        self._questions.start()
+
+    def channel_lost(self, error: BaseException, words: str) -> None:
+        """The connection has ended, whoever ended it."""
+        self._finish(_words_of(error, words))
+        self._ended = True
+        if self._idle_timer is not None and self._idle_timer.active():
+            self._idle_timer.cancel()
+        self._questions.forget()
+        callbacks, self._on_closed = self._on_closed, []
+        for callback in callbacks:
+            callback(self._reason())
+
+    # --- greeting -------------------------------------------------------------------------------------------------------
+
+    def _greeted(self, said: frames.Greeting | None) -> None:
+        if said is None or self.peer is None:
+            raise Refused("the first frame is a greeting")
+        self.protocol = negotiate(self._greeting, said)
+        self.release, self.capabilities = said.release, said.capabilities
+        self.channel.reader.limit = _FRAME_LIMITS.get(self.peer.role, frames.MAX_FRAME)
+        self._on_open(self)
+
+    def drop_when_idle(self, seconds: float) -> None:
+        """End the connection when no frame has come for so long."""
+        self._heard = self._clock.monotonic()
+        self._idle_timer = self._reactor.callLater(seconds, self._check_idle, seconds)
+
+    def _check_idle(self, seconds: float) -> None:
+        left = self._heard + seconds - self._clock.monotonic()
+        if left > 0:
+            self._idle_timer = self._reactor.callLater(left, self._check_idle, seconds)
+        else:
+            self.close(f"nothing was heard for {seconds:.0f} s")
+
+    # --- the end --------------------------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._end is not None:
+            raise type(self._end)(self._end.message, self._end.hint)
+        if not self.protocol:
+            raise Unavailable("the connection is not open yet")
+
+    def _finish(self, error: CopernicusError) -> None:
+        """From now on nothing is taken or sent; the first error given is the reason."""
+        if self.closed:
+            return
+        self.closed = True
+        self._end = error
+        self._questions.end()
+        self._calls.fail(error)
+
+    def _reason(self) -> str:
+        return str(self._end) if self._end is not None else ""
+
+    @property
+    def end(self) -> CopernicusError | None:
+        """Why it has ended, once it has."""
+        return self._end
+
+
+def negotiate(ours: frames.Greeting, theirs: frames.Greeting) -> int:
+    """The newest protocol number that both sides speak, or Refused in words."""
+    number = min(ours.newest, theirs.newest)
+    if number < max(ours.oldest, theirs.oldest):
+        raise Refused(
+            f"no common protocol: release {ours.release} speaks {ours.oldest} to {ours.newest}, "
+            f"release {theirs.release} speaks {theirs.oldest} to {theirs.newest}",
+            "upgrade the older side",
+        )
+    return number
+
+
+def _words_of(error: BaseException, words: str) -> CopernicusError:
+    if words:
+        return Unavailable(words)
+    explained = tls.explain(error)
+    if explained is not None:
+        return explained
+    if isinstance(error, ConnectionDone):
+        return Unavailable("the other side closed the connection")
+    if isinstance(error, ConnectionClosed):
+        return Unavailable(f"the connection was lost: {error}".rstrip(".: "))
+    return Unavailable(f"the connection was lost: {type(error).__name__}")
+
+
+# --- the way in ---------------------------------------------------------------------------------------------------------
+
+
+class _TlsFactory(TLSMemoryBIOFactory):
+    """TLS without Twisted's own buffering of small writes: a channel writes once a turn already."""
+
+    protocol = TLSMemoryBIOProtocol
+    noisy = False
+
+    def __init__(self, security: Any, is_client: bool, make: Callable[[], Channel | None], reactor: Any) -> None:
+        super().__init__(security, is_client, cast(Any, _Made(make)), reactor)
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
+        channel = self.wrappedFactory.buildProtocol(addr)
+        return None if channel is None else TLSMemoryBIOProtocol(self, channel)
+
+
+class _Made(Factory):
+    """Hands out channels that `make` makes; None turns a connection away."""
+
+    noisy = False
+
+    def __init__(self, make: Callable[[], Channel | None]) -> None:
+        self._make = make
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel | None:
+        return self._make()
+
+
+class Listener:
+    """Takes connections. `on_connection` gets each one once it is known who it is, before its first question is read."""
+
+    def __init__(self, reactor: Timers, security: tls.ServerTls, on_connection: Callable[[Connection], None],
+                 clock: Clock, *, idle: float = IDLE_TIME, greeting_time: float = GREETING_TIME,
+                 max_connections: int = MAX_CONNECTIONS, max_strangers: int = MAX_STRANGERS,
+                 greeting: frames.Greeting = HERE) -> None:  # fmt: skip
+        self._reactor = reactor
+        self._clock = clock
+        self._security = security
+        self._on_connection = on_connection
+        self._idle = idle
+        self._greeting_time = greeting_time
+        self._max_connections = max_connections
+        self._max_strangers = max_strangers
+        self._greeting = greeting
+        self._strangers: dict[Connection, Timer] = {}
+        self._known: dict[Connection, None] = {}  # a dict, because it keeps the order in which they came
+        self._ports: list[ListeningPort] = []
+        self.factory = _TlsFactory(security, False, self._make, reactor)
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Those whose other side is known, in the order in which they came."""
+        return tuple(self._known)
+
+    async def listen(self, endpoint: ServerEndpoint) -> ListeningPort:
+        """Take connections at this endpoint, too."""
+        port: ListeningPort = await endpoint.listen(self.factory)
+        self._ports.append(port)
+        return port
+
+    async def stop(self, reason: str = "the server is stopping") -> None:
+        """Take no more connections, and close those that are open."""
+        ports, self._ports = self._ports, []
+        for port in ports:
+            stopped = port.stopListening()
+            if isinstance(stopped, Deferred):
+                await stopped
+        for connection in (*self._strangers, *self._known):
+            connection.close(reason)
+
+    def _make(self) -> Channel | None:
+        if len(self._strangers) >= self._max_strangers or len(self._known) >= self._max_connections:
+            _log.warn("a connection is turned away: {count} are open", count=len(self._strangers) + len(self._known))
+            return None
+        connection = Connection(self._reactor, self._clock, self._security, self._opened, self._greeting)
+        late = f"no greeting within {self._greeting_time:.0f} s"
+        self._strangers[connection] = self._reactor.callLater(self._greeting_time, connection.channel.abort, late)
+        connection.on_closed(lambda reason: self._gone(connection, reason))
+        return connection.channel
+
+    def _opened(self, connection: Connection) -> None:
+        self._strangers.pop(connection).cancel()
+        self._known[connection] = None
+        connection.drop_when_idle(self._idle)
+        self._on_connection(connection)
+
+    def _gone(self, connection: Connection, reason: str) -> None:
+        timer = self._strangers.pop(connection, None)
+        if timer is not None:
+            if timer.active():
+                timer.cancel()
+            _log.info("{remote} was not let in: {reason}", remote=connection.remote, reason=reason)
+        self._known.pop(connection, None)
+
+
+# --- the way out --------------------------------------------------------------------------------------------------------
+
+
+async def connect(endpoint: ClientEndpoint, security: tls.ClientTls, reactor: Timers, clock: Clock,
+                  timeout: float = 30.0, *, prepare: Callable[[Connection], None] | None = None,
+                  greeting: frames.Greeting = HERE) -> Connection:  # fmt: skip
+    """An open connection to the server that `security` expects, within `timeout` seconds.
+
+    `prepare` gets it before the first question of the other side is read: the place for `serve`. Unavailable when nobody
+    answers, Refused when the other side is not who it should be, or refuses us.
+    """
+    opened: Deferred[None] = Deferred()
+
+    def on_open(connection: Connection) -> None:
+        if prepare is not None:
+            prepare(connection)
+        opened.callback(None)
+
+    def on_closed(_reason: str) -> None:
+        if not opened.called:
+            opened.errback(connection.end or Unavailable("the connection was closed"))
+
+    connection = Connection(reactor, clock, security, on_open, greeting)
+    connection.on_closed(on_closed)
+    attempt = endpoint.connect(_TlsFactory(security, True, lambda: connection.channel, reactor))
+    words = f"no answer within {timeout:g} s"
+
+    def late() -> None:
+        attempt.cancel()
+        connection.channel.abort(words)
+
+    timer = reactor.callLater(timeout, late)
+    try:
+        await attempt
+        await opened
+    except CopernicusError:
+        raise
+    except (TimeoutError, CancelledError):
+        connection.channel.abort("given up")
+        raise Unavailable(f"cannot connect: {words}") from None
+    except ConnectionRefusedError:
+        raise Unavailable("cannot connect: nothing listens there", "is the server running?") from None
+    except DNSLookupError:
+        raise Unavailable("cannot connect: no such host", "check the address in the bundle") from None
+    except (ConnectError, ConnectionClosed, OSError) as error:
+        raise Unavailable(f"cannot connect: {str(error) or type(error).__name__}") from None
+    finally:
+        if timer.active():
+            timer.cancel()
+    return connection

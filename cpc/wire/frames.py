@@ -1,0 +1,209 @@
+"""Frames: four bytes of length (big-endian), then a msgpack map, the *envelope*. Bytes from outside are hostile.
+
+| key | in                | value                                                                                   |
+|-----|-------------------|-----------------------------------------------------------------------------------------|
+| m   | question, one-way | method                                                                                  |
+| i   | question          | id of the call, counted from 1 by the side that calls; a one-way message has none       |
+| r   | answer            | id of the call that it answers                                                          |
+| b   | all but errors    | body: bytes, itself msgpack, opaque to relays                                           |
+| e   | error             | [code, message, hint]; without `r` it is the last frame: why the connection is closed   |
+| p   | greeting          | newest protocol number; with `oldest`, `release` and `caps`. The first frame each way   |
+| o   | relayed           | owner: the server that the message is for (`route` is kept for the way it took)         |
+
+Unknown keys are ignored. What is bounded, and by whom: a frame's length before it is read (`FrameReader.limit`, small
+until the other side is known); lengths of maps, lists and texts in the envelope, and its nesting, by msgpack's Unpacker;
+bodies by msgspec, which builds only what the expected type has and checks every length against the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, TypeVar
+
+import msgpack  # type: ignore[import-untyped]
+import msgspec
+
+from cpc.core.errors import CopernicusError, Refused, TooLarge, from_code
+
+T = TypeVar("T")
+
+HEADER = struct.Struct(">I")
+MAX_FRAME = (8 << 20) + (64 << 10)  # a part of an upload (at most 8 MiB) and what is said about it
+MAX_BODY = MAX_FRAME - (8 << 10)
+MAX_GREETING = 16 << 10  # before the other side has said who it is
+MAX_BUNDLE_FRAME = 256 << 10  # a bundle only enrols
+MAX_TEXT = 4_000  # characters of an error's message or hint
+MAX_ID = (1 << 63) - 1
+
+_LIMITS: dict[str, Any] = {
+    "max_map_len": 64, "max_array_len": 256, "max_str_len": 64 << 10, "max_bin_len": MAX_FRAME, "max_ext_len": 0,
+    "strict_map_key": True, "raw": False,
+}  # fmt: skip
+_BODY = msgspec.msgpack.Encoder()
+_decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """One frame, read. Exactly one of `method`, `answers`, `error` without `answers`, and `greeting` says what it is."""
+
+    method: str = ""
+    call: int = 0
+    answers: int = 0
+    body: bytes = b"\x80"
+    error: CopernicusError | None = None
+    greeting: Greeting | None = None
+    owner: str = ""
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """What a side speaks: protocol numbers from `oldest` to `newest`, its release, and what else it can do."""
+
+    newest: int
+    oldest: int
+    release: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+# --- writing ------------------------------------------------------------------------------------------------------------
+
+
+def body(message: object) -> bytes:
+    """A message as the bytes of a body. TooLarge beyond MAX_BODY."""
+    data = _BODY.encode(message)
+    if len(data) > MAX_BODY:
+        raise TooLarge(
+            f"a message of {len(data)} bytes is more than the {MAX_BODY} that a frame holds", "send it in parts"
+        )
+    return data
+
+
+def question(method: str, call: int, data: bytes, owner: str = "") -> bytearray:
+    """The frame of a call, or of a one-way message when `call` is 0."""
+    envelope: dict[str, object] = {"m": method, "b": data}
+    if call:
+        envelope["i"] = call
+    if owner:
+        envelope["o"] = owner
+    return _frame(envelope)
+
+
+def answer(call: int, data: bytes) -> bytearray:
+    """The frame that answers a call."""
+    return _frame({"r": call, "b": data})
+
+
+def refusal(error: CopernicusError, call: int = 0) -> bytearray:
+    """The frame that answers a call with an error, or, without a call, says why the connection is closed."""
+    envelope: dict[str, object] = {"e": [error.code, error.message[:MAX_TEXT], error.hint[:MAX_TEXT]]}
+    if call:
+        envelope["r"] = call
+    return _frame(envelope)
+
+
+def greeting(said: Greeting) -> bytearray:
+    """The first frame of each side."""
+    return _frame({"p": said.newest, "oldest": said.oldest, "release": said.release, "caps": said.capabilities})
+
+
+def _frame(envelope: dict[str, object]) -> bytearray:
+    frame = bytearray(HEADER.size)
+    _BODY.encode_into(envelope, frame, HEADER.size)
+    HEADER.pack_into(frame, 0, len(frame) - HEADER.size)
+    return frame
+
+
+# --- reading ------------------------------------------------------------------------------------------------------------
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames. Holds at most one unfinished frame of `limit` bytes and what came with it."""
+
+    __slots__ = ("_buffer", "_start", "limit")
+
+    def __init__(self, limit: int = MAX_GREETING) -> None:
+        self.limit = limit
+        self._buffer = bytearray()
+        self._start = 0
+
+    def __len__(self) -> int:
+        """Bytes that have come and are not read yet."""
+        return len(self._buffer) - self._start
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._buffer += data
+
+    def next(self) -> bytes | None:
+        """The next whole frame without its length, or None while it is not there. Refused when it is too long."""
+        start = self._start + HEADER.size
+        if len(self._buffer) >= start:
+            (size,) = HEADER.unpack_from(self._buffer, self._start)
+            if not 0 < size <= self.limit:
+                raise Refused(f"a frame of {size} bytes is not taken; the limit is {self.limit}")
+            if len(self._buffer) >= start + size:
+                self._start = start + size
+                return bytes(memoryview(self._buffer)[start : self._start])
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+        return None
+
+
+def read(frame: bytes) -> Envelope:
+    """The envelope in a frame, or Refused when it is not one."""
+    try:
+        found = msgpack.unpackb(frame, **_LIMITS)
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise Refused(f"this is not a frame: {type(error).__name__} {str(error)[:200]}") from None
+    if type(found) is not dict:
+        raise Refused("this is not a frame: its envelope is not a map")
+    data = found.get("b", b"\x80")
+    if type(data) is not bytes:
+        raise Refused("this is not a frame: its body is not bytes")
+    if "e" in found:
+        return Envelope(answers=_number(found, "r"), error=_error(found["e"]))
+    if "r" in found:
+        return Envelope(answers=_number(found, "r"), body=data)
+    if "m" in found:
+        method = found["m"]
+        if type(method) is not str or not 0 < len(method) <= 100:
+            raise Refused("this is not a frame: its method is not a short text")
+        owner = found.get("o", "")
+        return Envelope(method, _number(found, "i"), body=data, owner=owner if type(owner) is str else "")
+    if "p" in found:
+        return Envelope(greeting=_greeting(found))
+    raise Refused("this is not a frame: it neither asks, answers nor greets")
+
+
+def decode(data: bytes, kind: type[T], method: str) -> T:
+    """A body as `kind`, or Refused with the path of the field that does not fit, as in `$.holds[0]`."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    try:
+        found: T = decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise Refused(f"{method}: the message does not fit: {str(error)[:500]}") from None
+    return found
+
+
+def _number(found: dict[Any, Any], key: str) -> int:
+    number = found.get(key, 0)
+    if type(number) is not int or not 0 <= number <= MAX_ID:
+        raise Refused(f"this is not a frame: {key!r} is not an id")
+    return number
+
+
+def _error(said: object) -> CopernicusError:
+    if type(said) is not list or not 2 <= len(said) <= 8 or any(type(part) is not str for part in said[:3]):
+        raise Refused("this is not a frame: its error is not [code, message, hint]")
+    return from_code(said[0], said[1][:MAX_TEXT], said[2][:MAX_TEXT] if len(said) > 2 else "")
+
+
+def _greeting(found: dict[Any, Any]) -> Greeting:
+    newest = _number(found, "p")
+    oldest = _number(found, "oldest") if "oldest" in found else newest
+    release, capabilities = found.get("release", ""), found.get("caps", [])
+    if type(release) is not str or type(capabilities) is not list or any(type(one) is not str for one in capabilities):
+        raise Refused("this is not a greeting: release and caps are texts")
+    return Greeting(newest, oldest, release[:100], tuple(capabilities))

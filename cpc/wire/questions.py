@@ -1,0 +1,137 @@
+"""The other side's questions on a connection: which methods are served, and how many handlers run at once.
+
+At most MAX_QUESTIONS calls are held at a time, MAX_MESSAGES with one-way messages, MAX_QUESTION_BYTES of bodies: beyond that
+nothing more is read until some are done, so the other side waits. A side that keeps to `calls` never gets there. No handler
+starts while ANSWER_BACKLOG bytes of answers wait to be read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+
+import cpc
+from cpc.core.errors import CopernicusError, Refused
+from cpc.wire import frames
+from cpc.wire.calls import BULK_CALLS, MAX_CALLS
+from cpc.wire.channel import Channel
+from cpc.wire.messages import Message
+
+if TYPE_CHECKING:
+    from cpc.wire.connection import Connection
+
+Q = TypeVar("Q")
+Handler = Callable[["Connection", Q], Awaitable[Message | None]]
+
+MAX_QUESTIONS = MAX_CALLS + BULK_CALLS
+MAX_MESSAGES = 1024
+MAX_QUESTION_BYTES = 64 << 20
+ANSWER_BACKLOG = 8 << 20
+
+_log = Logger()
+
+
+@dataclass(slots=True)
+class _Served:
+    question: type[Any]
+    handler: Handler[Any]
+    bulk: bool
+
+
+class Questions:
+    """What is served on one connection, and what of it is under way."""
+
+    def __init__(self, connection: Connection, channel: Channel) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._served: dict[str, _Served] = {}
+        self._inbox: deque[tuple[_Served, frames.Envelope]] = deque()
+        self._bulk_inbox: deque[tuple[_Served, frames.Envelope]] = deque()
+        self._bulk_running = 0
+        self._calls = 0
+        self._messages = 0
+        self._bytes = 0
+        self._ended = False
+
+    def __len__(self) -> int:
+        """How many calls of the other side are not answered yet."""
+        return self._calls
+
+    def serve(self, method: str, question: type[Q], handler: Handler[Q], bulk: bool) -> None:
+        """Answer `method` from now on."""
+        self._served[method] = _Served(question, handler, bulk)
+
+    def asked(self, envelope: frames.Envelope) -> None:
+        """A question or one-way message has come."""
+        served = self._served.get(envelope.method)
+        if envelope.owner:
+            self._answer(envelope.call, Refused("messages for other servers are not relayed here"))
+        elif served is None:
+            known = f"release {cpc.__version__} does not serve it on this connection"
+            self._answer(envelope.call, Refused(f"unknown method {envelope.method!r}", known))
+        else:
+            self._messages += 1
+            self._calls += envelope.call != 0
+            self._bytes += len(envelope.body)
+            (self._bulk_inbox if served.bulk else self._inbox).append((served, envelope))
+            self.start()
+            if self._is_full():
+                self._channel.hold()
+
+    def start(self) -> None:
+        """Start handlers of what waits, as far as there is room for their answers."""
+        while self._inbox and self._has_room():
+            ensureDeferred(self._handle(*self._inbox.popleft()))
+        while self._bulk_inbox and self._bulk_running < BULK_CALLS and self._has_room():
+            self._bulk_running += 1
+            ensureDeferred(self._handle(*self._bulk_inbox.popleft()))
+
+    def end(self) -> None:
+        """The connection has ended: what waits is dropped; handlers that run go on, their answers go nowhere."""
+        self._ended = True
+        self._inbox.clear()
+        self._bulk_inbox.clear()
+
+    def forget(self) -> None:
+        """Let go of the handlers, and of whatever they hold on to."""
+        self._served.clear()
+
+    def _is_full(self) -> bool:
+        return self._calls > MAX_QUESTIONS or self._messages > MAX_MESSAGES or self._bytes > MAX_QUESTION_BYTES
+
+    def _has_room(self) -> bool:
+        return self._channel.backlog < ANSWER_BACKLOG and not self._ended
+
+    async def _handle(self, served: _Served, envelope: frames.Envelope) -> None:
+        """Run one handler to its end; whatever happens is answered, and never raised from here."""
+        method = envelope.method
+        try:
+            question = frames.decode(envelope.body, served.question, method)
+            said = await served.handler(self._connection, question)
+            if envelope.call and not self._ended:
+                self._channel.send(frames.answer(envelope.call, b"\x80" if said is None else frames.body(said)))
+        except CopernicusError as error:
+            self._answer(envelope.call, error)
+            if not envelope.call:
+                _log.warn("{method} from {peer}: {error}", method=method, peer=self._connection.peer, error=error)
+        except Exception:
+            _log.failure("{method} from {peer} failed", method=method, peer=self._connection.peer)
+            self._answer(envelope.call, CopernicusError(f"{method} failed", "see the log of the other side"))
+        finally:
+            self._messages -= 1
+            self._calls -= envelope.call != 0
+            self._bytes -= len(envelope.body)
+            self._bulk_running -= served.bulk
+            if not self._ended:
+                self.start()
+                if not self._is_full():
+                    self._channel.release()
+
+    def _answer(self, call: int, error: CopernicusError) -> None:
+        if call and not self._ended:
+            self._channel.send(frames.refusal(error, call))
