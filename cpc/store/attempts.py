@@ -160,7 +160,7 @@ def result(tx: Tx, job: int, number: int) -> tuple[Manifest, str, bool] | None:
 
 
 def checkpoint(tx: Tx, job: int) -> tuple[int, int, Manifest] | None:
-    """(attempt, when, files) of the newest checkpoint."""
+    """(number, when, files) of the newest checkpoint."""
     found = tx.one(_CHECKPOINT, {"job": job})
     return (found[0], found[1], msgspec.msgpack.decode(found[2], type=Manifest)) if found else None
 

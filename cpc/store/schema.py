@@ -242,7 +242,7 @@ results = _table(
 checkpoints = _table(
     "checkpoints",
     sa.Column("job", Id, primary_key=True, autoincrement=False),
-    sa.Column("number", sa.Integer, nullable=False),  # the attempt that wrote it
+    sa.Column("number", sa.Integer, nullable=False),  # 1, 2, … per job: which checkpoint it is
     sa.Column("taken", Big, nullable=False),
     sa.Column("manifest", Blob, nullable=False),
 )
@@ -368,6 +368,11 @@ answers = _table(
     sa.Column("key", Text, primary_key=True),
     sa.Column("time", Big, nullable=False),
     sa.Column("call", Blob, nullable=False),  # SHA-256 of method, path and body: the key of another call is refused
-    sa.Column("answer", Blob),  # None: expired
-    sa.Index("ix_answers_time", "time"),
+    sa.Column("answer", Blob),  # None: expired; the row stays, so that the call is never carried out again
+)
+sa.Index(
+    "ix_answers_time",
+    answers.c.time,
+    sqlite_where=answers.c.answer.isnot(None),
+    postgresql_where=answers.c.answer.isnot(None),
 )

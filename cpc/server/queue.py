@@ -1,0 +1,235 @@
+"""The queue at work: the index in memory and the database in step, inside units of the writer.
+
+Whatever changes jobs, leases or workers goes through here: `submission`, `settling`, `closing` and `joining` use it, and
+each ends its unit with `round`, which gives free workers jobs. Used on the writer's thread only, but for `outbox`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cpc.core import ids
+from cpc.core.clock import SECOND, Clock
+from cpc.core.lease import Lease
+from cpc.core.spec import element_values, fill
+from cpc.queue import match
+from cpc.queue.index import Index
+from cpc.queue.journal import Journal
+from cpc.queue.leaseclock import LeaseClock
+from cpc.queue.match import Exact, Round
+from cpc.queue.session import Running, Session
+from cpc.queue.window import CAPACITY, Window
+from cpc.server.outbox import Outbox
+from cpc.server.specs import Specs, Submission
+from cpc.store import arrays, attempts, dependencies, jobs, shares
+from cpc.store.attempts import AttemptRow
+from cpc.store.transaction import Tx
+from cpc.wire.messages import Task
+
+#: Leases of one round; what is left gets the next one, so that a batch stays short.
+MOST = 1000
+
+
+@dataclass(slots=True)
+class Limits:
+    """The settings that the queue goes by."""
+
+    heartbeat_time: float = 120.0
+    patience: float = 600.0  # a job waits so long for room before a worker is reserved for it
+    half_life: float = 86400.0
+
+
+class Queue:
+    """Index, descriptions, clock and outbox: what every unit about jobs needs."""
+
+    def __init__(self, journal: Journal, clock: Clock, incarnation: int, outbox: Outbox, limits: Limits) -> None:
+        self.clock = clock
+        self.incarnation = incarnation
+        self.outbox = outbox
+        self.limits = limits
+        self.index = Index(journal, limits.half_life)
+        self.specs = Specs(journal)
+        self.journal = journal
+        self.lease_clock = LeaseClock(clock.monotonic())
+        self.edges = 0  # open dependencies: none means that nobody needs to look for dependents
+        self.more = False  # the last round stopped at its limit
+        self._hungry: dict[int, None] = {}
+        self._fresh: dict[tuple[int, int], None] = {}
+
+    @property
+    def now(self) -> float:
+        """The lease clock."""
+        return self.lease_clock.at(self.clock.monotonic())
+
+    # --- at start ---
+
+    def load(self, tx: Tx) -> None:
+        """Read what is live. Every running attempt gets a full lease from now on."""
+        for share in shares.load(tx):
+            age = max(0.0, (tx.now - share.at) / SECOND)
+            self.index.shares.load(share.project, share.usage, self.now - age, share.weight)
+        for number, requirement, count in jobs.waiting(tx):
+            self.need(tx, requirement)
+            self.index.window(number, requirement).forget(count)
+        for row in attempts.running(tx):
+            self.need(tx, row.requirement)
+            self.index.running[row.attempt.job] = self._running(row)
+        self.edges = dependencies.count(tx)
+
+    def _running(self, row: attempts.RunningRow) -> Running:
+        attempt = row.attempt
+        return Running(
+            lease=Lease(attempt.job, attempt.number, attempt.incarnation),
+            array=ids.array(attempt.job),
+            project=row.project,
+            requirement=row.requirement,
+            rank=row.rank,
+            worker=attempt.worker,
+            granted=attempt.granted,
+            version="",
+            renewed=self.now,
+            started=attempt.started,
+            checkpoint=row.checkpoint,
+            failures=row.failures,
+            losses=row.losses,
+        )
+
+    # --- what changed ---
+
+    def need(self, tx: Tx, requirement: int) -> None:
+        """Have the class in memory."""
+        if requirement not in self.index.requirements:
+            self.index.requirements[requirement] = arrays.requirement(tx, requirement)
+
+    def feed(self, session: Session | None) -> None:
+        """The worker has room, perhaps: the coming round looks."""
+        if session is not None:
+            self._hungry[session.number] = None
+
+    def look(self, project: int, requirement: int) -> None:
+        """Jobs became eligible: the coming round finds workers for them."""
+        self._fresh[project, requirement] = None
+
+    def ready(self, tx: Tx, project: int, requirement: int, first: int, rank: int, count: int) -> None:
+        """`count` new neighbours from `first` on are eligible, on disk already."""
+        if count > CAPACITY // 4:
+            self.freed(tx, project, requirement, count)
+            return
+        self.need(tx, requirement)
+        window = self.index.window(project, requirement)
+        for job in range(first, first + count):
+            window.add((rank, job))
+        self.look(project, requirement)
+
+    def freed(self, tx: Tx, project: int, requirement: int, count: int) -> None:
+        """`count` jobs somewhere in the order became eligible on disk: the window reads again."""
+        self.need(tx, requirement)
+        self.index.window(project, requirement).forget(count)
+        self.look(project, requirement)
+
+    # --- the round ---
+
+    def round(self, tx: Tx) -> None:
+        """Give workers with room what they can run. Leases are in this commit; the tasks leave after it."""
+        circumstances = Round(
+            now=self.now,
+            wall=tx.now,
+            incarnation=self.incarnation,
+            exact=lambda array: self.exact(tx, array),
+            refill=lambda window: self._refill(tx, window),
+        )
+        placed: list[Running] = []
+        hungry, self._hungry = self._hungry, {}
+        for number in hungry:
+            session = self.index.sessions.get(number)
+            if session is not None:
+                placed += match.fill(self.index, session, circumstances, MOST - len(placed))
+        fresh, self._fresh = self._fresh, {}
+        for place in fresh:
+            while (window := self.index.windows.get(place)) and len(placed) < MOST:
+                chosen = match.offer(self.index, window, circumstances)
+                runs = match.fill(self.index, chosen, circumstances, MOST - len(placed)) if chosen else []
+                if not runs:
+                    break
+                placed += runs
+        self.more = len(placed) >= MOST
+        if self.more:
+            self._hungry.update(hungry)
+            self._fresh.update(fresh)
+        if placed:
+            self._start(tx, placed)
+
+    def exact(self, tx: Tx, array: int) -> Exact:
+        """What the jobs of a submission really need."""
+        return self.specs.get(tx, array).exact
+
+    def _refill(self, tx: Tx, window: Window) -> None:
+        after = window.watermark
+        if after is not None:
+            window.fill(jobs.eligible(tx, window.project, window.requirement, after, CAPACITY), CAPACITY)
+
+    def _start(self, tx: Tx, placed: list[Running]) -> None:
+        jobs.lease(tx, [(run.lease.job, run.lease.attempt) for run in placed], tx.now)
+        attempts.start(tx, [self._attempt(run) for run in placed])
+        by_array: dict[int, list[str]] = {}
+        for run in placed:
+            submission = self.specs.get(tx, run.array)
+            session = self.index.of_worker(run.worker)
+            assert session is not None, "a lease goes to a joined worker"
+            self.outbox.task(tx, session.number, self._task(tx, run, submission))
+            by_array.setdefault(run.array, []).append(ids.show(run.lease.job, submission.row.elements))
+        for array, shown in by_array.items():
+            project = self.specs.get(tx, array).row.project
+            tx.event("server", "job.started", project=project, subject=array, jobs=shown)
+
+    def _attempt(self, run: Running) -> AttemptRow:
+        session = self.index.of_worker(run.worker)
+        lease = run.lease
+        return AttemptRow(
+            job=lease.job, number=lease.attempt, incarnation=lease.incarnation, worker=run.worker,
+            session=session.number if session else 0, granted=run.granted, started=run.started,
+        )  # fmt: skip
+
+    def _task(self, tx: Tx, run: Running, submission: Submission) -> Task:
+        spec = submission.spec
+        values = element_values(spec, ids.index(run.lease.job))
+        checkpoint = attempts.checkpoint(tx, run.lease.job) if run.lease.attempt > 1 else None
+        run.checkpoint = checkpoint is not None
+        variables = {name: fill(text, values) for name, text in spec.env.items()}
+        variables |= {f"CPC_{name.upper()}": text for name, text in values.items()}
+        return Task(
+            lease=run.lease,
+            project=run.project,
+            granted=run.granted,
+            argv=tuple(fill(text, values) for text in spec.argv),
+            executable=spec.executable,
+            version=run.version,
+            env=variables,
+            stdin=spec.stdin,
+            inputs=tuple((entry.path, entry.content, entry.executable) for entry in spec.inputs),
+            outputs=spec.outputs,
+            checkpoint_patterns=spec.checkpoint,
+            checkpoint=checkpoint[2] if checkpoint else None,
+            walltime=spec.walltime,
+            name=spec.name,
+        )
+
+    # --- maintenance ---
+
+    def reserve(self, tx: Tx) -> None:
+        """Keep a worker free for jobs that have waited too long for room."""
+        for job, number in match.reserve(self.index, self.now, self.limits.patience):
+            self.feed(self.index.sessions.get(number))
+            tx.event("server", "job.reserved", subject=ids.array(job), worker=self.index.sessions[number].name)
+
+    def save_shares(self, tx: Tx) -> None:
+        """Write down what projects have used, so that a restart does not forget it."""
+        shares.save(tx, [(share.project, self.index.shares.usage(share.project, self.now)) for share in shares.load(tx)])
+
+    def each_running(self) -> Iterable[Running]:
+        """A copy: the caller ends some."""
+        return list(self.index.running.values())
+
+
+Hook = Callable[[Tx], None]

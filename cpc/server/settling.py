@@ -1,0 +1,252 @@
+"""Reports of workers, judged: results, checkpoints, silence. The verdict table is `cpc.queue.verdict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cpc.core import ids
+from cpc.core.lease import Lease
+from cpc.core.manifest import check
+from cpc.core.outcome import Outcome
+from cpc.queue.job import Event, State, after
+from cpc.queue.session import Running
+from cpc.queue.verdict import Relation, Verdict, gives_up, verdict
+from cpc.server import closing
+from cpc.server.closing import Ending
+from cpc.server.queue import Queue
+from cpc.store import attempts, jobs, references, workers
+from cpc.store.attempts import AttemptRow
+from cpc.store.jobs import DoneRow, JobRow
+from cpc.store.references import Kind, Owned
+from cpc.store.transaction import Tx
+from cpc.wire.messages import Checkpoint, Result, Settled
+
+
+@dataclass(slots=True)
+class Settlement:
+    """The answers to a turn's results: settled, or to be sent again; `missing` chunks by lease."""
+
+    settled: list[Settled] = field(default_factory=list)
+    retry: list[Lease] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Work:
+    """What the results of one turn come to, gathered for few statements."""
+
+    ended: list[AttemptRow] = field(default_factory=list)
+    closed: list[DoneRow] = field(default_factory=list)
+    kept: list[tuple[int, int, Result, bool]] = field(default_factory=list)
+    checkpoints: set[int] = field(default_factory=set)
+
+
+def settle(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: str) -> Settlement:
+    """Judge the results of one worker. Everything in `settled` is on record when this unit is committed."""
+    answer = Settlement()
+    work = _Work()
+    for result, missing in zip(results, _refer(queue, tx, results), strict=True):
+        if missing:
+            answer.retry.append(result.lease)
+            continue
+        answer.settled.append(_judge(queue, tx, worker, result, work))
+    attempts.end(tx, work.ended)
+    kept = [(job, number, result.files, result.tail[-8192:], used) for job, number, result, used in work.kept]
+    attempts.add_results(tx, kept)
+    closing.close(queue, tx, work.closed, actor, frozenset(work.checkpoints))
+    return answer
+
+
+def _refer(queue: Queue, tx: Tx, results: Sequence[Result]) -> list[bool]:
+    """Make the results' files safe; which of the results lack chunks that must be sent first."""
+    owned: list[Owned] = []
+    places: list[int] = []
+    small: dict[bytes, bytes] = {}
+    missing = [False] * len(results)
+    for place, result in enumerate(results):
+        contents = tuple(content for _, content in check(result.files).files() if content.chunks)
+        project = _project(queue, tx, result.lease.job)
+        if contents and project and not _has_result(queue, tx, result.lease):
+            owned.append(Owned(Kind.RESULT, result.lease.job, result.lease.attempt, project, contents))
+            places.append(place)
+            small.update(result.small)
+    if owned:
+        for place, lacking in zip(places, references.add_many(tx, owned, small), strict=True):
+            missing[place] = bool(lacking)
+    return missing
+
+
+def _project(queue: Queue, tx: Tx, job: int) -> int:
+    run = queue.index.running.get(job)
+    if run is not None:
+        return run.project
+    found = jobs.get(tx, job) or jobs.done(tx, job)
+    return found.project if found else 0
+
+
+def _has_result(queue: Queue, tx: Tx, lease: Lease) -> bool:
+    """Whether this attempt's files are on record already: the report is a repeat."""
+    run = queue.index.running.get(lease.job)
+    if run is not None and run.lease == lease:
+        return False
+    return attempts.result(tx, lease.job, lease.attempt) is not None
+
+
+def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work) -> Settled:
+    lease = result.lease
+    run = queue.index.running.get(lease.job)
+    if run is not None and run.lease == lease and run.worker == worker:
+        said = verdict(Relation.CURRENT, result.outcome, State.RUNNING)
+        note = _current(queue, tx, run, result, said, work)
+        return Settled(lease=lease, verdict=said.value, note=note)
+    pending = next((row for row in work.closed if row.id == lease.job), None)
+    live = None if pending else jobs.get(tx, lease.job)
+    done = pending or (None if live else jobs.done(tx, lease.job))
+    state = live.state if live else done.state if done else State.CANCELLED
+    attempt = attempts.get(tx, lease.job, lease.attempt)
+    said = verdict(_relation(tx, worker, lease, attempt, live or done), result.outcome, state)
+    if said is Verdict.ACCEPT_LATE and live is not None and attempt is not None:
+        _accept_late(queue, tx, live, attempt, result, work)
+    elif said is Verdict.KNOWN and attempts.result(tx, lease.job, lease.attempt) is None:
+        work.kept.append((lease.job, lease.attempt, result, False))
+    elif said is Verdict.QUARANTINE:
+        tx.event(
+            "server", "result.quarantined", subject=ids.array(lease.job), outcome=result.outcome.value,
+            job=ids.show(lease.job, True), attempt=lease.attempt, incarnation=lease.incarnation,
+        )  # fmt: skip
+    return Settled(lease=lease, verdict=said.value)
+
+
+def _relation(
+    tx: Tx, worker: int, lease: Lease, attempt: AttemptRow | None, job: JobRow | DoneRow | None
+) -> Relation:
+    if job is None:
+        return Relation.UNKNOWN
+    if attempt is None or attempt.incarnation != lease.incarnation:
+        return Relation.FOREIGN
+    if attempt.worker != worker and not _same_bundle(tx, attempt.worker, worker):
+        return Relation.FOREIGN
+    return Relation.OLD
+
+
+def _same_bundle(tx: Tx, one: int, other: int) -> bool:
+    """A spool may be handed in by another worker that was set up with the same bundle."""
+    first, second = workers.get(tx, one), workers.get(tx, other)
+    return first is not None and second is not None and first.bundle == second.bundle
+
+
+def _ending(result: Result, late: bool = False) -> Ending:
+    return Ending(
+        result.outcome, result.exit_code, result.message, result.wall_seconds, result.cpu_seconds,
+        result.max_memory, late,
+    )  # fmt: skip
+
+
+def _current(queue: Queue, tx: Tx, run: Running, result: Result, said: Verdict, work: _Work) -> str:
+    """The current attempt has ended; what the job does next, in words where it is not plain."""
+    work.ended.append(closing.end_attempt(queue, tx, run, _ending(result)))
+    if result.files.entries or result.tail:
+        work.kept.append((run.lease.job, run.lease.attempt, result, said is Verdict.ACCEPT))
+    if said is Verdict.ACCEPT:
+        work.closed.append(_done(tx, run, State.SUCCEEDED, result, run.lease.attempt, ""))
+        if run.checkpoint:
+            work.checkpoints.add(run.lease.job)
+        return ""
+    return _again_or_end(queue, tx, run, result, said, work)
+
+
+def _again_or_end(queue: Queue, tx: Tx, run: Running, result: Result, said: Verdict, work: _Work) -> str:
+    run.failures += said is Verdict.COUNT
+    run.losses += said is Verdict.LOSS
+    spec = queue.specs.get(tx, run.array).spec
+    reason = ""
+    if said in (Verdict.COUNT, Verdict.LOSS):
+        reason = gives_up(run.failures, run.losses, spec.max_failures, spec.max_losses)
+    if reason:
+        words = f"{result.message}; {reason}" if result.message else reason
+        work.closed.append(_done(tx, run, after(State.RUNNING, Event.GAVE_UP), result, 0, words))
+        if run.checkpoint:
+            work.checkpoints.add(run.lease.job)
+        return reason
+    closing.requeue(queue, tx, run)
+    elements = queue.specs.get(tx, run.array).row.elements
+    tx.event(
+        "server", "job.requeued", project=run.project, subject=run.array,
+        jobs=[ids.show(run.lease.job, elements)], outcome=result.outcome.value, reason=result.message,
+    )  # fmt: skip
+    return "requeued"
+
+
+def _done(tx: Tx, run: Running, state: State, result: Result, accepted: int, reason: str) -> DoneRow:
+    return DoneRow(
+        id=run.lease.job, project=run.project, state=state, outcome=result.outcome.value, exit_code=result.exit_code,
+        attempts=run.lease.attempt, accepted=accepted, failures=run.failures, losses=run.losses, ended=tx.now,
+        reason=reason,
+    )  # fmt: skip
+
+
+def _accept_late(queue: Queue, tx: Tx, job: JobRow, attempt: AttemptRow, result: Result, work: _Work) -> None:
+    """Finished science of an attempt whose lease is over: it closes the job; whoever runs it now stops."""
+    run = queue.index.running.get(job.id)
+    if run is not None:
+        closing.cancel_run(queue, tx, run, "an earlier attempt has delivered the result")
+    elif job.state is State.WAITING:
+        queue.index.not_waiting(job.project, job.requirement, job.key)
+    ending = _ending(result, late=True)
+    work.ended.append(
+        AttemptRow(
+            job=job.id, number=attempt.number, incarnation=attempt.incarnation, worker=attempt.worker,
+            session=attempt.session, granted=attempt.granted, started=attempt.started, ended=tx.now,
+            outcome=Outcome.OK.value, exit_code=ending.exit_code, late=True, message=ending.message,
+            wall=ending.wall, cpu=ending.cpu, memory=ending.memory,
+        )
+    )  # fmt: skip
+    work.kept.append((job.id, attempt.number, result, True))
+    work.checkpoints.add(job.id)
+    work.closed.append(
+        DoneRow(
+            id=job.id, project=job.project, state=State.SUCCEEDED, outcome=Outcome.OK.value,
+            exit_code=result.exit_code, attempts=job.attempts, accepted=attempt.number, failures=job.failures,
+            losses=job.losses, ended=tx.now, reason="",
+        )
+    )  # fmt: skip
+
+
+def lost(queue: Queue, tx: Tx, runs: Iterable[Running], message: str, counts: bool = True) -> int:
+    """These attempts are over without a word of their own; how many. `counts`: against max_losses."""
+    work = _Work()
+    number = 0
+    for run in runs:
+        number += 1
+        outcome = Outcome.LOST if counts else Outcome.PREEMPTED
+        result = Result(lease=run.lease, outcome=outcome, message=message)
+        said = verdict(Relation.CURRENT, outcome, State.RUNNING)
+        _current(queue, tx, run, result, said, work)
+    attempts.end(tx, work.ended)
+    closing.close(queue, tx, work.closed, "server", frozenset(work.checkpoints))
+    return number
+
+
+def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoint]) -> None:
+    """The newest checkpoints of running attempts. Those of attempts that have ended are dropped."""
+    for checkpoint in taken:
+        lease = checkpoint.lease
+        run = queue.index.running.get(lease.job)
+        if run is None or run.lease != lease or run.worker != worker:
+            continue
+        contents = [content for _, content in check(checkpoint.files).files()]
+        before = attempts.checkpoint(tx, lease.job)
+        # Each checkpoint has a number of its own, so that dropping the old one cannot touch the new one's references.
+        number = before[0] + 1 if before is not None else 1
+        owned = Owned(Kind.CHECKPOINT, lease.job, number, run.project, tuple(contents))
+        if references.add_many(tx, [owned])[0]:
+            continue  # its chunks did not all arrive: the next one will
+        attempts.set_checkpoint(tx, lease.job, number, checkpoint.files, before is not None)
+        if before is not None:
+            references.drop(tx, Kind.CHECKPOINT, lease.job, before[0])
+        run.checkpoint = True
+        tx.event(
+            "server", "job.checkpointed", project=run.project, subject=run.array,
+            jobs=[ids.show(lease.job, queue.specs.get(tx, run.array).row.elements)], attempt=lease.attempt,
+        )  # fmt: skip
+
