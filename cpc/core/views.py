@@ -115,14 +115,14 @@ class JobView(View, frozen=True):
     worker: str
 
 
-class JobDetail(JobView, frozen=True):
+class JobDetail(JobView, frozen=True, tag_field="kind", tag="job"):
     spec: dict[str, Any]
     history: tuple[AttemptView, ...]
     checkpoint: int | None  # when the newest checkpoint was taken
     tail: str
 
 
-class ArrayView(View, frozen=True):
+class ArrayView(View, frozen=True, tag_field="kind", tag="array"):
     """A submission of several jobs."""
 
     id: str
@@ -172,12 +172,13 @@ class FileView(View, frozen=True):
 
 
 class LogView(View, frozen=True):
-    """Part of a stream. `end`: more will not come."""
+    """Part of a stream, from byte `offset` on; `next` is where to go on. `end`: more will not come."""
 
     stream: str
     offset: int
     data: str
     end: bool
+    next: int = 0
 
 
 class WorkerView(View, frozen=True):

@@ -1,0 +1,9 @@
+"""All calls of the people's door."""
+
+from __future__ import annotations
+
+from cpc.server.http import accounts, bundles, events, files, jobs, monitor, projects, server, settings, workers
+from cpc.server.http.route import Route, routes_of
+
+NOUNS = (server, accounts, projects, jobs, files, workers, bundles, events, settings, monitor)
+ROUTES: tuple[Route, ...] = tuple(route for noun in NOUNS for route in routes_of(noun))
