@@ -328,6 +328,7 @@ uploads = _table(
     sa.Column("received", sa.Integer, nullable=False),  # chunks, in order
     sa.Column("created", Big, nullable=False),
     sa.Column("expires", Big, nullable=False),
+    sa.Index("ix_uploads_project", "project", "user", "expires"),
 )
 
 # --- what happened --------------------------------------------------------------------------------------------------------
