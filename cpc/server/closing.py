@@ -67,6 +67,7 @@ def close(queue: Queue, tx: Tx, rows: Sequence[DoneRow], actor: str, checkpoints
             if shown:
                 reason = next(row.reason for row in closed if row.state is state)
                 tx.event(actor, kind, project=closed[0].project, subject=array, jobs=shown, reason=reason)
+        queue.ends.happened(tx, array)
         counts = [sum(row.state is state for row in closed) for state in _EVENT]
         left = arrays.count(tx, array, *counts)
         if queue.edges:
@@ -142,13 +143,15 @@ def _close_open(queue: Queue, tx: Tx, array: int, which: Range, reason: str, act
         actor, "job.cancelled", project=submission.row.project, subject=array,
         jobs=[shown], count=waiting + blocked, reason=reason,
     )  # fmt: skip
+    queue.ends.happened(tx, array)
     left = arrays.count(tx, array, ended=waiting + blocked)
     if queue.edges:
         dependents = dependencies.waiting_for(tx, array)
         elements = [edge for edge in dependents if edge.kind is Kind.PAIR]
-        for row in jobs.done_of_array(tx, array, which.first - 1, waiting + blocked) if elements or one else []:
-            if row.id < which.end:
-                _element_ended(queue, tx, row)
+        ended = jobs.done_of_array(tx, array, which.first - 1, waiting + blocked) if elements or one else []
+        for done in ended:
+            if done.id < which.end:
+                _element_ended(queue, tx, done)
         _array_ended(queue, tx, array, left)
     return waiting + blocked
 
@@ -202,4 +205,3 @@ def _met(queue: Queue, tx: Tx, edge: Edge) -> None:
 
 def _one_more(queue: Queue) -> None:
     queue.edges += 1
-

@@ -6,7 +6,7 @@ each ends its unit with `round`, which gives free workers jobs. Used on the writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cpc.core import ids
@@ -20,6 +20,7 @@ from cpc.queue.leaseclock import LeaseClock
 from cpc.queue.match import Exact, Round
 from cpc.queue.session import Running, Session
 from cpc.queue.window import CAPACITY, Window
+from cpc.server.ends import Ends
 from cpc.server.outbox import Outbox
 from cpc.server.specs import Specs, Submission
 from cpc.store import arrays, attempts, dependencies, jobs, shares
@@ -47,6 +48,7 @@ class Queue:
         self.clock = clock
         self.incarnation = incarnation
         self.outbox = outbox
+        self.ends = Ends()
         self.limits = limits
         self.index = Index(journal, limits.half_life)
         self.specs = Specs(journal)
@@ -225,11 +227,10 @@ class Queue:
 
     def save_shares(self, tx: Tx) -> None:
         """Write down what projects have used, so that a restart does not forget it."""
-        shares.save(tx, [(share.project, self.index.shares.usage(share.project, self.now)) for share in shares.load(tx)])
+        shares.save(
+            tx, [(share.project, self.index.shares.usage(share.project, self.now)) for share in shares.load(tx)]
+        )
 
     def each_running(self) -> Iterable[Running]:
         """A copy: the caller ends some."""
         return list(self.index.running.values())
-
-
-Hook = Callable[[Tx], None]

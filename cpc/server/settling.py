@@ -65,9 +65,9 @@ def _refer(queue: Queue, tx: Tx, results: Sequence[Result]) -> list[bool]:
     missing = [False] * len(results)
     for place, result in enumerate(results):
         contents = tuple(content for _, content in check(result.files).files() if content.chunks)
-        project = _project(queue, tx, result.lease.job)
-        if contents and project and not _has_result(queue, tx, result.lease):
-            owned.append(Owned(Kind.RESULT, result.lease.job, result.lease.attempt, project, contents))
+        project, number = _place(queue, tx, result.lease) if contents else (0, 0)
+        if project:
+            owned.append(Owned(Kind.RESULT, result.lease.job, number, project, contents))
             places.append(place)
             small.update(result.small)
     if owned:
@@ -76,20 +76,23 @@ def _refer(queue: Queue, tx: Tx, results: Sequence[Result]) -> list[bool]:
     return missing
 
 
-def _project(queue: Queue, tx: Tx, job: int) -> int:
-    run = queue.index.running.get(job)
-    if run is not None:
-        return run.project
-    found = jobs.get(tx, job) or jobs.done(tx, job)
-    return found.project if found else 0
-
-
-def _has_result(queue: Queue, tx: Tx, lease: Lease) -> bool:
-    """Whether this attempt's files are on record already: the report is a repeat."""
+def _place(queue: Queue, tx: Tx, lease: Lease) -> tuple[int, int]:
+    """(project, number) that an attempt's files are kept under; project 0: they are not kept, or are here already."""
     run = queue.index.running.get(lease.job)
     if run is not None and run.lease == lease:
-        return False
-    return attempts.result(tx, lease.job, lease.attempt) is not None
+        return run.project, lease.attempt
+    found = jobs.get(tx, lease.job) or jobs.done(tx, lease.job)
+    if found is None:
+        return 0, 0
+    attempt = attempts.get(tx, lease.job, lease.attempt)
+    ours = attempt is not None and attempt.incarnation == lease.incarnation
+    number = lease.attempt if ours else quarantined(lease)
+    return (0, 0) if attempts.result(tx, lease.job, number) else (found.project, number)
+
+
+def quarantined(lease: Lease) -> int:
+    """The number under which a result of another server life is kept: negative, so no attempt of ours has it."""
+    return -(lease.incarnation * 100_000 + lease.attempt)
 
 
 def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work) -> Settled:
@@ -109,7 +112,8 @@ def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work) -> Se
         _accept_late(queue, tx, live, attempt, result, work)
     elif said is Verdict.KNOWN and attempts.result(tx, lease.job, lease.attempt) is None:
         work.kept.append((lease.job, lease.attempt, result, False))
-    elif said is Verdict.QUARANTINE:
+    elif said is Verdict.QUARANTINE and attempts.result(tx, lease.job, quarantined(lease)) is None:
+        work.kept.append((lease.job, quarantined(lease), result, False))
         tx.event(
             "server", "result.quarantined", subject=ids.array(lease.job), outcome=result.outcome.value,
             job=ids.show(lease.job, True), attempt=lease.attempt, incarnation=lease.incarnation,
@@ -117,19 +121,17 @@ def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work) -> Se
     return Settled(lease=lease, verdict=said.value)
 
 
-def _relation(
-    tx: Tx, worker: int, lease: Lease, attempt: AttemptRow | None, job: JobRow | DoneRow | None
-) -> Relation:
+def _relation(tx: Tx, worker: int, lease: Lease, attempt: AttemptRow | None, job: JobRow | DoneRow | None) -> Relation:
     if job is None:
         return Relation.UNKNOWN
     if attempt is None or attempt.incarnation != lease.incarnation:
         return Relation.FOREIGN
-    if attempt.worker != worker and not _same_bundle(tx, attempt.worker, worker):
+    if attempt.worker != worker and not same_bundle(tx, attempt.worker, worker):
         return Relation.FOREIGN
     return Relation.OLD
 
 
-def _same_bundle(tx: Tx, one: int, other: int) -> bool:
+def same_bundle(tx: Tx, one: int, other: int) -> bool:
     """A spool may be handed in by another worker that was set up with the same bundle."""
     first, second = workers.get(tx, one), workers.get(tx, other)
     return first is not None and second is not None and first.bundle == second.bundle
@@ -249,4 +251,3 @@ def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoi
             "server", "job.checkpointed", project=run.project, subject=run.array,
             jobs=[ids.show(lease.job, queue.specs.get(tx, run.array).row.elements)], attempt=lease.attempt,
         )  # fmt: skip
-

@@ -1,0 +1,189 @@
+"""Workers come, come back, are drained and leave: the units of the writer behind the machines' door."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cpc.core import ids
+from cpc.core.errors import BadInput, Conflict, NotFound, Refused
+from cpc.core.lease import Lease
+from cpc.core.names import clean
+from cpc.queue.requirement import profile
+from cpc.queue.session import Session
+from cpc.server import settling
+from cpc.server.queue import Queue
+from cpc.store import projects, workers
+from cpc.store.transaction import Tx
+from cpc.store.workers import WorkerRow
+from cpc.wire.messages import Hello
+
+MAX_PROGRAMS = 1000
+MAX_HELD = 10_000
+
+
+def check_hello(hello: Hello) -> Hello:
+    """The hello, or BadInput for what no worker of ours would say."""
+    total = hello.total
+    if not 1 <= total.cores <= 1 << 20 or min(total.gpus, total.memory, *total.other.values(), 0) < 0:
+        raise BadInput(f"a worker of {total.cores} cores, {total.gpus} GPUs and {total.memory} bytes cannot join")
+    if len(hello.programs) > MAX_PROGRAMS or len(hello.holds) > MAX_HELD or len(hello.labels) > MAX_PROGRAMS:
+        raise BadInput("the worker announces more programs, labels or attempts than are taken")
+    for label in hello.labels:
+        clean(label, "label")
+    return hello
+
+
+def enrolled(tx: Tx, name: str, fingerprint: str, bundle: int) -> WorkerRow:
+    """The worker with this key: the same key always gets the same name. Refused once it is revoked."""
+    found = workers.by_key(tx, fingerprint)
+    if found is not None:
+        if found.revoked is not None:
+            raise Refused(f"the worker {found.name} has been revoked", "set it up again with another bundle")
+        return found
+    row = WorkerRow(
+        id=tx.next("worker"), name=name, fingerprint=fingerprint, bundle=bundle, host="", created=tx.now,
+        last_seen=tx.now, boot="", session=0, hello=b"", drain=None, revoked=None,
+    )  # fmt: skip
+    workers.add(tx, row)
+    return row
+
+
+def worker(tx: Tx, fingerprint: str) -> WorkerRow:
+    """The enrolled worker with this key, or Refused."""
+    found = workers.by_key(tx, fingerprint)
+    if found is None:
+        raise Refused("this server does not know the worker's key", "enrol again with a connection bundle")
+    if found.revoked is not None:
+        raise Refused(f"the worker {found.name} has been revoked", "set it up again with another bundle")
+    return found
+
+
+def join(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello, connected: bool) -> tuple[Session, tuple[Lease, ...]]:
+    """A session for a worker, new or come back; also the held leases that are not its own any more.
+
+    `connected`: another connection of the same credential is open. Attempts that a former agent (another boot id) had
+    and this one does not are over; a lease that never reached the agent goes back without being counted.
+    """
+    same = row.boot == hello.boot
+    if connected and not same:
+        raise Conflict(
+            f"the worker {row.name} is joined already, from {row.host}",
+            "each worker needs a working directory of its own",
+        )
+    before = queue.index.of_worker(row.id)
+    if before is not None:
+        queue.index.leave(before.number)
+        queue.outbox.forget(before.number)
+    held = set(hello.holds)
+    mine = [run for run in queue.each_running() if run.worker == row.id]
+    for run in mine:
+        run.renewed = queue.now
+    gone = [run for run in mine if run.lease not in held]
+    if gone:
+        words = "the lease did not reach the worker" if same else f"the worker on {row.host} was restarted"
+        settling.lost(queue, tx, gone, words, counts=not same)
+    session = _session(queue, tx, row, hello)
+    queue.index.join(session)
+    workers.joined(tx, row.id, hello.host, hello.boot, session.number, msgspec.msgpack.encode(hello))
+    if not same:
+        tx.event(
+            f"worker:{row.name}", "worker.joined", subject=row.id,
+            worker=row.name, host=hello.host, cores=hello.total.cores,
+        )  # fmt: skip
+    queue.feed(session)
+    current = {run.lease for run in mine} - {run.lease for run in gone}
+    return session, tuple(lease for lease in hello.holds if lease not in current)
+
+
+def _session(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello) -> Session:
+    project = 0
+    if hello.project:
+        found = projects.by_name(tx, hello.project)
+        if found is None:
+            raise NotFound(f"there is no project {hello.project!r}", "start the worker with a project that exists")
+        project = found.id
+    programs = tuple((program.name, program.version) for program in hello.programs)
+    return Session(
+        number=tx.next("session"),
+        worker=row.id,
+        name=row.name,
+        profile=profile(programs, hello.labels, hello.total),
+        total=hello.total,
+        free=hello.total,
+        project=project,
+        cores_per_job=hello.cores_per_job,
+        drain=row.drain,
+        deadline=None if hello.time_left is None else queue.now + hello.time_left,
+    )
+
+
+def leave(queue: Queue, tx: Tx, number: int, reason: str) -> None:
+    """The worker said goodbye: what it still held goes back at once, nothing is counted."""
+    session = queue.index.sessions.get(number)
+    if session is None:
+        return
+    held = [run for run in queue.each_running() if run.worker == session.worker]
+    settling.lost(queue, tx, held, reason or "the worker left", counts=False)
+    _end(queue, tx, session, "worker.left", reason)
+
+
+def silent(queue: Queue, tx: Tx, session: Session) -> None:
+    """No word for a whole heartbeat time: the session is over. Its leases have expired one by one."""
+    _end(queue, tx, session, "worker.lost", "no heartbeat")
+
+
+def _end(queue: Queue, tx: Tx, session: Session, kind: str, reason: str) -> None:
+    queue.index.leave(session.number)
+    workers.seen(tx, session.worker)
+    tx.event(
+        f"worker:{session.name}", kind, subject=session.worker, worker=session.name, reason=reason
+    )  # fmt: skip
+    queue.outbox.forget(session.number)
+
+
+def find(tx: Tx, text: str) -> WorkerRow:
+    """The worker with this name or id."""
+    found = workers.by_name(tx, text)
+    if found is None and text.replace(".", "").isdigit():
+        found = workers.get(tx, ids.read(text)[0])
+    if found is None:
+        raise NotFound(f"there is no worker {text!r}", "see `cpcc workers` for their names")
+    return found
+
+
+def drain(queue: Queue, tx: Tx, row: WorkerRow, reason: str, finish: bool, actor: str) -> None:
+    """Give the worker no more jobs; with `finish` false its jobs are checkpointed and handed back."""
+    workers.set_drain(tx, row.id, reason)
+    tx.event(actor, "worker.drained", subject=row.id, worker=row.name, reason=reason, finish=finish)
+    session = queue.index.of_worker(row.id)
+    if session is None:
+        return
+    queue.index.change(session, drain=reason)
+    queue.outbox.drain(tx, session.number, reason)
+    if not finish:
+        for lease in session.leases.values():
+            queue.outbox.hand_back(tx, session.number, lease)
+
+
+def resume(queue: Queue, tx: Tx, row: WorkerRow, actor: str) -> None:
+    """Give the worker jobs again."""
+    workers.set_drain(tx, row.id, None)
+    tx.event(actor, "worker.resumed", subject=row.id, worker=row.name)
+    session = queue.index.of_worker(row.id)
+    if session is not None:
+        queue.index.change(session, drain=None)
+        queue.outbox.drain(tx, session.number, "")
+        queue.feed(session)
+
+
+def revoke(queue: Queue, tx: Tx, bundle: int) -> list[int]:
+    """Every worker of a bundle is out: its leases end, its sessions too; the session numbers to be cut off."""
+    cut: list[int] = []
+    for number in workers.revoke_bundle(tx, bundle):
+        held = [run for run in queue.each_running() if run.worker == number]
+        settling.lost(queue, tx, held, "the worker was revoked", counts=False)
+        session = queue.index.of_worker(number)
+        if session is not None:
+            cut.append(session.number)
+            _end(queue, tx, session, "worker.left", "revoked")
+    return cut

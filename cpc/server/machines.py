@@ -1,0 +1,381 @@
+"""The machines' door (13807): what workers may ask, and how it becomes units of the writer.
+
+A connection made with a bundle may enrol and nothing else; one made with a worker's own certificate may do what a worker
+does. Relays and peers come through the same door later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from cpc import __version__
+from cpc.core.clock import SECOND, Clock
+from cpc.core.errors import BadInput, Gone, Refused, Unavailable
+from cpc.core.lease import Lease
+from cpc.core.resources import Amounts
+from cpc.queue.session import Session
+from cpc.server import joining, settling
+from cpc.server.queue import Queue
+from cpc.server.settling import Settlement
+from cpc.server.tails import Tails
+from cpc.store import attempts, jobs, workers
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+from cpc.wire.connection import Connection
+from cpc.wire.identity import Name, Role
+from cpc.wire.messages import (
+    Bulk,
+    ChunkData,
+    ChunkGet,
+    ChunkList,
+    ChunkPut,
+    ChunksMissing,
+    Enrol,
+    Enrolled,
+    Goodbye,
+    Hello,
+    Orders,
+    Turn,
+    Welcome,
+)  # fmt: skip
+
+log = Logger()
+
+BEATS = 4  # turns within a heartbeat time, at least
+MAX_NOTE = 500
+
+
+class Chunks(Protocol):
+    """The part of the file service that workers use. All answers are durable."""
+
+    def put_chunk(self, project: int, digest: bytes, data: bytes) -> Awaitable[None]: ...
+    def get_chunk(self, project: int, digest: bytes) -> Awaitable[bytes]: ...
+    def missing(self, project: int, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]: ...
+    def full(self) -> str:
+        """Why not even results are taken now; empty when they are."""
+
+
+class Enrolment(Protocol):
+    """The part of the bundle service that lets a key in. Called within a unit; Refused when the bundle is no good."""
+
+    def admit(self, tx: Tx, bundle: str, fingerprint: str) -> int: ...
+    def certificate(self, request: bytes, name: str) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Seat:
+    """What the reactor knows of a joined worker beside the index. `heard` by the lease clock."""
+
+    connection: Connection
+    session: int
+    worker: int
+    name: str
+    hello: Hello
+    joined: int
+    heard: float
+    note: str = ""
+    free: Amounts = field(default_factory=Amounts)
+    open: bool = True
+
+
+@dataclass(slots=True)
+class Terms:
+    """What workers are told at their hello; settings may change it."""
+
+    server_id: str
+    heartbeat_time: float = 120.0
+    checkpoint_interval: float = 900.0
+    certificate_time: float = 30 * 86400.0
+
+
+class Machines:
+    """All connections of workers. `seats` by session number."""
+
+    def __init__(
+        self, *, queue: Queue, store: Store, clock: Clock, chunks: Chunks, enrolment: Enrolment, terms: Terms
+    ) -> None:
+        self.seats: dict[int, Seat] = {}
+        self.tails = Tails(self._follow)
+        self._queue = queue
+        self._store = store
+        self._clock = clock
+        self._chunks = chunks
+        self._enrolment = enrolment
+        self._terms = terms
+        queue.outbox.send = self._send
+
+    def connected(self, connection: Connection) -> None:
+        """A machine has shown who it is."""
+        peer = connection.peer
+        if peer is not None and peer.role is Role.BUNDLE:
+            connection.serve("enrol", Enrol, self._enrol)
+        elif peer is not None and peer.role is Role.WORKER:
+            _Worker(self, connection).serve()
+        else:
+            connection.refuse(Refused("only workers may connect here", "use port 14807 with cpcc"))
+
+    def heard(self, session: int) -> float:
+        """When the session's last turn came, by the lease clock."""
+        seat = self.seats.get(session)
+        return seat.heard if seat else 0.0
+
+    def cut(self, sessions: list[int], reason: str) -> None:
+        """Close the connections of these sessions: they are revoked."""
+        for number in sessions:
+            seat = self.seats.pop(number, None)
+            if seat is not None:
+                seat.connection.refuse(Refused(reason))
+
+    def cut_names(self, refused: Callable[[Name, str], str | None], connections: tuple[Connection, ...]) -> None:
+        """Close every open connection, bulk ones too, of whoever is refused now."""
+        for connection in connections:
+            words = refused(connection.peer, connection.peer_fingerprint) if connection.peer else None
+            if words:
+                connection.refuse(Refused(words))
+
+    def _send(self, session: int, orders: Orders) -> None:
+        seat = self.seats.get(session)
+        if seat is not None and seat.open:
+            seat.connection.tell("orders", orders)
+
+    def _follow(self, lease: Lease) -> None:
+        for seat in self.seats.values():
+            session = self._queue.index.sessions.get(seat.session)
+            if session is not None and session.leases.get(lease.job) == lease:
+                self._queue.outbox.follow(seat.session, lease)
+
+    # --- enrolment ---
+
+    async def _enrol(self, connection: Connection, question: Enrol) -> Enrolled:
+        from cpc.wire.identity import fingerprint_of
+
+        bundle = connection.peer
+        assert bundle is not None
+        fingerprint = fingerprint_of(question.request)
+        name = f"{bundle.name}-{fingerprint[:8]}"
+
+        def unit(tx: Tx) -> str:
+            number = self._enrolment.admit(tx, bundle.name, connection.peer_fingerprint)
+            return joining.enrolled(tx, name, fingerprint, number).name
+
+        name = await self._store.write(unit)
+        return self._certify(question.request, name)
+
+    def _certify(self, request: bytes, name: str) -> Enrolled:
+        certificate = self._enrolment.certificate(request, name)
+        return Enrolled(certificate=certificate, name=name, valid_for=self._terms.certificate_time)
+
+
+class _Worker:
+    """One connection of a worker: control, or bulk."""
+
+    def __init__(self, machines: Machines, connection: Connection) -> None:
+        self._machines = machines
+        self._connection = connection
+        self._queue = machines._queue
+        self._store = machines._store
+        self._seat: Seat | None = None
+        self._bulk_worker = 0
+        self._projects: dict[Lease, int] = {}
+
+    def serve(self) -> None:
+        connection = self._connection
+        connection.serve("hello", Hello, self._hello)
+        connection.serve("turn", Turn, self._turn)
+        connection.serve("goodbye", Goodbye, self._goodbye)
+        connection.serve("renew-certificate", Enrol, self._renew)
+        connection.serve("bulk", Bulk, self._bulk)
+        connection.serve("chunk-get", ChunkGet, self._get, bulk=True)
+        connection.serve("chunk-put", ChunkPut, self._put, bulk=True)
+        connection.serve("chunks-missing", ChunksMissing, self._missing)
+
+    # --- control ---
+
+    async def _hello(self, connection: Connection, hello: Hello) -> Welcome:
+        joining.check_hello(hello)
+        queue, terms = self._queue, self._machines._terms
+
+        def unit(tx: Tx) -> tuple[Session, tuple[Lease, ...]]:
+            row = joining.worker(tx, connection.peer_fingerprint)
+            seat = next((seat for seat in self._machines.seats.values() if seat.worker == row.id), None)
+            busy = seat is not None and seat.open and seat.connection is not connection
+            session, drop = joining.join(queue, tx, row, hello, busy)
+            queue.round(tx)
+            return session, drop
+
+        session, drop = await self._store.write(unit)
+        self._sit(session, hello)
+        left = (connection.peer_not_after - self._machines._clock.now()) / SECOND
+        return Welcome(
+            session=session.number,
+            server=terms.server_id,
+            release=__version__,
+            incarnation=queue.incarnation,
+            heartbeat_time=terms.heartbeat_time,
+            beat=terms.heartbeat_time / BEATS,
+            checkpoint_interval=terms.checkpoint_interval,
+            drop=drop,
+            draining=session.drain or "",
+            certificate_valid_for=max(0.0, left),
+        )
+
+    def _sit(self, session: Session, hello: Hello) -> None:
+        machines = self._machines
+        for number, seat in list(machines.seats.items()):
+            if seat.worker == session.worker:
+                del machines.seats[number]
+                if seat.connection is not self._connection:
+                    seat.connection.close("the worker has connected again")
+        self._seat = Seat(
+            self._connection,
+            session.number,
+            session.worker,
+            session.name,
+            hello,
+            machines._clock.now(),
+            self._queue.now,
+        )
+        machines.seats[session.number] = self._seat
+        self._connection.on_closed(self._closed)
+        for lease in machines.tails.followed(tuple(session.leases.values())):
+            self._queue.outbox.follow(session.number, lease)
+
+    def _closed(self, _reason: str) -> None:
+        seat, self._seat = self._seat, None
+        if seat is None or self._machines.seats.get(seat.session) is not seat:
+            return
+        seat.open = False
+
+        def unit(tx: Tx) -> None:
+            session = self._queue.index.sessions.get(seat.session)
+            if session is not None:
+                self._queue.index.change(session, wants=False)
+
+        self._store.write(unit).addErrback(lambda failure: failure.trap(Unavailable))
+
+    def _mine(self) -> Seat:
+        if self._seat is None:
+            raise Gone("this session is over", "say hello again")
+        return self._seat
+
+    async def _turn(self, _connection: Connection, turn: Turn) -> Orders:
+        seat = self._mine()
+        machines, queue = self._machines, self._queue
+        for tail in turn.tails:
+            machines.tails.take(tail)
+
+        def unit(tx: Tx) -> Settlement | None:
+            session = queue.index.sessions.get(seat.session)
+            if session is None:
+                return None
+            return self._take(tx, session, turn)
+
+        answer = await self._store.write(unit)
+        if answer is None:
+            self._machines.seats.pop(seat.session, None)
+            self._seat = None
+            raise Gone("this session is over", "say hello again")
+        seat.heard = queue.now
+        seat.note, seat.free = turn.note[:MAX_NOTE], turn.free
+        for settled in answer.settled:
+            machines.tails.wake(settled.lease)
+        session = queue.index.sessions.get(seat.session)
+        drained = session is not None and session.drain is not None and not session.leases
+        return queue.outbox.take(seat.session, tuple(answer.settled), tuple(answer.retry), drained)
+
+    def _take(self, tx: Tx, session: Session, turn: Turn) -> Settlement:
+        """All that one turn brings, in one unit."""
+        queue = self._queue
+        now = queue.now
+        for lease in turn.holds:
+            run = queue.index.running.get(lease.job)
+            if run is not None and run.lease == lease and run.worker == session.worker:
+                run.renewed = now
+        if session.wants != turn.wants:
+            queue.index.change(session, wants=turn.wants)
+            queue.feed(session)
+        if turn.time_left is not None:
+            queue.index.change(session, deadline=now + turn.time_left)
+        actor = f"worker:{session.name}"
+        full = self._machines._chunks.full()
+        if full and turn.results:
+            answer = Settlement(retry=[result.lease for result in turn.results])
+        else:
+            answer = settling.settle(queue, tx, session.worker, turn.results, actor)
+            settling.take_checkpoints(queue, tx, session.worker, turn.checkpoints)
+        queue.round(tx)
+        return answer
+
+    async def _goodbye(self, connection: Connection, goodbye: Goodbye) -> None:
+        seat = self._mine()
+
+        def unit(tx: Tx) -> None:
+            joining.leave(self._queue, tx, seat.session, goodbye.reason[:MAX_NOTE])
+            self._queue.round(tx)
+
+        await self._store.write(unit)
+        self._machines.seats.pop(seat.session, None)
+        self._seat = None
+
+    async def _renew(self, connection: Connection, question: Enrol) -> Enrolled:
+        from cpc.wire.identity import fingerprint_of
+
+        if fingerprint_of(question.request) != connection.peer_fingerprint:
+            raise BadInput("a certificate is renewed for the same key only", "enrol a new key with a bundle")
+        row = await self._store.read(lambda tx: joining.worker(tx, connection.peer_fingerprint))
+        return self._machines._certify(question.request, row.name)
+
+    # --- bulk ---
+
+    async def _bulk(self, connection: Connection, question: Bulk) -> None:
+        seat = self._machines.seats.get(question.session)
+        row = await self._store.read(lambda tx: workers.by_key(tx, connection.peer_fingerprint))
+        if seat is None or row is None or row.id != seat.worker:
+            raise Gone("there is no such session of this worker", "say hello again")
+        self._bulk_worker = row.id
+
+    async def _project(self, lease: Lease) -> int:
+        """The project whose files a lease of this worker may touch; also for attempts that are over."""
+        if not self._bulk_worker:
+            raise Refused("say which session this is first")
+        run = self._queue.index.running.get(lease.job)
+        if run is not None and run.lease == lease and run.worker == self._bulk_worker:
+            return run.project
+        if lease not in self._projects:
+            self._projects[lease] = await self._store.read(lambda tx: self._old_project(tx, lease))
+        return self._projects[lease]
+
+    def _old_project(self, tx: Tx, lease: Lease) -> int:
+        job = jobs.get(tx, lease.job) or jobs.done(tx, lease.job)
+        if job is None:
+            return 0
+        attempt = attempts.get(tx, lease.job, lease.attempt)
+        if attempt is None or attempt.incarnation != lease.incarnation:
+            # Leased in a life of this server that a restore has undone: its files go into quarantine.
+            if lease.incarnation >= self._queue.incarnation:
+                raise Refused(f"{lease} was never given out")
+            return job.project
+        mine = attempt.worker == self._bulk_worker
+        if not mine and not settling.same_bundle(tx, attempt.worker, self._bulk_worker):
+            raise Refused(f"{lease} is not this worker's")
+        return job.project
+
+    async def _get(self, _connection: Connection, question: ChunkGet) -> ChunkData:
+        project = await self._project(question.lease)
+        return ChunkData(data=await self._machines._chunks.get_chunk(project, question.digest))
+
+    async def _put(self, _connection: Connection, question: ChunkPut) -> None:
+        project = await self._project(question.lease)
+        if not project:
+            raise Gone(f"the job of {question.lease} has been deleted")
+        await self._machines._chunks.put_chunk(project, question.digest, question.data)
+
+    async def _missing(self, _connection: Connection, question: ChunksMissing) -> ChunkList:
+        project = await self._project(question.lease)
+        if not project:
+            return ChunkList(digests=())  # the job was deleted: report the result, nothing of it is kept
+        return ChunkList(digests=await self._machines._chunks.missing(project, question.digests))

@@ -1,0 +1,94 @@
+"""The lease monitor: expires what was not renewed, forgives what was this server's own silence, and keeps house."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+
+from cpc.core.clock import Clock, Timer, Timers
+from cpc.queue.leaseclock import PACE
+from cpc.server import joining, settling
+from cpc.server.queue import Queue
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+
+log = Logger()
+
+#: Ticks between reservations, and between writing down what projects have used.
+RESERVE_EVERY = 5
+SHARES_EVERY = 60
+
+
+class Monitor:
+    """Ticks once a second from the moment that connections are accepted."""
+
+    def __init__(self, queue: Queue, store: Store, timers: Timers, clock: Clock, heard: Callable[[int], float]) -> None:
+        self._queue = queue
+        self._store = store
+        self._timers = timers
+        self._clock = clock
+        self._heard = heard
+        self._timer: Timer | None = None
+        self._ticks = 0
+        self._busy = False
+
+    def start(self) -> None:
+        """Begin: every lease has a full period from now on."""
+        self._queue.lease_clock.tick(self._clock.monotonic(), away=True)
+        self._timer = self._timers.callLater(PACE, self._tick)
+
+    def stop(self) -> None:
+        """No more ticks."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = self._timers.callLater(PACE, self._tick)
+        self._queue.lease_clock.tick(self._clock.monotonic(), away=bool(self._store.writer.away))
+        if not self._busy:
+            self._busy = True
+            ensureDeferred(self._work()).addErrback(lambda failure: log.failure("the lease monitor failed", failure))
+
+    async def _work(self) -> None:
+        self._ticks += 1
+        try:
+            await self._store.write(self.expire)
+            if self._ticks % RESERVE_EVERY == 0:
+                await self._store.write(self._reserve)
+            if self._ticks % SHARES_EVERY == 0:
+                await self._store.write(self._queue.save_shares)
+            if self._queue.more:
+                await self._store.write(self._queue.round)
+        finally:
+            self._busy = False
+
+    def expire(self, tx: Tx) -> int:
+        """End every lease that was not renewed for a heartbeat time; how many."""
+        queue = self._queue
+        limit = queue.lease_clock.reading - queue.limits.heartbeat_time
+        late = [run for run in queue.index.running.values() if run.renewed < limit]
+        silent = [session for session in queue.index.sessions.values() if self._heard(session.number) < limit]
+        if not late and not silent:
+            return 0
+        gone = {session.worker for session in silent}
+        dead = [run for run in late if run.worker in gone or queue.index.of_worker(run.worker) is None]
+        undelivered = [run for run in late if run not in dead]
+        span = f"{queue.limits.heartbeat_time:g} s"
+        expired = settling.lost(queue, tx, dead, f"its worker was silent for {span}")
+        expired += settling.lost(queue, tx, undelivered, "its worker does not have it", counts=False)
+        for session in silent:
+            joining.silent(queue, tx, session)
+        queue.round(tx)
+        return expired
+
+    def _reserve(self, tx: Tx) -> None:
+        self._queue.reserve(tx)
+        self._queue.round(tx)
+        self._prune(tx)
+
+    def _prune(self, tx: Tx) -> None:
+        if not tx.writes and not len(self._queue.journal):
+            self._queue.index.prune()
