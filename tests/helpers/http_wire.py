@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.task import Clock as FakeReactor
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from cpc.core.chance import SeededChance
+from cpc.core.digest import CHUNK, of_chunks
 from cpc.server.http.door import Door, Limits
 from cpc.server.metrics import Metrics
 from tests.helpers.fake_services import FakeServices
 from tests.helpers.stores import ManualClock
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, ITCPTransport)
 class Wire(StringTransport):
     """What the server writes; whether it wants to read on; whether it has closed."""
 
@@ -30,6 +31,23 @@ class Wire(StringTransport):
         super().__init__(peerAddress=IPv4Address("TCP", host, 40000))
         self.aborted = False
         self.no_delay = False
+        self.full_after = 1 << 62
+        self._room_until = 0
+
+    def write(self, data: bytes) -> None:
+        """Takes everything, and says pause, like a socket, when more than `full_after` bytes have not left."""
+        super().write(data)
+        if self.producer is not None and len(self.value()) - self._room_until > self.full_after:
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def drain(self) -> None:
+        """The reader has read what there is."""
+        self._room_until = len(self.value())
+        if self.producer is not None:
+            self.producer.resumeProducing()
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -56,6 +74,7 @@ class Client:
     def __init__(self, door: Door, host: str = "127.0.0.1") -> None:
         self.wire = Wire(host)
         self.door = door
+        self.lost = False
         self.channel = door.buildProtocol(None)
         self.channel.makeConnection(self.wire)
 
@@ -97,7 +116,9 @@ class Client:
         from twisted.internet.error import ConnectionLost
         from twisted.python.failure import Failure
 
-        self.channel.connectionLost(Failure(ConnectionLost()))
+        if not self.lost:
+            self.lost = True
+            self.channel.connectionLost(Failure(ConnectionLost()))
 
     @property
     def closed(self) -> bool:
@@ -140,18 +161,40 @@ class House:
         self.reactor = FakeReactor()
         self.clock = ManualClock()
         self.metrics = Metrics()
+        self._clients: list[Client] = []
         self.door = Door(
             self.services, reactor=self.reactor, clock=self.clock, chance=SeededChance(1), metrics=self.metrics,
             limits=limits,
         )  # fmt: skip
 
     def client(self, host: str = "127.0.0.1") -> Client:
-        return Client(self.door, host)
+        client = Client(self.door, host)
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """Every client goes away."""
+        for client in self._clients:
+            client.lose()
+
+    def announce(self, data: bytes) -> str:
+        """Begin an upload of `data`; its id."""
+        pieces = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
+        content = of_chunks(pieces)
+        body = {
+            "digest": content.digest.hex(),
+            "size": content.size,
+            "chunks": [chunk.hex() for chunk in content.chunks],
+        }
+        return str(self.ask("POST", "/api/v1/projects/villin/uploads", body).json["id"])
 
     def ask(self, *args: Any, **more: Any) -> Reply:
         """A call over a connection of its own."""
         client = self.client()
-        return client.ask(*args, **more)
+        try:
+            return client.ask(*args, **more)
+        finally:
+            client.lose()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,8 +21,10 @@ JOBS = f"{API}/projects/villin/jobs"
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def house() -> Iterator[House]:
+    house = House()
+    yield house
+    house.close()
 
 
 def test_anyone_may_ask_what_the_server_is_and_learns_its_authority(house: House) -> None:

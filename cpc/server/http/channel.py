@@ -46,6 +46,7 @@ class Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
         self._lingering = False
         self._in_header = False
         self._body_paused = False
+        self._closing = False
         self.host = ""
 
     def requestFactory(self, *_: object) -> Request:  # type: ignore[override]
@@ -80,6 +81,12 @@ class Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
         self.persistent = False
         if not self.requests:
             self.loseConnection()
+
+    def loseConnection(self) -> None:
+        """Close after what is written has left."""
+        if not self._closing:
+            self._closing = True
+            super().loseConnection()
 
     # --- bytes in ---
 
@@ -153,6 +160,7 @@ class Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
     def requestDone(self, request: Request) -> None:  # type: ignore[override, unused-ignore]
         self._body_paused = False
         if request.body.ended:
+            self._savedTimeOut = self.door.limits.idle_seconds
             super().requestDone(request)
             return
         del self.requests[0]
