@@ -1,0 +1,332 @@
+"""The worker's agent: joins, takes jobs, runs them, hands in, and leaves properly. Everything it touches is handed in.
+
+`leave` ends it in order: no new jobs, SIGTERM to those that run, their checkpoints and results handed in, goodbye. What
+cannot be handed in then stays in the spool on disk, where the next worker with the same bundle finds it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from twisted.internet.defer import Deferred
+
+from cpc.core.chance import Chance
+from cpc.core.clock import Clock, Timer, Timers
+from cpc.core.errors import CopernicusError
+from cpc.core.lease import Lease
+from cpc.core.outcome import Outcome
+from cpc.spool import ownership
+from cpc.spool.disk import Disk
+from cpc.spool.offload import Offload
+from cpc.spool.ownership import Claim, Owner
+from cpc.spool.spool import Spool
+from cpc.wire.bundle import Bundle
+from cpc.worker.cache import DEFAULT_LIMIT, Cache
+from cpc.worker.collecting import words
+from cpc.worker.credentials import Credentials
+from cpc.worker.delivery import Delivery
+from cpc.worker.desk import Desk
+from cpc.worker.ending import Stop
+from cpc.worker.link import Connect, Link
+from cpc.worker.offer import Offer
+from cpc.worker.processes import Processes
+from cpc.worker.room import Hooks, Room
+from cpc.worker.standing import Standing
+from cpc.worker.starting import Starter
+from cpc.worker.transfer import Transfer
+from cpc.worker.waiting import in_background
+
+TICK = 5.0
+ADOPT_EVERY = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to behave. Seconds and bytes; 0 for `idle` means never; `until` is a time of the monotonic clock.
+
+    `linger`: how long a worker that leaves tries to reach a server that is away. `take_jobs` false: hand in, then leave.
+    """
+
+    idle: float = 0.0
+    until: float | None = None
+    grace: float = 30.0
+    linger: float = 60.0
+    least_free: int = 32 << 20
+    cache_limit: int = DEFAULT_LIMIT
+    take_jobs: bool = True
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Home:
+    """A directory with a spool: our own, or one of a dead worker that we hand in."""
+
+    claim: Claim
+    spool: Spool
+
+
+class Agent:
+    """One worker. Make it, `await run()`; `leave` may be called at any time."""
+
+    def __init__(
+        self,
+        *,
+        bundle: Bundle,
+        credentials: Credentials,
+        connect: Connect,
+        reactor: Timers,
+        clock: Clock,
+        chance: Chance,
+        processes: Processes,
+        starter: Starter,
+        disk: Disk,
+        offload: Offload,
+        work: str,
+        pid: int,
+        offer: Offer,
+        options: Options,
+        say: Callable[[str], None],
+        measure: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._disk = disk
+        self._offload = offload
+        self._work = work
+        self._reactor = reactor
+        self._clock = clock
+        self._processes = processes
+        self._options = options
+        self._say = say
+        owner = Owner(credential=f"{bundle.server}/{bundle.name}", host=offer.host, pid=pid)
+        self._mine = self._open(ownership.claim(disk, work, owner))
+        self._adopted: list[_Home] = []
+        self._ended: Deferred[str] = Deferred()
+        self._at_once = False
+        self._leaving_since = 0.0
+        self._last_busy = clock.monotonic()
+        self._saying_goodbye = False
+        self._ticker: Timer | None = None
+        self._touched = self._looked = clock.monotonic()
+        self.standing = Standing(options.until, options.grace)
+        self.desk = Desk(offer, self.standing, chance.token(16).hex(), measure)
+        cache = Cache(disk, os.path.join(work, "cache"), options.cache_limit, offload, pid)
+        cache.open()
+        transfer = Transfer(disk=disk, cache=cache, offload=offload, reactor=reactor, clock=clock, chance=chance)
+        self.room = Room(
+            directory=self._mine.claim.directory,
+            disk=disk,
+            offload=offload,
+            spool=self._mine.spool,
+            cache=cache,
+            transfer=transfer,
+            processes=processes,
+            starter=starter,
+            reactor=reactor,
+            clock=clock,
+            chance=chance,
+            hooks=self._hooks(),
+            say=say,
+            grace=options.grace,
+            least_free=options.least_free,
+            environment=options.environment,
+        )
+        self.desk.furnish(self.room)
+        self.link = Link(
+            bundle=bundle,
+            credentials=credentials,
+            connect=connect,
+            desk=self.desk,
+            transfer=transfer,
+            reactor=reactor,
+            clock=clock,
+            chance=chance,
+            say=say,
+        )
+
+    @property
+    def directory(self) -> str:
+        """The worker's own directory: spool, cache, run directories."""
+        return self._mine.claim.directory
+
+    async def run(self) -> str:
+        """Work until told to leave; why it left. Raises Revoked when the server wants this worker no more."""
+        self._adopt()
+        if not self._options.take_jobs:
+            self.leave("everything is handed in")
+        self._ticker = self._reactor.callLater(TICK, self._tick)
+        in_background(self._keep_link(), "the link to the server")
+        try:
+            return await self._ended
+        finally:
+            await self._close()
+
+    def leave(self, reason: str, at_once: bool = False, stop: Stop = Stop.HAND_BACK) -> None:
+        """End in order; `at_once`: kill what runs, keep the results on disk, go."""
+        if not self.standing.leaving:
+            self.standing.leaving = reason
+            self._leaving_since = self._clock.monotonic()
+        elif not at_once:
+            return
+        self._at_once = self._at_once or at_once
+        for attempt in list(self.desk.attempts.values()):
+            attempt.stop(stop, f"handed back: the worker is leaving ({reason})", 0.0 if at_once else None)
+        self._changed()
+
+    async def _keep_link(self) -> None:
+        try:
+            await self.link.run()
+        except CopernicusError as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """The server does not want us: stop everything, then say so. Results stay on disk."""
+        self._failure = error
+        self.leave(words(error), at_once=True)
+
+    # --- what attempts and deliveries tell ------------------------------------------------------------------------------
+
+    def _hooks(self) -> Hooks:
+        desk = self.desk
+
+        def ended(lease: Lease, outcome: Outcome, seconds: float) -> None:
+            if self.standing.ended(self._clock.monotonic(), lease, outcome, seconds):
+                self._stepped_back()
+
+        def settled(delivery: Delivery) -> None:
+            desk.settled(delivery)
+            in_background(self._give_up_empty(), "removing an adopted directory")
+            self._changed()
+
+        def stuck(lease: Lease, why: str) -> None:
+            if self.standing.stuck(lease, why):
+                self._say(f"{lease}: {why}" if why else f"{lease}: its result is on disk now")
+                self._changed()
+
+        return Hooks(
+            changed=self._changed,
+            fault=self._fault,
+            stuck=stuck,
+            ended=ended,
+            gone=desk.gone,
+            deliver=desk.deliver,
+            settled=settled,
+        )
+
+    def _changed(self) -> None:
+        self.link.poke()
+        self._look_at_end()
+
+    def _fault(self, why: str) -> None:
+        if self.standing.fault(self._clock.monotonic(), why):
+            self._stepped_back()
+
+    def _stepped_back(self) -> None:
+        now = self._clock.monotonic()
+        self._say(f"stepping back: {self.standing.note(now)}")
+        self._reactor.callLater(max(0.0, self.standing.back_until - now), self._changed)
+        self._changed()
+
+    # --- time -----------------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._ticker = self._reactor.callLater(TICK, self._tick)
+        now = self._clock.monotonic()
+        if self.desk.attempts or self.desk.deliveries:
+            self._last_busy = now
+        elif self._options.idle and now - self._last_busy >= self._options.idle:
+            self.leave(f"nothing to do for {self._options.idle / 60:g} minutes")
+        if self.standing.must_stop(now) and not self.standing.leaving:
+            self.leave("the worker's own time is over", stop=Stop.WALLTIME)
+        if now - self._touched >= ownership.TOUCH_EVERY:
+            self._touched = now
+            in_background(self._touch(), "keeping the directory ours")
+        if now - self._looked >= ADOPT_EVERY:
+            self._adopt()
+        self._look_at_end()
+
+    async def _touch(self) -> None:
+        for home in (self._mine, *self._adopted):
+            await self._offload(lambda claim=home.claim: ownership.touch(self._disk, claim))  # type: ignore[misc]
+
+    # --- directories ----------------------------------------------------------------------------------------------------
+
+    def _open(self, claim: Claim) -> _Home:
+        spool = Spool.open(self._disk, claim.directory, self._offload)
+        for sentence in spool.damage:
+            self._say(sentence)
+        return _Home(claim, spool)
+
+    def _adopt(self) -> None:
+        """Hand in what dead workers with our credential left in the same work directory."""
+        self._looked = self._clock.monotonic()
+        for directory in ownership.orphans(self._disk, self._work, self._mine.claim):
+            try:
+                claim = ownership.adopt(self._disk, directory, self._mine.claim.owner)
+                if claim is not None:
+                    self._hand_in(self._open(claim))
+            except (OSError, CopernicusError) as error:
+                self._say(f"{directory} was left by another worker and cannot be taken over: {words(error)}")
+        in_background(self._give_up_empty(), "removing an adopted directory")
+
+    def _hand_in(self, home: _Home) -> None:
+        self._adopted.append(home)
+        if len(home.spool):
+            self._say(f"{len(home.spool)} results were left in {home.claim.directory}; handing them in")
+        for lease in home.spool.leases():
+            directory = os.path.join(home.claim.directory, "runs", f"{lease.job}.{lease.attempt}.{lease.incarnation}")
+            self.desk.deliver(Delivery(self.room, lease, directory, home.spool))
+
+    async def _give_up_empty(self) -> None:
+        for home in [each for each in self._adopted if not len(each.spool)]:
+            self._adopted.remove(home)
+            await home.spool.close()
+            await self._offload(lambda claim=home.claim: ownership.release(self._disk, claim, remove=True))  # type: ignore[misc]
+
+    # --- the end --------------------------------------------------------------------------------------------------------
+
+    def _look_at_end(self) -> None:
+        """Whether all is done that must be before leaving."""
+        if self.desk.may_leave and not self.standing.leaving:
+            self.leave(f"drained: {self.standing.draining}" if self.standing.draining else "drained")
+        if not self.standing.leaving or self._ended.called or self.desk.attempts:
+            return
+        now = self._clock.monotonic()
+        if self._at_once:
+            self._end()
+        elif not self.desk.deliveries and not self._saying_goodbye:
+            self._saying_goodbye = True
+            in_background(self._goodbye(), "goodbye")
+        elif self.link.session is None and now - max(self.link.lost_at, self._leaving_since) >= self._options.linger:
+            self._end()
+
+    async def _goodbye(self) -> None:
+        await self.link.goodbye(self.standing.leaving)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ended.called:
+            failure = self._failure
+            if failure is not None:
+                self._ended.errback(failure)
+            else:
+                self._ended.callback(self.standing.leaving)
+
+    _failure: BaseException | None = None
+
+    async def _close(self) -> None:
+        if self._ticker is not None and self._ticker.active():
+            self._ticker.cancel()
+        self.link.close()
+        for delivery in self.desk.deliveries.values():
+            delivery.abandon()
+        await self._processes.close()
+        for home in (self._mine, *self._adopted):
+            await home.spool.close()
+            left = len(home.spool)
+            if left:
+                self._say(
+                    f"{left} results are not handed in yet; they are safe in {home.claim.directory}: the next worker "
+                    f"there hands them in, or cpc-worker --hand-in {home.claim.directory}"
+                )
+            await self._offload(lambda h=home, n=left: ownership.release(self._disk, h.claim, remove=not n))  # type: ignore[misc]

@@ -1,0 +1,121 @@
+"""Chunks that jobs of this worker used before, by their SHA-256, so that a shared input travels once.
+
+Files are stored as their chunks, so a growing file shares its beginning. Every chunk is verified whenever it is read:
+a torn write or a bad disk costs a fetch, never a wrong input. Inputs are written from here byte for byte, not linked,
+because a job may write into its input in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import OrderedDict
+
+from cpc.core.digest import of_chunk
+from cpc.spool.disk import Disk
+from cpc.spool.offload import Offload
+
+DEFAULT_LIMIT = 4 << 30
+
+
+class Cache:
+    """A directory of chunks of at most `limit` bytes; the longest unused go first. Losing it costs time only.
+
+    Several workers (told apart by `pid`) may share the directory; each then keeps to the limit by itself.
+    """
+
+    def __init__(self, disk: Disk, directory: str, limit: int, offload: Offload, pid: int = 0) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._limit = limit
+        self._offload = offload
+        self._sizes: OrderedDict[bytes, int] = OrderedDict()
+        self._total = 0
+        self._parts = 0
+        self._pid = pid
+
+    def open(self) -> None:
+        """Look at what is there, oldest first; remove what a crash left half written."""
+        self._disk.make_directory(self._directory)
+        found = []
+        for stat in self._disk.scan(self._directory):
+            path = os.path.join(self._directory, stat.name)
+            try:
+                digest = bytes.fromhex(stat.name)
+            except ValueError:
+                digest = b""
+            if stat.kind == "file" and len(digest) == 32:
+                found.append((stat.changed, digest, stat.size))
+            elif stat.kind == "file":
+                self._disk.unlink(path)
+        for _, digest, size in sorted(found):
+            self._add(digest, size)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return self._total
+
+    async def get(self, digest: bytes) -> bytes | None:
+        """The chunk, verified; None when it is not here (any more, or not whole)."""
+        if digest not in self._sizes:
+            return None
+        self._sizes.move_to_end(digest)
+        path = self._path(digest)
+
+        def read() -> bytes | None:
+            try:
+                data = self._disk.read(path)
+                self._disk.touch(path)
+            except OSError:
+                return None
+            return data if of_chunk(data) == digest else None
+
+        data = await self._offload(read)
+        if data is None:
+            await self._remove(digest)
+        return data
+
+    async def put(self, digest: bytes, data: bytes) -> None:
+        """Keep a chunk that was verified. A disk that does not take it is no error."""
+        if digest in self._sizes or len(data) > self._limit:
+            return
+        self._parts += 1
+        part = os.path.join(self._directory, f"part-{self._pid}-{self._parts}")
+
+        def write() -> bool:
+            try:
+                self._disk.write(part, data)
+                self._disk.rename(part, self._path(digest))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._disk.unlink(part)
+                return False
+            return True
+
+        if await self._offload(write):
+            self._add(digest, len(data))
+            await self.shrink(self._limit)
+
+    async def shrink(self, limit: int) -> None:
+        """Remove the longest unused until at most `limit` bytes are kept; 0 makes all the room there is."""
+        while self._total > limit and self._sizes:
+            await self._remove(next(iter(self._sizes)))
+
+    async def _remove(self, digest: bytes) -> None:
+        self._total -= self._sizes.pop(digest, 0)
+        path = self._path(digest)
+
+        def unlink() -> None:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(path)
+
+        await self._offload(unlink)
+
+    def _add(self, digest: bytes, size: int) -> None:
+        if digest not in self._sizes:
+            self._sizes[digest] = size
+            self._total += size
+
+    def _path(self, digest: bytes) -> str:
+        return os.path.join(self._directory, digest.hex())

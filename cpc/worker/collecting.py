@@ -1,0 +1,187 @@
+"""From a run directory to a manifest: what a job made, hashed, with small contents at hand. Runs off the reactor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from cpc.core import manifest as manifests
+from cpc.core.digest import CHUNK, Content, of_chunk, of_chunks
+from cpc.core.errors import BadInput, CopernicusError, Damaged
+from cpc.core.manifest import Entry, Manifest
+from cpc.spool.disk import Disk, Stat, walk
+
+SMALL_CHUNK = 64 << 10
+SMALL_TOTAL = 1 << 20
+TAIL = 4 << 10
+STREAMS = ("stdout", "stderr")
+
+
+@dataclass(slots=True)
+class Collected:
+    """The manifest, contents that travel inside the result, and what had to be left out, in words."""
+
+    files: Manifest = field(default_factory=Manifest)
+    small: dict[bytes, bytes] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def collect(
+    disk: Disk,
+    directory: str,
+    patterns: Iterable[str],
+    always: Iterable[str] = STREAMS,
+    inputs: Mapping[str, bytes] | None = None,
+) -> Collected:
+    """Everything below `directory` that matches `patterns`, and the paths in `always`.
+
+    Unchanged `inputs` (path → digest) are not outputs. Directories appear when they are empty; links when they stay
+    inside. Raises OSError for the disk, TooLarge for too many paths.
+    """
+    found = Collected()
+    kept = tuple(always)
+    wanted = tuple(patterns)
+    entries: list[Entry] = []
+    small = 0
+    listing = list(walk(disk, directory))
+    parents = {path.rpartition("/")[0] for path, _ in listing}
+    for path, stat in listing:
+        name = os.fsencode(path)
+        if path not in kept and not manifests.wanted(name, wanted):
+            continue
+        if stat.kind == "file":
+            content, contents = _read(disk, os.path.join(directory, path), stat, SMALL_TOTAL - small)
+            if inputs is not None and path not in kept and inputs.get(path) == content.digest:
+                continue
+            for digest, data in contents.items():
+                if digest not in found.small:
+                    found.small[digest] = data
+                    small += len(data)
+            entries.append(Entry(name, mode=stat.mode & 0o777, content=content))
+        elif stat.kind == "dir":
+            if path not in parents:
+                entries.append(Entry(name, kind="dir", mode=stat.mode & 0o777))
+        elif stat.kind == "link":
+            _take_link(disk, directory, path, entries, found.left_out)
+        else:
+            found.left_out.append(f"{path}: neither a file, a directory nor a link")
+    found.files = manifests.check(Manifest(tuple(entries)))
+    return found
+
+
+def _take_link(disk: Disk, directory: str, path: str, entries: list[Entry], left_out: list[str]) -> None:
+    entry = Entry(os.fsencode(path), kind="link", mode=0o777, target=disk.read_link(os.path.join(directory, path)))
+    try:
+        manifests.check(Manifest((entry,)))
+    except BadInput:
+        left_out.append(f"{path}: a link that leads out of the directory")
+    else:
+        entries.append(entry)
+
+
+def _read(disk: Disk, path: str, stat: Stat, room: int) -> tuple[Content, dict[bytes, bytes]]:
+    """A file's address and, while they fit into `room`, its small chunks."""
+    small: dict[bytes, bytes] = {}
+
+    def pieces() -> Iterator[bytes]:
+        offset = 0
+        left = room
+        while piece := _read_part(disk, path, offset, stat):
+            offset += len(piece)
+            if len(piece) <= min(SMALL_CHUNK, left):
+                small[of_chunk(piece)] = piece
+                left -= len(piece)
+            yield piece
+            if len(piece) < CHUNK:
+                return
+
+    return of_chunks(pieces()), small
+
+
+def _read_part(disk: Disk, path: str, offset: int, stat: Stat) -> bytes:
+    try:
+        return disk.read(path, offset, CHUNK)
+    except PermissionError:  # its owner took the right to read it away; we are the owner
+        disk.chmod(path, stat.mode | 0o400)
+        return disk.read(path, offset, CHUNK)
+
+
+def sync_files(disk: Disk, directory: str, files: Manifest, small: Mapping[bytes, bytes]) -> None:
+    """Make durable what is not carried in the result itself: the files, and the names that lead to them."""
+    folders = set()
+    for entry, content in files.files():
+        if any(digest not in small for digest in content.chunks):
+            path = os.fsdecode(entry.path)
+            disk.sync(os.path.join(directory, path))
+            while path:
+                path = path.rpartition("/")[0]
+                folders.add(path)
+    for folder in sorted(folders):
+        disk.sync_directory(os.path.join(directory, folder) if folder else directory)
+    if folders:
+        disk.sync_directory(os.path.dirname(directory))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the bytes of a chunk lie in a run directory."""
+
+    path: str
+    offset: int
+    size: int
+
+
+def sources(directory: str, *files: Manifest) -> dict[bytes, Source]:
+    """For each chunk of these manifests, where to read it."""
+    found: dict[bytes, Source] = {}
+    for files_of in files:
+        for entry, content in files_of.files():
+            for index, digest in enumerate(content.chunks):
+                path = os.path.join(directory, os.fsdecode(entry.path))
+                found.setdefault(digest, Source(path, index * CHUNK, content.chunk_size(index)))
+    return found
+
+
+def read_chunk(disk: Disk, source: Source, digest: bytes) -> bytes:
+    """The chunk's bytes, or Damaged when the disk does not hold them any more."""
+    try:
+        data = disk.read(source.path, source.offset, source.size)
+    except FileNotFoundError:
+        data = b""
+    if of_chunk(data) != digest:
+        raise Damaged(f"{source.path} is not what it was when the job ended", "look at this worker's disk")
+    return data
+
+
+def tail(disk: Disk, directory: str, size: int = TAIL) -> str:
+    """The last lines of stderr and stdout, for people; stderr first when both have something."""
+    parts = []
+    texts = [(stream, _last(disk, os.path.join(directory, stream), size)) for stream in ("stderr", "stdout")]
+    filled = [(stream, text) for stream, text in texts if text.strip()]
+    for stream, text in filled:
+        share = size // len(filled) - 32
+        cut = text[-share:] if len(filled) > 1 else text[-size:]
+        parts.append(f"--- {stream} ---\n{cut}" if len(filled) > 1 else cut)
+    return "\n".join(parts).encode()[-size:].decode("utf-8", "ignore")
+
+
+def _last(disk: Disk, path: str, size: int) -> str:
+    stat = disk.stat(path)
+    if stat is None or stat.kind != "file":
+        return ""
+    try:
+        data = disk.read(path, max(0, stat.size - size), size)
+    except OSError:
+        return ""
+    return data.decode("utf-8", "replace").replace("\0", "")
+
+
+def words(error: BaseException) -> str:
+    """An error as one line for people."""
+    if isinstance(error, CopernicusError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,135 @@
+"""A result on its way to the server: its chunks are uploaded, then it is reported, then it is settled and forgotten."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from cpc.core.clock import Timer
+from cpc.core.errors import CopernicusError, Damaged
+from cpc.core.lease import Lease
+from cpc.core.manifest import Manifest
+from cpc.core.outcome import Outcome
+from cpc.spool.spool import Spool
+from cpc.wire.messages import Result
+from cpc.worker.collecting import sources, words
+from cpc.worker.room import Kept, Room
+from cpc.worker.transfer import Stopped
+from cpc.worker.waiting import Backoff, in_background
+
+KEEP_IN_MEMORY = 64 << 10
+
+
+class Way(enum.StrEnum):
+    UPLOADING = "uploading"
+    READY = "ready"  # to be reported with the next turn
+    TOLD = "told"  # reported in this session, not settled yet
+    PAUSED = "paused"  # the server could not take it: again later
+    SETTLED = "settled"
+
+
+class Delivery:
+    """One result. `spool` is None for results that have only words and need no disk.
+
+    `directory` is its run directory, kept until it is settled, because that is where its chunks are.
+    """
+
+    def __init__(self, room: Room, lease: Lease, directory: str, spool: Spool | None, kept: Kept | None = None) -> None:
+        self.lease = lease
+        self.way = Way.UPLOADING
+        self.trouble = ""
+        self._room = room
+        self._directory = directory
+        self._spool = spool
+        self._kept = kept
+        self._backoff = Backoff(room.chance, 5.0, 300.0)
+        self._timer: Timer | None = None
+        self.told_at = 0.0  # monotonic
+        self.weight = 0  # about how many bytes it takes in a turn
+
+    def begin(self) -> None:
+        """Upload what is too big for the report itself."""
+        self.way = Way.UPLOADING
+        in_background(self._upload(), f"the result of {self.lease}")
+
+    def kept(self) -> Kept:
+        """The result and its checkpoint, from memory or from the spool."""
+        if self._kept is not None:
+            return self._kept
+        assert self._spool is not None
+        try:
+            return msgspec.msgpack.decode(self._spool.read(self.lease), type=Kept)
+        except (Damaged, OSError, msgspec.MsgspecError) as error:
+            return self._lost(error)
+
+    async def _upload(self) -> None:
+        kept = self.kept()
+        manifests = [kept.result.files] + ([kept.checkpoint] if kept.checkpoint else [])
+        in_checkpoint = {digest for _, content in (kept.checkpoint or Manifest()).files() for digest in content.chunks}
+        parts = {
+            digest: source
+            for digest, source in sources(self._directory, *manifests).items()
+            if digest not in kept.result.small or digest in in_checkpoint
+        }
+        try:
+            if parts:
+                await self._room.transfer.upload(self.lease, parts, lambda: self.way is Way.UPLOADING)
+        except Stopped:
+            return
+        except (Damaged, OSError) as error:
+            self._kept = self._lost(error)
+        except CopernicusError as error:
+            # The server does not want these files; its verdict on the report says what becomes of the result.
+            self.trouble = words(error)
+        if self.way is Way.UPLOADING:
+            self.weight = _weight(self._kept or kept)
+            if self._spool is not None and self.weight > KEEP_IN_MEMORY:
+                self._kept = None
+            self.way = Way.READY
+            self._room.hooks.changed()
+
+    def _lost(self, error: BaseException) -> Kept:
+        """This worker's disk lost the result: the job did nothing wrong and is to run again."""
+        text = f"the result was lost on the worker's disk: {words(error)}"
+        self._room.hooks.fault(text)
+        return Kept(Result(lease=self.lease, outcome=Outcome.REFUSED, message=text))
+
+    def told(self) -> None:
+        """It was in a turn that the server answered."""
+        if self.way is Way.READY:
+            self.way = Way.TOLD
+            self.told_at = self._room.clock.monotonic()
+
+    def again(self) -> None:
+        """A new session, or no word for long: tell it once more."""
+        if self.way is Way.TOLD:
+            self.way = Way.READY
+
+    def postpone(self) -> None:
+        """The server could not take it now: ask after a pause what is missing, and report again."""
+        if self.way in (Way.READY, Way.TOLD):
+            self.way = Way.PAUSED
+            self._timer = self._room.reactor.callLater(self._backoff.pause(), self.begin)
+
+    async def settle(self) -> None:
+        """The server's word is on record: forget it, and remove what was kept for it."""
+        self.abandon()
+        self.way = Way.SETTLED
+        if self._spool is not None:
+            self._spool.forget(self.lease)
+        if self._directory:
+            await self._room.offload(lambda: self._room.disk.remove_tree(self._directory))
+        self._room.hooks.settled(self)
+
+    def abandon(self) -> None:
+        """No more timers: the agent ends. What is in the spool stays there."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+def _weight(kept: Kept) -> int:
+    entries = len(kept.result.files.entries) + (len(kept.checkpoint.entries) if kept.checkpoint else 0)
+    chunks = kept.result.files.size >> 22
+    return sum(map(len, kept.result.small.values())) + 200 * entries + 40 * chunks + 5000

@@ -1,0 +1,230 @@
+"""The worker's desk: its attempts and its results, what is to be told to the server, and what the server orders.
+
+Nothing here knows about connections: `compose` makes the next turn out of what is true now, so after a cut the same
+things are simply told again. Every result is told until the server has settled it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import cpc
+from cpc.core.lease import Lease
+from cpc.core.outcome import Outcome
+from cpc.core.resources import Amounts
+from cpc.wire.messages import Checkpoint, Hello, Orders, Result, Settled, Tail, Task, Turn, Welcome
+from cpc.worker.delivery import Delivery, Way
+from cpc.worker.ending import Stop
+from cpc.worker.offer import Offer, free
+from cpc.worker.room import Kept, Room
+from cpc.worker.running import Attempt
+from cpc.worker.standing import Standing
+from cpc.worker.waiting import in_background
+
+TURN_BYTES = 4 << 20
+TURN_RESULTS = 500
+REMEMBERED = 20_000
+FOLLOW_AT_LEAST = 30.0
+
+
+class Desk:
+    """All that this worker holds. `left` is set when the server says that it may leave."""
+
+    def __init__(self, offer: Offer, standing: Standing, boot: str, measure: Callable[[], int | None]) -> None:
+        self.attempts: dict[Lease, Attempt] = {}
+        self.deliveries: dict[Lease, Delivery] = {}
+        self.standing = standing
+        self.may_leave = False
+        self.jobs_taken = 0
+        self.beat = 30.0
+        self.heartbeat_time = 120.0
+        self._offer = offer
+        self._boot = boot
+        self._measure = measure
+        self._room: Room | None = None
+        self._finished: OrderedDict[Lease, None] = OrderedDict()
+
+    def furnish(self, room: Room) -> None:
+        """The room for attempts; its hooks lead back here."""
+        self._room = room
+
+    @property
+    def room(self) -> Room:
+        """What attempts share."""
+        assert self._room is not None
+        return self._room
+
+    # --- hooks of attempts and deliveries -------------------------------------------------------------------------------
+
+    def gone(self, attempt: Attempt) -> None:
+        """An attempt has nothing left here but, perhaps, a delivery."""
+        if self.attempts.get(attempt.lease) is attempt:
+            del self.attempts[attempt.lease]
+        self._remember(attempt.lease)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """A result is to go to the server."""
+        self.deliveries[delivery.lease] = delivery
+        delivery.begin()
+
+    def settled(self, delivery: Delivery) -> None:
+        """A result is done with."""
+        if self.deliveries.get(delivery.lease) is delivery:
+            del self.deliveries[delivery.lease]
+
+    def _remember(self, lease: Lease) -> None:
+        self._finished[lease] = None
+        while len(self._finished) > REMEMBERED:
+            self._finished.popitem(last=False)
+
+    # --- to the server --------------------------------------------------------------------------------------------------
+
+    def holds(self) -> tuple[Lease, ...]:
+        """Leases to keep: of what runs, and of results that are on their way."""
+        return (*self.attempts, *(lease for lease in self.deliveries if lease not in self.attempts))
+
+    def hello(self) -> Hello:
+        """Who this worker is, for a new session."""
+        offer, now = self._offer, self.room.clock.monotonic()
+        return Hello(
+            boot=self._boot,
+            host=offer.host,
+            release=cpc.__version__,
+            platform=offer.platform,
+            total=offer.total,
+            programs=offer.programs,
+            labels=offer.labels,
+            project=offer.project,
+            cores_per_job=offer.cores_per_job,
+            time_left=self.standing.time_left(now),
+            holds=self.holds(),
+            note=self.standing.note(now),
+        )
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """A new session: everything that is not settled is told again; what the server does not know is ended."""
+        self.beat = max(0.1, welcome.beat)
+        self.heartbeat_time = welcome.heartbeat_time
+        self.room.checkpoint_interval = welcome.checkpoint_interval
+        self.standing.draining = welcome.draining
+        for delivery in self.deliveries.values():
+            delivery.again()
+        for lease in welcome.drop:
+            if lease in self.attempts:
+                self.attempts[lease].stop(Stop.DROP, "the server gave the job to another attempt")
+
+    def free(self) -> Amounts:
+        """What this worker has to give now."""
+        granted = [each.task.granted for each in self.attempts.values() if each.holds_resources]
+        return free(self._offer.total, granted, self._measure())
+
+    def compose(self, number: int) -> Turn:
+        """All that happened and is not settled yet, as far as it fits one turn."""
+        now = self.room.clock.monotonic()
+        results: list[Result] = []
+        checkpoints: list[Checkpoint] = []
+        size = 0
+        for delivery in self.deliveries.values():
+            if delivery.way is Way.TOLD and now - delivery.told_at > self.heartbeat_time:
+                delivery.again()  # no word on it for long: it may have been overlooked
+            if delivery.way is not Way.READY:
+                continue
+            size += delivery.weight
+            if results and (size > TURN_BYTES or len(results) >= TURN_RESULTS):
+                self.room.hooks.changed()  # the rest with the next turn, at once
+                break
+            kept = delivery.kept()
+            results.append(kept.result)
+            if kept.checkpoint is not None:
+                checkpoints.append(Checkpoint(lease=delivery.lease, files=kept.checkpoint))
+        for attempt in self.attempts.values():
+            if attempt.checkpointer.ready is not None:
+                checkpoints.append(Checkpoint(lease=attempt.lease, files=attempt.checkpointer.ready.files))
+        return Turn(
+            number=number,
+            holds=self.holds(),
+            results=tuple(results),
+            checkpoints=tuple(checkpoints),
+            tails=self.tails(),
+            free=self.free(),
+            wants=self.standing.wants(now),
+            time_left=self.standing.time_left(now),
+            note=self.standing.note(now),
+        )
+
+    def answered(self, turn: Turn) -> None:
+        """The server has seen this turn."""
+        for result in turn.results:
+            if result.lease in self.deliveries:
+                self.deliveries[result.lease].told()
+        for checkpoint in turn.checkpoints:
+            attempt = self.attempts.get(checkpoint.lease)
+            ready = attempt.checkpointer.ready if attempt else None
+            if attempt is not None and ready is not None and ready.files is checkpoint.files:
+                attempt.checkpointer.told(ready)
+        for tail in turn.tails:
+            if tail.lease in self.attempts:
+                self.attempts[tail.lease].tailer.told(tail)
+
+    def tails(self) -> tuple[Tail, ...]:
+        """New output of what somebody follows."""
+        now = self.room.clock.monotonic()
+        return tuple(tail for each in self.attempts.values() if each.tailer.until > now for tail in each.tailer.read())
+
+    def followed(self) -> bool:
+        """Whether somebody watches the output of a job here."""
+        now = self.room.clock.monotonic()
+        return any(each.tailer.until > now for each in self.attempts.values())
+
+    # --- from the server ------------------------------------------------------------------------------------------------
+
+    def obey(self, orders: Orders) -> None:
+        """Do what the server says. Doing it twice is doing it once."""
+        for settled in orders.settled:
+            self._settle(settled)
+        for lease in orders.retry:
+            if lease in self.deliveries:
+                self.deliveries[lease].postpone()
+        for lease, reason in orders.cancel:
+            self._cancel(lease, reason)
+        for lease in orders.hand_back:
+            if lease in self.attempts:
+                self.attempts[lease].stop(Stop.HAND_BACK, "handed back: the server asked for it")
+        now = self.room.clock.monotonic()
+        for lease in orders.follow:
+            if lease in self.attempts:
+                self.attempts[lease].tailer.until = now + max(FOLLOW_AT_LEAST, 3 * self.beat)
+        if orders.drain is not None:
+            self.standing.draining = orders.drain
+        if orders.leave:
+            self.may_leave = True
+        for task in orders.tasks:
+            self._accept(task)
+
+    def _settle(self, settled: Settled) -> None:
+        delivery = self.deliveries.get(settled.lease)
+        if delivery is not None:
+            in_background(delivery.settle(), f"forgetting {settled.lease}")
+
+    def _cancel(self, lease: Lease, reason: str) -> None:
+        words = f"cancelled: {reason}" if reason else "cancelled"
+        if lease in self.attempts:
+            self.attempts[lease].stop(Stop.CANCEL, words)
+            return
+        delivery = self.deliveries.get(lease)
+        if delivery is not None and delivery.way in (Way.UPLOADING, Way.PAUSED):
+            # Its files are not wanted any more: say so instead of sending them.
+            in_background(delivery.settle(), f"forgetting {lease}")
+            result = Result(lease=lease, outcome=Outcome.CANCELLED, message=words)
+            self.deliver(Delivery(self.room, lease, "", None, Kept(result)))
+
+    def _accept(self, task: Task) -> None:
+        if task.lease in self.attempts or task.lease in self.deliveries or task.lease in self._finished:
+            return  # told twice
+        attempt = Attempt(self.room, task)
+        self.attempts[task.lease] = attempt
+        self.jobs_taken += 1
+        attempt.begin()
+        if self.standing.leaving:
+            attempt.stop(Stop.HAND_BACK, f"handed back: the worker is leaving ({self.standing.leaving})")

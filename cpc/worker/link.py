@@ -1,0 +1,230 @@
+"""The way to the server: keeps one session alive for as long as the worker lives, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from cpc.core.chance import Chance
+from cpc.core.clock import Clock, Timer, Timers
+from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.wire.bundle import Bundle
+from cpc.wire.connection import ClientEndpoint, Connection, connect
+from cpc.wire.identity import Identity
+from cpc.wire.messages import Bulk, Goodbye, Hello, Orders, Welcome
+from cpc.wire.tls import ClientTls
+from cpc.worker.collecting import words
+from cpc.worker.credentials import Credentials
+from cpc.worker.desk import Desk
+from cpc.worker.session import Session
+from cpc.worker.transfer import Nothing, Transfer
+from cpc.worker.waiting import Backoff, in_background, later
+
+CONNECT_TIME = 30.0
+RENEW_AGAIN = 60.0
+FINAL = ("is refused:", "expired on", "revoked")
+
+Connect = Callable[[str, int], ClientEndpoint]
+
+
+class Revoked(CopernicusError):
+    """The server does not want this worker any more, in words that will not change: the worker ends."""
+
+    code = "refused"
+    status = 403
+
+
+class Link:
+    """Joins, and joins again for ever. `run` ends only with Revoked, or after `close`."""
+
+    def __init__(
+        self,
+        *,
+        bundle: Bundle,
+        credentials: Credentials,
+        connect: Connect,
+        desk: Desk,
+        transfer: Transfer,
+        reactor: Timers,
+        clock: Clock,
+        chance: Chance,
+        say: Callable[[str], None],
+    ) -> None:
+        self.session: Session | None = None
+        self.lost_at = clock.monotonic()  # since when there is no session
+        self._bundle = bundle
+        self._credentials = credentials
+        self._endpoint = connect
+        self._desk = desk
+        self._transfer = transfer
+        self._reactor = reactor
+        self._clock = clock
+        self._say = say
+        self._said = ""
+        self._backoff = Backoff(chance)
+        self._closing = False
+        self._pause: Deferred[None] | None = None
+        self._renewal: Timer | None = None
+
+    async def run(self) -> None:
+        """Keep a session."""
+        while not self._left():
+            refused = False
+            for address in self._bundle.addresses:
+                try:
+                    await self._one_session(address)
+                except Revoked:
+                    raise
+                except CopernicusError as error:
+                    refused = isinstance(error, Refused)
+                    if not self._left():
+                        self._tell(f"{address[0]} port {address[1]}: {words(error)}")
+                if self._left():
+                    return
+            await self._wait(self._backoff.most() if refused else self._backoff.pause())
+
+    def _left(self) -> bool:
+        return self._closing
+
+    def poke(self) -> None:
+        """There is something to tell."""
+        if self.session is not None:
+            self.session.poke()
+
+    async def goodbye(self, reason: str) -> None:
+        """Tell the server that this worker leaves."""
+        if self.session is not None:
+            try:
+                await self.session.connection.call("goodbye", Goodbye(reason=reason), Nothing, timeout=10.0)
+            except CopernicusError as error:
+                self._tell(f"left without the server's word: {words(error)}")
+
+    def close(self) -> None:
+        """No more sessions."""
+        self._closing = True
+        self._transfer.detach()
+        if self.session is not None:
+            self.session.connection.close("the worker leaves")
+        if self._pause is not None:
+            self._pause.cancel()
+
+    async def _wait(self, seconds: float) -> None:
+        self._pause = later(self._reactor, seconds)
+        try:
+            await self._pause
+        except CancelledError:
+            return
+        finally:
+            self._pause = None
+
+    async def _one_session(self, address: tuple[str, int]) -> None:
+        connection = await self._join(address)
+        try:
+            welcome = await connection.call("hello", self._hello(), Welcome)
+        except CopernicusError:
+            connection.close()
+            raise
+        self._said = ""
+        self._say(f"joined server {welcome.server} at {address[0]} port {address[1]}")
+        self._desk.welcomed(welcome)
+        self.session = session = Session(connection, welcome, self._desk, self._reactor, self._clock)
+        self._transfer.attach(lambda: self._open_bulk(address, session.number))
+        self._renew_later(welcome.certificate_valid_for, session)
+        try:
+            await session.run()
+        finally:
+            if session.turns:
+                self._backoff.reset()
+            self.session = None
+            self.lost_at = self._clock.monotonic()
+            if self._renewal is not None and self._renewal.active():
+                self._renewal.cancel()
+            self._transfer.detach()
+            connection.close("the worker begins a new session")
+
+    def _hello(self) -> Hello:
+        return self._desk.hello()
+
+    async def _join(self, address: tuple[str, int]) -> Connection:
+        """A connection under our own name; enrols first when there is no certificate that the server takes."""
+        identity = self._credentials.identity
+        if identity is not None:
+            try:
+                return await self._connect(address, identity)
+            except Refused as error:
+                self._tell(f"the server does not take this worker's certificate: {words(error)}; enrolling again")
+        await self._enrol(address)
+        identity = self._credentials.identity
+        assert identity is not None
+        return await self._connect(address, identity)
+
+    async def _enrol(self, address: tuple[str, int]) -> None:
+        try:
+            connection = await self._connect(address, self._credentials.bundle_identity)
+            try:
+                await self._credentials.enrol(connection)
+            finally:
+                connection.close()
+        except Refused as error:
+            if any(sign in str(error) for sign in FINAL):
+                raise Revoked(error.message, error.hint or "ask the server's administrator for a new bundle") from None
+            raise
+
+    async def _connect(self, address: tuple[str, int], identity: Identity) -> Connection:
+        bundle = self._bundle
+        security = ClientTls(identity, bundle.authority.encode(), bundle.server)
+        endpoint = self._endpoint(*address)
+        return await connect(
+            endpoint,
+            security,
+            self._reactor,
+            self._clock,
+            CONNECT_TIME,
+            prepare=lambda c: c.serve("orders", Orders, self._orders),
+        )
+
+    async def _orders(self, connection: Connection, orders: Orders) -> None:
+        """Orders that the server sends by itself."""
+        if self.session is not None and self.session.connection is connection:
+            self._desk.obey(orders)
+            self.poke()
+
+    async def _open_bulk(self, address: tuple[str, int], session: int) -> Connection:
+        identity = self._credentials.identity
+        if identity is None:
+            raise Unavailable("there is no certificate yet")
+        connection = await self._connect(address, identity)
+        try:
+            await connection.call("bulk", Bulk(session=session), Nothing)
+        except CopernicusError:
+            connection.close()
+            raise
+        return connection
+
+    # --- the certificate ------------------------------------------------------------------------------------------------
+
+    def _renew_later(self, valid_for: float, session: Session) -> None:
+        """Renew when half of the time is over, by our own clock; the server said for how long it is valid."""
+        if valid_for > 0:
+            self._renewal = self._reactor.callLater(valid_for / 2, self._renew_now, valid_for / 2, session)
+
+    def _renew_now(self, left: float, session: Session) -> None:
+        in_background(self._renew(left, session), "renewing the certificate")
+
+    async def _renew(self, left: float, session: Session) -> None:
+        try:
+            valid_for = await self._credentials.enrol(session.connection, "renew-certificate")
+        except (CopernicusError, OSError) as error:
+            if self.session is session:
+                self._say(f"the certificate was not renewed: {words(error)}; it is valid for {left:.0f} s more")
+                self._renew_later(max(2 * RENEW_AGAIN, left), session)
+            return
+        if self.session is session:
+            self._renew_later(valid_for, session)
+
+    def _tell(self, text: str) -> None:
+        """A line, once: not again for every try."""
+        if text != self._said:
+            self._said = text
+            self._say(text)

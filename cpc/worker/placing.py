@@ -1,0 +1,91 @@
+"""The run directory of one attempt: private, filled with inputs and, over them, the last checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+from cpc.core import manifest as manifests
+from cpc.core.digest import Content
+from cpc.core.errors import BadInput
+from cpc.core.lease import Lease
+from cpc.core.manifest import Entry, Manifest
+from cpc.spool.disk import Disk
+from cpc.spool.offload import Offload
+from cpc.wire.messages import Task
+
+Fetch = Callable[[bytes], Awaitable[bytes]]
+
+
+def key_of(lease: Lease) -> str:
+    """The attempt's name on this node: of its process group and its directory."""
+    return f"{lease.job}.{lease.attempt}.{lease.incarnation}"
+
+
+def run_directory(worker: str, lease: Lease) -> str:
+    """Where the attempt with this lease runs, below the worker's own directory."""
+    return os.path.join(worker, "runs", key_of(lease))
+
+
+async def place(disk: Disk, offload: Offload, directory: str, task: Task, fetch: Fetch) -> None:
+    """Make the directory and put everything in it. Raises OSError for the disk, BadInput for unsafe paths."""
+    _check_inputs(task)
+    await offload(lambda: _fresh(disk, directory))
+    for name, content, executable in task.inputs:
+        path = os.fsdecode(manifests.safe_path(os.fsencode(name)))
+        await _write(
+            disk, offload, os.path.join(directory, path), content.check(), 0o755 if executable else 0o644, fetch
+        )
+    if task.checkpoint is not None:
+        await _unpack(disk, offload, directory, manifests.check(task.checkpoint), fetch)
+
+
+def _check_inputs(task: Task) -> None:
+    """An input below another input is the job's mistake, not this disk's."""
+    paths = {name for name, _, _ in task.inputs}
+    for path in paths:
+        parent = path.rpartition("/")[0]
+        while parent:
+            if parent in paths:
+                raise BadInput(f"input {path!r} lies below input {parent!r}, which is a file")
+            parent = parent.rpartition("/")[0]
+
+
+def _fresh(disk: Disk, directory: str) -> None:
+    disk.remove_tree(directory)
+    disk.make_directory(directory, 0o700)
+
+
+async def _unpack(disk: Disk, offload: Offload, directory: str, files: Manifest, fetch: Fetch) -> None:
+    for entry in files.entries:
+        path = os.path.join(directory, os.fsdecode(entry.path))
+        await offload(lambda path=path, entry=entry: _make_way(disk, path, entry))  # type: ignore[misc]
+        if entry.content is not None:
+            await _write(disk, offload, path, entry.content, entry.mode & 0o777 | 0o600, fetch)
+        elif entry.kind == "link":
+            await offload(lambda path=path, entry=entry: disk.symlink(entry.target, path))  # type: ignore[misc]
+
+
+def _make_way(disk: Disk, path: str, entry: Entry) -> None:
+    """Remove what an input left at this path with another kind; make the directories above it."""
+    stat = disk.stat(path)
+    if stat is not None and (stat.kind != "dir" or entry.kind != "dir"):
+        if stat.kind == "dir":
+            disk.remove_tree(path)
+        else:
+            disk.unlink(path)
+    disk.make_directory(os.path.dirname(path))
+    if entry.kind == "dir":
+        disk.make_directory(path)
+        disk.chmod(path, entry.mode & 0o777 | 0o700)
+
+
+async def _write(disk: Disk, offload: Offload, path: str, content: Content, mode: int, fetch: Fetch) -> None:
+    def begin() -> None:
+        disk.make_directory(os.path.dirname(path))
+        disk.write(path, b"", mode)
+
+    await offload(begin)
+    for digest in content.chunks:
+        data = await fetch(digest)
+        await offload(lambda data=data: disk.append(path, data))  # type: ignore[misc]

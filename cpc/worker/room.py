@@ -1,0 +1,72 @@
+"""What attempts and deliveries of one worker share: the seams to the machine, and whom to tell what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cpc.core.chance import Chance
+from cpc.core.clock import Clock, Timers
+from cpc.core.lease import Lease
+from cpc.core.manifest import Manifest
+from cpc.core.outcome import Outcome
+from cpc.spool.disk import Disk
+from cpc.spool.offload import Offload
+from cpc.spool.spool import Spool
+from cpc.wire.messages import Result
+from cpc.worker.cache import Cache
+from cpc.worker.processes import Processes
+from cpc.worker.starting import Starter
+from cpc.worker.transfer import Transfer
+
+if TYPE_CHECKING:
+    from cpc.worker.delivery import Delivery
+    from cpc.worker.running import Attempt
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What the spool holds for one lease: the result, and the checkpoint that goes with a job handed back."""
+
+    result: Result
+    checkpoint: Manifest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Whom to tell. `changed`: there is something to say to the server; `fault`: the worker itself is in trouble;
+    `stuck`: a result cannot be written (in words), or (empty) could be after all.
+    """
+
+    changed: Callable[[], None]
+    fault: Callable[[str], None]
+    stuck: Callable[[Lease, str], None]
+    ended: Callable[[Lease, Outcome, float], None]
+    gone: Callable[[Attempt], None]
+    deliver: Callable[[Delivery], None]
+    settled: Callable[[Delivery], None]
+
+
+@dataclass(slots=True)
+class Room:
+    """The worker's own directory and everything that is handed in. `grace` and `checkpoint_interval` in seconds."""
+
+    directory: str
+    disk: Disk
+    offload: Offload
+    spool: Spool
+    cache: Cache
+    transfer: Transfer
+    processes: Processes
+    starter: Starter
+    reactor: Timers
+    clock: Clock
+    chance: Chance
+    hooks: Hooks
+    say: Callable[[str], None]
+    grace: float = 30.0
+    least_free: int = 32 << 20  # bytes of disk below which a job's failure is the disk's
+    checkpoint_interval: float = 900.0
+    environment: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,308 @@
+"""One attempt at this worker: from a task to a result in the spool.
+
+Its states and what moves it are in TABLE; the program runs from `placed` to `end`. GONE means that nothing of it is
+left here but, perhaps, a delivery: a result on its way to the server.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+from dataclasses import replace
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from cpc.core.errors import CopernicusError, TooLarge
+from cpc.core.manifest import Manifest
+from cpc.core.outcome import Outcome
+from cpc.core.resources import show_size
+from cpc.wire.messages import Result, Task
+from cpc.worker.checkpointing import Checkpointer
+from cpc.worker.collecting import Collected, collect, sync_files, tail, words
+from cpc.worker.delivery import Delivery
+from cpc.worker.ending import Stop, outcome
+from cpc.worker.placing import key_of, place, run_directory
+from cpc.worker.processes import Exit, Launch
+from cpc.worker.room import Kept, Room
+from cpc.worker.starting import Command, job_environment
+from cpc.worker.tailing import Tailer
+from cpc.worker.transfer import Stopped
+from cpc.worker.waiting import Backoff, in_background, sleep
+
+
+class State(enum.StrEnum):
+    FETCHING = "fetching"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    COLLECTING = "collecting"
+    GONE = "gone"
+
+
+class Event(enum.StrEnum):
+    PLACED = "placed"  # inputs are there, the program starts
+    STOP = "stop"  # cancelled, handed back, dropped
+    END = "end"  # the program and all it started have ended
+    KEPT = "kept"  # the result is in the spool, or nothing is to be reported
+    FAULT = "fault"  # the worker could not do its part
+
+
+TABLE: dict[tuple[State, Event], State] = {
+    (State.FETCHING, Event.PLACED): State.RUNNING,
+    (State.FETCHING, Event.STOP): State.GONE,
+    (State.FETCHING, Event.FAULT): State.GONE,
+    (State.RUNNING, Event.STOP): State.STOPPING,
+    (State.RUNNING, Event.END): State.COLLECTING,
+    (State.STOPPING, Event.STOP): State.STOPPING,
+    (State.STOPPING, Event.END): State.COLLECTING,
+    (State.COLLECTING, Event.STOP): State.COLLECTING,
+    (State.COLLECTING, Event.KEPT): State.GONE,
+    (State.COLLECTING, Event.FAULT): State.GONE,
+}
+
+HOLDS_RESOURCES = (State.FETCHING, State.RUNNING, State.STOPPING)
+
+
+class Attempt:
+    """One leased task. `begin` sets it going; everything else is told through the room's hooks."""
+
+    def __init__(self, room: Room, task: Task) -> None:
+        self.task = task
+        self.lease = task.lease
+        self.state = State.FETCHING
+        self.directory = run_directory(room.directory, task.lease)
+        self.checkpointer = Checkpointer(room, task, self.directory)
+        self.tailer = Tailer(room.disk, task.lease, self.directory)
+        self._room = room
+        self._key = key_of(task.lease)
+        self._stop: Stop | None = None
+        self._words = ""
+        self._announced = False
+
+    @property
+    def holds_resources(self) -> bool:
+        """Whether its cores and memory are in use."""
+        return self.state in HOLDS_RESOURCES
+
+    def begin(self) -> None:
+        """Fetch, run, collect, keep."""
+        in_background(self._live(), str(self.lease))
+
+    def stop(self, why: Stop, words_: str, grace: float | None = None) -> None:
+        """End it: SIGTERM, after `grace` seconds SIGKILL. Asking again for a stronger reason overrules."""
+        if self.state is State.GONE or (self._stop is not None and why <= self._stop and grace is None):
+            return
+        if self._stop is None or why > self._stop:
+            self._stop, self._words = why, words_
+        before = self.state
+        self._to(Event.STOP)
+        self.checkpointer.close()
+        if before is State.FETCHING:
+            self._report_unstarted()
+        elif before in (State.RUNNING, State.STOPPING):
+            limit = self._room.grace if grace is None else grace
+            if limit > 0:
+                self._room.processes.stop(self._key, limit)
+            else:
+                self._room.processes.kill(self._key)
+
+    def _to(self, event: Event) -> None:
+        self.state = TABLE[self.state, event]
+
+    def _wanted(self) -> bool:
+        return self.state is not State.GONE
+
+    async def _live(self) -> None:
+        try:
+            command = await self._place()
+        except Stopped:
+            return await self._clear()
+        except (OSError, CopernicusError) as error:
+            return await self._refuse(error)
+        if not self._wanted():
+            return await self._clear()
+        self._to(Event.PLACED)
+        end = await self._run(command)
+        self._to(Event.END)
+        self._room.starter.release(self._key)
+        self._room.hooks.changed()
+        try:
+            await self._finish(end)
+        except Exception as error:  # whatever went wrong here is this worker's trouble, never the job's
+            if self._wanted():
+                await self._refuse(error)
+            raise
+
+    async def _place(self) -> Command:
+        room, lease = self._room, self.lease
+        if room.disk.free(room.directory) < room.least_free:
+            words_ = f"the disk is full: less than {show_size(room.least_free)} are free"
+            raise OSError(errno.ENOSPC, words_, room.directory)
+        command = room.starter.command(self.task, self._key, self.directory)
+        self._announced = command.announced
+
+        async def fetch(digest: bytes) -> bytes:
+            return await room.transfer.fetch(lease, digest, self._wanted)
+
+        await place(room.disk, room.offload, self.directory, self.task, fetch)
+        return command
+
+    async def _run(self, command: Command) -> Exit:
+        task, directory = self.task, self.directory
+        ended: Deferred[Exit] = Deferred()
+        self.checkpointer.begin()
+        self._room.processes.start(
+            Launch(
+                key=self._key,
+                argv=command.argv,
+                env=job_environment(self._room.environment, command, task),
+                cwd=directory,
+                stdin=os.path.join(directory, task.stdin) if task.stdin else "",
+                stdout=os.path.join(directory, "stdout"),
+                stderr=os.path.join(directory, "stderr"),
+                cores=task.granted.cores,
+                memory=task.granted.memory,
+                walltime=task.walltime,
+            ),
+            ended.callback,
+        )
+        return await ended
+
+    async def _finish(self, end: Exit) -> None:
+        """From the program's end to a result in the spool."""
+        room = self._room
+        self.checkpointer.close()
+        verdict, message = outcome(end, self._stop, self.task, self._announced)
+        if verdict is Outcome.CANCELLED:
+            return await self._drop(end)
+        verdict, message = await self._blame_disk(verdict, message)
+        if self._stop is not None:
+            message = self._words or message
+        room.hooks.ended(self.lease, verdict, end.wall_seconds)
+        result = Result(
+            lease=self.lease,
+            outcome=verdict,
+            exit_code=end.code,
+            message=message,
+            wall_seconds=end.wall_seconds,
+            cpu_seconds=end.cpu_seconds,
+            max_memory=end.max_memory,
+        )
+        try:
+            kept = await room.offload(lambda: self._collect(result))
+        except OSError as error:
+            return await self._refuse(error)
+        await self._keep(kept)
+
+    async def _blame_disk(self, verdict: Outcome, message: str) -> tuple[Outcome, str]:
+        """A job that failed on a full disk did not fail by itself; a refusal is the node's trouble."""
+        room = self._room
+        if verdict is Outcome.FAILED:
+            free = await room.offload(lambda: room.disk.free(room.directory))
+            if free < room.least_free:
+                verdict = Outcome.REFUSED
+                message = f"the worker's disk is full ({room.directory}: {show_size(free)} free); the job {message}"
+        if verdict is Outcome.REFUSED:
+            room.hooks.fault(message)
+        return verdict, message
+
+    def _collect(self, result: Result) -> Kept:
+        """Hash what the job made. Runs off the reactor."""
+        disk, task = self._room.disk, self.task
+        handed_back = result.outcome in (Outcome.PREEMPTED, Outcome.WALLTIME)
+        patterns = () if handed_back or result.outcome is Outcome.REFUSED else task.outputs
+        inputs = {path: content.digest for path, content, _ in task.inputs}
+        try:
+            found = collect(disk, self.directory, patterns, inputs=inputs)
+        except TooLarge as error:
+            found = collect(disk, self.directory, ())
+            what = f"{error}; name the outputs that are wanted"
+            result = msgspec.structs.replace(result, outcome=Outcome.FAILED, message=what)
+        if found.left_out:
+            text = "; ".join(found.left_out[:3]) + (" …" if len(found.left_out) > 3 else "")
+            result = msgspec.structs.replace(
+                result, message="; ".join(filter(None, (result.message, f"left out: {text}")))
+            )
+        checkpoint: Manifest | None = None
+        if handed_back and task.checkpoint_patterns:
+            checkpoint = collect(disk, self.directory, task.checkpoint_patterns, always=()).files
+        self._sync(found, checkpoint)
+        whole = msgspec.structs.replace(result, files=found.files, small=found.small, tail=tail(disk, self.directory))
+        return Kept(whole, checkpoint if checkpoint and checkpoint.entries else None)
+
+    def _sync(self, found: Collected, checkpoint: Manifest | None) -> None:
+        sync_files(self._room.disk, self.directory, found.files, found.small)
+        if checkpoint is not None:
+            sync_files(self._room.disk, self.directory, checkpoint, {})
+
+    async def _keep(self, kept: Kept) -> None:
+        """Into the spool, however long the disk refuses; then it is a delivery."""
+        room = self._room
+        body = msgspec.msgpack.encode(kept)
+        backoff = Backoff(room.chance, 5.0, 300.0)
+        while self._stop not in (Stop.CANCEL, Stop.DROP):
+            try:
+                await room.spool.add(self.lease, body)
+            except OSError as error:
+                room.hooks.stuck(self.lease, f"a result cannot be written: {words(error)}")
+                await room.cache.shrink(0)
+                await sleep(room.reactor, backoff.pause())
+                continue
+            room.hooks.stuck(self.lease, "")
+            self._to(Event.KEPT)
+            room.hooks.gone(self)
+            room.hooks.deliver(Delivery(room, self.lease, self.directory, room.spool, kept))
+            return
+        room.hooks.stuck(self.lease, "")
+        await self._drop(None)
+
+    async def _refuse(self, error: BaseException) -> None:
+        """The worker's own trouble: say so without the disk's help, and step back when it is the node's."""
+        room = self._room
+        if self._wanted():
+            self._to(Event.FAULT)
+            self.checkpointer.close()
+            room.starter.release(self._key)
+            text = words(error)
+            if not isinstance(error, CopernicusError):
+                room.hooks.fault(text)
+            room.hooks.gone(self)
+            if self._stop is not Stop.DROP:
+                result = Result(lease=self.lease, outcome=Outcome.REFUSED, message=text)
+                room.hooks.deliver(Delivery(room, self.lease, self.directory, None, Kept(result)))
+                return
+        await self._clear()
+
+    def _report_unstarted(self) -> None:
+        """It was stopped before its program began."""
+        self._room.starter.release(self._key)
+        self._room.hooks.gone(self)
+        self._deliver_words(None)
+
+    async def _drop(self, end: Exit | None) -> None:
+        """Cancelled, or not known to the server any more: nothing is kept."""
+        await self._clear()
+        self._to(Event.KEPT)
+        self._room.hooks.gone(self)
+        self._deliver_words(end)
+
+    def _deliver_words(self, end: Exit | None) -> None:
+        """A result that has only words and so needs no spool: if it is lost, so is the lease."""
+        if self._stop in (None, Stop.DROP):
+            return
+        end = end or Exit(self._key, None, 0.0, 0.0, 0, "", "")
+        verdict, message = outcome(replace(end, error=""), self._stop, self.task, False)
+        result = Result(
+            lease=self.lease,
+            outcome=verdict,
+            exit_code=end.code,
+            message=self._words or message,
+            wall_seconds=end.wall_seconds,
+            cpu_seconds=end.cpu_seconds,
+        )
+        self._room.hooks.deliver(Delivery(self._room, self.lease, "", None, Kept(result)))
+
+    async def _clear(self) -> None:
+        await self.checkpointer.clear()
+        await self._room.offload(lambda: self._room.disk.remove_tree(self.directory))

@@ -1,0 +1,88 @@
+"""One session with the server: turns over one connection, at most one outstanding, until the connection is lost.
+
+A turn leaves at least every `beat`, and at once when there is something to tell; what happens within one reactor turn
+leaves together.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from cpc.core.clock import Clock, Timer, Timers
+from cpc.core.errors import Unavailable
+from cpc.wire.connection import Connection
+from cpc.wire.messages import Orders, Welcome
+from cpc.worker.desk import Desk
+
+FOLLOW_EVERY = 1.0
+
+
+class Session:
+    """A live session. `run` ends with the error that ended it."""
+
+    def __init__(self, connection: Connection, welcome: Welcome, desk: Desk, reactor: Timers, clock: Clock) -> None:
+        self.connection = connection
+        self.number = welcome.session
+        self.turns = 0
+        self._desk = desk
+        self._reactor = reactor
+        self._clock = clock
+        self._timeout = min(60.0, max(2.0, welcome.heartbeat_time / 3))
+        self._dirty = False
+        self._waiter: Deferred[None] | None = None
+        self._soon: Timer | None = None
+        self._timer: Timer | None = None
+        connection.on_closed(lambda reason: self._wake())
+
+    async def run(self) -> None:
+        """Turn after turn. Raises Unavailable when the connection is lost or silent, and what the server refuses."""
+        try:
+            while not self.connection.closed:
+                self._dirty = False
+                turn = self._desk.compose(self.turns + 1)
+                sent_at = self._clock.monotonic()
+                orders = await self.connection.call("turn", turn, Orders, timeout=self._timeout)
+                self.turns += 1
+                self._desk.answered(turn)
+                self._desk.obey(orders)
+                await self._pause(sent_at + self._desk.beat)
+            raise self.connection.end or Unavailable("the connection was closed")
+        finally:
+            self._stop_timers()
+
+    def poke(self) -> None:
+        """There is something to tell."""
+        self._dirty = True
+        if self._waiter is not None and self._soon is None:
+            self._soon = self._reactor.callLater(0, self._wake)
+
+    async def _pause(self, until: float) -> None:
+        """Until there is something to tell, or the beat is due."""
+        while not self._dirty and not self.connection.closed:
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                return
+            followed = self._desk.followed()
+            await self._wait(min(left, FOLLOW_EVERY) if followed else left)
+            if followed and self._desk.tails():
+                return
+        # What else happens in this reactor turn goes along.
+        if not self.connection.closed:
+            await self._wait(0)
+
+    async def _wait(self, seconds: float) -> None:
+        self._waiter = Deferred()
+        self._timer = self._reactor.callLater(seconds, self._wake)
+        await self._waiter
+
+    def _wake(self) -> None:
+        self._stop_timers()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._soon, self._timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._soon = self._timer = None
