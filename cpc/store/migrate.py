@@ -1,0 +1,86 @@
+"""The database's shape: made, recognised, brought up to date.
+
+Alembic's revisions live in `migrations/`, installed as `cpc.migrations`. A database that is older is upgraded (after a
+backup, by the caller); one that is newer than this program is refused and left alone.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from cpc.core.errors import Damaged, Unavailable
+from cpc.store import database
+
+
+def _config(connection: sa.Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(importlib.resources.files("cpc.migrations")))
+    config.attributes["connection"] = connection
+    return config
+
+
+def newest() -> str:
+    """The revision that this program works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def current(url: str) -> str:
+    """The database's revision; "" when it has none of our tables. Damaged or Unavailable when it cannot be read."""
+    engine = database.engine(url)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() or ""
+    except sa.exc.OperationalError as error:
+        raise Unavailable(f"the database cannot be opened: {error.orig}", "check its URL and that it runs") from error
+    except sa.exc.DatabaseError as error:
+        raise Damaged(
+            f"the database {url} cannot be read: {error.orig}", "restore it with `cpc-server restore FILE`"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def upgrade(url: str) -> None:
+    """Make the tables, or change old ones into the newest shape. One transaction: all of it or nothing."""
+    engine = database.engine(url)
+    try:
+        with engine.begin() as connection:
+            command.upgrade(_config(connection), "head")
+    finally:
+        engine.dispose()
+
+
+def check(url: str) -> str:
+    """Whether the database fits: "" if so, "old" if it must be upgraded; Damaged when it is of a newer release."""
+    revision = current(url)
+    if revision == newest():
+        return ""
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision and revision not in known:
+        raise Damaged(
+            f"the database has the shape {revision}, which this release does not know",
+            "it was written by a newer release: install that one",
+        )
+    return "old"
+
+
+def initialise(url: str, *, server: str, name: str, now: int, incarnation: int = 1) -> None:
+    """A new database: the tables, and the rows that there is one of."""
+    from cpc.store import schema
+
+    if database.is_postgresql(url) is False:
+        path: Path = database.sqlite_path(url)
+        path.touch(mode=0o600, exist_ok=True)
+    upgrade(url)
+    engine = database.engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(schema.server).values(one=1, id=server, name=name, created=now))
+        connection.execute(sa.insert(schema.writer).values(one=1, incarnation=incarnation, seq=0, holder=""))
+    engine.dispose()
