@@ -151,10 +151,15 @@ class Channel(Protocol):
                 setting(True)
 
     def handshakeCompleted(self) -> None:
-        """TLS is there."""
+        """TLS is there. What is said now leaves together with the last bytes of the handshake."""
         handle = self._tls().getHandle()
         assert isinstance(handle, SSL.Connection)
-        self._user.secured(handle)
+        self._parsing = True
+        try:
+            self._user.secured(handle)
+        finally:
+            self._parsing = False
+        self._flush()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes have come."""

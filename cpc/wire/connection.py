@@ -275,7 +275,8 @@ def _words_of(error: BaseException, words: str) -> CopernicusError:
     if isinstance(error, ConnectionDone):
         return Unavailable("the other side closed the connection")
     if isinstance(error, ConnectionClosed):
-        return Unavailable(f"the connection was lost: {error}".rstrip(".: "))
+        said = str(error.args[0]) if error.args and error.args[0] else "it broke off"
+        return Unavailable(f"the connection was lost: {said}")
     return Unavailable(f"the connection was lost: {type(error).__name__}")
 
 

@@ -271,8 +271,7 @@ _ALERTS = {
     "unsupported certificate": "the server does not accept a certificate of this kind",
     "decrypt error": "the server does not accept our certificate: its signature is wrong",
     "protocol version": "the two sides have no version of TLS in common",
-    "certificate verify failed": "the other side is not the server in the bundle: its certificate has another authority",
-    "unsuitable certificate purpose": "the other side shows a certificate that is not a server's",
+    "certificate verify failed": "the other side is not the server in the bundle: its certificate says otherwise",
     "wrong version number": "the other side does not speak TLS",
     "unexpected message": "the other side does not speak TLS",
 }

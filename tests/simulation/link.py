@@ -87,6 +87,7 @@ class Side:
         self.life: HostReactor = host.reactor
         self.protocol: Protocol | None = None
         self.closed = False  # this side's machine has forgotten the connection
+        self._end: Exception | None = None
         self._network = link.network
         self._addresses = (here, there)
         self._out: deque[bytes | None] = deque()  # written, not sent: the window is full
@@ -266,6 +267,8 @@ class Side:
         """The process has the connection."""
         self.protocol = protocol
         protocol.makeConnection(self)
+        if self.closed:  # it has ended between the machine's knowing of it and the process's
+            self.life.callLater(0, self._tell, self._end or ConnectionLost())
         self._hand_over()
 
     def take(self, number: int, segment: bytes | None) -> None:
@@ -306,6 +309,7 @@ class Side:
             return
         self._network.note(f"{self.link} {self.role} {how}")
         self._shut()
+        self._end = error
         self.life.callLater(0, self._tell, error)
         self.link.forget()
 

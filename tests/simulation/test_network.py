@@ -32,7 +32,8 @@ def test_time_steps_from_event_to_event_and_never_past_one() -> None:
         seen.append((name, reactor.seconds()))
 
     reactor.callLater(2, later, "two")
-    reactor.callLater(1, lambda: (later("one"), reactor.callLater(0.5, later, "one and a half")))
+    reactor.callLater(1, later, "one")
+    reactor.callLater(1, lambda: reactor.callLater(0.5, later, "one and a half"))
     reactor.advance(10)
     assert seen == [("one", 1.0), ("one and a half", 1.5), ("two", 2.0)]
     assert reactor.seconds() == 10
@@ -104,7 +105,7 @@ class Talker(Protocol):
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
-        self.end: list[type[BaseException]] = []
+        self.end: list[object] = []
 
     def dataReceived(self, data: bytes) -> None:
         self.heard.append(data)
@@ -113,9 +114,8 @@ class Talker(Protocol):
         self.end.append(type(reason.value))
 
     def say(self, *words: bytes) -> None:
-        assert self.transport is not None
         for word in words:
-            self.transport.write(word)
+            self.side.write(word)
 
     @property
     def side(self) -> Side:

@@ -1,0 +1,197 @@
+"""Frames are bounded before they are believed."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import tracemalloc
+
+import msgpack
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpc.core.errors import CopernicusError, NotFound, Refused, TooLarge
+from cpc.core.lease import Lease
+from cpc.wire import frames
+from cpc.wire.frames import Envelope, FrameReader, Greeting
+from cpc.wire.messages import ChunkData, ChunksMissing, Turn
+
+LEASE = Lease(57 << 20, 3, 1)
+
+
+def cut(data: bytes | bytearray, limit: int = frames.MAX_FRAME) -> list[bytes]:
+    """All frames in some bytes."""
+    reader = FrameReader(limit)
+    reader.feed(bytes(data))
+    found = []
+    while (frame := reader.next()) is not None:
+        found.append(frame)
+    return found
+
+
+def read(data: bytes | bytearray) -> Envelope:
+    (frame,) = cut(data)
+    return frames.read(frame)
+
+
+def test_each_kind_of_frame_is_read_as_it_was_written() -> None:
+    body = frames.body(ChunksMissing(lease=LEASE, digests=(b"d" * 32,)))
+    asked = read(frames.question("chunks-missing", 7, body, owner="server-b"))
+    assert (asked.method, asked.call, asked.body, asked.owner) == ("chunks-missing", 7, body, "server-b")
+    assert frames.decode(asked.body, ChunksMissing, "m") == ChunksMissing(lease=LEASE, digests=(b"d" * 32,))
+    told = read(frames.question("orders", 0, b"\x80"))
+    assert (told.method, told.call) == ("orders", 0)
+    answered = read(frames.answer(7, b"\x80"))
+    assert (answered.answers, answered.body, answered.error) == (7, b"\x80", None)
+    refused = read(frames.refusal(NotFound("no such thing", "look again"), 9))
+    assert refused.answers == 9
+    assert type(refused.error) is NotFound
+    assert (refused.error.message, refused.error.hint) == ("no such thing", "look again")
+    assert read(frames.refusal(NotFound("x"))).answers == 0
+    said = Greeting(4, 3, "3.1", ("relay",))
+    assert read(frames.greeting(said)).greeting == said
+
+
+def test_an_error_with_a_code_of_a_newer_release_stays_readable() -> None:
+    envelope = frames.read(msgpack.packb({"e": ["brand-new", "the message", "the hint", 5], "r": 1}))
+    assert type(envelope.error) is CopernicusError
+    assert str(envelope.error) == "the message (the hint)"
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=20), st.randoms(use_true_random=False))
+def test_frames_come_out_whole_however_the_stream_is_cut(parts: list[bytes], chance: object) -> None:
+    stream = b"".join(struct.pack(">I", len(part)) + part for part in parts)
+    reader, found, at = FrameReader(300), [], 0
+    while at < len(stream):
+        step = chance.randint(1, 200)  # type: ignore[attr-defined]
+        reader.feed(stream[at : at + step])
+        at += step
+        while (frame := reader.next()) is not None:
+            found.append(frame)
+    assert found == parts
+    assert len(reader) == 0
+
+
+def test_a_frame_that_is_too_long_is_refused_by_its_length_alone() -> None:
+    for size in (0, 1001, 0xFFFFFFFF):
+        reader = FrameReader(1000)
+        reader.feed(struct.pack(">I", size))
+        with pytest.raises(Refused, match=f"a frame of {size} bytes"):
+            reader.next()
+    assert cut(struct.pack(">I", 1000) + b"x" * 999, 1000) == []
+
+
+def test_unknown_keys_are_ignored() -> None:
+    data = msgpack.packb({"m": "turn", "i": 3, "b": b"\x80", "route": ["a", "b"], "x": {"y": [1, None, 2.5]}})
+    assert frames.read(data) == Envelope("turn", 3)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"", b"\x80", b"\xc1", b"\x81", b"\xc0", b"\x93\x01\x02\x03", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01",
+        msgpack.packb({"m": "turn"}) + b"\x00",  # more than one value
+        msgpack.packb({"m": 5}), msgpack.packb({"m": ""}), msgpack.packb({"m": "x" * 101}),
+        msgpack.packb({"m": "turn", "i": -1}), msgpack.packb({"m": "turn", "i": 1 << 63}),
+        msgpack.packb({"m": "turn", "i": "1"}), msgpack.packb({"m": "turn", "i": True}),
+        msgpack.packb({"m": "turn", "b": "text"}), msgpack.packb({"m": "turn", "b": [1]}),
+        msgpack.packb({"r": 1.5}), msgpack.packb({"r": None, "b": b""}),
+        msgpack.packb({"e": "x"}), msgpack.packb({"e": []}), msgpack.packb({"e": [1, 2, 3]}), msgpack.packb({"e": ["a"]}),
+        msgpack.packb({"p": "1"}), msgpack.packb({"p": 1, "release": 2}), msgpack.packb({"p": 1, "caps": [1]}),
+        msgpack.packb({"nothing": 1}), msgpack.packb({1: 2}), msgpack.packb([{"m": "turn"}]),
+        msgpack.packb({"m": "turn", "x": msgpack.ExtType(5, b"data")}), msgpack.packb({"m": "turn", "x": [0] * 300}),
+        msgpack.packb({str(n): n for n in range(100)}), msgpack.packb({"m": "turn", "x": "y" * 70_000}),
+        b"\x81\xa1m\xa4\xff\xff\xff\xff", b"\x81\xa1x\xdd\xff\xff\xff\xff", b"\x81\xa1x\xdf\xff\xff\xff\xff",
+        b"\x81\xa1b\xc6\xff\xff\xff\xff", b"\x81\xa1x\xdb\xff\xff\xff\xff", b"\x81\xa1x\xc9\xff\xff\xff\xff\x01",
+        b"\x81\xa1x" + b"\x91" * 5000 + b"\x01", b"\x81\xa1x" + b"\x81\xa1x" * 5000 + b"\x01",
+    ],
+)  # fmt: skip
+def test_a_malformed_envelope_is_refused(frame: bytes) -> None:
+    with pytest.raises(Refused):
+        frames.read(frame)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_or_read_and_nothing_else(data: bytes) -> None:
+    with contextlib.suppress(Refused):
+        envelope = frames.read(data)
+        frames.decode(envelope.body, Turn, "turn")
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=9)
+    | st.binary(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=12,
+))  # fmt: skip
+def test_any_body_is_a_message_or_refused(body: object) -> None:
+    with contextlib.suppress(Refused):
+        assert type(frames.decode(msgpack.packb(body), Turn, "turn")) is Turn
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"number": "one"}, r"\$\.number"),
+        ({"number": 1, "holds": [[1, 2]]}, r"\$\.holds\[0\]"),
+        ({"number": 1, "holds": [[1, 2, "x"]]}, r"\$\.holds\[0\]\[2\]"),
+        ({"number": 1, "results": [{"lease": [1, 1, 1], "outcome": "dreamt"}]}, r"\$\.results\[0\]\.outcome"),
+        ({}, "required field `number`"),
+        ([1], "Expected `object`"),
+    ],
+)
+def test_a_wrong_type_is_refused_with_its_path(body: object, path: str) -> None:
+    with pytest.raises(Refused, match=path):
+        frames.decode(msgspec.msgpack.encode(body), Turn, "turn")
+
+
+def test_unknown_keys_of_a_body_are_ignored() -> None:
+    found = frames.decode(msgpack.packb({"number": 4, "news": {"deep": [1, [2, [3]]]}}), Turn, "turn")
+    assert found == Turn(number=4)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x81\xa6number\xdd\xff\xff\xff\xff",
+        b"\x81\xa5holds\xdd\xff\xff\xff\xff\x93\x01\x01\x01",
+        b"\x81\xa5small\xdf\xff\xff\xff\xff",
+        b"\x81\xa1x" + b"\x91" * 8_000_000,
+        b"\xdd\x00\x7f\xff\xff" + b"\x80" * 0x7FFFFF,
+        b"\x81\xa1x\xdd\x00\x7f\xff\xff" + b"\x80" * 0x7FFFFF,
+        b"\x81\xa5holds\xdd\x00\x7f\xff\xff" + b"\x90" * 0x7FFFFF,
+    ],
+)
+def test_a_bomb_costs_no_more_memory_than_a_few_frames(bomb: bytes) -> None:
+    frame = bytes(frames.question("turn", 1, bomb))[4:]
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused):
+            frames.decode(frames.read(frame).body, Turn, "turn")
+        assert tracemalloc.get_traced_memory()[1] < 5 * frames.MAX_FRAME
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bomb_in_the_envelope_is_stopped_by_its_counts() -> None:
+    inner = b"\xdc\x01\x00" + b"\xdc\x01\x00" * 256 + b"\x80" * 65536
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused):
+            frames.read(b"\x82\xa1m\xa1x\xa1y" + b"\xdd\x00\x10\x00\x00" + inner)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_does_not_fit_a_frame_is_not_sent() -> None:
+    assert len(frames.question("chunk-get", 1, frames.body(ChunkData(data=b"x" * (8 << 20))))) <= frames.MAX_FRAME + 4
+    with pytest.raises(TooLarge, match="more than"):
+        frames.body(ChunkData(data=b"x" * (9 << 20)))
+
+
+def test_a_long_error_is_cut_to_what_a_person_reads() -> None:
+    refused = read(frames.refusal(NotFound("é" * 100_000, "h" * 100_000), 1))
+    assert refused.error is not None
+    assert len(refused.error.message) == len(refused.error.hint) == frames.MAX_TEXT
