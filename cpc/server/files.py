@@ -33,6 +33,7 @@ from cpc.store.uploads import PART, Upload
 from cpc.store.writer import Threads
 
 HASHES = 256  # uploads whose running digest is kept in memory; others are read again at their end
+Read = Callable[[int, int], Awaitable[bytes]]
 AHEAD = 2  # chunks read before they are asked for
 MAX_DIGESTS = 10_000  # in one question of a worker
 
@@ -202,18 +203,23 @@ class Files:
 
     # --- for people: down ---
 
-    async def open(self, who: Principal, project: str, digest: str) -> Reader:
-        """A file of the project by its hex digest; NotFound. Also any single chunk that the project refers to."""
-        key = _digest(digest)
+    async def open(self, who: Principal, project: str, digest: bytes) -> tuple[int, Read]:
+        """A file of the project by its digest: its size, and what reads (offset, length) of it; NotFound.
+
+        Also any single chunk that the project refers to.
+        """
+        if len(digest) != DIGEST_SIZE:
+            raise BadInput("a SHA-256 has 32 bytes")
 
         def unit(tx: Tx) -> Content:
             row = self._gate.project(tx, project, who)
-            found = files.content(tx, row.id, key)
+            found = files.content(tx, row.id, digest)
             if found is None:
-                raise NotFound(f"there is no file {digest} in project {row.name}")
+                raise NotFound(f"there is no file {digest.hex()} in project {row.name}")
             return found
 
-        return self.reader(await self._gate.read(who, Act.FILE_READ, unit, project=project))
+        reader = self.reader(await self._gate.read(who, Act.FILE_READ, unit, project=project))
+        return reader.size, reader.read
 
     def reader(self, content: Content) -> Reader:
         """Reads a content that the caller has found in a manifest and may give away."""
@@ -307,16 +313,6 @@ def _view(upload: Upload) -> UploadView:
         done=upload.file,
         digest=upload.content.digest.hex(),
     )
-
-
-def _digest(text: str) -> bytes:
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != DIGEST_SIZE or len(text) != 2 * DIGEST_SIZE:
-        raise BadInput(f"{text[:80]!r} is not a SHA-256", "a digest has 64 hex digits")
-    return digest
 
 
 def _first_chunk(content: Content, offset: int, length: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from cpc.core import ids, names, spec
+from cpc.core import ids, names
 from cpc.core.digest import CHUNK, Content, of_chunk
 from cpc.core.errors import (
     BadInput,
@@ -22,7 +22,7 @@ from cpc.core.errors import (
 )
 from cpc.core.manifest import Entry
 from cpc.core.resources import Amounts
-from cpc.core.spec import JobSpec
+from cpc.core.spec import JobSpec, check
 from cpc.core.views import (
     ArrayView,
     AttemptView,
@@ -403,11 +403,20 @@ class FakeFiles:
         data = self.world.files.get(digest)
         if data is None:
             raise NotFound("the project has no such file")
+        reader = FakeReader(data)
+        return reader.size, reader.read
 
-        async def read(offset: int, length: int) -> bytes:
-            return data[offset : offset + length]
+    def reader(self, content: Content) -> FakeReader:
+        return FakeReader(self.world.files[content.digest])
 
-        return len(data), read
+
+class FakeReader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
 
 
 class FakeJobs:
@@ -454,15 +463,15 @@ class FakeJobs:
     def _once(self, call: Call, act: Act, id: str, answer: Any) -> Any:
         return self.world.once(call, act, lambda: answer, self.find(call.who, act, id).project)
 
-    async def submit(self, call: Call, project: str, spec_: JobSpec, dry_run: bool) -> Submitted:
+    async def submit(self, call: Call, project: str, spec: JobSpec, dry_run: bool) -> Submitted:
         def change() -> Submitted:
-            spec.check(spec_)
+            check(spec)
             if dry_run:
-                return Submitted(id="", size=spec_.size, dry_run=True)
+                return Submitted(id="", size=spec.size, dry_run=True)
             number = str(100 + len(self.world.jobs))
-            self.put_array(number, spec_.array) if spec_.array else self.put(number, spec_)
+            self.put_array(number, spec.array) if spec.array else self.put(number, spec)
             self.world.tell("job.submitted", project, number)
-            return Submitted(id=number, size=spec_.size)
+            return Submitted(id=number, size=spec.size)
 
         return self.world.once(call, Act.JOB_SUBMIT, change, project)
 

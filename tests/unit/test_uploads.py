@@ -27,8 +27,12 @@ def test_a_file_goes_up_and_comes_down_again(shop):
     view = shop.upload(BIG)
     assert view.done
     assert (view.size, view.received, view.digest) == (len(BIG), len(BIG), hashlib.sha256(BIG).hexdigest())
-    reader = wait(shop.files.open(shop.eve, "alpha", view.digest))
-    assert shop.fetch(reader.content) == BIG
+    size, read = wait(shop.files.open(shop.eve, "alpha", bytes.fromhex(view.digest)))
+    assert size == len(BIG)
+    assert wait(read(CHUNK - 2, 100)) == BIG[CHUNK - 2 : CHUNK]  # never beyond a chunk
+    assert wait(read(2 * CHUNK + 900, 500)) == BIG[2 * CHUNK + 900 :]
+    assert wait(read(len(BIG), 1)) == wait(read(1 << 60, 1)) == wait(read(0, 0)) == b""
+    assert shop.fetch(content_of(BIG)) == BIG
     assert wait(shop.files.upload(shop.ann, view.id)).done
     shop.check()
 
@@ -112,7 +116,7 @@ def test_a_wrong_digest_of_the_whole_is_refused_and_leaves_nothing(shop):
     with pytest.raises(NotFound):
         wait(shop.files.upload(shop.ann, view.id))
     with pytest.raises(NotFound):
-        wait(shop.files.open(shop.ann, "alpha", (b"\1" * 32).hex()))
+        wait(shop.files.open(shop.ann, "alpha", b"\1" * 32))
     while shop.write(uploads.expire, 100):
         pass
     assert shop.read(storage, 1) == 0
@@ -192,7 +196,7 @@ def test_what_another_project_has_changes_no_answer(shop):
     assert (one.received, one.done) == (two.received, two.done)
     for digest in (secret.digest, secret.chunks[1]):
         with pytest.raises(NotFound):
-            wait(shop.files.open(shop.ann, "alpha", digest.hex()))
+            wait(shop.files.open(shop.ann, "alpha", digest))
         with pytest.raises(NotFound):
             wait(shop.files.chunk(1, digest))
     assert wait(shop.files.missing(1, secret.chunks)) == secret.chunks[1:]
@@ -217,9 +221,12 @@ def test_roles_are_checked(shop):
         wait(shop.files.upload(shop.ann, f"{view.id}[2]"))
     with pytest.raises(NotFound):
         wait(shop.files.upload(shop.ann, "999"))
-    for digest in ("zz", "ab", "0" * 63, "0" * 62 + "  "):
+    for digest in (b"", b"x" * 31, b"x" * 33):
         with pytest.raises(BadInput):
             wait(shop.files.open(shop.ann, "alpha", digest))
+    for offset, length in ((-1, 5), (0, -5)):
+        with pytest.raises(BadInput):
+            wait(shop.files.reader(content).read(offset, length))
 
 
 def test_the_quota_stops_uploads(tmp_path):

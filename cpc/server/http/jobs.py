@@ -174,10 +174,9 @@ async def output(ask: Ask, id: str, path: bytes, query: AttemptQuery) -> Downloa
     shown = path.decode("utf-8", "replace")
     if entry.content is None:
         raise NotFound(f"output {shown!r} is a {entry.kind}, not a file", "list the outputs to see what it holds")
-    project = (await ask.services.jobs.detail(ask.who, id)).project
-    size, read = await ask.services.files.open(ask.who, project, entry.content.digest)
+    reader = ask.services.files.reader(entry.content)
     name = path.rpartition(b"/")[2]
-    return Download(ask.request, name=name, digest=entry.content.digest.hex(), size=size, read=read)
+    return Download(ask.request, name=name, digest=entry.content.digest.hex(), size=reader.size, read=reader.read)
 
 
 @route("GET", "/jobs/{id}/logs", act=Act.JOB_OUTPUT)
