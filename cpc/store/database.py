@@ -5,6 +5,7 @@ SQLite runs in WAL mode with `synchronous=FULL`, PostgreSQL with `synchronous_co
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -183,7 +184,8 @@ class PostgreSQL:
         return self._cursor.fetchall()
 
     def close(self) -> None:
-        self._db.close()
+        with contextlib.suppress(psycopg.Error):
+            self._db.close()
 
     def tidy(self) -> None:
         """PostgreSQL checkpoints by itself."""

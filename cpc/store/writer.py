@@ -134,9 +134,7 @@ class Writer:
 
     async def close(self) -> None:
         """Finish what was accepted, then close the database."""
-        while self._busy or self._waiting:
-            if self.away:
-                break
+        while (self._busy or self._waiting) and not self.away:
             idle: Deferred[None] = Deferred()
             self._idle.append(idle)
             await idle
@@ -212,10 +210,7 @@ class Writer:
 
     def _reconnect(self, doubtful: _Batch | None) -> _Batch | None:
         """Connect again and learn whether the batch in doubt was committed; None: it was not, decide it again."""
-        try:
-            self._database.close()
-        except Exception:
-            log.debug("closing a dead connection failed")
+        self._database.close()
         try:
             self._database = self._connect()
             life, seq, holder = self._database.fetch(_SEQ.on(self._database.dialect)[0])[0]

@@ -139,7 +139,10 @@ class Bench:
         index = self.queue.index
 
         def unit(tx: Tx) -> None:
-            running = {row.attempt.job: row.attempt.number for row in __import__("cpc.store.attempts", fromlist=["x"]).running(tx)}
+            running = {
+                row.attempt.job: row.attempt.number
+                for row in __import__("cpc.store.attempts", fromlist=["x"]).running(tx)
+            }
             assert running == {job: run.lease.attempt for job, run in index.running.items()}
             waiting = {(project, need): count for project, need, count in jobs.waiting(tx)}
             assert waiting == {place: window.total for place, window in index.windows.items() if window.total}
@@ -151,7 +154,9 @@ class Bench:
             for session in index.sessions.values():
                 used = sum(run.granted.cores for run in index.running.values() if run.worker == session.worker)
                 assert session.free.cores == session.total.cores - used >= 0
-                assert set(session.leases) == {job for job, run in index.running.items() if run.worker == session.worker}
+                assert set(session.leases) == {
+                    job for job, run in index.running.items() if run.worker == session.worker
+                }
 
         self.do(unit)
 

@@ -1,0 +1,209 @@
+"""The one writer, on both databases: what is answered is on disk, what is refused leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from twisted.internet import defer
+from twisted.internet.task import Clock as FakeReactor
+
+from cpc.core.errors import BadInput, Unavailable
+from cpc.store import database, schema, statement
+from cpc.store.database import DatabaseAway
+from cpc.store.statement import Statement
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+from tests.helpers.stores import ManualClock, open_store, result
+
+_SET = statement.insert(schema.settings)
+_ALL = Statement(sa.select(schema.settings.c.name).order_by(schema.settings.c.name))
+
+
+def put(name: str) -> Any:
+    def unit(tx: Tx) -> str:
+        tx.run(_SET, {"name": name, "value": ""})
+        return name
+
+    return unit
+
+
+def names(store: Store) -> list[str]:
+    return [row[0] for row in result(store.read(lambda tx: tx.rows(_ALL)))]
+
+
+class HeldThreads:
+    """The thread seam held back, so that units collect into one batch."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[Any, defer.Deferred[Any]]] = []
+
+    def run(self, call: Any) -> defer.Deferred[Any]:
+        waiting: defer.Deferred[Any] = defer.Deferred()
+        self.held.append((call, waiting))
+        return waiting
+
+    def go(self) -> None:
+        while self.held:
+            call, waiting = self.held.pop(0)
+            defer.execute(call).chainDeferred(waiting)
+
+
+Held = tuple[Store, HeldThreads, list[str]]
+
+
+@pytest.fixture
+def held(database_url: str) -> Iterator[Held]:
+    """A store whose units collect until `go`; also what it called fatal."""
+    threads, fatal = HeldThreads(), list[str]()
+    store = Store(
+        database_url, writing=threads, reading=threads, clock=ManualClock(), reactor=FakeReactor(),
+        fatal=fatal.append, holder="me",
+    )  # fmt: skip
+    yield store, threads, fatal
+    closing = defer.ensureDeferred(store.close())
+    threads.go()
+    result(closing)
+
+
+def test_what_is_answered_is_there_for_another_connection(store: Store) -> None:
+    assert result(store.write(put("a"))) == "a"
+    other = database.connect(store.url, read_only=True)
+    other.begin(read_only=True)
+    assert other.fetch(_ALL.on(other.dialect)[0]) == [("a",)]
+    other.rollback()
+    other.close()
+
+
+def test_a_refusal_in_a_batch_leaves_the_others_alone(held: Held) -> None:
+    store, threads, _ = held
+
+    def refuse(tx: Tx) -> None:
+        raise BadInput("no")
+
+    def refuse_late(tx: Tx) -> None:
+        put("half")(tx)
+        raise BadInput("no")
+
+    first = [store.write(unit) for unit in (put("a"), refuse, put("b"), refuse_late, put("a"), put("c"))]
+    threads.go()
+    outcomes = [answer.result for answer in first]
+    assert outcomes[0] == "a"
+    assert outcomes[1].check(BadInput)
+    assert outcomes[2] == "b"
+    assert outcomes[3].check(BadInput)
+    assert outcomes[4].check(database.StatementError)
+    assert outcomes[5] == "c"
+    for place in (1, 3, 4):
+        first[place].addErrback(lambda _: None)
+    found: list[list[Any]] = []
+    store.read(lambda tx: tx.rows(_ALL)).addCallback(found.append)
+    threads.go()
+    assert found == [[("a",), ("b",), ("c",)]]
+
+
+def test_effects_run_after_the_commit_and_never_for_what_was_undone(held: Held) -> None:
+    store, threads, _ = held
+    seen: list[str] = []
+
+    def good(tx: Tx) -> None:
+        put("a")(tx)
+        tx.after(lambda: seen.append("good"))
+        assert not seen
+
+    def bad(tx: Tx) -> None:
+        put("b")(tx)
+        tx.after(lambda: seen.append("bad"))
+        raise RuntimeError("a defect")
+
+    store.write(good)
+    failed = store.write(bad)
+    failed.addErrback(lambda failure: failure.trap(RuntimeError))
+    threads.go()
+    assert seen == ["good"]
+
+
+def test_memory_is_what_it_was_when_a_unit_is_undone(store: Store) -> None:
+    memory: list[int] = []
+
+    def unit(tx: Tx) -> None:
+        memory.append(1)
+        store.journal.note(memory.pop)
+        put("a")(tx)
+        raise BadInput("no")
+
+    with pytest.raises(BadInput):
+        result(store.write(unit))
+    assert not memory
+    assert names(store) == []
+
+
+def test_ids_and_events_of_an_undone_unit_are_not_skipped_in_the_log(store: Store) -> None:
+    before = result(store.write(lambda tx: tx.event("server", "x")))
+
+    def unit(tx: Tx) -> None:
+        tx.event("server", "y")
+        raise BadInput("no")
+
+    with pytest.raises(BadInput):
+        result(store.write(unit))
+    assert result(store.write(lambda tx: tx.event("server", "z"))) == before + 1
+
+
+def test_numbers_go_on_after_a_restart(store: Store) -> None:
+    first = result(store.write(lambda tx: tx.next("thing", 5)))
+    again = open_store(store.url, holder="me again")
+    second = result(again.write(lambda tx: tx.next("thing")))
+    assert second > first + 4
+    result(defer.ensureDeferred(again.close()))
+
+
+def test_a_second_server_on_the_database_stops_the_first(held: Held) -> None:
+    store, threads, fatal = held
+    second = open_store(store.url, holder="another")
+    failed = store.write(put("a"))
+    threads.go()
+    with pytest.raises(Unavailable, match="taken over"):
+        result(failed)
+    assert fatal
+    assert names(second) == []
+    with pytest.raises(Unavailable):
+        result(store.write(put("b")))
+    result(defer.ensureDeferred(second.close()))
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_nobody_is_answered_until_a_lost_commit_is_resolved(
+    database_url: str, committed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks at COMMIT: the sequence number in the database says what happened."""
+    store = open_store(database_url)
+    connection = store.writer._database
+    commit = connection.commit
+
+    def lost() -> None:
+        monkeypatch.setattr(connection, "commit", commit)
+        if committed:
+            commit()
+        else:
+            connection.rollback()
+        raise DatabaseAway("the connection was lost")
+
+    monkeypatch.setattr(connection, "commit", lost)
+    runs: list[int] = []
+
+    def unit(tx: Tx) -> str:
+        runs.append(1)
+        return str(put("a")(tx))
+
+    answer = store.write(unit)
+    assert not answer.called
+    assert store.writer.away
+    store.writer._reactor.advance(1.0)  # type: ignore[attr-defined]
+    assert result(answer) == "a"
+    assert len(runs) == (1 if committed else 2)
+    assert names(store) == ["a"]
+    assert not store.writer.away
+    result(defer.ensureDeferred(store.close()))
