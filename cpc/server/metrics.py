@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 KIND = CONTENT_TYPE_PLAIN_0_0_4.encode()
 
-disable_created_metrics()  # they would tell when a label was first seen, on a clock of their own
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would tell when a label was first seen, on a clock of their own
 TOP_PROJECTS = 20
 OTHER = "other"
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.internet.protocol import ServerFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from cpc.core.chance import Chance
 from cpc.core.clock import SECOND, Clock, Timers
@@ -23,6 +25,11 @@ from cpc.server.http.routes import ROUTES
 from cpc.server.http.serve import Desk
 from cpc.server.http.services import Services
 from cpc.server.metrics import Metrics
+
+
+def over_tls(door: Door, tls: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> TLSMemoryBIOFactory:
+    """The factory to listen with on port 14807. `tls` is a cpc.wire.tls.PeopleTls."""
+    return TLSMemoryBIOFactory(tls, False, cast(Any, door), clock=reactor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Limits:
 
 
 class Door(ServerFactory):  # type: ignore[misc, unused-ignore]
-    """A factory for the connections of port 14807; wrap it in TLS (cpc.wire.tls.PeopleTls) and listen with it."""
+    """A factory for the connections of port 14807; `over_tls` is what to listen with."""
 
     noisy = False
 
