@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timer, Timers
@@ -24,6 +25,8 @@ from cpc.worker.waiting import Backoff, in_background, later
 CONNECT_TIME = 30.0
 RENEW_AGAIN = 60.0
 FINAL = ("is refused:", "expired on", "revoked")
+
+_log = Logger()
 
 Connect = Callable[[str, int], ClientEndpoint]
 
@@ -80,6 +83,9 @@ class Link:
                     refused = isinstance(error, Refused)
                     if not self._left():
                         self._tell(f"{address[0]} port {address[1]}: {words(error)}")
+                except Exception as error:  # whatever it was, the jobs go on and so do the tries
+                    _log.failure("the session failed")
+                    self._tell(f"{address[0]} port {address[1]}: {words(error)}")
                 if self._left():
                     return
             await self._wait(self._backoff.most() if refused else self._backoff.pause())
@@ -133,15 +139,19 @@ class Link:
         self._renew_later(welcome.certificate_valid_for, session)
         try:
             await session.run()
-        finally:
-            if session.turns:
-                self._backoff.reset()
-            self.session = None
-            self.lost_at = self._clock.monotonic()
-            if self._renewal is not None and self._renewal.active():
-                self._renewal.cancel()
-            self._transfer.detach()
-            connection.close("the worker begins a new session")
+        except Exception:
+            self._lost(session)
+            raise
+
+    def _lost(self, session: Session) -> None:
+        if session.turns:
+            self._backoff.reset()
+        self.session = None
+        self.lost_at = self._clock.monotonic()
+        if self._renewal is not None and self._renewal.active():
+            self._renewal.cancel()
+        self._transfer.detach()
+        session.connection.close("the worker begins a new session")
 
     def _hello(self) -> Hello:
         return self._desk.hello()
