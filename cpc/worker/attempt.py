@@ -21,13 +21,12 @@ class Attempt:
     the main process runs."""
 
     __slots__ = (
-        "began", "born", "cpu", "exceeded", "group", "key", "memory", "most", "number", "pid", "status", "wall",
+        "began", "born", "cpu", "exceeded", "group", "memory", "most", "number", "pid", "status", "wall",
         "walltime",
     )  # fmt: skip
 
-    def __init__(self, number: int, key: str, memory: int, walltime: float, born: float) -> None:
+    def __init__(self, number: int, memory: int, walltime: float, born: float) -> None:
         self.number = number
-        self.key = key
         self.memory = memory
         self.walltime = walltime
         self.group: Group | None = None

@@ -131,8 +131,8 @@ class Guardian:
 
     def _obey(self, message: tuple[Any, ...]) -> None:
         match message:
-            case ("start", number, key, argv, env, cwd, *files, memory, walltime):
-                self._start(Attempt(number, key, memory, walltime, self._since_boot()), argv, env, cwd, files)
+            case ("start", number, argv, env, cwd, *files, memory, walltime):
+                self._start(Attempt(number, memory, walltime, self._since_boot()), argv, env, cwd, files)
             case ("stop", number, grace):
                 self._stop(number, grace)
             case ("close",):
@@ -171,8 +171,7 @@ class Guardian:
         if self._closing:
             self._news.append(("exit", number, None, 0.0, 0.0, 0, "", "the worker is leaving"))
             return
-        env["CPC_ATTEMPT"] = attempt.key
-        env["CPC_GUARDIAN"] = self._token
+        env["CPC_GUARDIAN"] = f"{self._token}/{number}"
         try:
             if attempt.memory and self._groups is not None:
                 attempt.group = self._group(attempt.memory)
@@ -301,11 +300,9 @@ class Guardian:
         found = tree.stat(pid)
         if found is None or found.state in "ZX":
             return None
-        if tree.variable(pid, b"CPC_GUARDIAN") == self._token:
-            key = tree.variable(pid, b"CPC_ATTEMPT")
-            marked = frozenset(one.number for one in self._attempts.values() if one.key == key)
-            if marked:
-                return marked
+        token, _, number = tree.variable(pid, b"CPC_GUARDIAN").partition("/")
+        if token == self._token and number.isdigit():
+            return frozenset((int(number),))
         for one in self._attempts.values():
             if found.session == one.pid:
                 return frozenset((one.number,))

@@ -6,7 +6,7 @@ pair that nothing else can open, so the fastest format that the standard library
 | message                                                                                   | who → whom       |
 |-------------------------------------------------------------------------------------------|------------------|
 | ("begin", directory, memory way, interval s, grace s)                                     | agent → guardian |
-| ("start", number, key, argv, env, cwd, stdin, stdout, stderr, memory bytes, walltime s)   | agent → guardian |
+| ("start", number, argv, env, cwd, stdin, stdout, stderr, memory bytes, walltime s)        | agent → guardian |
 | ("stop", number, grace s)                                                                 | agent → guardian |
 | ("close",)                                                                                | agent → guardian |
 | ("ready", guardian pid, how memory is limited)                                            | guardian → agent |

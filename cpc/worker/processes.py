@@ -134,7 +134,7 @@ class GuardedProcesses:
         self._numbers[launch.key] = number
         self._waiting[number] = _Waiting(launch.key, on_exit)
         message = (
-            "start", number, launch.key, list(launch.argv), dict(launch.env), launch.cwd,
+            "start", number, list(launch.argv), dict(launch.env), launch.cwd,
             launch.stdin, launch.stdout, launch.stderr, launch.memory, float(launch.walltime),
         )  # fmt: skip
         refusal = "the worker is leaving" if self._closing else ""
@@ -294,7 +294,7 @@ class GuardedProcesses:
         held, self._held = self._held, []
         for message in held:
             if message[0] == "start":
-                self._ended(message[1], Exit(message[2], error=why))
+                self._ended(message[1], Exit(self._waiting[message[1]].key, error=why))
 
     def _set_timer(self, seconds: float, why: str) -> None:
         if self._timer is not None and self._timer.active():

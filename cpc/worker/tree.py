@@ -176,7 +176,7 @@ def is_over(mark: str, directory: str | None = None) -> bool:
 
     Ids of another process namespace say nothing here, so its tokens are never over.
     """
-    parts = mark.split(".")
+    parts = mark.partition("/")[0].split(".")
     if len(parts) != 4 or not all(part.isdigit() for part in parts[1:]) or int(parts[1]) != _namespace():
         return False
     if directory is not None and parts[0] != f"{zlib.crc32(os.fsencode(directory)):08x}":

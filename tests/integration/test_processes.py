@@ -67,13 +67,13 @@ async def test_a_process_gets_its_arguments_files_directory_and_environment(
     run = tmp_path / "run"
     run.mkdir()
     (run / "in").write_text("from stdin\n")
-    script = 'read line; printf "%s|" "$line" "$PWD" "$HELLO" "$CPC_ATTEMPT" "$@"; echo oops >&2; exit 7'
+    script = 'read line; printf "%s|" "$line" "$PWD" "$HELLO" "$@"; echo oops >&2; exit 7'
     exit = await begin(
         processes,
         Launch("key 1", ("sh", "-c", script, "sh", "a b", "", "c'd\"e"), {**os.environ, "HELLO": "hi"}, str(run), "in"),
     )
     assert exit.code == 7
-    assert (run / "stdout").read_text() == f"from stdin|{run}|hi|key 1|a b||c'd\"e|"
+    assert (run / "stdout").read_text() == f"from stdin|{run}|hi|a b||c'd\"e|"
     assert (run / "stderr").read_text() == "oops\n"
 
 

@@ -1,0 +1,1 @@
+"""The executables that come with Copernicus: classes, and TOML files in this directory."""

@@ -1,0 +1,124 @@
+"""Platforms: how a worker starts a process. Entry point group `cpc.platforms.v1`, each a subclass of `Platform`.
+
+A platform is made once, when the worker starts, from the node and its own options. It says what can be used altogether,
+and for every attempt what goes before its command and into its environment. It does no I/O but files in the attempt's
+run directory, and it need not be thread-safe.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from cpc.api.node import Gpu, Node
+from cpc.api.variables import Value
+from cpc.core.errors import BadInput
+from cpc.core.resources import Amounts
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A command line option of a platform, as `cpc-worker PLATFORM --help` shows it. `type`: int, str or bool (a flag)."""
+
+    name: str
+    flags: tuple[str, ...]
+    help: str
+    type: type = str
+    metavar: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one attempt runs. `prefix` goes before every command; `env` is added to its environment.
+
+    `variables` may be used by executables' command lines: a tuple becomes several arguments (`MPIRUN`).
+    """
+
+    prefix: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Value] = field(default_factory=dict)
+
+
+CORES = Option("cores", ("-n",), "use this many cores altogether (default: all there are)", int, "N")
+CORES_PER_JOB = Option(
+    "cores_per_job", ("-s",), "give each job exactly this many cores, where its limits allow", int, "N"
+)
+
+
+class Platform(abc.ABC):
+    """One way to start processes, with its resources. Version 1 of this interface."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+
+    @classmethod
+    def options(cls) -> tuple[Option, ...]:
+        """What it can be told on the command line."""
+        return (CORES, CORES_PER_JOB)
+
+    def __init__(self, node: Node, options: Mapping[str, Any]) -> None:
+        """`options` by name; those not given are missing or None. BadInput for values that cannot be."""
+        known = {option.name for option in self.options()}
+        unknown = [name for name, value in options.items() if name not in known and value is not None]
+        if unknown:
+            raise BadInput(f"platform {self.name} has no option {unknown[0]}", f"see 'cpc-worker {self.name} --help'")
+        self.node = node
+        self.cores = self._cores(options.get("cores"))
+        self.cores_per_job = options.get("cores_per_job") or 0
+        if not 0 <= self.cores_per_job <= self.cores:
+            raise BadInput(
+                f"-s {self.cores_per_job}: there are {self.cores} cores", "give each job between 1 and that many"
+            )
+
+    def _cores(self, wanted: int | None) -> int:
+        """How many cores there are to use: `wanted`, or the node's."""
+        if wanted is not None and not 1 <= wanted <= 1 << 20:
+            raise BadInput(f"-n {wanted} is not a number of cores", "use 1 or more")
+        return wanted or self.node.cores
+
+    @abc.abstractmethod
+    def total(self) -> Amounts:
+        """All that attempts can be given together."""
+
+    @abc.abstractmethod
+    def acquire(self, key: str, granted: Amounts, directory: str) -> Place:
+        """Set `granted` aside for attempt `key`, which runs in `directory`. Unavailable when it is not free."""
+
+    @abc.abstractmethod
+    def release(self, key: str) -> None:
+        """Attempt `key` has ended: what was set aside is free again. Unknown keys do nothing."""
+
+    def describe(self) -> tuple[str, ...]:
+        """Lines for `cpc-worker --show`."""
+        return ()
+
+
+class GpuPool:
+    """Which of a node's GPUs are whose."""
+
+    def __init__(self, gpus: tuple[Gpu, ...]) -> None:
+        self._all = gpus
+        self._free = list(gpus)
+        self._held: dict[str, list[Gpu]] = {}
+
+    def free(self) -> int:
+        """How many nobody has."""
+        return len(self._free)
+
+    def acquire(self, key: str, number: int) -> dict[str, str]:
+        """The environment that shows `number` GPUs, and no others, to `key`; empty where the node has none."""
+        held, self._free = self._free[:number], self._free[number:]
+        self._held[key] = held
+        variables = {"nvidia": ("CUDA_VISIBLE_DEVICES",), "amd": ("ROCR_VISIBLE_DEVICES",)}
+        env = {}
+        for kind in {gpu.kind for gpu in self._all}:
+            ids = ",".join(gpu.id for gpu in held if gpu.kind == kind)
+            env.update(dict.fromkeys(variables.get(kind, ()), ids))
+        return env
+
+    def release(self, key: str) -> None:
+        """Take them back, in the node's order."""
+        back = self._held.pop(key, [])
+        self._free = [gpu for gpu in self._all if gpu in self._free or gpu in back]

@@ -1,0 +1,212 @@
+"""Platforms: what they offer, and what each attempt is given."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from cpc.api import Amounts, Gpu, Node, Platform
+from cpc.core.errors import BadInput, NotFound, Unavailable
+from cpc.plugins.platforms.mpi import Mpi
+from cpc.plugins.platforms.smp import Smp
+from cpc.worker import platforms
+from cpc.worker.platforms import platform_class, platform_names
+
+NODE = Node("n1", 8, 16 << 30, 12 << 30, (Gpu("0"), Gpu("GPU-abc"), Gpu("2")))
+PLAIN = Node("n1", 8, 16 << 30, 12 << 30)
+
+
+@pytest.fixture
+def mpirun(tmp_path: Path) -> dict[str, str]:
+    """An environment whose mpirun records its arguments and its host file, then runs the program once."""
+    path = tmp_path / "bin" / "mpirun"
+    path.parent.mkdir()
+    path.write_text(
+        '#!/bin/sh\nprintf "%s\\n" "$@" > "$RECORD"\n'
+        'while [ $# -gt 0 ]; do case $1 in\n-np|--map-by) shift 2;; -hostfile) cp "$2" "$RECORD.hosts"; shift 2;;\n'
+        '*) exec "$@";; esac; done\n'
+    )
+    path.chmod(0o755)
+    return {"PATH": f"{path.parent}:/usr/bin:/bin", "RECORD": str(tmp_path / "record")}
+
+
+def hosts(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "hosts"
+    path.write_text(text)
+    return str(path)
+
+
+def lines(directory: Path) -> list[str]:
+    return (directory / "hostfile").read_text().splitlines()
+
+
+def test_smp_offers_the_node() -> None:
+    assert Smp(NODE, {}).total() == Amounts(cores=8, gpus=3, memory=16 << 30)
+    few = Smp(NODE, {"cores": 4, "cores_per_job": 2})
+    assert (few.total().cores, few.cores_per_job) == (4, 2)
+
+
+def test_smp_gives_each_attempt_gpus_of_its_own_and_hides_the_others() -> None:
+    smp = Smp(NODE, {})
+    assert smp.acquire("a", Amounts(cores=1, gpus=2), "/").env == {"CUDA_VISIBLE_DEVICES": "0,GPU-abc"}
+    assert smp.acquire("b", Amounts(cores=1), "/").env == {"CUDA_VISIBLE_DEVICES": ""}
+    with pytest.raises(Unavailable, match="2 GPUs were granted, 1 are free"):
+        smp.acquire("c", Amounts(cores=1, gpus=2), "/")
+    smp.release("a")
+    smp.release("a")
+    smp.release("nobody")
+    assert smp.acquire("d", Amounts(cores=1, gpus=3), "/").env == {"CUDA_VISIBLE_DEVICES": "0,GPU-abc,2"}
+    assert Smp(PLAIN, {}).acquire("a", Amounts(cores=1), "/").env == {}
+    amd = Node("n", 1, 1, 1, (Gpu("0", "amd"), Gpu("1", "amd")))
+    assert Smp(amd, {}).acquire("a", Amounts(gpus=1), "/").env == {"ROCR_VISIBLE_DEVICES": "0"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cores": 0}, "-n 0"),
+        ({"cores": -3}, "-n -3"),
+        ({"cores": 2, "cores_per_job": 3}, "-s 3: there are 2 cores"),
+        ({"cores_per_job": -1}, "-s -1"),
+        ({"host_file": "x"}, "platform smp has no option host_file"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        Smp(NODE, options)
+    assert words in str(refused.value)
+
+
+def test_mpi_without_a_host_file_uses_this_node(mpirun: dict[str, str], tmp_path: Path) -> None:
+    mpi = Mpi(NODE, {"cores": 6}, mpirun)
+    assert mpi.total() == Amounts(cores=6, gpus=3, memory=16 << 30)
+    place = mpi.acquire("a", Amounts(cores=4, gpus=1), str(tmp_path))
+    assert place.variables == {"MPIRUN": ("mpirun", "-np", "4")}
+    assert place.env == {"MPIRUN": "mpirun -np 4", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0"}
+    assert not (tmp_path / "hostfile").exists()
+
+
+def test_mpi_reserves_hosts_for_each_attempt(mpirun: dict[str, str], tmp_path: Path) -> None:
+    mpi = Mpi(NODE, {"host_file": hosts(tmp_path, "# cluster\na\nb # big\n\nc\n"), "cores_per_host": 4}, mpirun)
+    assert mpi.total() == Amounts(cores=12, memory=16 << 30)
+    runs = [tmp_path / name for name in ("r1", "r 2", "r3", "r4")]
+    for run in runs:
+        run.mkdir()
+    place = mpi.acquire("1", Amounts(cores=8), str(runs[0]))
+    assert place.variables["MPIRUN"] == ("mpirun", "-np", "8", "-hostfile", f"{runs[0]}/hostfile")
+    assert lines(runs[0]) == ["a"] * 4 + ["b"] * 4
+    place = mpi.acquire("2", Amounts(cores=3), str(runs[1]))
+    assert lines(runs[1]) == ["c"] * 3
+    assert shlex.split(place.env["MPIRUN"])[-1] == f"{runs[1]}/hostfile"
+    with pytest.raises(Unavailable, match="2 cores were granted, 1 are free"):
+        mpi.acquire("3", Amounts(cores=2), str(runs[2]))
+    mpi.release("1")
+    mpi.acquire("3", Amounts(cores=1), str(runs[2]))
+    assert lines(runs[2]) == ["c"], "the tightest host that fits"
+    mpi.acquire("4", Amounts(cores=8), str(runs[3]))
+    for key in "234":
+        mpi.release(key)
+    mpi.acquire("5", Amounts(cores=12), str(runs[0]))
+    assert len(lines(runs[0])) == 12
+
+
+def test_mpi_reads_slots_where_no_cores_per_host_are_given(mpirun: dict[str, str], tmp_path: Path) -> None:
+    text = "a slots=2\nb:3\nc max_slots=4\na\nnode-7.lab.org slots = 5 max_slots=6\n"
+    mpi = Mpi(NODE, {"host_file": hosts(tmp_path, text)}, mpirun)
+    assert mpi.cores == 2 + 3 + 1 + 1 + 5
+    assert mpi.describe()[1] == "hosts: a:3 b:3 c:1 node-7.lab.org:5"
+    assert Mpi(NODE, {"host_file": hosts(tmp_path, text), "cores": 3}, mpirun).total().cores == 3
+
+
+def test_a_program_runs_through_the_stand_in_mpirun(mpirun: dict[str, str], tmp_path: Path) -> None:
+    mpi = Mpi(
+        NODE, {"host_file": hosts(tmp_path, "a\nb"), "cores_per_host": 2}, mpirun | {"MPIRUN": "mpirun --map-by core"}
+    )
+    place = mpi.acquire("a", Amounts(cores=3), str(tmp_path))
+    command = place.variables["MPIRUN"]
+    assert isinstance(command, tuple)
+    said = subprocess.run(
+        [*command, "echo", "two words"],
+        env=os.environ | mpirun | dict(place.env),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "two words\n"
+    record = Path(mpirun["RECORD"])
+    assert record.read_text().splitlines() == [
+        "--map-by", "core", "-np", "3", "-hostfile", f"{tmp_path}/hostfile", "echo", "two words",
+    ]  # fmt: skip
+    assert Path(f"{record}.hosts").read_text() == "a\na\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "words"),
+    [
+        ("", {}, "names no hosts"),
+        ("# nothing\n", {}, "names no hosts"),
+        ("ok\n-oProxyCommand=evil\n", {}, "line 2: '-oProxyCommand=evil' is not a host name"),
+        ("a;rm\n", {}, "line 1"),
+        ("a\n", {"cores_per_host": 0}, "-cph 0"),
+        ("a\n", {"cores": 2}, "-n 2: the host file has 1 cores"),
+        ("a slots=0\n", {}, "names no hosts"),
+    ],
+)
+def test_host_files_that_make_no_sense_are_refused(
+    mpirun: dict[str, str], tmp_path: Path, text: str, more: dict[str, int], words: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        Mpi(NODE, {"host_file": hosts(tmp_path, text), **more}, mpirun)
+    assert words in str(refused.value)
+
+
+def test_mpi_says_what_is_missing(mpirun: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="No such file"):
+        Mpi(NODE, {"host_file": str(tmp_path / "none")}, mpirun)
+    with pytest.raises(BadInput, match="-cph needs a host file"):
+        Mpi(NODE, {"cores_per_host": 2}, mpirun)
+    with pytest.raises(BadInput, match="mpirun was not found"):
+        Mpi(NODE, {}, {"PATH": str(tmp_path)})
+    with pytest.raises(BadInput, match="is not a command"):
+        Mpi(NODE, {}, mpirun | {"MPIRUN": "'"})
+
+
+def test_a_host_file_that_cannot_be_written_reserves_nothing(mpirun: dict[str, str], tmp_path: Path) -> None:
+    mpi = Mpi(NODE, {"host_file": hosts(tmp_path, "a\nb\n")}, mpirun)
+    with pytest.raises(Unavailable, match="cannot be written"):
+        mpi.acquire("a", Amounts(cores=2), str(tmp_path / "gone"))
+    mpi.acquire("b", Amounts(cores=2), str(tmp_path))
+
+
+def test_platforms_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert platform_names()[:2] == ("smp", "mpi")
+    assert platform_class("mpi") is Mpi
+    with pytest.raises(NotFound, match="no platform 'cray'"):
+        platform_class("cray")
+    values = {"good": f"{__name__}:Good", "bad": f"{__name__}:hosts", "gone": "no_such_package:X"}
+    points = [metadata.EntryPoint(name, value, platforms.GROUP) for name, value in values.items()]
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda group, name="": [one for one in points if name in ("", one.name)]
+    )
+    assert platform_names() == ("smp", "mpi", "good", "bad", "gone")
+    assert platform_class("good") is Good
+    with pytest.raises(BadInput, match="not a subclass"):
+        platform_class("bad")
+    with pytest.raises(BadInput, match=r"platform gone \(no_such_package:X\) cannot be loaded"):
+        platform_class("gone")
+
+
+class Good(Smp):
+    name = "good"
+
+
+def test_every_declared_platform_is_a_built_in() -> None:
+    declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    kinds: tuple[type[Platform], ...] = platforms.BUILT_IN
+    for kind in kinds:
+        assert f'{kind.name} = "{kind.__module__}:{kind.__name__}"' in declared
