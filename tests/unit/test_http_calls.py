@@ -193,6 +193,11 @@ def test_a_query_that_is_not_what_was_asked_for_is_refused_by_name(house: House,
     assert words in reply.json["message"]
 
 
+def test_a_query_parameter_is_left_out_and_not_null(house: House) -> None:
+    assert house.ask("GET", f"{API}/jobs/57/outputs?attempt=2").status == 200
+    assert house.ask("GET", f"{API}/jobs/57/outputs?attempt=Null").status == 400
+
+
 def test_a_call_without_a_query_refuses_one(house: House) -> None:
     assert house.ask("GET", f"{API}/whoami?x=1").status == 400
 

@@ -54,6 +54,7 @@ class Query(Generic[T]):
         self.kind = kind
         hints = get_type_hints(kind)
         self._lists = {name for name, hint in hints.items() if get_origin(hint) is tuple}
+        self._optional = {name for name, hint in hints.items() if type(None) in get_args(hint)}
 
     def decode(self, raw: bytes) -> T:
         """The value of a raw query string, or BadInput that names the parameter."""
@@ -69,6 +70,9 @@ class Query(Generic[T]):
             given[key] = text_of(value.replace(b"+", b" "), f"query parameter {key[:80]!r}")
         for listed in self._lists & given.keys():
             given[listed] = tuple(part for part in given[listed].split(",") if part)
+        for optional in self._optional & given.keys():
+            if given[optional].lower() == "null":  # msgspec would take it for None
+                raise BadInput(f"query parameter {optional!r} is null", "leave it out instead")
         try:
             return msgspec.convert(given, self.kind, strict=False)
         except (msgspec.ValidationError, ValueError, OverflowError) as error:
