@@ -516,6 +516,12 @@ class FakeJobs:
         self.find(who, Act.JOB_SHOW, id)
         return WhyView(id=id, state="waiting", reasons=(Reason(kind="no-worker", text="no worker is connected"),))
 
+
+class FakeResults:
+    def __init__(self, world: World, jobs: FakeJobs) -> None:
+        self.world = world
+        self.find = jobs.find
+
     async def wait(self, who: Principal, id: str, timeout: float) -> JobDetail | ArrayView:
         found = self.find(who, Act.JOB_SHOW, id)
         if isinstance(found, JobDetail) and found.state == "waiting" and timeout > 1:
@@ -600,6 +606,7 @@ class FakeServices:
         self.events = FakeEvents(self.world)
         self.files = FakeFiles(self.world)
         self.jobs = FakeJobs(self.world)
+        self.results = FakeResults(self.world, self.jobs)
         self.workers = FakeWorkers(self.world)
         self.stopping = False
         self.projects.put("villin", {"alice": "owner", "bob": "viewer"})

@@ -49,7 +49,7 @@ def test_the_manual_is_current() -> None:
 
 
 @pytest.mark.parametrize(
-    "noun", ["accounts", "projects", "bundles", "settings", "events", "files", "jobs", "workers", ""]
+    "noun", ["accounts", "projects", "bundles", "settings", "events", "files", "jobs", "results", "workers", ""]
 )
 def test_the_fakes_have_the_signatures_of_the_real_services(noun: str) -> None:
     wanted = getattr(services, noun.capitalize() if noun else "Services")

@@ -158,19 +158,19 @@ async def why(ask: Ask, id: str) -> WhyView:
 @route("GET", "/jobs/{id}/wait", act=Act.JOB_SHOW)
 async def wait(ask: Ask, id: str, query: WaitQuery) -> JobDetail | ArrayView:
     """The job when it has ended, or as it is after `timeout`."""
-    return await ask.services.jobs.wait(ask.who, id, query.timeout)
+    return await ask.services.results.wait(ask.who, id, query.timeout)
 
 
 @route("GET", "/jobs/{id}/outputs", act=Act.JOB_OUTPUT)
 async def outputs(ask: Ask, id: str, query: AttemptQuery) -> Annotated[Page, FileView]:
     """The outputs of the accepted attempt, or of another."""
-    return await ask.services.jobs.outputs(ask.who, id, query.attempt)
+    return await ask.services.results.outputs(ask.who, id, query.attempt)
 
 
 @route("GET", "/jobs/{id}/outputs/{path...}", act=Act.JOB_OUTPUT)
 async def output(ask: Ask, id: str, path: bytes, query: AttemptQuery) -> Download:
     """One output. Bytes that are not UTF-8 are written %XX in the path. Range and ETag are honoured."""
-    entry = await ask.services.jobs.output(ask.who, id, safe_path(path), query.attempt)
+    entry = await ask.services.results.output(ask.who, id, safe_path(path), query.attempt)
     shown = path.decode("utf-8", "replace")
     if entry.content is None:
         raise NotFound(f"output {shown!r} is a {entry.kind}, not a file", "list the outputs to see what it holds")
@@ -182,7 +182,7 @@ async def output(ask: Ask, id: str, path: bytes, query: AttemptQuery) -> Downloa
 @route("GET", "/jobs/{id}/logs", act=Act.JOB_OUTPUT)
 async def log(ask: Ask, id: str, query: LogQuery) -> LogView:
     """Part of what a job wrote: live while it runs, the file afterwards."""
-    return await ask.services.jobs.log(ask.who, id, query.stream, query.offset, query.limit)
+    return await ask.services.results.log(ask.who, id, query.stream, query.offset, query.limit)
 
 
 @route("GET", "/jobs/{id}/logs/follow", act=Act.JOB_OUTPUT)
@@ -190,8 +190,8 @@ async def follow(ask: Ask, id: str, query: FollowQuery) -> Stream:
     """The same as server-sent events: "log" with a LogView, and "end". `Last-Event-ID` resumes where it stopped."""
     offset = resume_point(ask, query.offset)
     # Asked for a part first, a refusal has a status; within the stream it could only be an event.
-    await ask.services.jobs.log(ask.who, id, query.stream, offset, 1)
-    found = ask.services.jobs.follow(ask.who, id, query.stream, offset)
+    await ask.services.results.log(ask.who, id, query.stream, offset, 1)
+    found = ask.services.results.follow(ask.who, id, query.stream, offset)
     return Stream(ask, _log_messages(found), found)
 
 
