@@ -69,11 +69,13 @@ class Results:
                 news.cancel()
 
     async def _within(self, news: Deferred[None], seconds: float) -> bool:
-        """Whether `news` came in time."""
+        """Whether `news` came in time. Cancelled from outside, when nobody waits any more, it raises CancelledError."""
         timer = self._timers.callLater(seconds, news.cancel)
         try:
             await news
         except CancelledError:
+            if timer.active():
+                raise
             return False
         finally:
             if timer.active():
