@@ -1,0 +1,386 @@
+"""The SDK's client: a method for every call of the public API, answered with the structures of `cpc.core.views`."""
+
+from __future__ import annotations
+
+import base64
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from cpc.client import trust
+from cpc.client.config import Config, Server, home
+from cpc.client.transport import Response, Transport
+from cpc.client.trust import Pin
+from cpc.core import views
+from cpc.core.errors import BadInput, CopernicusError, NotLoggedIn, Refused, Unavailable
+from cpc.core.spec import JobSpec
+
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to one server. Not for several threads at once: use `another` for each."""
+
+    def __init__(self, transport: Transport, project: str = "") -> None:
+        self.transport = transport
+        self.project = project
+
+    # --- making one ---
+
+    @classmethod
+    def from_config(cls, directory: Path | str | None = None, server: str | None = None) -> Client:
+        """The default server (or the named one) as cpcc has stored it in `directory` ($CPC_HOME)."""
+        found = Config(home(str(directory) if directory else None)).find(server)
+        return cls.of(found)
+
+    @classmethod
+    def of(cls, server: Server) -> Client:
+        """A server of the configuration."""
+        return cls(Transport(server.host, server.port, server.pin, server.token), server.project)
+
+    @classmethod
+    def from_bundle(cls, path: Path | str) -> Client:
+        """A client bundle: address, identity and token in one file."""
+        from cpc.wire import bundle
+
+        found = bundle.read(path)
+        if found.role != "client":
+            raise BadInput(f"{path} is a bundle for a {found.role}", "make one with: cpc-server bundle --role client")
+        problem: CopernicusError | None = None
+        for host, port in found.client_addresses:
+            transport = Transport(host, port, Pin(server=found.server, authority=found.authority), found.token)
+            try:
+                client = cls(transport)
+                client.server_info()
+                return client
+            except Unavailable as error:
+                problem = error
+        raise problem or Unavailable(f"{path} names no address")
+
+    @classmethod
+    def meet(cls, host: str, port: int) -> tuple[Client, Pin]:
+        """A server seen for the first time: who it says it is, to be compared by a person before it is trusted.
+
+        It is then spoken to again, and must prove that it holds the key that it has named.
+        """
+        stranger = Transport(host, port, None)
+        answer = stranger.request("GET", "/server")
+        certificate = base64.b64decode(answer.header("X-Copernicus-Authority"))
+        info = msgspec.json.decode(answer.read(), type=views.ServerView)
+        stranger.close()
+        pin = Pin(
+            server=info.id, authority=_pem(certificate) if certificate else "",
+            fingerprint=trust.fingerprint(certificate) if certificate else "",
+        )  # fmt: skip
+        client = cls(Transport(host, port, pin))
+        try:
+            client.server_info()
+        except Refused:
+            # The door shows a site's certificate: then that, and the name, must be right.
+            site = Pin(server=info.id, fingerprint=pin.fingerprint)
+            client = cls(Transport(host, port, site))
+            client.server_info()
+            return client, site
+        return client, pin
+
+    def another(self) -> Client:
+        """A second connection, for another thread or a stream."""
+        return Client(self.transport.another(), self.project)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        self.transport.close()
+
+    # --- the server ---
+
+    def server_info(self) -> views.ServerView:
+        """Who the server is."""
+        return self._get(views.ServerView, "/server")
+
+    def status(self) -> views.ServerStatus:
+        """How it is."""
+        return self._get(views.ServerStatus, "/status")
+
+    def stop_server(self) -> None:
+        """Stop it."""
+        self._call("POST", "/server/stop", {})
+
+    def reload(self) -> None:
+        """Have it read its settings and certificates again."""
+        self._call("POST", "/server/reload", {})
+
+    def settings(self) -> list[views.SettingView]:
+        """All settings."""
+        return self._all(views.SettingView, "/settings")
+
+    def set_setting(self, name: str, value: str) -> views.SettingView:
+        """Change one."""
+        return self._change(views.SettingView, "PUT", f"/settings/{_part(name)}", {"value": value})
+
+    # --- people ---
+
+    def login(self, user: str, password: str) -> views.Session:
+        """Log in; this client then uses the token."""
+        session = self._change(views.Session, "POST", "/login", {"user": user, "password": password})
+        self.transport.token = session.token
+        return session
+
+    def logout(self) -> None:
+        """End the session."""
+        self._call("POST", "/logout", {})
+        self.transport.token = ""
+
+    def whoami(self) -> views.UserView:
+        """Who this client speaks for."""
+        return self._get(views.UserView, "/whoami")
+
+    def users(self) -> list[views.UserView]:
+        """All users."""
+        return self._all(views.UserView, "/users")
+
+    def add_user(self, name: str, password: str, super_user: bool = False) -> views.UserView:
+        """Make a user."""
+        body = {"name": name, "password": password, "super_user": super_user}
+        return self._change(views.UserView, "POST", "/users", body)
+
+    def change_user(self, name: str, **changes: object) -> views.UserView:
+        """`super_user`, `disabled`, `password` (one's own with `old_password`)."""
+        return self._change(views.UserView, "PATCH", f"/users/{_part(name)}", changes)
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user."""
+        self._call("DELETE", f"/users/{_part(name)}")
+
+    def tokens(self) -> list[views.TokenView]:
+        """One's own tokens."""
+        return self._all(views.TokenView, "/tokens")
+
+    def make_token(
+        self, name: str, scope: str = "all", expires_in: float = 90 * 86400.0
+    ) -> tuple[str, views.TokenView]:
+        """A token for a script; the secret is only told now."""
+        made = self._call("POST", "/tokens", {"name": name, "scope": scope, "expires_in": expires_in})
+        return made["token"], msgspec.convert(made["view"], views.TokenView)
+
+    def delete_token(self, name: str) -> None:
+        """Revoke one of one's own tokens."""
+        self._call("DELETE", f"/tokens/{_part(name)}")
+
+    # --- projects ---
+
+    def projects(self) -> list[views.ProjectView]:
+        """Those one may see."""
+        return self._all(views.ProjectView, "/projects")
+
+    def get_project(self, name: str | None = None) -> views.ProjectView:
+        """One project."""
+        return self._get(views.ProjectView, self._in(name))
+
+    def create_project(self, name: str, quota: int = 0, weight: float = 1.0) -> views.ProjectView:
+        """Make a project."""
+        body = {"name": name, "quota": quota, "weight": weight}
+        return self._change(views.ProjectView, "POST", "/projects", body)
+
+    def change_project(self, name: str, **changes: object) -> views.ProjectView:
+        """`quota` in bytes, `weight` of the fair share."""
+        return self._change(views.ProjectView, "PATCH", self._in(name), changes)
+
+    def delete_project(self, name: str, keep: bool = False) -> None:
+        """Delete a project; `keep` its files for their retention time."""
+        self._call("DELETE", self._in(name), keep=keep)
+
+    def grant(self, user: str, role: str = "member", project: str | None = None) -> views.MemberView:
+        """Give a user a role in a project."""
+        path = f"{self._in(project)}/members/{_part(user)}"
+        return self._change(views.MemberView, "PUT", path, {"role": role})
+
+    def revoke(self, user: str, project: str | None = None) -> None:
+        """Take it away."""
+        self._call("DELETE", f"{self._in(project)}/members/{_part(user)}")
+
+    # --- jobs ---
+
+    def submit_spec(self, spec: JobSpec, project: str | None = None, dry_run: bool = False) -> views.Submitted:
+        """Store a job or array; when this returns it is on the server's disk."""
+        body = {"spec": spec, "dry_run": dry_run}
+        return self._change(views.Submitted, "POST", f"{self._in(project)}/jobs", body)
+
+    def jobs(
+        self, project: str | None = None, *, states: str = "", name: str = "", array: str = "", limit: int = 1000
+    ) -> list[views.JobView]:
+        """Jobs of a project, newest first; `states` with commas."""
+        query = {"state": states, "name": name, "array": array}
+        return self._some(views.JobView, f"{self._in(project)}/jobs", limit, **query)
+
+    def all_jobs(self, *, states: str = "", project: str = "", limit: int = 1000) -> list[views.JobView]:
+        """Jobs of all projects that one may see, newest first."""
+        return self._some(views.JobView, "/jobs", limit, state=states, project=project)
+
+    def arrays(self, project: str | None = None, limit: int = 100) -> list[views.ArrayView]:
+        """Submissions of a project, newest first."""
+        return self._some(views.ArrayView, f"{self._in(project)}/arrays", limit)
+
+    def job(self, job: str) -> views.JobDetail | views.ArrayView:
+        """Everything about a job; the counts of an array."""
+        return _detail(self.transport.json("GET", f"/jobs/{_part(job)}"))
+
+    def wait(self, job: str, timeout: float = 60.0) -> views.JobDetail | views.ArrayView:
+        """The job or array when it has ended, or after `timeout` seconds (at most 60)."""
+        return _detail(self.transport.json("GET", f"/jobs/{_part(job)}/wait", timeout=timeout))
+
+    def cancel(self, job: str, reason: str = "") -> int:
+        """Cancel; how many jobs that were."""
+        return int(self._call("POST", f"/jobs/{_part(job)}/cancel", {"reason": reason})["cancelled"])
+
+    def retry(self, job: str) -> views.Submitted:
+        """Failed and cancelled jobs wait again."""
+        return self._change(views.Submitted, "POST", f"/jobs/{_part(job)}/retry", {})
+
+    def fail_attempt(self, job: str) -> None:
+        """Declare a running attempt lost."""
+        self._call("POST", f"/jobs/{_part(job)}/fail-attempt", {})
+
+    def prioritise(self, job: str, priority: int) -> None:
+        """Another priority."""
+        self._call("PATCH", f"/jobs/{_part(job)}", {"priority": priority})
+
+    def forget(self, job: str) -> None:
+        """Remove a finished job or array and its files."""
+        self._call("DELETE", f"/jobs/{_part(job)}")
+
+    def why(self, job: str) -> views.WhyView:
+        """Why a job is not running."""
+        return self._get(views.WhyView, f"/jobs/{_part(job)}/why")
+
+    def outputs(self, job: str, attempt: int | None = None) -> list[views.FileView]:
+        """What it left."""
+        return self._all(views.FileView, f"/jobs/{_part(job)}/outputs", attempt=attempt)
+
+    def log(self, job: str, stream: str = "stdout", offset: int = 0, limit: int = 1 << 20) -> views.LogView:
+        """Part of its output."""
+        path = f"/jobs/{_part(job)}/logs"
+        return self._get(views.LogView, path, stream=stream, offset=offset, limit=limit)
+
+    def follow(self, job: str, stream: str = "stdout", offset: int = 0) -> Iterator[views.LogView]:
+        """Its output as it comes, to the end."""
+        from cpc.client.watch import events
+
+        for _, data in events(self, f"/jobs/{_part(job)}/logs/follow", {"stream": stream, "offset": offset}, "log"):
+            yield msgspec.json.decode(data, type=views.LogView)
+
+    # --- workers, bundles, events ---
+
+    def workers(self) -> list[views.WorkerView]:
+        """Workers that are joined, or were lately."""
+        return self._all(views.WorkerView, "/workers")
+
+    def worker(self, name: str) -> views.WorkerView:
+        """One of them."""
+        return self._get(views.WorkerView, f"/workers/{_part(name)}")
+
+    def drain(self, worker: str, reason: str, finish: bool = True) -> views.WorkerView:
+        """No more jobs for it; without `finish` its jobs are checkpointed and handed back."""
+        body = {"reason": reason, "finish": finish}
+        return self._change(views.WorkerView, "POST", f"/workers/{_part(worker)}/drain", body)
+
+    def resume(self, worker: str) -> views.WorkerView:
+        """Jobs again."""
+        return self._change(views.WorkerView, "POST", f"/workers/{_part(worker)}/resume", {})
+
+    def heartbeats(self) -> list[views.HeartbeatView]:
+        """Running attempts and when their leases end."""
+        return self._all(views.HeartbeatView, "/heartbeats")
+
+    def bundles(self) -> list[views.BundleView]:
+        """Connection bundles."""
+        return self._all(views.BundleView, "/bundles")
+
+    def make_bundle(
+        self, name: str, role: str, user: str = "", expires_in: float = 0.0
+    ) -> tuple[str, views.BundleView]:
+        """A new bundle: the text of its file, and what is kept of it."""
+        made = self._call("POST", "/bundles", {"name": name, "role": role, "user": user, "expires_in": expires_in})
+        return made["bundle"], msgspec.convert(made["view"], views.BundleView)
+
+    def revoke_bundle(self, name: str) -> None:
+        """Everything that was set up with it is refused from now on."""
+        self._call("DELETE", f"/bundles/{_part(name)}")
+
+    def events(self, after: int = 0, *, project: str = "", kind: str = "", limit: int = 100) -> list[views.EventView]:
+        """What happened, in order."""
+        return self._some(views.EventView, "/events", limit, after=after, project=project, kind=kind)
+
+    def watch(
+        self, after: int | None = None, *, project: str = "", job: str = "", kind: str = ""
+    ) -> Iterator[views.EventView]:
+        """Events as they happen, without loss or repeat, also over lost connections."""
+        from cpc.client.watch import events
+
+        query: dict[str, object] = {"after": after, "project": project, "job": job, "kind": kind}
+        for _, data in events(self, "/events/stream", query):
+            yield msgspec.json.decode(data, type=views.EventView)
+
+    def audit(self, user: str = "", limit: int = 100) -> list[views.EventView]:
+        """Privileged acts."""
+        return self._some(views.EventView, "/audit", limit, user=user)
+
+    def stream(self, path: str, query: dict[str, object], last: str) -> Response:
+        """For `watch`: a body that does not end by itself."""
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
+        return self.transport.request("GET", path, None, headers, **query)
+
+    # --- inside ---
+
+    def _in(self, project: str | None) -> str:
+        name = project or self.project
+        if not name:
+            raise BadInput("no project selected", "name one with -p PROJECT, or choose one with `cpcc cd PROJECT`")
+        return f"/projects/{_part(name)}"
+
+    def _call(self, method: str, path: str, body: Any = None, **query: object) -> Any:
+        if not self.transport.token and path != "/login":
+            raise NotLoggedIn("you are not logged in", "log in with `cpcc login USER`")
+        return self.transport.json(method, path, body, **query)
+
+    def _change(self, answer: type[T], method: str, path: str, body: Any) -> T:
+        return msgspec.convert(self._call(method, path, body), answer)
+
+    def _get(self, answer: type[T], path: str, **query: object) -> T:
+        return msgspec.convert(self.transport.json("GET", path, **query), answer)
+
+    def _all(self, item: type[T], path: str, **query: object) -> list[T]:
+        return self._some(item, path, 1 << 30, **query)
+
+    def _some(self, item: type[T], path: str, limit: int, **query: object) -> list[T]:
+        found: list[T] = []
+        while len(found) < limit:
+            page = self.transport.json("GET", path, **_page_limit(path, limit - len(found)), **query)
+            found += msgspec.convert(page["items"], list[item])  # type: ignore[valid-type]
+            if not page["next"]:
+                break
+            query["after"] = page["next"]
+        return found[:limit]
+
+
+_UNPAGED = ("/workers", "/heartbeats", "/settings", "/tokens")
+
+
+def _page_limit(path: str, wanted: int) -> dict[str, int]:
+    return {} if path in _UNPAGED or path.endswith("/outputs") else {"limit": min(wanted, 1000)}
+
+
+def _detail(found: Any) -> views.JobDetail | views.ArrayView:
+    return msgspec.convert(found, views.JobDetail | views.ArrayView)
+
+
+def _part(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
+
+
+def _pem(der: bytes) -> str:
+    import ssl
+
+    return ssl.DER_cert_to_PEM_cert(der)
