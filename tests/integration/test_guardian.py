@@ -16,7 +16,7 @@ from twisted.internet import reactor
 from cpc.worker import tree
 from cpc.worker.limits import Limits
 from cpc.worker.processes import GUARDIAN_DIED, GuardedProcesses
-from tests.helpers.processes import begin, daemon, gone, launch, pid_in, until
+from tests.helpers.processes import PYTHON, begin, daemon, gone, launch, pid_in, until
 
 
 @pytest_twisted.async_yield_fixture
@@ -50,6 +50,28 @@ async def test_a_daemon_of_a_job_ends_when_the_job_is_stopped(
     exit = await ended
     assert exit.code == -signal.SIGTERM
     assert gone(pid)
+
+
+RUNAWAY = """
+import os, sys
+for step in range(20000):
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if step == 50:
+        open(sys.argv[1], "w").close()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_keeps_forking_away_is_caught(processes: GuardedProcesses, tmp_path: Path) -> None:
+    command = ("sh", "-c", '"$@"; sleep 1000', "sh", *PYTHON, "-c", RUNAWAY, str(tmp_path / "flies"))
+    ended = begin(processes, launch(tmp_path / "run", *command))
+    await until(reactor, (tmp_path / "flies").exists, "it is on its way")
+    guardian = processes.guardian_pid
+    processes.kill("run")
+    assert (await ended).code == -signal.SIGKILL
+    assert tree.children(guardian) == []
 
 
 @pytest_twisted.ensureDeferred
