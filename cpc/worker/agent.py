@@ -20,7 +20,7 @@ from cpc.core.outcome import Outcome
 from cpc.spool import ownership
 from cpc.spool.disk import Disk
 from cpc.spool.offload import Offload
-from cpc.spool.ownership import Claim, Owner
+from cpc.spool.ownership import Claim
 from cpc.spool.spool import Spool
 from cpc.wire.bundle import Bundle
 from cpc.worker.cache import DEFAULT_LIMIT, Cache
@@ -46,7 +46,8 @@ ADOPT_EVERY = 600.0
 class Options:
     """How to behave. Seconds and bytes; 0 for `idle` means never; `until` is a time of the monotonic clock.
 
-    `linger`: how long a worker that leaves tries to reach a server that is away. `take_jobs` false: hand in, then leave.
+    `linger`: how long a worker that leaves tries to reach a server that is away. `hand_in`: directories of dead workers
+    whose results are to be handed in; then the agent takes no jobs and leaves when that is done.
     """
 
     idle: float = 0.0
@@ -55,7 +56,7 @@ class Options:
     linger: float = 60.0
     least_free: int = 32 << 20
     cache_limit: int = DEFAULT_LIMIT
-    take_jobs: bool = True
+    hand_in: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -83,8 +84,7 @@ class Agent:
         starter: Starter,
         disk: Disk,
         offload: Offload,
-        work: str,
-        pid: int,
+        claim: Claim,
         offer: Offer,
         options: Options,
         say: Callable[[str], None],
@@ -92,14 +92,13 @@ class Agent:
     ) -> None:
         self._disk = disk
         self._offload = offload
-        self._work = work
+        self._work = work = os.path.dirname(claim.directory)
         self._reactor = reactor
         self._clock = clock
         self._processes = processes
         self._options = options
         self._say = say
-        owner = Owner(credential=f"{bundle.server}/{bundle.name}", host=offer.host, pid=pid)
-        self._mine = self._open(ownership.claim(disk, work, owner))
+        self._mine = self._open(claim)
         self._adopted: list[_Home] = []
         self._ended: Deferred[str] = Deferred()
         self._at_once = False
@@ -110,7 +109,7 @@ class Agent:
         self._touched = self._looked = clock.monotonic()
         self.standing = Standing(options.until, options.grace)
         self.desk = Desk(offer, self.standing, chance.token(16).hex(), measure)
-        cache = Cache(disk, os.path.join(work, "cache"), options.cache_limit, offload, pid)
+        cache = Cache(disk, os.path.join(work, "cache"), options.cache_limit, offload, claim.owner.pid)
         cache.open()
         transfer = Transfer(disk=disk, cache=cache, offload=offload, reactor=reactor, clock=clock, chance=chance)
         self.room = Room(
@@ -145,15 +144,23 @@ class Agent:
         )
 
     @property
+    def left_behind(self) -> int:
+        """How many results are on disk here and not handed in."""
+        return sum(len(home.spool) for home in (self._mine, *self._adopted))
+
+    @property
     def directory(self) -> str:
         """The worker's own directory: spool, cache, run directories."""
         return self._mine.claim.directory
 
     async def run(self) -> str:
         """Work until told to leave; why it left. Raises Revoked when the server wants this worker no more."""
-        self._adopt()
-        if not self._options.take_jobs:
+        if self._options.hand_in:
+            for directory in self._options.hand_in:
+                self._adopt_one(directory)
             self.leave("everything is handed in")
+        else:
+            self._adopt()
         self._ticker = self._reactor.callLater(TICK, self._tick)
         in_background(self._keep_link(), "the link to the server")
         try:
@@ -241,7 +248,7 @@ class Agent:
         if now - self._touched >= ownership.TOUCH_EVERY:
             self._touched = now
             in_background(self._touch(), "keeping the directory ours")
-        if now - self._looked >= ADOPT_EVERY:
+        if now - self._looked >= ADOPT_EVERY and not self.standing.leaving:
             self._adopt()
         self._look_at_end()
 
@@ -261,13 +268,18 @@ class Agent:
         """Hand in what dead workers with our credential left in the same work directory."""
         self._looked = self._clock.monotonic()
         for directory in ownership.orphans(self._disk, self._work, self._mine.claim):
-            try:
-                claim = ownership.adopt(self._disk, directory, self._mine.claim.owner)
-                if claim is not None:
-                    self._hand_in(self._open(claim))
-            except (OSError, CopernicusError) as error:
-                self._say(f"{directory} was left by another worker and cannot be taken over: {words(error)}")
+            self._adopt_one(directory)
         in_background(self._give_up_empty(), "removing an adopted directory")
+
+    def _adopt_one(self, directory: str) -> None:
+        try:
+            claim = ownership.adopt(self._disk, directory, self._mine.claim.owner)
+            if claim is not None:
+                self._hand_in(self._open(claim))
+            elif self._options.hand_in:
+                self._say(f"{directory} is in use by a worker that lives; it hands in itself")
+        except (OSError, CopernicusError) as error:
+            self._say(f"{directory} was left by another worker and cannot be taken over: {words(error)}")
 
     def _hand_in(self, home: _Home) -> None:
         self._adopted.append(home)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import enum
-import errno
-import os
 
 from cpc.core.outcome import Outcome
 from cpc.core.resources import show_size, show_span
 from cpc.wire.messages import Task
 from cpc.worker.processes import Exit
+
+# As `cpc.worker.birth` says it.
+_JOBS_OWN = (
+    "was not found", "is not executable", "is a directory, not a program", "is not a program this machine can run",
+    "the interpreter or loader that", "the file for standard input", "there is no command to start",
+    "cannot be passed to a program", "longer than the system allows",
+)  # fmt: skip
 
 
 class Stop(enum.IntEnum):
@@ -53,6 +58,5 @@ def outcome(end: Exit, stop: Stop | None, task: Task, announced: bool) -> tuple[
 
 
 def names_missing_program(error: str) -> bool:
-    """Whether a start failed because what the job named is not a program."""
-    causes = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR)
-    return any(os.strerror(cause) in error for cause in causes)
+    """Whether a start failed because of what the job named or asked for; everything else is the node's trouble."""
+    return any(sign in error for sign in _JOBS_OWN)

@@ -120,8 +120,6 @@ class Attempt:
             return await self._clear()
         except (OSError, CopernicusError) as error:
             return await self._refuse(error)
-        if not self._wanted():
-            return await self._clear()
         self._to(Event.PLACED)
         end = await self._run(command)
         self._to(Event.END)
@@ -139,13 +137,20 @@ class Attempt:
         if room.disk.free(room.directory) < room.least_free:
             words_ = f"the disk is full: less than {show_size(room.least_free)} are free"
             raise OSError(errno.ENOSPC, words_, room.directory)
-        command = room.starter.command(self.task, self._key, self.directory)
-        self._announced = command.announced
 
         async def fetch(digest: bytes) -> bytes:
             return await room.transfer.fetch(lease, digest, self._wanted)
 
         await place(room.disk, room.offload, self.directory, self.task, fetch)
+        if not self._wanted():
+            raise Stopped
+        try:
+            # After the files, because a platform may write into the directory; and what it sets aside is in use from now.
+            command = room.starter.command(self.task, self._key, self.directory)
+        except CopernicusError as error:
+            room.hooks.fault(words(error))
+            raise
+        self._announced = command.announced
         return command
 
     async def _run(self, command: Command) -> Exit:
@@ -265,7 +270,9 @@ class Attempt:
             self.checkpointer.close()
             room.starter.release(self._key)
             text = words(error)
-            if not isinstance(error, CopernicusError):
+            if isinstance(error, CopernicusError):
+                room.hooks.ended(self.lease, Outcome.REFUSED, 0.0)
+            else:
                 room.hooks.fault(text)
             room.hooks.gone(self)
             if self._stop is not Stop.DROP:

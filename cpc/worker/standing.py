@@ -73,10 +73,12 @@ class Standing:
 
     def ended(self, now: float, lease: Lease, outcome: Outcome, seconds: float) -> bool:
         """A job's program has ended. True when the worker steps back because of it."""
-        if outcome is Outcome.FAILED and seconds < QUICK:
+        if outcome in (Outcome.FAILED, Outcome.REFUSED) and seconds < QUICK:
             self._quick[lease.job] = None
             if len(self._quick) >= QUICK_IN_A_ROW and now >= self._back_until:
-                why = f"{len(self._quick)} jobs in a row failed here within {QUICK:.0f} s; is something missing on this node?"
+                why = (
+                    f"{len(self._quick)} jobs in a row failed within {QUICK:.0f} s; is something missing on this node?"
+                )
                 self._step_back(now, why)
                 return True
         elif outcome in (Outcome.OK, Outcome.FAILED, Outcome.EXCEEDED):

@@ -50,7 +50,7 @@ class FakeProcesses:
         self.launched.append(launch)
         program = self.programs.get(launch.argv[0] if launch.argv else "")
         if program is None or program.error:
-            error = program.error if program else f"{launch.argv[0]}: No such file or directory"
+            error = program.error if program else f"the program {launch.argv[0]} was not found in the search path"
             self.reactor.callLater(0, on_exit, Exit(launch.key, error=error))
             return
         running = _Running(launch, program, on_exit, self.reactor.seconds())

@@ -17,6 +17,7 @@ from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.resources import GIB, Amounts
 from cpc.spool.offload import inline
+from cpc.spool.ownership import Owner, claim
 from cpc.wire.bundle import Bundle
 from cpc.wire.connection import Connection, Listener
 from cpc.wire.identity import Authority, Name, Role
@@ -343,8 +344,7 @@ class Worker:
             starter=PlainStarter(),
             disk=self.disk,
             offload=inline,
-            work="/work",
-            pid=pid,
+            claim=claim(self.disk, "/work", Owner(credential=f"{SERVER}/lab", host=host.name, pid=pid)),
             offer=Offer(host.name, "smp", Amounts(cores=cores, memory=8 * GIB)),
             options=Options(**options),  # type: ignore[arg-type]
             say=world.said.append,
