@@ -1,0 +1,202 @@
+"""cpcc: finds the command, loads only what it needs, and turns every refusal into one line.
+
+Exit codes: 0 done; 1 refused or failed; 2 a command line that cannot be read; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from cpc.client.context import Context
+from cpc.core.errors import CopernicusError
+
+#: command → (module in cpc.client.commands, function); loaded when it is called.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "add-server": ("servers", "add_server"),
+    "use-server": ("servers", "use_server"),
+    "list-server": ("servers", "list_server"),
+    "server-info": ("servers", "server_info"),
+    "ping": ("servers", "ping"),
+    "version": ("servers", "version"),
+    "stop-server": ("servers", "stop_server"),
+    "readconf": ("servers", "readconf"),
+    "login": ("users", "login"),
+    "logout": ("users", "logout"),
+    "whoami": ("users", "whoami"),
+    "passwd": ("users", "passwd"),
+    "users": ("users", "users"),
+    "add-user": ("users", "add_user"),
+    "delete-user": ("users", "delete_user"),
+    "promote-user": ("users", "promote_user"),
+    "demote-user": ("users", "demote_user"),
+    "grant-access": ("users", "grant_access"),
+    "revoke-access": ("users", "revoke_access"),
+    "start": ("projects", "start"),
+    "rm": ("projects", "remove"),
+    "projects": ("projects", "projects"),
+    "cd": ("projects", "cd"),
+    "pwd": ("projects", "pwd"),
+    "set-quota": ("projects", "set_quota"),
+    "status": ("status", "status"),
+    "queue": ("status", "queue"),
+    "running": ("status", "running"),
+    "heartbeats": ("status", "heartbeats"),
+    "watch": ("status", "watch"),
+    "audit": ("status", "audit"),
+    "events": ("status", "events"),
+    "submit": ("submit", "submit"),
+    "run": ("submit", "run"),
+    "jobs": ("jobs", "jobs"),
+    "job": ("jobs", "job"),
+    "wait": ("jobs", "wait"),
+    "cancel": ("jobs", "cancel"),
+    "retry": ("jobs", "retry"),
+    "priority": ("jobs", "priority"),
+    "forget": ("jobs", "forget"),
+    "why": ("jobs", "why"),
+    "command-failed": ("jobs", "command_failed"),
+    "logs": ("outputs", "logs"),
+    "fetch": ("outputs", "fetch"),
+    "upload-file": ("outputs", "upload_file"),
+    "workers": ("workers", "workers"),
+    "drain": ("workers", "drain"),
+    "resume": ("workers", "resume"),
+    "bundles": ("bundles", "bundles"),
+    "bundle": ("bundles", "bundle"),
+    "revoke-bundle": ("bundles", "revoke_bundle"),
+    "tokens": ("bundles", "tokens"),
+    "token": ("bundles", "token"),
+    "revoke-token": ("bundles", "revoke_token"),
+    "config": ("settings", "config"),
+    "completion": ("completion", "completion"),
+}
+
+ALIASES = {
+    "p": "projects", "q": "queue", "r": "running", "h": "heartbeats", "s": "status", "remove": "rm",
+    "set-default": "cd", "get-default": "pwd",
+}  # fmt: skip
+
+#: Options that may stand anywhere among the arguments; True: a value follows.
+ANYWHERE = {"-p": True, "--project": True, "-c": True, "--home": True, "--json": False, "--quiet": False, "-q": False}
+
+#: Long options as the original spelled them.
+OLD_SPELLINGS = {"-stdin": "--stdin"}
+
+
+class Commands(click.Group):
+    """The table above as a click group that imports late."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        module, function = COMMANDS[name]
+        return getattr(importlib.import_module(f"cpc.client.commands.{module}"), function)  # type: ignore[no-any-return]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in ALIASES and args[0] not in COMMANDS and args[0] != "help":
+            import difflib
+
+            near = difflib.get_close_matches(args[0], [*COMMANDS, *ALIASES], 2)
+            hint = f"; did you mean {' or '.join(near)}?" if near else "; see cpcc --help"
+            raise click.UsageError(f"unknown command {args[0]!r}{hint}", ctx)
+        if args and args[0] == "help":
+            args = [*(args[1:2] or []), "--help"]
+            if args == ["--help"]:
+                click.echo(ctx.get_help())
+                ctx.exit(0)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, rest
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None:
+                also = [alias for alias, full in ALIASES.items() if full == name]
+                rows.append((", ".join([name, *also]), command.get_short_help_str(80)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.pass_context
+def cpcc(ctx: click.Context) -> None:
+    """Talk to a Copernicus server.
+
+    Anywhere among the arguments: -p PROJECT, -c BUNDLE (a client bundle instead of a login), --json, --quiet,
+    --home DIR ($CPC_HOME).
+    """
+
+
+def split(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """What may stand anywhere, and the rest. Nothing is taken after `--`."""
+    found: dict[str, str] = {}
+    rest: list[str] = []
+    todo = list(arguments)
+    while todo:
+        word = todo.pop(0)
+        if word == "--":
+            return found, [*rest, word, *todo]
+        name, equals, value = word.partition("=")
+        word = OLD_SPELLINGS.get(word, word)
+        if name in ANYWHERE and name.startswith("--") and equals and ANYWHERE[name]:
+            found[name] = value
+        elif word in ANYWHERE:
+            if ANYWHERE[word] and not todo:
+                raise click.UsageError(f"{word} needs a value: a {'project name' if 'p' in word else 'file'}")
+            found[word] = todo.pop(0) if ANYWHERE[word] else "yes"
+        else:
+            rest.append(word)
+    return found, rest
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The program."""
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone: nothing more to say, and nothing to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        found, rest = split(arguments)
+        context = Context(
+            home=found.get("--home"), project=found.get("-p") or found.get("--project"), bundle=found.get("-c"),
+            json="--json" in found, quiet="--quiet" in found or "-q" in found,
+        )  # fmt: skip
+        result: Any = cpcc.main(rest, prog_name="cpcc", standalone_mode=False, obj=context)
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        click.echo(help_text.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        click.echo(f"cpcc: {error.format_message()}", err=True)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except CopernicusError as error:
+        click.echo(f"cpcc: {error}", err=True)
+        return 1
+    except RecursionError:
+        click.echo("cpcc: the answer is nested too deeply to be shown", err=True)
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    main()
