@@ -24,3 +24,9 @@ def clean(name: str, what: str = "name") -> str:
 def key(name: str) -> str:
     """What two names are compared by: `a-b` and `a_b` are the same name; upper and lower case stay apart."""
     return unicodedata.normalize("NFC", name).replace("-", "_")
+
+
+def find(name: str) -> str:
+    """The key to look a name up by; "" for a text that nothing can be called."""
+    name = unicodedata.normalize("NFC", name)
+    return key(name) if _NAME.fullmatch(name) else ""

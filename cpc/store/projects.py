@@ -69,7 +69,8 @@ def by_id(tx: Tx, number: int) -> ProjectRow | None:
 
 def by_name(tx: Tx, name: str) -> ProjectRow | None:
     """The project that has this name now."""
-    found = tx.one(_BY_KEY, {"key": names.key(name)})
+    key = names.find(name)
+    found = tx.one(_BY_KEY, {"key": key}) if key else None
     return ProjectRow(*found) if found and found[4] is None else None
 
 

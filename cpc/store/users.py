@@ -59,7 +59,8 @@ def by_id(tx: Tx, number: int) -> UserRow | None:
 
 def by_name(tx: Tx, name: str) -> UserRow | None:
     """The user who has this name now."""
-    found = tx.one(_BY_KEY, {"key": names.key(name)})
+    key = names.find(name)
+    found = tx.one(_BY_KEY, {"key": key}) if key else None
     return _row(found) if found and found[6] is None else None
 
 
