@@ -204,7 +204,10 @@ class Connection:
         self._questions.forget()
         callbacks, self._on_closed = self._on_closed, []
         for callback in callbacks:
-            callback(self._reason())
+            try:
+                callback(self._reason())
+            except Exception:  # the others are told all the same
+                _log.failure("after the end of the connection with {peer}", peer=self.peer)
 
     # --- greeting -------------------------------------------------------------------------------------------------------
 

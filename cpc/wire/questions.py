@@ -122,15 +122,16 @@ class Questions:
         except Exception:
             _log.failure("{method} from {peer} failed", method=method, peer=self._connection.peer)
             self._answer(envelope.call, CopernicusError(f"{method} failed", "see the log of the other side"))
-        finally:
-            self._messages -= 1
-            self._calls -= envelope.call != 0
-            self._bytes -= len(envelope.body)
-            self._bulk_running -= served.bulk
-            if not self._ended:
-                self.start()
-                if not self._is_full():
-                    self._channel.release()
+        # Not in a `finally`: a handler that waits for what nobody will ever do is ended by the garbage collector, at any
+        # moment, in the middle of anything.
+        self._messages -= 1
+        self._calls -= envelope.call != 0
+        self._bytes -= len(envelope.body)
+        self._bulk_running -= served.bulk
+        if not self._ended:
+            self.start()
+            if not self._is_full():
+                self._channel.release()
 
     def _answer(self, call: int, error: CopernicusError) -> None:
         if call and not self._ended:

@@ -37,7 +37,7 @@ class Server:
         self.taken: list[Connection] = []
         self.port = 0
         tls = ServerTls(self.identity(Role.SERVER), lambda: {"server-a": self.authority.certificate_pem})
-        self.listener = Listener(reactor, tls, self._take, CLOCK, greeting_time=0.3)  # type: ignore[arg-type]
+        self.listener = Listener(reactor, tls, self._take, CLOCK, greeting_time=0.3)
 
     def identity(self, role: Role, name: str = "") -> Identity:
         return self.authority.identity(Name("server-a", role, name), YEAR)
@@ -68,7 +68,7 @@ class Server:
     async def connect(self, who: Identity | None = None, authority: Authority | None = None) -> Connection:
         trusted = authority or self.authority
         tls = ClientTls(who or self.identity(Role.WORKER, "w1"), trusted.certificate_pem, trusted.server_id)
-        return await connect(self.endpoint(), tls, reactor, CLOCK, timeout=10.0)  # type: ignore[arg-type]
+        return await connect(self.endpoint(), tls, reactor, CLOCK, timeout=10.0)
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ async def until(true: Any, within: float = 5.0) -> None:
     end = CLOCK.monotonic() + within
     while not true():
         assert CLOCK.monotonic() < end, "it did not become true in time"
-        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.01)
 
 
 @pytest_twisted.ensureDeferred
@@ -160,7 +160,7 @@ async def test_a_side_that_does_not_read_holds_the_other_back() -> None:
         ]
         there = server.taken[0]
         await until(lambda: there.backlog > 1 << 20)
-        await deferLater(reactor, 0.2)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.2)
         assert there.backlog <= calls.BULK_CALLS * ((4 << 20) + 4096)
         here.channel.release()
         assert sum(len(one.data) for one in await gatherResults(asked)) == 64 << 20

@@ -133,6 +133,9 @@ class VirtualReactor:
         """An entry of the heap has become void; when half of them are, they are swept out."""
         self._dead += 1
         if self._dead > 1000 and self._dead * 2 > len(self._heap):
+            for _, number, call in self._heap:
+                if call.number == number and call.owner is not None and not call.owner.alive:
+                    call.owner.bury(call)
             self._heap = [entry for entry in self._heap if entry[2].number == entry[1] and entry[2].active()]
             heapq.heapify(self._heap)
             self._dead = 0
@@ -143,7 +146,12 @@ class VirtualReactor:
         """Run the earliest call that is due not later than `until`. False when there is none."""
         while self._heap and self._heap[0][0] <= until:
             time, number, due = heapq.heappop(self._heap)
-            if due.number != number or not due.active():
+            if due.number != number:
+                continue
+            if due.owner is not None and not due.owner.alive:
+                due.owner.bury(due)
+                continue
+            if not due.active():
                 continue
             if due.owner is not None and due.owner.frozen:
                 due.owner.hold(due)
@@ -192,6 +200,7 @@ class HostReactor:
     def __init__(self, world: VirtualReactor) -> None:
         self._world = world
         self._held: list[VirtualCall] = []
+        self._buried: list[object] = []
         self.frozen = False
         self.alive = True
 
@@ -230,7 +239,13 @@ class HostReactor:
     def end(self) -> None:
         """The process is gone, with everything that it had planned."""
         self.alive = False
+        self._buried += self._held
         self._held.clear()
+
+    def bury(self, what: object) -> None:
+        """Keep something of an ended process from the garbage collector, which would run the `finally` blocks of its
+        coroutines: a process that is killed does not do that, and when it happens differs from run to run."""
+        self._buried.append(what)
 
 
 class Clock:

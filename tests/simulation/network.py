@@ -44,6 +44,7 @@ class Host:
         self.powered = True
         self.ports: dict[int, Port] = {}
         self._next_port = 49152
+        self._dead: list[HostReactor] = []
 
     def listen(self, port: int = 0) -> ServerEndpoint:
         """Where to listen: an IStreamServerEndpoint."""
@@ -72,8 +73,11 @@ class Host:
         self.network.note(f"{self.name} {'loses power' if silent else 'is killed'}")
         self.reactor.end()
         self.powered = not silent
+        self._dead.append(self.reactor)
+        self.reactor.bury(list(self.ports.values()))
         self.ports.clear()
         for link in self.network.links_of(self.name):
+            self.reactor.bury(link)
             link.process_ended(self)
 
     def start(self) -> HostReactor:

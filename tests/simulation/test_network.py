@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, TimeoutError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from cpc.core.errors import CopernicusError, Unavailable
 from cpc.core.lease import Lease
-from cpc.wire.connection import Connection
-from cpc.wire.messages import ChunkData, ChunkGet, Goodbye, Message, Orders
-from tests.helpers.wires import Wires
+from cpc.wire.connection import Connection, connect
+from cpc.wire.messages import ChunkData, ChunkGet, Goodbye, Message, Orders, Turn
+from cpc.wire.tls import ClientTls
+from tests.helpers.wires import HERE, PORT, Wires
 from tests.simulation.clock import Clock, HostReactor, VirtualReactor
 from tests.simulation.link import Side
-from tests.simulation.network import Faults, Network
+from tests.simulation.network import Faults, Host, Network
 
 LEASE = Lease(1, 1, 1)
 
@@ -335,6 +337,37 @@ def test_one_seed_gives_one_trace_and_another_seed_another() -> None:
     assert any("lost" in line or "no answer" in line for line in first[1])
 
 
+def test_a_killed_process_does_not_run_its_finally_blocks() -> None:
+    wires = Wires()
+    wires.listen()
+    ran: list[str] = []
+
+    async def work() -> None:
+        tls = ClientTls(wires.worker(), wires.authority.certificate_pem, HERE)
+        here = await connect(wires.w.connect("s", PORT), tls, wires.w.reactor, wires.w.clock)
+        try:
+            await here.call("turn", Goodbye(), Orders)
+        finally:
+            ran.append("call")
+
+    async def sleep() -> None:
+        pause: Deferred[None] = Deferred()
+        wires.w.reactor.callLater(1000, pause.callback, None)
+        try:
+            await pause
+        finally:
+            ran.append("sleep")
+
+    ensureDeferred(work())
+    ensureDeferred(sleep())
+    wires.reactor.run_until(lambda: wires.taken)
+    wires.w.kill(silent=True)
+    wires.taken.clear()
+    wires.reactor.advance(5000)
+    gc.collect()
+    assert ran == []
+
+
 def test_a_call_into_the_void_ends_in_time() -> None:
     wires = Wires()
     wires.listen()
@@ -344,3 +377,69 @@ def test_a_call_into_the_void_ends_in_time() -> None:
     with pytest.raises(Unavailable, match="no answer within 8 s"):
         wires.reactor.finish(connection.call("turn", Goodbye(), Orders, timeout=8.0))
     assert wires.reactor.seconds() - before == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_every_call_ends_and_every_connection_is_forgotten(seed: int) -> None:
+    """Three workers call through cuts, stalls, partitions, frozen and killed machines; then there is peace."""
+    faults = Faults(latency=(0.001, 0.2), cut=0.003, silent=0.5, stall=0.03, stall_time=10.0)
+    wires = Wires(seed, faults)
+    chance, ends, asked, served = wires.network.chance, list[str](), [0], dict[int, int]()
+
+    async def turn(_: Connection, said: Turn) -> Message:
+        served[said.number] = served.get(said.number, 0) + 1
+        return said
+
+    wires.on_connection = lambda there: there.serve("turn", Turn, turn)
+    wires.listen(idle=50.0)
+
+    async def work(host: Host, name: str) -> None:
+        security = ClientTls(wires.worker(name), wires.authority.certificate_pem, HERE)
+        here: Connection | None = None
+        while wires.reactor.seconds() < 600:
+            try:
+                here = await connect(host.connect("s", PORT), security, host.reactor, host.clock, 10.0)
+                while wires.reactor.seconds() < 600:
+                    asked[0] += 1
+                    question = Turn(number=asked[0], note="x" * chance.randrange(3) * 10_000)
+                    answer = await here.call("turn", question, Turn, timeout=5.0)
+                    assert answer == question
+                    ends.append("answered")
+                here.close("done")
+            except CopernicusError as error:
+                if here is not None:
+                    here.close()
+                ends.append(error.code)
+            pause: Deferred[None] = Deferred()
+            host.reactor.callLater(1.0, pause.callback, None)
+            await pause
+
+    workers = [wires.network.host(f"w{number}") for number in range(3)]
+    for number, host in enumerate(workers):
+        ensureDeferred(work(host, f"w{number}"))
+    while wires.reactor.seconds() < 600:
+        wires.reactor.advance(chance.uniform(5, 30))
+        victim = chance.choice(workers)
+        kind = chance.randrange(5)
+        if kind == 0:
+            victim.freeze()
+        elif kind == 1:
+            wires.network.partition(victim.name, "s", both=chance.random() < 0.5)
+        elif kind == 2:
+            wires.s.freeze()
+        wires.reactor.advance(chance.uniform(1, 30))
+        victim.thaw()
+        wires.s.thaw()
+        if kind != 4:
+            wires.network.heal()
+    wires.network.heal()
+    wires.network.faults = Faults()
+    wires.reactor.advance(400)
+    assert ends.count("answered") > 50
+    assert set(ends) == {"answered", "unavailable"}
+    assert len(ends) >= asked[0]
+    assert set(served.values()) == {1}
+    assert wires.listener is not None
+    assert wires.listener.connections == ()
+    open_sides = [side for link in wires.network.links for side in link.sides if not side.closed]
+    assert open_sides == []

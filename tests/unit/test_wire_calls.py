@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -145,7 +146,7 @@ def test_a_wrong_body_or_answer_is_refused_with_its_path_and_the_connection_live
     assert not two.here.closed
 
 
-class _Odd(Message):
+class _Odd(Message, frozen=True, kw_only=True):
     lease: str
     digests: tuple[bytes, ...] = ()
 
@@ -248,6 +249,20 @@ def test_what_was_queued_before_close_leaves_and_nothing_is_taken_after() -> Non
     assert two.wires.network.links == ()
 
 
+def test_a_callback_that_breaks_does_not_keep_the_end_from_the_others() -> None:
+    two = Two(turn=(Turn, same))
+    ends: list[str] = []
+
+    def broken(_: str) -> None:
+        raise ZeroDivisionError
+
+    two.here.on_closed(broken)
+    two.here.on_closed(ends.append)
+    two.there.close("bye")
+    two.reactor.advance(1)
+    assert ends == ["bye"]
+
+
 def test_closing_towards_a_side_that_does_not_read_ends_all_the_same() -> None:
     two = Two(turn=(Turn, same))
     two.wires.s.freeze()
@@ -269,7 +284,12 @@ def test_frames_of_one_turn_leave_in_one_tls_write() -> None:
     writes: list[int] = []
     tls = two.here.channel._tls()
     write = tls.write
-    tls.write = lambda data: (writes.append(len(data)), write(data))[1]  # type: ignore[method-assign]
+
+    def counted(data: bytes) -> None:
+        writes.append(len(data))
+        write(data)
+
+    tls.write = counted  # type: ignore[method-assign]
     for number in range(50):
         two.here.tell("turn", Turn(number=number))
     two.reactor.advance(1)
@@ -298,6 +318,52 @@ def test_no_more_than_the_agreed_number_of_calls_is_under_way() -> None:
         two.reactor.advance(0.1)
     assert max(most) == calls.MAX_CALLS
     assert [one[0].number for one in done] == list(range(3 * calls.MAX_CALLS))
+
+
+def test_few_handlers_with_files_run_at_once_even_when_the_caller_does_not_say_bulk() -> None:
+    release: list[Deferred[None]] = []
+
+    async def slow(_: Connection, __: ChunkGet) -> Message:
+        release.append(Deferred())
+        await release[-1]
+        return Goodbye()
+
+    two = Two(chunk_get=(ChunkGet, slow), turn=(Turn, same))
+    done = [two.calling("chunk-get", ChunkGet(lease=LEASE, digest=b"")) for _ in range(20)]
+    two.reactor.advance(1)
+    assert len(release) == calls.BULK_CALLS
+    assert two.call("turn", Turn(number=1), Turn) is not None  # and nobody else waits for them
+    for at in range(20):
+        release[at].callback(None)
+        two.reactor.advance(0.1)
+    assert all(done)
+
+
+def test_the_transport_gets_no_more_than_it_wants() -> None:
+    two = Two(turn=(Turn, nothing))
+    two.wires.s.freeze()
+    for _ in range(8):
+        two.here.tell("turn", Turn(number=1, note="x" * 1_000_000))
+    two.reactor.advance(1)
+    assert two.here.backlog > 7_000_000
+    two.wires.s.thaw()
+    two.reactor.advance(1)
+    assert two.here.backlog == 0
+
+
+def test_a_handler_that_the_garbage_collector_ends_disturbs_nothing() -> None:
+    async def forgotten(_: Connection, __: ChunkGet) -> Message:
+        await Deferred()
+        return Goodbye()
+
+    two = Two(chunk_get=(ChunkGet, forgotten))
+    for _ in range(calls.BULK_CALLS + 3):
+        two.calling("chunk-get", ChunkGet(lease=LEASE, digest=b""))
+    two.reactor.advance(1)
+    started: list[None] = []
+    two.there._questions.start = lambda: started.append(None)  # type: ignore[method-assign]
+    gc.collect()
+    assert started == []
 
 
 def test_calls_without_end_are_refused_here() -> None:

@@ -11,18 +11,19 @@ import pytest
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from cpc.core.clock import SECOND
 from cpc.core.errors import BadInput, Damaged, Refused, Unavailable
 from cpc.wire import identity
-from cpc.wire.connection import Connection
+from cpc.wire.connection import Connection, connect
 from cpc.wire.frames import Greeting
 from cpc.wire.identity import Identity, Name, Role
 from cpc.wire.messages import Enrol, Enrolled, Goodbye, Message
 from cpc.wire.tls import ClientTls, PeopleTls, ServerTls
 from tests.helpers.wires import HERE, PORT, YEAR, Wires
+from tests.simulation.link import Side
 
 HOUR = 3600 * SECOND
 
@@ -119,8 +120,6 @@ def test_a_worker_whose_certificate_would_do_for_tls_is_still_no_server() -> Non
     tls = ClientTls(wires.worker(), wires.authority.certificate_pem, HERE)
     tls.wants_roles = frozenset((Role.WORKER,))  # the other way round: a server where a worker is wanted
     wires.listen()
-    from cpc.wire.connection import connect
-
     with pytest.raises(Refused, match="has the role of a server; that of a worker is needed"):
         wires.reactor.finish(connect(wires.w.connect("s", PORT), tls, wires.w.reactor, wires.w.clock))
 
@@ -138,8 +137,6 @@ def test_nobody_comes_in_without_a_certificate() -> None:
     wires = Wires()
     wires.listen()
     tls = ClientTls(None, wires.authority.certificate_pem, HERE)
-    from cpc.wire.connection import connect
-
     with pytest.raises(Refused, match="asks for a certificate"):
         wires.reactor.finish(connect(wires.w.connect("s", PORT), tls, wires.w.reactor, wires.w.clock))
     wires.reactor.advance(60)
@@ -219,6 +216,10 @@ class Raw(Protocol):
         self.ended: Deferred[object] = Deferred()
         self.heard = b""
 
+    def say(self, data: bytes) -> None:
+        assert isinstance(self.transport, Side | TLSMemoryBIOProtocol)
+        self.transport.write(data)
+
     def dataReceived(self, data: bytes) -> None:
         self.heard += data
 
@@ -250,7 +251,7 @@ def test_garbage_instead_of_tls_is_dropped(garbage: bytes) -> None:
     wires = Wires()
     wires.listen()
     talker = raw(wires, secure=False)
-    talker.transport.write(garbage)  # type: ignore[union-attr,call-arg]
+    talker.say(garbage)
     wires.reactor.advance(21)
     assert talker.ended.called
     assert wires.taken == []
@@ -264,7 +265,7 @@ def test_a_stranger_that_says_nothing_or_little_by_little_is_dropped() -> None:
     slow = raw(wires, secure=True)
     for _ in range(100):  # slow loris: a byte now and then of a greeting that never ends
         if not slow.ended.called:
-            slow.transport.write(b"\0")  # type: ignore[union-attr,call-arg]
+            slow.say(b"\0")
         wires.reactor.advance(0.3)
     assert silent.ended.called
     assert secured.ended.called
@@ -288,7 +289,7 @@ def test_what_is_not_a_greeting_is_refused_in_words(said: bytes, says: bytes) ->
     wires = Wires()
     wires.listen()
     talker = raw(wires, secure=True)
-    talker.transport.write(said)  # type: ignore[union-attr,call-arg]
+    talker.say(said)
     wires.reactor.advance(1)
     assert says in talker.heard
     assert talker.ended.called
