@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from cpc.core import ids, names
+from cpc.core import names
 from cpc.core.digest import CHUNK, Content, of_chunk
 from cpc.core.errors import (
-    BadInput,
     Conflict,
     Gone,
     NotFound,
@@ -21,124 +18,25 @@ from cpc.core.errors import (
     RateLimited,
 )
 from cpc.core.manifest import Entry
-from cpc.core.resources import Amounts
-from cpc.core.spec import JobSpec, check
+from cpc.core.spec import JobSpec
 from cpc.core.views import (
-    ArrayView,
-    AttemptView,
     BundleView,
     EventView,
-    FileView,
-    HeartbeatView,
-    JobDetail,
-    JobView,
-    LogView,
     MemberView,
     Page,
     ProjectView,
-    Reason,
     ServerStatus,
     ServerView,
     Session,
     SettingView,
-    Submitted,
     TokenView,
-    UploadView,
     UserView,
-    WhyView,
-    WorkerView,
 )
-from cpc.server.http.services import Read
 from cpc.server.metrics import Figures
 from cpc.server.principal import Call, Principal
-from cpc.server.roles import RULES, Act, Role, Who, allowed
-
-NOW = 1_790_000_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class FakeCount:
-    count: int
-
-
-class World:
-    """What all fakes share: a clumsy server in memory. Every mutating call goes through `once`."""
-
-    def __init__(self) -> None:
-        self.users: dict[str, UserView] = {}
-        self.passwords: dict[str, str] = {}
-        self.tokens: dict[str, str] = {}
-        self.token_views: dict[tuple[str, str], TokenView] = {}
-        self.projects: dict[str, ProjectView] = {}
-        self.answers: dict[tuple[str, str], tuple[bytes, Any]] = {}
-        self.events: list[EventView] = []
-        self.watchers: list[Deferred[None]] = []
-        self.asked: list[tuple[str, Any]] = []
-        self.files: dict[bytes, bytes] = {}
-        self.uploads: dict[str, tuple[Content, bytearray]] = {}
-        self.jobs: dict[str, JobDetail | ArrayView] = {}
-        self.outputs: dict[bytes, Entry] = {}
-        self.logs: dict[str, bytes] = {}
-        self.waiting: dict[str, list[Deferred[None]]] = {}
-        self.settings = {"heartbeat_time": "120"}
-        self.bundles: dict[str, BundleView] = {}
-        self.reasons: tuple[str, ...] = ()
-        self.metrics_open = True
-        self.drained: set[str] = set()
-        self.failing: Exception | None = None
-        for name, power in (("cpc-admin", True), ("alice", False), ("bob", False)):
-            self.users[name] = UserView(name=name, super_user=power, disabled=False, created=NOW)
-            self.passwords[name] = f"{name}-password"
-            self.tokens[f"{name}-token"] = name
-
-    def who(self, name: str) -> Principal:
-        return Principal(user=sorted(self.users).index(name) + 1, name=name, super_user=self.users[name].super_user)
-
-    def admit(self, who: Principal, act: Act, project: str | None = None) -> None:
-        self.asked.append((act.value, project))
-        if self.failing is not None:
-            raise self.failing
-        role = None
-        if project is not None:
-            view = self.projects.get(project)
-            if view is None:
-                raise NotFound(f"there is no project {project!r}, or none that you may see")
-            role = next((Role(member.role) for member in view.members if member.user == who.name), None)
-        elif RULES[act].who in (Who.VIEWER, Who.MEMBER, Who.OWNER):
-            raise NotFound("no such thing")
-        allowed(act, who, role)
-
-    def once(self, call: Call, act: Act, change: Any, project: str | None = None) -> Any:
-        known = self.answers.get((call.who.name, call.key)) if call.key else None
-        if known is not None:
-            if known[0] != call.digest:
-                raise Conflict("this Idempotency-Key was used for another call")
-            return known[1]
-        self.admit(call.who, act, project)
-        value = change()
-        if call.key:
-            self.answers[call.who.name, call.key] = (call.digest, value)
-        return value
-
-    def tell(self, kind: str, project: str = "", subject: str = "", **details: Any) -> None:
-        number = len(self.events) + 1
-        self.events.append(
-            EventView(
-                number=number, time=NOW + number, actor="user:alice", kind=kind, version=1, project=project,
-                subject=subject, details=details,
-            )
-        )  # fmt: skip
-        watchers, self.watchers = self.watchers, []
-        for watcher in watchers:
-            watcher.callback(None)
-
-
-def paged(items: list[Any], after: str, limit: int) -> Page:
-    if after and not (after.isascii() and after.isdigit() and len(after) < 10):
-        raise BadInput(f"{after!r} is not a cursor of this list")
-    start = int(after or 0)
-    more = len(items) > start + limit
-    return Page(items=tuple(items[start : start + limit]), next=str(start + limit) if more else "")
+from cpc.server.roles import Act
+from tests.helpers.fake_work import FakeFiles, FakeJobs, FakeResults, FakeWorkers
+from tests.helpers.fake_world import NOW, World, paged
 
 
 class FakeAccounts:
@@ -355,243 +253,6 @@ class FakeEvents:
                     await watcher
         finally:
             self.open -= 1
-
-
-class FakeFiles:
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.parts: list[tuple[int, int]] = []
-        self.gate: Deferred[None] | None = None
-
-    async def announce(self, call: Call, project: str, content: Content) -> UploadView:
-        def change() -> UploadView:
-            number = f"u{len(self.world.uploads) + 1}"
-            self.world.uploads[number] = (content, bytearray())
-            return self.view(number)
-
-        return self.world.once(call, Act.FILE_UPLOAD, change, project)
-
-    def view(self, number: str) -> UploadView:
-        content, data = self.world.uploads[number]
-        done = content.digest in self.world.files or len(data) == content.size
-        return UploadView(
-            id=number, size=content.size, received=content.size if done else len(data), done=done,
-            digest=content.digest.hex(),
-        )  # fmt: skip
-
-    async def part(self, who: Principal, upload: str, offset: int, data: bytes) -> UploadView:
-        self.parts.append((offset, len(data)))
-        if self.gate is not None:
-            await self.gate
-        content, stored = self.world.uploads[upload]
-        if offset != len(stored):
-            raise Conflict(f"go on at {len(stored)}")
-        if len(data) > CHUNK or of_chunk(data) != content.chunks[offset // CHUNK]:
-            raise BadInput("this is not the chunk that was announced")
-        stored += data
-        if len(stored) == content.size:
-            self.world.files[content.digest] = bytes(stored)
-        return self.view(upload)
-
-    async def upload(self, who: Principal, upload: str) -> UploadView:
-        if upload not in self.world.uploads or (not who.super_user and who.name != "alice"):
-            raise NotFound(f"there is no upload {upload!r}")
-        return self.view(upload)
-
-    async def open(self, who: Principal, project: str, digest: bytes) -> tuple[int, Read]:
-        self.world.admit(who, Act.FILE_READ, project)
-        data = self.world.files.get(digest)
-        if data is None:
-            raise NotFound("the project has no such file")
-        reader = FakeReader(data)
-        return reader.size, reader.read
-
-    def reader(self, content: Content) -> FakeReader:
-        return FakeReader(self.world.files[content.digest])
-
-
-class FakeReader:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.size = len(data)
-
-    async def read(self, offset: int, length: int) -> bytes:
-        return self.data[offset : offset + length]
-
-
-class FakeJobs:
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.project = "villin"
-
-    def put(self, number: str, data: JobSpec, state: str = "waiting") -> JobDetail:
-        view = JobDetail(
-            id=number, project=self.project, name=data.name, command=" ".join(data.argv), state=state, priority=0,
-            submitted=NOW, submitter="alice", started=None, ended=None, outcome=None, exit_code=None, reason="",
-            attempts=1, failures=0, losses=0, worker="", spec={"argv": list(data.argv)}, checkpoint=None, tail="",
-            history=(
-                AttemptView(
-                    number=1, worker="w1", host="h", granted=Amounts(cores=1), started=NOW, ended=None, outcome=None,
-                    exit_code=None, message="", wall_seconds=0.0, cpu_seconds=0.0, max_memory=0, late=False,
-                ),
-            ),
-        )  # fmt: skip
-        self.world.jobs[number] = view
-        return view
-
-    def put_array(self, number: str, size: int) -> ArrayView:
-        view = ArrayView(
-            id=number, project=self.project, name="", command="x", size=size, jobs={"waiting": size}, submitted=NOW,
-            submitter="alice", priority=0,
-        )  # fmt: skip
-        self.world.jobs[number] = view
-        return view
-
-    def end(self, number: str) -> None:
-        self.put(number, JobSpec(argv=("x",)), "succeeded")
-        for waiter in self.world.waiting.pop(number, []):
-            waiter.callback(None)
-
-    def find(self, who: Principal, act: Act, id: str) -> JobDetail | ArrayView:
-        ids.read(id)
-        found = self.world.jobs.get(id)
-        if found is None:
-            raise NotFound(f"there is no job {id}, or none that you may see")
-        self.world.admit(who, act, found.project)
-        return found
-
-    def _once(self, call: Call, act: Act, id: str, answer: Any) -> Any:
-        return self.world.once(call, act, lambda: answer, self.find(call.who, act, id).project)
-
-    async def submit(self, call: Call, project: str, spec: JobSpec, dry_run: bool) -> Submitted:
-        def change() -> Submitted:
-            check(spec)
-            if dry_run:
-                return Submitted(id="", size=spec.size, dry_run=True)
-            number = str(100 + len(self.world.jobs))
-            self.put_array(number, spec.array) if spec.array else self.put(number, spec)
-            self.world.tell("job.submitted", project, number)
-            return Submitted(id=number, size=spec.size)
-
-        return self.world.once(call, Act.JOB_SUBMIT, change, project)
-
-    async def page(
-        self, who: Principal, project: str | None, *,
-        states: tuple[str, ...], name: str, array: str, since: int, after: str, limit: int,
-    ) -> Page:  # fmt: skip
-        self.world.admit(who, Act.JOB_LIST if project is not None else Act.JOB_LIST_ALL, project)
-        if array:
-            ids.read(array)
-        shown = JobView.__struct_fields__
-        found = [
-            JobView(**{field: getattr(job, field) for field in shown})
-            for job in self.world.jobs.values()
-            if isinstance(job, JobDetail) and (not states or job.state in states)
-        ]
-        return paged(found, after, limit)
-
-    async def arrays(self, who: Principal, project: str, after: str, limit: int) -> Page:
-        self.world.admit(who, Act.JOB_LIST, project)
-        return paged([job for job in self.world.jobs.values() if isinstance(job, ArrayView)], after, limit)
-
-    async def detail(self, who: Principal, id: str) -> JobDetail | ArrayView:
-        return self.find(who, Act.JOB_SHOW, id)
-
-    async def cancel(self, call: Call, id: str, reason: str) -> FakeCount:
-        return self._once(call, Act.JOB_CANCEL, id, FakeCount(1))
-
-    async def retry(self, call: Call, id: str) -> Submitted:
-        return self._once(call, Act.JOB_RETRY, id, Submitted(id=id, size=1))
-
-    async def fail_attempt(self, call: Call, id: str) -> object:
-        return self._once(call, Act.JOB_FAIL_ATTEMPT, id, None)
-
-    async def prioritise(self, call: Call, id: str, priority: int) -> object:
-        return self._once(call, Act.JOB_PRIORITISE, id, None)
-
-    async def forget(self, call: Call, id: str) -> object:
-        return self._once(call, Act.JOB_FORGET, id, None)
-
-    async def why(self, who: Principal, id: str) -> WhyView:
-        self.find(who, Act.JOB_SHOW, id)
-        return WhyView(id=id, state="waiting", reasons=(Reason(kind="no-worker", text="no worker is connected"),))
-
-
-class FakeResults:
-    def __init__(self, world: World, jobs: FakeJobs) -> None:
-        self.world = world
-        self.find = jobs.find
-
-    async def wait(self, who: Principal, id: str, timeout: float) -> JobDetail | ArrayView:
-        found = self.find(who, Act.JOB_SHOW, id)
-        if isinstance(found, JobDetail) and found.state == "waiting" and timeout > 1:
-            waiter: Deferred[None] = Deferred()
-            self.world.waiting.setdefault(id, []).append(waiter)
-            await waiter
-        return self.world.jobs[id]
-
-    async def outputs(self, who: Principal, id: str, attempt: int | None) -> Page:
-        self.find(who, Act.JOB_OUTPUT, id)
-        return Page(
-            items=tuple(
-                FileView(
-                    path=entry.path.decode("utf-8", "replace"), kind=entry.kind,
-                    size=entry.content.size if entry.content else 0,
-                    digest=entry.content.digest.hex() if entry.content else "", mode=entry.mode, target="", url="",
-                )
-                for entry in self.world.outputs.values()
-            )
-        )  # fmt: skip
-
-    async def output(self, who: Principal, id: str, path: bytes, attempt: int | None) -> Entry:
-        self.find(who, Act.JOB_OUTPUT, id)
-        entry = self.world.outputs.get(path)
-        if entry is None:
-            raise NotFound(f"job {id} has no output {path!r}")
-        return entry
-
-    async def log(self, who: Principal, id: str, stream: str, offset: int, limit: int) -> LogView:
-        self.find(who, Act.JOB_OUTPUT, id)
-        data = self.world.logs.get(id, b"")[offset : offset + limit]
-        return LogView(
-            stream=stream, offset=offset, data=data.decode("utf-8", "replace"), end=True, next=offset + len(data)
-        )
-
-    async def follow(self, who: Principal, id: str, stream: str, offset: int) -> AsyncIterator[LogView]:
-        while offset < len(self.world.logs.get(id, b"")):
-            part = await self.log(who, id, stream, offset, 5)
-            offset = part.next
-            yield part
-
-
-class FakeWorkers:
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def view(self, id: str) -> WorkerView:
-        if id not in ("1", "w1"):
-            raise NotFound(f"there is no worker {id!r}")
-        state = "draining" if "1" in self.world.drained else "idle"
-        return WorkerView(
-            id="1", name="w1", host="node1", bundle="default", platform="smp", state=state, note="", release="3.0",
-            total=Amounts(cores=4), free=Amounts(cores=4), programs=(), labels=(), project="", jobs=(), joined=NOW,
-            last_heard=1.5, time_left=None,
-        )  # fmt: skip
-
-    async def page(self, who: Principal) -> Page:
-        return Page(items=(self.view("1"),))
-
-    async def get(self, who: Principal, id: str) -> WorkerView:
-        return self.view(id)
-
-    async def drain(self, call: Call, id: str, reason: str, finish: bool) -> WorkerView:
-        return self.world.once(call, Act.WORKER_DRAIN, lambda: self.view(id))
-
-    async def resume(self, call: Call, id: str) -> WorkerView:
-        return self.world.once(call, Act.WORKER_RESUME, lambda: self.view(id))
-
-    async def heartbeats(self, who: Principal) -> Page:
-        return Page(items=(HeartbeatView(job="57", attempt=1, worker="w1", expires_in=80.0),))
 
 
 class FakeServices:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.server.http.door import Limits
-from tests.helpers.http_wire import House
+from tests.helpers.http_wire import House, logged
 
 API = "/api/v1"
+TOKEN = {"Authorization": "Bearer alice-token"}
 
 
 @pytest.fixture
@@ -189,8 +190,6 @@ def test_closing_answers_what_is_under_way_and_refuses_new_calls(house: House) -
 
 def test_a_change_under_way_is_finished_before_closing(house: House) -> None:
     """Its effect may be on disk already: the client must hear of it."""
-    from twisted.internet.defer import Deferred
-
     client = house.client()
     data = b"x" * 10
     number = house.announce(data)
@@ -204,3 +203,17 @@ def test_a_change_under_way_is_finished_before_closing(house: House) -> None:
     assert client.closed
     client.lose()
     assert closed.called
+
+
+def test_a_client_who_leaves_while_the_door_closes_disturbs_nothing(house: House) -> None:
+    client = house.client()
+    number = house.announce(b"x")
+    house.services.files.gate = gate = Deferred()
+    client.send(client.head("PUT", f"{API}/uploads/{number}", TOKEN | {"Content-Length": "1"}) + b"x")
+    closed = ensureDeferred(house.door.close())
+    client.lose()
+    assert closed.called
+    with logged() as events:
+        gate.callback(None)
+    assert not [event for event in events if "log_failure" in event]
+    assert house.world.files, "the change itself was made"

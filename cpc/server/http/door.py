@@ -118,7 +118,7 @@ class Door(ServerFactory):  # type: ignore[misc, unused-ignore]
             code = 499 if request.gone else request.code
             spent = self.clock.monotonic() - request.begun
             self.metrics.http(request.route or "unknown", request.method, code, spent)
-            if self._closed:
+            if self._closed and not request.gone:
                 request.channel.persistent = False
 
     def log(self, request: Request) -> None:
