@@ -173,6 +173,9 @@ class Agent:
         if not self.standing.leaving:
             self.standing.leaving = reason
             self._leaving_since = self._clock.monotonic()
+            if self.desk.attempts:
+                how = "killed" if at_once else "asked to stop and handed back"
+                self._say(f"leaving: {reason}; {len(self.desk.attempts)} jobs are {how}")
         elif not at_once:
             return
         self._at_once = self._at_once or at_once

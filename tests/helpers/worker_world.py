@@ -6,11 +6,13 @@ import hashlib
 import os
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core import ids
 from cpc.core.chance import SeededChance
+from cpc.core.clock import SystemClock
 from cpc.core.digest import Content, of_chunk
 from cpc.core.errors import CopernicusError, NotFound, Refused
 from cpc.core.lease import Lease
@@ -130,10 +132,40 @@ class Script:
         return b"".join(self.chunks[digest] for digest in entry.content.chunks)
 
 
+class RealHost:
+    """This machine, for a scripted server on a real port of 127.0.0.1."""
+
+    name = "localhost"
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.clock = SystemClock()
+
+    def listen(self, port: int) -> Any:
+        from twisted.internet.endpoints import TCP4ServerEndpoint
+
+        return TCP4ServerEndpoint(self.reactor, port, interface="127.0.0.1")
+
+
+def make_bundle(authority: Authority, host: str, port: int) -> Bundle:
+    """A worker bundle of this server."""
+    identity = authority.identity(Name(SERVER, Role.BUNDLE, "lab"), 1e8)
+    return Bundle(
+        role="worker",
+        name="lab",
+        server=SERVER,
+        server_name="test",
+        addresses=((host, port),),
+        authority=authority.certificate_pem.decode(),
+        key=identity.key_pem.decode(),
+        certificate=identity.certificate_pem.decode(),
+    )
+
+
 class FakeServer:
     """One life of a server on `host`."""
 
-    def __init__(self, host: Host, script: Script) -> None:
+    def __init__(self, host: Host | RealHost, script: Script, port: int = PORT) -> None:
         self.host = host
         self.script = script
         identity = script.authority.identity(Name(SERVER, Role.SERVER), 1e8)
@@ -142,7 +174,7 @@ class FakeServer:
         self.listener = Listener(host.reactor, tls, self._opened, host.clock)
         self.sessions: dict[Connection, Hello] = {}
         self.never: list[Deferred[None]] = []
-        ensureDeferred(self.listener.listen(host.listen(PORT)))
+        self.listening = ensureDeferred(self.listener.listen(host.listen(port)))  # type: ignore[arg-type]
 
     def _opened(self, connection: Connection) -> None:
         connection.serve("enrol", Enrol, self._enrol)
@@ -285,17 +317,7 @@ class World:
         self.programs = programs if programs is not None else {"true": Program(1.0)}
         self.script = Script(Authority.create(SERVER, self.server_host.clock, self.chance))
         self.server = FakeServer(self.server_host, self.script)
-        bundle = self.script.authority.identity(Name(SERVER, Role.BUNDLE, "lab"), 1e8)
-        self.bundle = Bundle(
-            role="worker",
-            name="lab",
-            server=SERVER,
-            server_name="test",
-            addresses=(("s", PORT),),
-            authority=self.script.authority.certificate_pem.decode(),
-            key=bundle.key_pem.decode(),
-            certificate=bundle.certificate_pem.decode(),
-        )
+        self.bundle = make_bundle(self.script.authority, "s", PORT)
         self.platter = Platter(self.reactor.seconds)
         self.said: list[str] = []
 
