@@ -152,11 +152,12 @@ def drop_results(tx: Tx, results: Sequence[tuple[int, int]], limit: int) -> int:
     left = limit
     gone = 0
     for job, number in results:
-        left -= references.drop_range(tx, Kind.RESULT, job, job, left) + 1
-        if left <= 0:
+        dropped = references.drop_range(tx, Kind.RESULT, job, job, left)
+        if dropped == left:
             break
         tx.run(_DELETE_RESULT, {"job": job, "number": number})
         gone += 1
+        left -= dropped
     return gone
 
 
