@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock, Deferre
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
 from cpc.core.digest import of_chunk
-from cpc.core.errors import Damaged, OverQuota, Unavailable
+from cpc.core.errors import CopernicusError, Damaged, OverQuota, Unavailable
 from cpc.core.lease import Lease
 from cpc.spool.disk import Disk
 from cpc.spool.offload import Offload
@@ -146,7 +146,11 @@ class Transfer:
                 got = await connection.call(method, body, answer, timeout=CHUNK_TIMEOUT, bulk=True)
                 self.trouble = ""
                 return got
-            except (Unavailable, OverQuota) as error:
+            except CopernicusError as error:
+                # Only a live connection's own answer is a refusal; everything about the way there may change.
+                answered = connection is not None and not connection.closed
+                if answered and not isinstance(error, Unavailable | OverQuota):
+                    raise
                 self.trouble = str(error)
                 if connection is not None and self._clock.monotonic() - started >= CHUNK_TIMEOUT:
                     connection.close("silent")

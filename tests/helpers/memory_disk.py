@@ -44,6 +44,12 @@ class Platter:
             if node.kind == "file":
                 node.data = node.synced
             self.names[path] = node
+            # A removal that was not synced may be undone, whole directories included.
+            parent = os.path.dirname(path)
+            while parent not in self.names:
+                self.inodes += 1
+                self.names[parent] = Node("dir", self.inodes, 0o700)
+                parent = os.path.dirname(parent)
         self.locks.clear()
 
     def used(self) -> int:
