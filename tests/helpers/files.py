@@ -134,12 +134,12 @@ class Shop:
     restart.
     """
 
-    def __init__(self, directory: Path, *, threads: Any = None, quota: int = 0) -> None:
+    def __init__(self, directory: Path, *, threads: Any = None, quota: int = 0, url: str = "") -> None:
         self.clock = ManualClock()
         self.timers = FakeReactor()
         self.disk = FakeDisk(self.clock.now)
         self.threads = threads or InlineThreads()
-        self.url = sqlite_url(directory)
+        self.url = url or sqlite_url(directory)
         self.least = 0
         self.ann, self.bob, self.eve = (Principal(number, name, False) for number, name in USERS.items())
         self.life()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,15 +24,16 @@ A, B = 1, 2
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = open_store(sqlite_url(tmp_path))
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
 
     def projects(tx):
         add_project(tx, A)
         add_project(tx, B)
 
     result(store.write(projects))
-    return store
+    yield store
+    result(ensureDeferred(store.close()))
 
 
 def write(store, call, *arguments, **named):
@@ -208,7 +209,7 @@ def _step(tx, step):
             chunks.remove_rows(tx, [digest for digest, _ in chunks.doomed(tx, tx.now, 100)])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_storage_is_exact_and_nothing_dangles_whatever_happens(tmp_path, steps):
     directory = tmp_path / str(next(_runs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -36,8 +37,8 @@ TRIMMED = Statement(sa.select(schema.trimmed.c.project, schema.trimmed.c.number)
 class House(Shop):
     """A shop with history in it, and what clears it up."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, url: str) -> None:
+        super().__init__(directory, url=url)
         self.keep = Keep()
         self.answers = [3, 2, 0]
         self.retention = Retention(
@@ -98,8 +99,10 @@ class House(Shop):
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house(tmp_path: Path, database_url: str) -> Iterator[House]:
+    house = House(tmp_path, database_url)
+    yield house
+    house.end()
 
 
 def test_old_submissions_go_with_their_files(house):

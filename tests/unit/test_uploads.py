@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,18 @@ from tests.helpers.files import Shop, block, content_of, on_record, storage, wai
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path)
+def shop(tmp_path: Path, database_url: str) -> Iterator[Shop]:
+    shop = Shop(tmp_path, url=database_url)
+    yield shop
+    shop.end()
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Shop]:
+    """Where the database makes no difference."""
+    shop = Shop(tmp_path)
+    yield shop
+    shop.end()
 
 
 BIG = block(1) + block(2) + block(3, 1000)
@@ -38,9 +49,9 @@ def test_a_file_goes_up_and_comes_down_again(shop):
 
 
 @pytest.mark.parametrize("data", [b"", b"x", block(1, 65536), block(1, 65537), block(1), block(1) + b"y"])
-def test_every_size_is_taken(shop, data):
-    assert shop.upload(data, size=2 * CHUNK).done
-    assert shop.fetch(content_of(data)) == data
+def test_every_size_is_taken(plain, data):
+    assert plain.upload(data, size=2 * CHUNK).done
+    assert plain.fetch(content_of(data)) == data
 
 
 def test_only_new_chunks_travel(shop):
@@ -97,13 +108,13 @@ def test_the_same_chunk_many_times_over_is_sent_once(shop):
     assert shop.fetch(content_of(zeros)) == zeros
 
 
-def test_wrong_bytes_are_refused_by_the_name_of_the_chunk(shop):
-    view = shop.announce(content_of(BIG))
+def test_wrong_bytes_are_refused_by_the_name_of_the_chunk(plain):
+    view = plain.announce(content_of(BIG))
     with pytest.raises(BadInput, match=content_of(block(2)).digest.hex()):
-        wait(shop.files.part(shop.ann, view.id, 0, block(1) + block(7)))
-    assert wait(shop.files.upload(shop.ann, view.id)).received == 0
-    assert shop.read(on_record) == {}
-    assert shop.read(storage, 1) == 0
+        wait(plain.files.part(plain.ann, view.id, 0, block(1) + block(7)))
+    assert wait(plain.files.upload(plain.ann, view.id)).received == 0
+    assert plain.read(on_record) == {}
+    assert plain.read(storage, 1) == 0
 
 
 def test_a_wrong_digest_of_the_whole_is_refused_and_leaves_nothing(shop):
@@ -138,18 +149,18 @@ def test_a_wrong_digest_of_the_whole_is_refused_and_leaves_nothing(shop):
         (4 * CHUNK * (1 << 40), block(1)),
     ],
 )
-def test_a_part_that_cannot_be_one_is_refused(shop, offset, data):
-    view = shop.announce(content_of(BIG))
+def test_a_part_that_cannot_be_one_is_refused(plain, offset, data):
+    view = plain.announce(content_of(BIG))
     with pytest.raises(BadInput):
-        wait(shop.files.part(shop.ann, view.id, offset, data))
-    assert shop.read(on_record) == {}
+        wait(plain.files.part(plain.ann, view.id, offset, data))
+    assert plain.read(on_record) == {}
 
 
-def test_a_part_has_at_most_8_mib(shop):
+def test_a_part_has_at_most_8_mib(plain):
     content = content_of(block(1) * 3)
-    view = shop.announce(content)
+    view = plain.announce(content)
     with pytest.raises(TooLarge, match="at most 8388608"):
-        wait(shop.files.part(shop.ann, view.id, 0, block(1) * 3))
+        wait(plain.files.part(plain.ann, view.id, 0, block(1) * 3))
 
 
 @pytest.mark.parametrize(
@@ -164,22 +175,22 @@ def test_a_part_has_at_most_8_mib(shop):
         Content(b"x" * 32, CHUNK, (b"y" * 32, b"z" * 32)),
     ],
 )
-def test_an_announcement_that_contradicts_itself_is_refused(shop, content):
+def test_an_announcement_that_contradicts_itself_is_refused(plain, content):
     with pytest.raises(BadInput):
-        shop.announce(content)
+        plain.announce(content)
 
 
-def test_a_file_beyond_all_bounds_is_refused(shop):
+def test_a_file_beyond_all_bounds_is_refused(plain):
     count = uploads.MAX_SIZE // CHUNK + 1
     with pytest.raises(TooLarge, match="at most"):
-        shop.announce(Content(b"x" * 32, count * CHUNK, (b"y" * 32,) * count))
+        plain.announce(Content(b"x" * 32, count * CHUNK, (b"y" * 32,) * count))
 
 
-def test_a_chunk_announced_with_another_size_is_refused(shop):
-    shop.upload(b"hello")
+def test_a_chunk_announced_with_another_size_is_refused(plain):
+    plain.upload(b"hello")
     five = content_of(b"hello").digest
     with pytest.raises(BadInput, match="5 bytes"):
-        shop.announce(Content(five, 4, (five,)))
+        plain.announce(Content(five, 4, (five,)))
 
 
 def test_what_another_project_has_changes_no_answer(shop):
@@ -255,16 +266,16 @@ def test_too_many_open_uploads_are_refused(shop, monkeypatch):
     shop.announce(content_of(b"1"))
 
 
-def test_a_full_disk_refuses_and_nothing_is_half_done(shop):
-    view = shop.announce(content_of(BIG))
+def test_a_full_disk_refuses_and_nothing_is_half_done(plain):
+    view = plain.announce(content_of(BIG))
     for after in range(4):
-        shop.disk.fail(after)
+        plain.disk.fail(after)
         with pytest.raises(Unavailable, match="cannot store"):
-            wait(shop.files.part(shop.ann, view.id, 0, block(1)))
-        shop.disk.heal()
-        shop.check()
-    assert wait(shop.files.upload(shop.ann, view.id)).received == 0
-    assert wait(shop.files.part(shop.ann, view.id, 0, block(1))).received == CHUNK
+            wait(plain.files.part(plain.ann, view.id, 0, block(1)))
+        plain.disk.heal()
+        plain.check()
+    assert wait(plain.files.upload(plain.ann, view.id)).received == 0
+    assert wait(plain.files.part(plain.ann, view.id, 0, block(1))).received == CHUNK
 
 
 def test_an_upload_nobody_goes_on_with_goes_away(shop):
