@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -73,9 +74,8 @@ class BundleRow:
     token_used: int | None
 
 
-def _row(found: tuple[object, ...]) -> BundleRow:
-    *columns, user_name, token_used = found
-    return BundleRow(*columns, user_name or "", token_used)  # type: ignore[arg-type]
+def _row(found: tuple[Any, ...]) -> BundleRow:
+    return BundleRow(*(*found[:11], found[11] or "", found[12]))
 
 
 def by_id(tx: Tx, number: int) -> BundleRow | None:

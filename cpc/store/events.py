@@ -83,8 +83,8 @@ class EventRow:
 
 
 def _row(found: tuple[Any, ...]) -> EventRow:
-    *head, payload, name = found
-    return EventRow(*head, msgspec.msgpack.decode(payload), name or "")
+    number, time, actor, kind, version, project, subject, payload, name = found
+    return EventRow(number, time, actor, kind, version, project, subject, msgspec.msgpack.decode(payload), name or "")
 
 
 def newest(tx: Tx) -> int:

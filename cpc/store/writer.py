@@ -71,6 +71,7 @@ class _Batch:
 
     outcomes: list[Any] = field(default_factory=list)
     effects: list[Callable[[], Any]] = field(default_factory=list)
+    event: int = 0
 
 
 class Writer:
@@ -97,6 +98,9 @@ class Writer:
         self._stopped = ""
         self._idle: list[Deferred[None]] = []
         self.away = ""
+        # Told on the reactor, after each commit that wrote events, the number of the newest one.
+        self.on_events: list[Callable[[int], None]] = []
+        self._told = 0
         self._database = connect()
         self._seq, self.numbers = self._take_over()
 
@@ -160,6 +164,7 @@ class Writer:
                 effect()
             except Exception:
                 log.failure("an effect after a commit failed")
+        self._tell(result.event)
         for waiting, outcome in zip(batch, result.outcomes, strict=True):
             if isinstance(outcome, Failure):
                 waiting.answer.errback(outcome)
@@ -170,6 +175,16 @@ class Writer:
             idle, self._idle = self._idle, []
             for waiter in idle:
                 waiter.callback(None)
+
+    def _tell(self, event: int) -> None:
+        if event <= self._told:
+            return
+        self._told = event
+        for told in self.on_events:
+            try:
+                told(event)
+            except Exception:
+                log.failure("a watcher of the events failed")
 
     def _failed(self, failure: Failure, batch: list[_Waiting]) -> None:
         error = failure.value
@@ -236,6 +251,7 @@ class Writer:
                 single = _Batch([Failure(_for_people(own))])
             result.outcomes += single.outcomes
             result.effects += single.effects
+            result.event = max(result.event, single.event)
         return result
 
     def _together(self, units: list[Unit[Any]]) -> _Batch:
@@ -248,6 +264,7 @@ class Writer:
             result.effects = tx.effects
             if tx.writes:
                 tx.flush()
+                result.event = self.numbers.event
                 self._claim(tx)
                 sent = True
                 self._database.commit()
