@@ -47,7 +47,8 @@ class Options:
     """How to behave. Seconds and bytes; 0 for `idle` means never; `until` is a time of the monotonic clock.
 
     `linger`: how long a worker that leaves tries to reach a server that is away. `hand_in`: directories of dead workers
-    whose results are to be handed in; then the agent takes no jobs and leaves when that is done.
+    whose results are to be handed in; then the agent takes no jobs and leaves when that is done. `leaves_when_drained`:
+    a drained worker ends when it has nothing left; else it stays, so that it can be resumed.
     """
 
     idle: float = 0.0
@@ -57,6 +58,7 @@ class Options:
     least_free: int = 32 << 20
     cache_limit: int = DEFAULT_LIMIT
     hand_in: tuple[str, ...] = ()
+    leaves_when_drained: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -302,7 +304,7 @@ class Agent:
 
     def _look_at_end(self) -> None:
         """Whether all is done that must be before leaving."""
-        if self.desk.may_leave and not self.standing.leaving:
+        if self.desk.may_leave and self._options.leaves_when_drained and not self.standing.leaving:
             self.leave(f"drained: {self.standing.draining}" if self.standing.draining else "drained")
         if not self.standing.leaving or self._ended.called or self.desk.attempts:
             return

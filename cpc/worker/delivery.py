@@ -45,6 +45,7 @@ class Delivery:
         self._kept = kept
         self._backoff = Backoff(room.chance, 5.0, 300.0)
         self._timer: Timer | None = None
+        self.checkpoint_told = False
         self.told_at = 0.0  # monotonic
         self.weight = 0  # about how many bytes it takes in a turn
 

@@ -6,10 +6,12 @@ things are simply told again. Every result is told until the server has settled 
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 
 import cpc
+from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
@@ -25,7 +27,7 @@ from cpc.worker.waiting import in_background
 TURN_BYTES = 4 << 20
 TURN_RESULTS = 500
 REMEMBERED = 20_000
-FOLLOW_AT_LEAST = 30.0
+MOST_HELD = 5000  # named in one message; results beyond that wait their turn, a late success is taken anyway
 
 
 class Desk:
@@ -41,6 +43,7 @@ class Desk:
         self.heartbeat_time = 120.0
         self._offer = offer
         self._boot = boot
+        self._batch = TURN_RESULTS
         self._measure = measure
         self._room: Room | None = None
         self._finished: OrderedDict[Lease, None] = OrderedDict()
@@ -82,7 +85,8 @@ class Desk:
 
     def holds(self) -> tuple[Lease, ...]:
         """Leases to keep: of what runs, and of results that are on their way."""
-        return (*self.attempts, *(lease for lease in self.deliveries if lease not in self.attempts))
+        on_their_way = (lease for lease in self.deliveries if lease not in self.attempts)
+        return tuple(itertools.islice((*self.attempts, *on_their_way), MOST_HELD))
 
     def hello(self) -> Hello:
         """Who this worker is, for a new session."""
@@ -110,6 +114,8 @@ class Desk:
         self.standing.draining = welcome.draining
         for delivery in self.deliveries.values():
             delivery.again()
+        for attempt in self.attempts.values():
+            attempt.tailer.followed = False  # the server says again who is watched
         for lease in welcome.drop:
             if lease in self.attempts:
                 self.attempts[lease].stop(Stop.DROP, "the server gave the job to another attempt")
@@ -131,13 +137,15 @@ class Desk:
             if delivery.way is not Way.READY:
                 continue
             size += delivery.weight
-            if results and (size > TURN_BYTES or len(results) >= TURN_RESULTS):
+            if results and (size > TURN_BYTES or len(results) >= self._batch):
                 self.room.hooks.changed()  # the rest with the next turn, at once
                 break
             kept = delivery.kept()
-            results.append(kept.result)
-            if kept.checkpoint is not None:
+            if kept.checkpoint is not None and not delivery.checkpoint_told:
+                # A turn ahead of the result: with the result the attempt ends, and its right to a checkpoint.
                 checkpoints.append(Checkpoint(lease=delivery.lease, files=kept.checkpoint))
+            else:
+                results.append(kept.result)
         for attempt in self.attempts.values():
             if attempt.checkpointer.ready is not None:
                 checkpoints.append(Checkpoint(lease=attempt.lease, files=attempt.checkpointer.ready.files))
@@ -153,12 +161,31 @@ class Desk:
             note=self.standing.note(now),
         )
 
+    def refused(self, turn: Turn, error: CopernicusError) -> bool:
+        """The server cannot take this turn. One result must not hold up all others: they go one by one, and the one
+        that is refused alone waits for a better day. False when it is not about results.
+        """
+        if not turn.results:
+            return False
+        if len(turn.results) > 1:
+            self._batch = 1
+            return True
+        lease = turn.results[0].lease
+        if lease in self.deliveries:
+            self.room.say(f"the server does not take the result of {lease} now: {error}")
+            self.deliveries[lease].postpone()
+        return True
+
     def answered(self, turn: Turn) -> None:
         """The server has seen this turn."""
+        self._batch = min(TURN_RESULTS, self._batch * 2)
         for result in turn.results:
             if result.lease in self.deliveries:
                 self.deliveries[result.lease].told()
         for checkpoint in turn.checkpoints:
+            if checkpoint.lease in self.deliveries:
+                self.deliveries[checkpoint.lease].checkpoint_told = True
+                self.room.hooks.changed()
             attempt = self.attempts.get(checkpoint.lease)
             ready = attempt.checkpointer.ready if attempt else None
             if attempt is not None and ready is not None and ready.files is checkpoint.files:
@@ -169,13 +196,11 @@ class Desk:
 
     def tails(self) -> tuple[Tail, ...]:
         """New output of what somebody follows."""
-        now = self.room.clock.monotonic()
-        return tuple(tail for each in self.attempts.values() if each.tailer.until > now for tail in each.tailer.read())
+        return tuple(tail for each in self.attempts.values() if each.tailer.followed for tail in each.tailer.read())
 
     def followed(self) -> bool:
         """Whether somebody watches the output of a job here."""
-        now = self.room.clock.monotonic()
-        return any(each.tailer.until > now for each in self.attempts.values())
+        return any(each.tailer.followed for each in self.attempts.values())
 
     # --- from the server ------------------------------------------------------------------------------------------------
 
@@ -191,12 +216,12 @@ class Desk:
         for lease in orders.hand_back:
             if lease in self.attempts:
                 self.attempts[lease].stop(Stop.HAND_BACK, "handed back: the server asked for it")
-        now = self.room.clock.monotonic()
         for lease in orders.follow:
             if lease in self.attempts:
-                self.attempts[lease].tailer.until = now + max(FOLLOW_AT_LEAST, 3 * self.beat)
+                self.attempts[lease].tailer.followed = True
         if orders.drain is not None:
             self.standing.draining = orders.drain
+            self.may_leave = False
         if orders.leave:
             self.may_leave = True
         for task in orders.tasks:

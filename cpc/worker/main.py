@@ -147,6 +147,7 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
                 grace=settings.grace,
                 cache_limit=settings.cache,
                 hand_in=hand_in,
+                leaves_when_drained=bool(settings.idle) or until is not None,
                 environment=clean(dict(os.environ)),
             ),
             say=say,
@@ -194,7 +195,8 @@ def _leave_on_signals(reactor: Any, agent: Agent) -> None:
         reactor.callFromThread(agent.leave, name, len(seen) > 1)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, told)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, told)
 
 
 def _directories(settings: Settings) -> tuple[str, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from cpc.core.clock import Clock, Timer, Timers
-from cpc.core.errors import Unavailable
+from cpc.core.errors import CopernicusError, Gone, Unavailable
 from cpc.wire.connection import Connection
 from cpc.wire.messages import Orders, Welcome
 from cpc.worker.desk import Desk
@@ -23,7 +23,8 @@ class Session:
     def __init__(self, connection: Connection, welcome: Welcome, desk: Desk, reactor: Timers, clock: Clock) -> None:
         self.connection = connection
         self.number = welcome.session
-        self.turns = 0
+        self.turns = 0  # that were answered
+        self._sent = 0
         self._desk = desk
         self._reactor = reactor
         self._clock = clock
@@ -39,9 +40,18 @@ class Session:
         try:
             while not self.connection.closed:
                 self._dirty = False
-                turn = self._desk.compose(self.turns + 1)
+                turn = self._desk.compose(self._sent + 1)
                 sent_at = self._clock.monotonic()
-                orders = await self.connection.call("turn", turn, Orders, timeout=self._timeout)
+                try:
+                    orders = await self.connection.call("turn", turn, Orders, timeout=self._timeout)
+                except (Unavailable, Gone):
+                    raise
+                except CopernicusError as error:
+                    if self.connection.end is not None or not self._desk.refused(turn, error):
+                        raise
+                    continue
+                finally:
+                    self._sent += 1
                 self.turns += 1
                 self._desk.answered(turn)
                 self._desk.obey(orders)

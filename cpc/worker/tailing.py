@@ -14,10 +14,10 @@ BEHIND = 1 << 20
 
 
 class Tailer:
-    """Where each stream of one attempt stands. `until` is the monotonic time to which it is followed."""
+    """Where each stream of one attempt stands. `followed`: somebody watches, as far as this session knows."""
 
     def __init__(self, disk: Disk, lease: Lease, directory: str) -> None:
-        self.until = 0.0
+        self.followed = False
         self._disk = disk
         self._lease = lease
         self._directory = directory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -9,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.python.failure import Failure
 
 from cpc.core import ids
 from cpc.core.chance import SeededChance
 from cpc.core.clock import SystemClock
 from cpc.core.digest import Content, of_chunk
-from cpc.core.errors import CopernicusError, NotFound, Refused
+from cpc.core.errors import BadInput, CopernicusError, NotFound, Refused
 from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.resources import GIB, Amounts
@@ -44,6 +46,7 @@ from cpc.wire.messages import (
     Welcome,
 )
 from cpc.wire.tls import ServerTls
+from cpc.worker import link, waiting
 from cpc.worker.agent import Agent, Options
 from cpc.worker.credentials import Credentials, place
 from cpc.worker.offer import Offer
@@ -52,6 +55,25 @@ from tests.helpers.memory_disk import MemoryDisk, Platter
 from tests.helpers.programs import FakeProcesses, Program
 from tests.simulation.clock import VirtualReactor
 from tests.simulation.network import Faults, Host, Network
+
+
+class _Failures:
+    """Takes the place of the agent's logs: what it did not expect fails a test (`World.check`).
+
+    It stays there for good, because coroutines of killed agents end when Python collects them, at any time, badly.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def failure(self, text: str, **facts: Any) -> None:
+        failure = facts.get("failure") or Failure()
+        self.seen.append(f"{text.format(**facts)}\n{failure.getTraceback()}")
+
+
+FAILURES = _Failures()
+waiting._log = FAILURES  # type: ignore[assignment]
+link._log = FAILURES  # type: ignore[assignment]
 
 SERVER = "11111111-2222-3333-4444-555555555555"
 PORT = 13807
@@ -97,6 +119,7 @@ class Script:
     settle: bool = True
     postpone: int = 0  # answer so many results with retry
     revoked: str = ""
+    poisoned: Lease | None = None  # a turn with this result makes the server fail
     mute: bool = False
 
     def put_file(self, data: bytes) -> Content:
@@ -239,6 +262,8 @@ class FakeServer:
             never: Deferred[None] = Deferred()
             self.never.append(never)
             await never
+        if any(result.lease == script.poisoned for result in turn.results):
+            raise BadInput("this result is not to be understood")
         script.tails.extend(turn.tails)
         for checkpoint in turn.checkpoints:
             self._has_chunks(checkpoint.files, {})
@@ -320,6 +345,12 @@ class World:
         self.bundle = make_bundle(self.script.authority, "s", PORT)
         self.platter = Platter(self.reactor.seconds)
         self.said: list[str] = []
+        gc.collect()  # what former worlds leave is theirs
+        FAILURES.seen.clear()
+
+    def check(self) -> None:
+        """Nothing happened in the agents that they did not expect."""
+        assert FAILURES.seen == []
 
     def worker(self, name: str = "n1", pid: int = 100, cores: int = 4, **options: object) -> Worker:
         host = self.network.host(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from cpc.core.outcome import Outcome
@@ -14,8 +16,21 @@ from tests.helpers.worker_world import World, lease
 SECOND_LOOK = 200.0
 
 
+WORLDS: list[World] = []
+
+
 def world(**programs: Program) -> World:
-    return World(programs={"true": Program(1.0), **programs})
+    WORLDS.append(World(programs={"true": Program(1.0), **programs}))
+    return WORLDS[-1]
+
+
+@pytest.fixture(autouse=True)
+def _expected() -> Iterator[None]:
+    """Nothing goes wrong that the agent did not expect."""
+    yield
+    for here in WORLDS:
+        here.check()
+    WORLDS.clear()
 
 
 def test_a_job_runs_and_its_result_is_handed_in_once() -> None:
@@ -353,6 +368,9 @@ def test_a_job_handed_back_reports_its_checkpoint_before_it_ends() -> None:
     assert here.script.results[job][0].outcome is Outcome.PREEMPTED
     assert here.script.manifest_bytes(here.script.checkpoints[0].files, "state.cpt") == b"saved"
     assert here.script.order == [f"checkpoint {job}", f"result {job}"]
+    turns = [turn for turn in here.script.turns if turn.results or turn.checkpoints]
+    assert [len(turn.results) for turn in turns] == [0, 1]  # with the result the attempt ends
+    assert job in turns[0].holds
 
 
 def test_leaving_hands_everything_back_and_says_goodbye() -> None:
@@ -403,7 +421,7 @@ def test_leaving_without_a_server_ends_and_says_where_the_results_are() -> None:
 
 def test_a_drained_worker_takes_nothing_and_may_leave() -> None:
     here = world()
-    worker = here.worker()
+    worker = here.worker(leaves_when_drained=True)
     here.until(lambda: here.script.turns)
     here.server.push(Orders(drain="new kernel"))
     here.reactor.advance(1.0)
@@ -414,6 +432,18 @@ def test_a_drained_worker_takes_nothing_and_may_leave() -> None:
     here.until(lambda: here.script.settled(job), within=30.0)
     here.server.push(Orders(drain="new kernel", leave=True))
     here.until(lambda: worker.ended, within=30.0)
+
+
+def test_a_drained_worker_that_has_no_end_stays_to_be_resumed() -> None:
+    here = world()
+    worker = here.worker()
+    here.until(lambda: here.script.turns)
+    here.server.push(Orders(drain="new kernel", leave=True))
+    here.reactor.advance(600.0)
+    assert not worker.ended
+    here.server.push(Orders(drain=""))
+    job = here.script.add(1, "true")
+    here.until(lambda: here.script.settled(job), within=30.0)
 
 
 def test_an_idle_worker_leaves_after_its_time() -> None:
@@ -556,6 +586,18 @@ def test_a_result_that_the_server_cannot_take_now_comes_again() -> None:
     here.worker()
     here.until(lambda: here.script.settled(job), within=200.0)
     assert here.script.results[job][0].outcome is Outcome.OK
+
+
+def test_a_result_that_the_server_chokes_on_does_not_hold_up_the_others() -> None:
+    here = world()
+    jobs = [here.script.add(number, "true") for number in range(6)]
+    here.script.poisoned = jobs[2]
+    here.worker(cores=6)
+    here.until(lambda: len(here.script.results) == 5, within=30.0)
+    assert len(here.script.hellos) == 1
+    assert any("does not take the result of job 2" in line for line in here.said)
+    here.script.poisoned = None
+    here.until(lambda: here.script.settled(jobs[2]), within=600.0)
 
 
 def test_the_certificate_renews_itself_over_the_live_session() -> None:

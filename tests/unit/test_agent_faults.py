@@ -74,6 +74,7 @@ def test_every_job_ends_once_whatever_happens(seed: int) -> None:
     assert worker.agent.desk.holds() == ()
     assert worker.leftovers == []
     assert [each for each in here.platter.names if "adopted" in each] == []
+    here.check()
 
 
 def _idle(here: World, worker: object) -> bool:
