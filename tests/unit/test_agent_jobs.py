@@ -1,0 +1,332 @@
+"""What a worker does with jobs: checkpoints, handing back, leaving, full disks, live output, big files; in virtual time."""
+
+from __future__ import annotations
+
+from cpc.core.manifest import Entry, Manifest
+from cpc.core.outcome import Outcome
+from cpc.wire.messages import Orders
+from tests.helpers.programs import Program
+from tests.helpers.worker_fixture import expected, world
+
+__all__ = ["expected"]
+
+SECOND_LOOK = 200.0
+
+
+def test_checkpoints_travel_while_the_job_runs_and_only_when_they_changed() -> None:
+    writes = ((50.0, "state.cpt", b"step 1"), (150.0, "state.cpt", b" step 2"), (160.0, "other", b"no"))
+    here = world(md=Program(700.0, writes=writes))
+    job = here.script.add(1, "md", checkpoint_patterns=("*.cpt",))
+    here.worker()
+    here.until(lambda: here.script.settled(job), within=1000.0)
+    taken = [here.script.manifest_bytes(each.files, "state.cpt") for each in here.script.checkpoints]
+    assert taken == [b"step 1", b"step 1 step 2"]
+    assert [each.path for each in here.script.checkpoints[1].files.entries] == [b"state.cpt"]
+    here.reactor.advance(10.0)
+    assert [each for each in here.platter.names if "/checkpoints/" in each] == []
+
+
+def test_a_file_that_never_stands_still_is_not_taken_as_a_checkpoint() -> None:
+    here = world(md=Program(350.0, writes=((1.0, "state.cpt", b"x"),)))
+    job = here.script.add(1, "md", checkpoint_patterns=("*.cpt",))
+    worker = here.worker()
+    copy = worker.disk.copy
+
+    def busy(old: str, new: str) -> None:
+        copy(old, new)
+        worker.disk.append(old, b"more")
+
+    worker.disk.copy = busy  # type: ignore[method-assign]
+    here.until(lambda: here.script.settled(job), within=1000.0)
+    assert here.script.checkpoints == []
+
+
+def test_the_next_attempt_begins_from_the_checkpoint() -> None:
+    here = world()
+    data = here.script.put_file(b"step 9")
+    plain = here.script.put_file(b"input")
+    files = Manifest(
+        (
+            Entry(b"deep", kind="dir", mode=0o755),
+            Entry(b"deep/state.cpt", content=data),
+            Entry(b"last.cpt", kind="link", target=b"deep/state.cpt"),
+        )
+    )
+    seen: dict[str, bytes] = {}
+    job = here.script.add(1, "true", inputs=(("conf.gro", plain, False), ("run.sh", plain, True)), checkpoint=files)
+    worker = here.worker()
+    here.until(lambda: worker.processes.launched)
+    top = worker.processes.launched[0].cwd
+    for name in ("conf.gro", "run.sh", "deep/state.cpt"):
+        seen[name] = worker.disk.read(f"{top}/{name}")
+    assert seen == {"conf.gro": b"input", "run.sh": b"input", "deep/state.cpt": b"step 9"}
+    assert worker.disk.read_link(f"{top}/last.cpt") == b"deep/state.cpt"
+    stat = worker.disk.stat(f"{top}/run.sh")
+    assert stat is not None
+    assert stat.mode & 0o100
+    assert worker.disk.stat(top).mode == 0o700  # type: ignore[union-attr]
+    here.until(lambda: here.script.settled(job))
+    paths = [entry.path for entry in here.script.results[job][0].files.entries]
+    assert b"conf.gro" not in paths  # an unchanged input is no output
+
+
+def test_a_checkpoint_that_leads_out_of_the_directory_is_refused() -> None:
+    here = world()
+    data = here.script.put_file(b"root::0:0")
+    job = here.script.add(1, "true", checkpoint=Manifest((Entry(b"../../etc/passwd", content=data),)))
+    worker = here.worker()
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.REFUSED
+    assert worker.processes.launched == []
+    assert "/etc/passwd" not in here.platter.names
+
+
+def test_an_input_travels_once_for_many_jobs() -> None:
+    here = world()
+    data = here.script.put_file(bytes(5 << 20))
+    jobs = [here.script.add(number, "true", inputs=(("in", data, False),)) for number in range(8)]
+    here.worker(cores=4)
+    here.until(lambda: all(here.script.settled(job) for job in jobs))
+    assert sorted(here.script.gets) == sorted(data.chunks)
+
+
+def test_a_job_handed_back_reports_its_checkpoint_before_it_ends() -> None:
+    here = world(md=Program(1000.0, term_seconds=3.0, term_code=0, term_writes=(("state.cpt", b"saved"),)))
+    job = here.script.add(1, "md", checkpoint_patterns=("*.cpt",))
+    worker = here.worker()
+    here.until(lambda: worker.processes.launched)
+    here.server.push(Orders(hand_back=(job,)))
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.PREEMPTED
+    assert here.script.manifest_bytes(here.script.checkpoints[0].files, "state.cpt") == b"saved"
+    assert here.script.order == [f"checkpoint {job}", f"result {job}"]
+    turns = [turn for turn in here.script.turns if turn.results or turn.checkpoints]
+    assert [len(turn.results) for turn in turns] == [0, 1]  # with the result the attempt ends
+    assert job in turns[0].holds
+
+
+def test_leaving_hands_everything_back_and_says_goodbye() -> None:
+    here = world(md=Program(1000.0))
+    first, second = here.script.add(1, "md"), here.script.add(2, "md")
+    worker = here.worker(cores=2)
+    here.until(lambda: len(worker.processes.launched) == 2)
+    here.script.add(3, "md")
+    worker.agent.leave("SIGTERM")
+    here.until(lambda: worker.ended)
+    assert worker.ended == ["SIGTERM"]
+    assert here.script.results[first][0].outcome is Outcome.PREEMPTED
+    assert here.script.results[second][0].outcome is Outcome.PREEMPTED
+    assert here.script.goodbyes == ["SIGTERM"]
+    assert len(worker.processes.launched) == 2
+    assert worker.processes.closed
+    assert [each for each in here.platter.names if each.startswith("/work/n1")] == []
+
+
+def test_leaving_at_once_keeps_the_results_on_disk() -> None:
+    here = world(deaf=Program(1000.0, term_seconds=1e9))
+    job = here.script.add(1, "deaf")
+    worker = here.worker()
+    here.until(lambda: worker.processes.launched)
+    here.reactor.advance(2.0)
+    worker.agent.leave("SIGTERM")
+    here.reactor.advance(2.0)
+    assert not worker.ended
+    worker.agent.leave("SIGTERM again", at_once=True)
+    here.until(lambda: worker.ended, within=2.0)
+    worker.kill()
+    here.worker(pid=101)
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.PREEMPTED
+
+
+def test_leaving_without_a_server_ends_and_says_where_the_results_are() -> None:
+    here = world()
+    here.script.add(1, "true")
+    worker = here.worker(linger=60.0)
+    here.until(lambda: worker.processes.launched)
+    here.stop_server()
+    here.reactor.advance(30.0)
+    worker.agent.leave("SIGTERM")
+    here.until(lambda: worker.ended, within=120.0)
+    assert any("1 results are not handed in yet" in line and "/work/n1-100" in line for line in here.said)
+
+
+def test_a_drained_worker_takes_nothing_and_may_leave() -> None:
+    here = world()
+    worker = here.worker(leaves_when_drained=True)
+    here.until(lambda: here.script.turns)
+    here.server.push(Orders(drain="new kernel"))
+    here.reactor.advance(1.0)
+    job = here.script.add(1, "true")
+    here.reactor.advance(60.0)
+    assert job not in here.script.leased
+    here.server.push(Orders(drain=""))
+    here.until(lambda: here.script.settled(job), within=30.0)
+    here.server.push(Orders(drain="new kernel", leave=True))
+    here.until(lambda: worker.ended, within=30.0)
+
+
+def test_a_drained_worker_that_has_no_end_stays_to_be_resumed() -> None:
+    here = world()
+    worker = here.worker()
+    here.until(lambda: here.script.turns)
+    here.server.push(Orders(drain="new kernel", leave=True))
+    here.reactor.advance(600.0)
+    assert not worker.ended
+    here.server.push(Orders(drain=""))
+    job = here.script.add(1, "true")
+    here.until(lambda: here.script.settled(job), within=30.0)
+
+
+def test_an_idle_worker_leaves_after_its_time() -> None:
+    here = world()
+    job = here.script.add(1, "true")
+    worker = here.worker(idle=300.0)
+    here.until(lambda: worker.ended, within=1000.0)
+    assert here.script.settled(job)
+    assert 300.0 <= here.reactor.seconds() < 320.0
+    assert "5 minutes" in str(worker.ended[0])
+
+
+def test_what_the_workers_own_time_ends_is_not_the_jobs_failure() -> None:
+    here = world(long=Program(10_000.0))
+    job = here.script.add(1, "long")
+    worker = here.worker(until_in=600.0, grace=20.0)
+    here.until(lambda: worker.ended, within=700.0)
+    assert here.script.results[job][0].outcome is Outcome.WALLTIME
+    assert 500.0 < here.reactor.seconds() < 600.0
+    assert here.script.turns[0].time_left is not None
+
+
+def test_a_full_disk_is_the_workers_fault_and_it_steps_back() -> None:
+    here = world(fill=Program(2.0, code=1))
+    worker = here.worker(cores=1, least_free=1 << 20)
+    here.until(lambda: here.script.turns)
+    here.platter.capacity = here.platter.used() + 1000
+    job = here.script.add(1, "true")
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.REFUSED
+    assert "disk is full" in here.script.results[job][0].message
+    later = here.script.add(2, "true")
+    here.reactor.advance(10.0)
+    assert later not in here.script.leased
+    assert not here.script.turns[-1].wants
+    assert "disk is full" in here.script.turns[-1].note
+    here.platter.capacity = 1 << 40
+    here.until(lambda: here.script.settled(later), within=60.0)
+    assert here.script.results[later][0].outcome is Outcome.OK
+    assert worker.ended == []
+
+
+def test_a_job_that_fails_on_a_full_disk_is_not_blamed() -> None:
+    here = world(fill=Program(20.0, code=1))
+    job = here.script.add(1, "fill")
+    worker = here.worker(least_free=1 << 20)
+    here.until(lambda: worker.processes.launched)
+    here.platter.capacity = here.platter.used() + 20_000
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.REFUSED
+
+
+def test_a_result_that_cannot_be_written_waits_for_room() -> None:
+    here = world()
+    job = here.script.add(1, "true")
+    worker = here.worker(least_free=0)
+    here.until(lambda: worker.processes.launched)
+    here.platter.capacity = here.platter.used()
+    here.reactor.advance(60.0)
+    assert not here.script.settled(job)
+    assert "cannot be written" in here.script.turns[-1].note
+    assert job in here.script.turns[-1].holds
+    here.platter.capacity = 1 << 40
+    here.until(lambda: here.script.settled(job), within=300.0)
+    assert here.script.results[job][0].outcome is Outcome.OK
+
+
+def test_a_program_that_the_job_misnamed_is_the_jobs_failure() -> None:
+    here = world()
+    job = here.script.add(1, "nosuch")
+    here.worker()
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.FAILED
+    assert "nosuch" in here.script.results[job][0].message
+
+
+def test_an_announced_program_that_is_gone_is_the_workers_fault() -> None:
+    here = world()
+    job = here.script.add(1, "nosuch", executable="gromacs/mdrun")
+    here.worker()
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.REFUSED
+    assert not here.script.turns[-1].wants
+
+
+def test_a_node_that_fails_every_job_within_seconds_stops_taking_them() -> None:
+    here = world(broken=Program(0.5, code=1))
+    for number in range(40):
+        here.script.add(number, "broken")
+    here.worker(cores=1)
+    here.reactor.advance(300.0)
+    assert 5 <= len(here.script.results) <= 12
+    assert any("in a row failed" in line for line in here.said)
+    assert any("in a row failed" in turn.note for turn in here.script.turns)
+
+
+def test_live_output_is_sent_while_somebody_follows() -> None:
+    here = world(talk=Program(60.0, writes=tuple((float(at), "stdout", b"line %d\n" % at) for at in range(1, 60))))
+    job = here.script.add(1, "talk")
+    worker = here.worker()
+    here.until(lambda: worker.processes.launched)
+    here.reactor.advance(5.5)
+    assert here.script.tails == []
+    here.server.push(Orders(follow=(job,)))
+    here.reactor.advance(10.0)
+    tails = here.script.tails
+    assert len(tails) >= 8
+    text = b"".join(tail.data for tail in tails)
+    assert text.startswith(b"line 1\nline 2\n")
+    assert [tail.offset for tail in tails] == [sum(len(t.data) for t in tails[:n]) for n in range(len(tails))]
+
+
+def test_big_outputs_go_over_the_bulk_connection_before_the_report() -> None:
+    big = b"".join(bytes([number]) * (4 << 20) for number in range(3))  # 12 MiB
+    here = world(make=Program(1.0, writes=((0.5, "big.dat", big),)))
+    job = here.script.add(1, "make")
+    here.worker()
+    here.until(lambda: here.script.settled(job))
+    assert here.script.file(job, "big.dat") == big
+    assert all(len(data) <= 64 << 10 for data in here.script.results[job][0].small.values())
+    assert len(here.script.puts) == 3
+
+
+def test_an_upload_goes_on_where_it_was_cut() -> None:
+    big = b"".join(bytes([number]) * (4 << 20) for number in range(8))
+    here = world(make=Program(1.0, writes=((0.5, "big.dat", big),)))
+    job = here.script.add(1, "make")
+    here.worker()
+    here.until(lambda: len(here.script.puts) >= 3)
+    here.restart_server(away=20.0)
+    here.until(lambda: here.script.settled(job))
+    assert here.script.file(job, "big.dat") == big
+    assert len(here.script.puts) <= 8 + 4  # at most what was in flight comes again
+
+
+def test_a_result_that_the_server_cannot_take_now_comes_again() -> None:
+    here = world()
+    here.script.postpone = 3
+    job = here.script.add(1, "true")
+    here.worker()
+    here.until(lambda: here.script.settled(job), within=200.0)
+    assert here.script.results[job][0].outcome is Outcome.OK
+
+
+def test_a_result_that_the_server_chokes_on_does_not_hold_up_the_others() -> None:
+    here = world()
+    jobs = [here.script.add(number, "true") for number in range(6)]
+    here.script.poisoned = jobs[2]
+    here.worker(cores=6)
+    here.until(lambda: len(here.script.results) == 5, within=30.0)
+    assert len(here.script.hellos) == 1
+    assert any("does not take the result of job 2" in line for line in here.said)
+    here.script.poisoned = None
+    here.until(lambda: here.script.settled(jobs[2]), within=600.0)
