@@ -106,6 +106,13 @@ class Retention:
         """The disk is nearly full: remove at once what is unused."""
         return await self.short_round(0.0)
 
+    def hurry(self) -> None:
+        """Begin `free_now` in the background, unless a round is under way; for `Storage.on_low`."""
+        if not self._one.locked:
+            ensureDeferred(self.free_now()).addErrback(
+                lambda failure: log.warn("making room failed: {reason}", reason=failure.value)
+            )
+
     async def long_round(self) -> None:
         """Submissions, results, events and answers older than their settings."""
         keep = self._keep()

@@ -265,11 +265,11 @@ class ChunkFiles:
                 failed.append(digest)
         return failed
 
-    def sweep_temporary(self) -> int:
-        """Remove what a crash left half written. At the start only, before anything is written."""
-        strays = self.disk.list(TEMPORARY)
-        for stray in strays:
-            self._forget(f"{TEMPORARY}/{stray.name}")
+    def sweep_temporary(self, before: int) -> int:
+        """Remove what a crash left half written at or before a time (µs): long before anything that is written now."""
+        strays = [found.name for found in self.disk.list(TEMPORARY) if found.modified <= before]
+        for name in strays:
+            self._forget(f"{TEMPORARY}/{name}")
         return len(strays)
 
     def listed(self, prefix: int) -> list[tuple[bytes, Found]]:

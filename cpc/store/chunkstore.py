@@ -171,9 +171,9 @@ class ChunkStore:
             freed += sum(sizes[digest] for digest in removed)
 
     async def sweep(self, grace: float = STRAY_GRACE) -> int:
-        """Remove files that no row tells of, older than `grace` seconds; how many. After every start."""
-        swept = 0
+        """Remove files that no row tells of, and half written ones, older than `grace` seconds; how many."""
         before = self._clock.now() - int(grace * SECOND)
+        swept = await self._threads.run(partial(self._files.sweep_temporary, before))
         for prefix in range(256):
             listed = await self._threads.run(partial(self._files.listed, prefix))
             old = [digest for digest, found in listed if found.modified <= before]

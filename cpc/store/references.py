@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from cpc.core.digest import Content, of_chunk
-from cpc.core.errors import BadInput, NotFound, OverQuota
+from cpc.core.errors import NotFound, OverQuota
 from cpc.store import chunks, schema, statement
 from cpc.store.chunks import SMALL, Arrived
 from cpc.store.statement import Statement
@@ -120,52 +120,47 @@ def add_many(
 ) -> list[tuple[bytes, ...]]:  # fmt: skip
     """Like `add` for many owners with few statements; per owner the chunks that are missing.
 
-    An owner that misses some is left out whole: nothing of it is written. BadInput for a content that is none.
+    An owner that misses some is left out whole: nothing of it is written. A chunk that is here with another size than
+    the content gives it counts as missing. BadInput for a content that is none (see `Content.check`): check contents
+    from outside one by one before, so that a bad one does not spoil the others.
     """
     small = small or {}
-    wanted: dict[int, dict[bytes, int]] = {}  # project → digest → size
-    for one in owned:
-        if one.contents:
-            wanted.setdefault(one.project, {}).update(_sizes(one.contents))
+    wanted = [frozenset(_sizes(one.contents)) for one in owned]
     missing: list[tuple[bytes, ...]] = [() for _ in owned]
-    for project, sizes in wanted.items():
-        arrived = _arrived(sizes, small)
-        known = chunks.known(tx, project, sizes)
-        lacking = set()
-        for digest, size in sizes.items():
-            here = known.get(digest)
-            if here is not None and here.used and here.size != size:
-                raise BadInput(f"chunk {digest.hex()} has {here.size} bytes, not {size}")
-            if digest not in arrived and (here is None or not here.used):
-                lacking.add(digest)
+    for project in dict.fromkeys(one.project for one, own in zip(owned, wanted, strict=True) if own):
+        digests = dict.fromkeys(
+            digest for one, own in zip(owned, wanted, strict=True) if one.project == project for digest, _ in own
+        )
+        known = chunks.known(tx, project, digests)
+        arrived = _arrived(digests, small)
+        here = {(digest, one.size) for digest, one in known.items() if one.used}
+        here |= {(digest, one.size) for digest, one in arrived.items()}
         good: list[Owned] = []
         for index, one in enumerate(owned):
-            if one.project == project and one.contents:
-                missing[index] = tuple(key for key in _sizes(one.contents) if key in lacking) if lacking else ()
-                if not missing[index]:
+            if one.project == project and wanted[index]:
+                if wanted[index] <= here:
                     good.append(one)
+                else:
+                    missing[index] = tuple(dict.fromkeys(pair[0] for pair in _sizes(one.contents) if pair not in here))
         _write(tx, project, good, arrived, known)
     return missing
 
 
-def _sizes(contents: Iterable[Content]) -> dict[bytes, int]:
-    """The size of every chunk. BadInput when a content contradicts itself."""
-    sizes: dict[bytes, int] = {}
-    for content in contents:
-        content.check()
-        for index, digest in enumerate(content.chunks):
-            size = content.chunk_size(index)
-            if sizes.setdefault(digest, size) != size:
-                raise BadInput(f"chunk {digest.hex()} is given two sizes")
-    return sizes
+def _sizes(contents: Iterable[Content]) -> list[tuple[bytes, int]]:
+    """(digest, size) of every chunk. BadInput when a content contradicts itself."""
+    return [
+        (digest, content.check().chunk_size(index))
+        for content in contents
+        for index, digest in enumerate(content.chunks)
+    ]  # fmt: skip
 
 
-def _arrived(sizes: Mapping[bytes, int], small: Mapping[bytes, bytes]) -> dict[bytes, Arrived]:
+def _arrived(digests: Iterable[bytes], small: Mapping[bytes, bytes]) -> dict[bytes, Arrived]:
     """The small chunks among those wanted that are what their name says."""
     return {
         digest: Arrived(len(small[digest]), small[digest])
-        for digest, size in sizes.items()
-        if digest in small and len(small[digest]) == size <= SMALL and of_chunk(small[digest]) == digest
+        for digest in digests
+        if digest in small and len(small[digest]) <= SMALL and of_chunk(small[digest]) == digest
     }
 
 
@@ -176,9 +171,8 @@ def _write(
     rows: dict[tuple[int, int, int, bytes], int] = {}
     sizes: dict[bytes, int] = {}
     for one in owned:
-        own = _sizes(one.contents)
-        sizes.update(own)
-        for digest in own:
+        for digest, size in _sizes(one.contents):
+            sizes[digest] = size
             rows[(int(one.kind), one.owner, one.number, digest)] = project
     fresh = {digest: arrived[digest] for digest in sizes if digest in arrived and not _uses(known, digest)}
     chunks.insert_rows(tx, fresh)
@@ -259,7 +253,7 @@ def replace(
     """
     contents = tuple(contents)
     add(tx, kind, owner, number, project, contents, small)
-    keep = {(number, digest) for digest in _sizes(contents)}
+    keep = {(number, digest) for digest, _ in _sizes(contents)}
     every = tx.rows(_OF_OWNER, {"kind": int(kind), "first": owner, "last": owner, "limit": 1 << 30})
     _drop(tx, kind, [row for row in every if (row[1], bytes(row[2])) not in keep])
 

@@ -77,7 +77,6 @@ def test_what_was_answered_is_there_after_kill_9(tmp_path: Path, answers: int) -
     store = open_store(url, holder="next")
     files = ChunkFiles(RealDisk(tmp_path / "run"))
     chunks = ChunkStore(store, files, InlineThreads(), SystemClock())
-    files.sweep_temporary()
 
     async def faults() -> list[object]:
         return [fault async for fault in chunks.verify()]

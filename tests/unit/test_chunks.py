@@ -149,7 +149,7 @@ def test_what_was_answered_survives_a_power_cut_at_any_point(cut, eager, count, 
         pass
     disk.power_loss(eager)
     files = ChunkFiles(disk)
-    files.sweep_temporary()
+    files.sweep_temporary(1)
     for digest, data in durable:
         assert files.fault(digest, len(data)) == ""
     # A chunk file that is there has its bytes: it got its name only after they were flushed.

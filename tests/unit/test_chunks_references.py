@@ -102,10 +102,17 @@ def test_another_projects_copy_counts_in_full(store):
 def test_a_size_that_is_not_the_chunks_size_is_refused(store):
     real = content_of(b"hello")
     write(store, references.add, Kind.RESULT, 7, 1, A, [real], small_of(b"hello"))
-    with pytest.raises(BadInput, match="has 5 bytes, not 4"):
-        write(store, references.add, Kind.RESULT, 8, 1, A, [Content(real.digest, 4, real.chunks)])
-    with pytest.raises(BadInput, match="two sizes"):
-        write(store, references.add, Kind.RESULT, 8, 1, A, [real, Content(real.digest, 4, real.chunks)])
+    lie = Content(real.digest, 4, real.chunks)
+    with pytest.raises(Missing, match=real.digest.hex()):
+        write(store, references.add, Kind.RESULT, 8, 1, A, [real, lie])
+    with pytest.raises(BadInput):
+        write(store, references.add, Kind.RESULT, 8, 1, A, [Content(real.digest, -1, real.chunks)])
+    # Beside a good one, whichever comes first, it spoils nothing.
+    owned = [Owned(Kind.RESULT, 10, 1, A, (real,)), Owned(Kind.RESULT, 11, 1, A, (lie,))]
+    for order in (owned, owned[::-1]):
+        missing = write(store, references.add_many, order, small_of(b"hello"))
+        assert [one.owner for one, lacking in zip(order, missing, strict=True) if lacking] == [11]
+    assert read(store, storage, A) == 5
 
 
 def test_a_mark_is_taken_back_when_the_chunk_comes_again(store):

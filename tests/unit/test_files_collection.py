@@ -120,6 +120,14 @@ def test_files_without_a_row_are_swept_up_after_the_grace(shop):
     assert files_on_disk(shop) == {content_of(block(1, SIZE)).digest.hex()}
 
 
+def test_half_written_files_are_swept_up_but_not_those_being_written(shop):
+    shop.disk.create("chunks/tmp/old", b"half")
+    shop.clock.seconds += STRAY_GRACE
+    shop.disk.create("chunks/tmp/new", b"half")
+    assert wait(shop.chunks.sweep()) == 1
+    assert list(shop.disk.names) == ["chunks/tmp/new"]
+
+
 def test_a_failed_unlink_loses_nothing_and_is_made_good_by_the_sweeper(shop):
     put(shop, 1)
     drop_pins(shop)

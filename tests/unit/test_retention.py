@@ -232,6 +232,16 @@ def test_rounds_go_on_by_themselves_and_end(house):
     assert SECOND == 1_000_000
 
 
+def test_a_disk_that_gets_tight_is_cleared_at_once(house):
+    house.storage.on_low = house.retention.hurry
+    house.least = 8 << 30
+    house.upload(block(1))
+    house.write(house.files.release, 1)
+    house.disk.total = 7 << 30
+    wait(house.storage.look())
+    assert house.read(on_record) == {}
+
+
 def test_a_refusal_in_a_round_does_not_end_the_rounds(house, monkeypatch):
     house.retention.start()
 
