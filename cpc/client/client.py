@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import base64
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from cpc.client import trust
 from cpc.client.config import Config, Server, home
 from cpc.client.transport import Response, Transport
 from cpc.client.trust import Pin
 from cpc.core import views
-from cpc.core.errors import BadInput, CopernicusError, NotLoggedIn, Refused, Unavailable
-from cpc.core.spec import JobSpec
+from cpc.core.errors import BadInput, Damaged, Gone, NotLoggedIn
+from cpc.core.spec import Input, JobSpec
+
+if TYPE_CHECKING:
+    from cpc.client.futures import Executor, JobFuture
 
 T = TypeVar("T")
 
 
 class Client:
-    """A connection to one server. Not for several threads at once: use `another` for each."""
+    """A connection to one server, for one thread at a time: use `another` for each. A context manager."""
 
     def __init__(self, transport: Transport, project: str = "") -> None:
         self.transport = transport
         self.project = project
+        self._executor: Executor | None = None
 
     # --- making one ---
 
@@ -43,56 +45,61 @@ class Client:
 
     @classmethod
     def from_bundle(cls, path: Path | str) -> Client:
-        """A client bundle: address, identity and token in one file."""
-        from cpc.wire import bundle
+        """A client bundle: address, identity and token in one file. The first of its addresses that answers is used."""
+        from cpc.client import meeting
 
-        found = bundle.read(path)
-        if found.role != "client":
-            raise BadInput(f"{path} is a bundle for a {found.role}", "make one with: cpc-server bundle --role client")
-        problem: CopernicusError | None = None
-        for host, port in found.client_addresses:
-            transport = Transport(host, port, Pin(server=found.server, authority=found.authority), found.token)
-            try:
-                client = cls(transport)
-                client.server_info()
-                return client
-            except Unavailable as error:
-                problem = error
-        raise problem or Unavailable(f"{path} names no address")
+        return cls(meeting.by_bundle(path))
 
     @classmethod
     def meet(cls, host: str, port: int) -> tuple[Client, Pin]:
         """A server seen for the first time: who it says it is, to be compared by a person before it is trusted.
 
-        It is then spoken to again, and must prove that it holds the key that it has named.
+        It is spoken to a second time, and must then prove that it holds the key that it has named. A server behind a
+        site's certificate gives a pin without an authority: its name and that certificate are what it is known by.
         """
-        stranger = Transport(host, port, None)
-        answer = stranger.request("GET", "/server")
-        certificate = base64.b64decode(answer.header("X-Copernicus-Authority"))
-        info = msgspec.json.decode(answer.read(), type=views.ServerView)
-        stranger.close()
-        pin = Pin(
-            server=info.id, authority=_pem(certificate) if certificate else "",
-            fingerprint=trust.fingerprint(certificate) if certificate else "",
-        )  # fmt: skip
-        client = cls(Transport(host, port, pin))
-        try:
-            client.server_info()
-        except Refused:
-            # The door shows a site's certificate: then that, and the name, must be right.
-            site = Pin(server=info.id, fingerprint=pin.fingerprint)
-            client = cls(Transport(host, port, site))
-            client.server_info()
-            return client, site
-        return client, pin
+        from cpc.client import meeting
+
+        transport, pin = meeting.meet(host, port)
+        return cls(transport), pin
 
     def another(self) -> Client:
         """A second connection, for another thread or a stream."""
         return Client(self.transport.another(), self.project)
 
     def close(self) -> None:
-        """Close the connection; the next call opens a new one."""
+        """Close the connection (the next call opens a new one); follow no futures any more."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
         self.transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- jobs as futures ---
+
+    def submit(
+        self, argv: Sequence[str], *, inputs: Iterable[str | Path | Input] = (), **fields: Any
+    ) -> JobFuture:  # fmt: skip
+        """One job, followed: `client.submit(["echo", "hello"]).result().stdout`. See `Executor.submit`."""
+        return self._following().submit(argv, inputs=inputs, **fields)
+
+    def map(
+        self, argv: Sequence[str], rows: Iterable[Mapping[str, object]], *,
+        inputs: Iterable[str | Path | Input] = (), **fields: Any,
+    ) -> list[JobFuture]:  # fmt: skip
+        """One array with a job for each row, followed. See `Executor.map`."""
+        return self._following().map(argv, rows, inputs=inputs, **fields)
+
+    def _following(self) -> Executor:
+        from cpc.client.futures import Executor
+
+        if self._executor is None:
+            self._executor = Executor(self)
+        return self._executor
 
     # --- the server ---
 
@@ -163,7 +170,7 @@ class Client:
     ) -> tuple[str, views.TokenView]:
         """A token for a script; the secret is only told now."""
         made = self._call("POST", "/tokens", {"name": name, "scope": scope, "expires_in": expires_in})
-        return made["token"], msgspec.convert(made["view"], views.TokenView)
+        return str(made["token"]), _as(made["view"], views.TokenView)
 
     def delete_token(self, name: str) -> None:
         """Revoke one of one's own tokens."""
@@ -214,6 +221,14 @@ class Client:
         """Jobs of a project, newest first; `states` with commas."""
         query = {"state": states, "name": name, "array": array}
         return self._some(views.JobView, f"{self._in(project)}/jobs", limit, **query)
+
+    def jobs_page(
+        self, project: str | None = None, *, states: str = "", array: str = "", after: str = "", limit: int = 1000
+    ) -> tuple[list[views.JobView], str]:
+        """One part of that list, at most 1000: those below `after`, and the `after` of the next part ("": no more)."""
+        query = {"state": states, "array": array, "after": after, "limit": limit}
+        part = self._get(views.Page, f"{self._in(project)}/jobs", **query)
+        return _as(list(part.items), list[views.JobView]), part.next
 
     def all_jobs(self, *, states: str = "", project: str = "", limit: int = 1000) -> list[views.JobView]:
         """Jobs of all projects that one may see, newest first."""
@@ -266,10 +281,14 @@ class Client:
 
     def follow(self, job: str, stream: str = "stdout", offset: int = 0) -> Iterator[views.LogView]:
         """Its output as it comes, to the end."""
-        from cpc.client.watch import events
+        from cpc.client.watch import Stream
 
-        for _, data in events(self, f"/jobs/{_part(job)}/logs/follow", {"stream": stream, "offset": offset}, "log"):
+        for _, data in Stream(self, f"/jobs/{_part(job)}/logs/follow", {"stream": stream, "offset": offset}, "log"):
             yield msgspec.json.decode(data, type=views.LogView)
+
+    def announce(self, content: dict[str, Any], project: str | None = None) -> views.UploadView:
+        """Begin an upload, or go on with it: `digest`, `size` and `chunks` in hex. For `cpc.client.transfer`."""
+        return self._change(views.UploadView, "POST", f"{self._in(project)}/uploads", content)
 
     # --- workers, bundles, events ---
 
@@ -303,7 +322,7 @@ class Client:
     ) -> tuple[str, views.BundleView]:
         """A new bundle: the text of its file, and what is kept of it."""
         made = self._call("POST", "/bundles", {"name": name, "role": role, "user": user, "expires_in": expires_in})
-        return made["bundle"], msgspec.convert(made["view"], views.BundleView)
+        return str(made["bundle"]), _as(made["view"], views.BundleView)
 
     def revoke_bundle(self, name: str) -> None:
         """Everything that was set up with it is refused from now on."""
@@ -316,19 +335,38 @@ class Client:
     def watch(
         self, after: int | None = None, *, project: str = "", job: str = "", kind: str = ""
     ) -> Iterator[views.EventView]:
-        """Events as they happen, without loss or repeat, also over lost connections."""
-        from cpc.client.watch import events
+        """Events as they happen, without loss or repeat, also over lost connections. Without `after`, from now on."""
+        from cpc.client.watch import Stream
 
-        query: dict[str, object] = {"after": after, "project": project, "job": job, "kind": kind}
-        for _, data in events(self, "/events/stream", query):
+        number = self.last_event(project) if after is None else after
+        query: dict[str, object] = {"after": number, "project": project, "job": job, "kind": kind}
+        for _, data in Stream(self, "/events/stream", query):
             yield msgspec.json.decode(data, type=views.EventView)
 
-    def audit(self, user: str = "", limit: int = 100) -> list[views.EventView]:
-        """Privileged acts."""
-        return self._some(views.EventView, "/audit", limit, user=user)
+    def last_event(self, project: str = "") -> int:
+        """A number after which no event has happened yet. Found by halving: the log cannot be asked for its end."""
+
+        def more(after: int) -> bool:
+            try:
+                page = self.transport.json("GET", "/events", after=after, project=project, limit=1)
+            except Gone:
+                return True
+            return bool(page["items"] or page["next"])
+
+        low, high = 0, 1024
+        while more(high):
+            low, high = high + 1, 4 * high
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if more(middle) else (low, middle)
+        return low
+
+    def audit(self, user: str = "", after: int = 0, limit: int = 1 << 30) -> list[views.EventView]:
+        """Privileged acts, oldest first."""
+        return self._some(views.EventView, "/audit", limit, after=after, user=user)
 
     def stream(self, path: str, query: dict[str, object], last: str) -> Response:
-        """For `watch`: a body that does not end by itself."""
+        """A body that does not end by itself: for `cpc.client.watch`."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
         return self.transport.request("GET", path, None, headers, **query)
 
@@ -346,10 +384,10 @@ class Client:
         return self.transport.json(method, path, body, **query)
 
     def _change(self, answer: type[T], method: str, path: str, body: Any) -> T:
-        return msgspec.convert(self._call(method, path, body), answer)
+        return _as(self._call(method, path, body), answer)
 
     def _get(self, answer: type[T], path: str, **query: object) -> T:
-        return msgspec.convert(self.transport.json("GET", path, **query), answer)
+        return _as(self.transport.json("GET", path, **query), answer)
 
     def _all(self, item: type[T], path: str, **query: object) -> list[T]:
         return self._some(item, path, 1 << 30, **query)
@@ -358,10 +396,11 @@ class Client:
         found: list[T] = []
         while len(found) < limit:
             page = self.transport.json("GET", path, **_page_limit(path, limit - len(found)), **query)
-            found += msgspec.convert(page["items"], list[item])  # type: ignore[valid-type]
-            if not page["next"]:
+            part = _as(page, views.Page)
+            found += _as(list(part.items), list[item])  # type: ignore[valid-type]
+            if not part.next:
                 break
-            query["after"] = page["next"]
+            query["after"] = part.next
         return found[:limit]
 
 
@@ -373,14 +412,19 @@ def _page_limit(path: str, wanted: int) -> dict[str, int]:
 
 
 def _detail(found: Any) -> views.JobDetail | views.ArrayView:
-    return msgspec.convert(found, views.JobDetail | views.ArrayView)
+    return _as(found, views.JobDetail | views.ArrayView)  # type: ignore[arg-type]
+
+
+def _as(found: Any, answer: type[T]) -> T:
+    """An answer as its structure; fields that a newer server added are left out."""
+    try:
+        return msgspec.convert(found, answer)
+    except msgspec.ValidationError as error:
+        raise Damaged(
+            f"the server's answer was not understood: {str(error).replace('`', chr(39))}",
+            "compare the releases: cpcc version",
+        ) from None
 
 
 def _part(text: str) -> str:
     return urllib.parse.quote(text, safe="")
-
-
-def _pem(der: bytes) -> str:
-    import ssl
-
-    return ssl.DER_cert_to_PEM_cert(der)

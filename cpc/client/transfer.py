@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import http.client
 import os
+import stat
+import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -17,6 +20,7 @@ from cpc.core.errors import BadInput, Conflict, Damaged, Unavailable
 from cpc.core.views import FileView, UploadView
 
 PART = 8 << 20
+PIECE = 1 << 20
 TRIES = 10
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -26,30 +30,70 @@ def _quiet(_done: int, _all: int) -> None:
     """Progress that nobody watches."""
 
 
-def upload(client: Client, path: Path | str, project: str | None = None, progress: Progress = _quiet) -> Content:
-    """Have a file's content on the server; its address, for `JobSpec.inputs`. Goes on where an earlier try stopped."""
+# --- up ---
+
+
+def address(path: Path | str) -> Content:
+    """A local file's address; reads all of it. BadInput for what is not a readable file."""
     try:
-        with open(path, "rb") as file:
-            content = of_file(file)
-            if content.size:
-                _send(client, file, content, client._in(project), progress)
+        with _open(path) as file:
+            return of_file(file)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
+
+
+def upload(client: Client, path: Path | str, project: str | None = None, progress: Progress = _quiet) -> Content:
+    """Have a file's content on the server; its address, for `JobSpec.inputs`. Goes on where an earlier try stopped."""
+    content = address(path)
+    send(client, path, content, project, progress)
     return content
 
 
-def _send(client: Client, file: object, content: Content, project: str, progress: Progress) -> None:
+def send(
+    client: Client, path: Path | str, content: Content, project: str | None = None, progress: Progress = _quiet
+) -> None:
+    """Send a file whose address is known already."""
+    if not content.size:
+        return
     body = {"digest": content.digest.hex(), "size": content.size, "chunks": [one.hex() for one in content.chunks]}
-    state = client._change(UploadView, "POST", f"{project}/uploads", body)
+    state = client.announce(body, project)
+    if not state.done:
+        try:
+            with _open(path) as file:
+                _send(client, file, content, state, progress)
+        except OSError as error:
+            raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    progress(content.size, content.size)
+
+
+def _send(client: Client, file: BinaryIO, content: Content, state: UploadView, progress: Progress) -> None:
+    """Part after part, from where the server has it. A part that is sent twice is the same part: it has an offset."""
+    stuck = 0
     while not state.done:
         progress(state.received, content.size)
         start = state.received - state.received % CHUNK
-        file.seek(start)  # type: ignore[attr-defined]
-        data: bytes = file.read(PART)  # type: ignore[attr-defined]
+        file.seek(start)
+        data = file.read(PART)
         headers = {"Content-Type": "application/octet-stream"}
-        answer = client.transport.request("PUT", f"/uploads/{state.id}", data, headers, offset=start)
-        state = msgspec.json.decode(answer.read(), type=UploadView)
-    progress(content.size, content.size)
+        answer = client.transport.whole("PUT", f"/uploads/{state.id}", data, headers, offset=start)
+        before, state = state, msgspec.json.decode(answer, type=UploadView)
+        stuck = 0 if state.done or state.received > before.received else stuck + 1
+        if stuck == TRIES or not data:
+            raise BadInput(f"{file.name} has changed while it was sent", "try again when nobody writes to it")
+
+
+def _open(path: Path | str) -> BinaryIO:
+    """A regular file; a pipe or device would never end, or be gone when it is read again."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = os.fdopen(handle, "rb")
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        file.close()
+        raise BadInput(f"cannot read {path}: it is {'a directory' if stat.S_ISDIR(kind) else 'not a file'}")
+    return file
+
+
+# --- down ---
 
 
 def fetch(
@@ -57,43 +101,54 @@ def fetch(
     attempt: int | None = None, force: bool = False, progress: Progress = _quiet,
 ) -> list[Path]:  # fmt: skip
     """A job's outputs into a directory; the paths written. Nothing outside it is touched, no other file replaced."""
-    wanted = tuple(patterns)
-    files = [
-        file for file in client.outputs(job, attempt) if not wanted or manifest.wanted(_raw_path(file), wanted)
-    ]  # fmt: skip
+    files = matching(client, job, patterns, attempt)
     total = sum(file.size for file in files)
     done = 0
     written: list[Path] = []
     root = Path(directory)
-    root.mkdir(parents=True, exist_ok=True)
     for file in files:
-        target = _target(root, _raw_path(file))
-        if file.kind == "dir":
-            target.mkdir(parents=True, exist_ok=True)
-        elif file.kind == "link":
-            _link(target, file.target, force)
-        else:
-            before = done
-            _download(client, file, target, force, lambda got: progress(before + got, total))  # noqa: B023
-            done += file.size
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            target = _target(root, raw_path(file))
+            if file.kind == "dir":
+                target.mkdir(exist_ok=True)
+            elif file.kind == "link":
+                _link(target, file.target, force)
+            else:
+                _download(client, file, target, force, lambda got, before=done: progress(before + got, total))  # type: ignore[misc]
+        except OSError as error:
+            place = os.fsdecode(error.filename) if error.filename else root
+            raise BadInput(f"cannot write {place}: {error.strerror}") from error
+        done += file.size
         written.append(target)
     progress(total, total)
     return written
+
+
+def matching(client: Client, job: str, patterns: Iterable[str] = (), attempt: int | None = None) -> list[FileView]:
+    """The outputs whose path is one of the patterns; all without any. A pattern that matches nothing is BadInput."""
+    wanted = tuple(patterns)
+    files = client.outputs(job, attempt)
+    if not wanted:
+        return files
+    for pattern in wanted:
+        if not any(manifest.wanted(raw_path(file), (pattern,)) for file in files):
+            raise BadInput(f"job {job} has no output that matches {pattern!r}", f"see `cpcc fetch --list {job}`")
+    return [file for file in files if manifest.wanted(raw_path(file), wanted)]
 
 
 def read(client: Client, job: str, path: str, attempt: int | None = None) -> bytes:
     """One output, whole, in memory."""
     files = [file for file in client.outputs(job, attempt) if file.path == path]
     if not files:
-        raise BadInput(f"job {job} has no output {path!r}")
-    data = client.transport.request("GET", _address(files[0])).read()
+        raise BadInput(f"job {job} has no output {path!r}", f"see `cpcc fetch --list {job}`")
+    data = client.transport.whole("GET", _address(files[0]))
     _check(files[0], hashlib.sha256(data).hexdigest())
     return data
 
 
-def _raw_path(file: FileView) -> bytes:
-    import urllib.parse
-
+def raw_path(file: FileView) -> bytes:
+    """The path as bytes, checked: it cannot lead out of the directory that it is unpacked in."""
     quoted = file.url.partition("?")[0].partition("/outputs/")[2]
     return manifest.safe_path(urllib.parse.unquote_to_bytes(quoted))
 
@@ -118,7 +173,7 @@ def _link(place: Path, target: str, force: bool) -> None:
         return
     if place.is_symlink() or place.exists():
         if not force:
-            raise Conflict(f"{place} exists already", "use --force to replace it")
+            raise Conflict(f"{place} exists already", "use --force to replace it, or -o DIRECTORY")
         place.unlink()
     place.symlink_to(target)
 
@@ -128,46 +183,53 @@ def _download(client: Client, file: FileView, target: Path, force: bool, progres
         if target.is_file() and not target.is_symlink() and _digest(target) == file.digest:
             progress(file.size)
             return
+        if target.is_dir() and not target.is_symlink():
+            raise Conflict(f"{target} is a directory here, and a file in the results", "choose another with -o")
         if not force:
             raise Conflict(f"{target} exists with other content", "use --force to replace it, or -o DIRECTORY")
-    temporary = target.with_name(f".{target.name}.part")
-    whole = hashlib.sha256()
+    temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as out:
-            _copy(client, file, out.write, whole.update, progress)
-        _check(file, whole.hexdigest())
-        os.chmod(temporary, file.mode & 0o777)
+            digest = _copy(client, file, out, progress)
+            _check(file, digest)
+            os.fchmod(out.fileno(), file.mode & 0o755)
         os.replace(temporary, target)
-    except OSError as error:
-        raise BadInput(f"cannot write {target}: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
 
 
-def _copy(
-    client: Client, file: FileView, write: Callable[[bytes], object], update: Callable[[bytes], None],
-    progress: Callable[[int], None],
-) -> None:  # fmt: skip
-    """All bytes of a file, going on after a lost connection."""
+def _copy(client: Client, file: FileView, out: BinaryIO, progress: Callable[[int], None]) -> str:
+    """All bytes of a file, going on after a lost connection; their digest."""
     done = 0
-    for left in reversed(range(TRIES)):
+    whole = hashlib.sha256()
+    problem: Unavailable | None = None
+    for _ in range(TRIES):
         if done == file.size:
-            return
+            return whole.hexdigest()
         try:
-            headers = {"Range": f"bytes={done}-"} if done else {}
+            headers = {"Range": f"bytes={done}-", "If-Range": f'"{file.digest}"'} if done else {}
             answer = client.transport.request("GET", _address(file), None, headers)
-            while piece := answer.read(1 << 20):
-                write(piece)
-                update(piece)
+            if done and answer.status != 206:  # all of it again
+                out.seek(0)
+                out.truncate()
+                done, whole = 0, hashlib.sha256()
+            while done < file.size and (piece := answer.read(min(PIECE, file.size - done))):
+                out.write(piece)
+                whole.update(piece)
                 done += len(piece)
                 progress(done)
-        except (OSError, http.client.HTTPException) as error:
+            if done < file.size:
+                client.close()
+        except Unavailable as error:
+            problem = error
             client.close()
-            if not left:
-                raise Unavailable(f"the transfer of {file.path} broke off: {error}") from error
-    if done != file.size:
-        raise Unavailable(f"the transfer of {file.path} broke off at {done} of {file.size} bytes")
+    if done == file.size:
+        return whole.hexdigest()
+    raise problem or Unavailable(
+        f"the transfer of {file.path} broke off at {done} of {file.size} bytes", "fetch it again"
+    )
 
 
 def _check(file: FileView, digest: str) -> None:

@@ -33,7 +33,10 @@ def context(pin: Pin | None) -> ssl.SSLContext:
     elif pin.authority:
         # The name that it is reached by may be a tunnel's: its identity is in the certificate's URI.
         made.check_hostname = False
-        made.load_verify_locations(cadata=pin.authority)
+        try:
+            made.load_verify_locations(cadata=pin.authority)
+        except (ssl.SSLError, ValueError):
+            raise Damaged("what was kept of the server's certificate is damaged", "add the server again") from None
     else:
         made.load_default_certs()
     return made
@@ -67,8 +70,8 @@ def fingerprint(certificate: bytes) -> str:
 
 
 def show(hexadecimal: str) -> str:
-    """A fingerprint in groups, for people to compare."""
-    return " ".join(hexadecimal[at : at + 4] for at in range(0, len(hexadecimal), 4))
+    """A fingerprint in groups, for people to compare, as `cpc-server setup` prints it."""
+    return ":".join(hexadecimal[at : at + 4] for at in range(0, len(hexadecimal), 4))
 
 
 def _inside(der: bytes, place: int) -> tuple[bytes, int]:
