@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -23,13 +23,13 @@ from cpc.server.queue import Queue
 from cpc.server.roles import Act
 from cpc.server.specs import Submission
 from cpc.server.storage import Storage
-from cpc.store import arrays, attempts, dependencies, jobs, members, projects, references, users, workers
+from cpc.store import arrays, attempts, dependencies, history, jobs, members, projects, users, workers
 from cpc.store.jobs import DoneRow, JobRow, Range
-from cpc.store.references import Kind
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 
 EVERYTHING = Range(0, 1 << 62)
+STEP = 1000
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -73,7 +73,10 @@ class _Names:
 class Jobs:
     """Submit, look, cancel, retry. Ids are strings as people write them: `57`, `57[3]`."""
 
-    def __init__(self, store: Store, gate: Gate, queue: Queue, storage: Storage) -> None:
+    def __init__(
+        self, store: Store, gate: Gate, queue: Queue, storage: Storage, purge: Callable[[int], object]
+    ) -> None:
+        self._purge = purge  # goes on forgetting a submission, in the background
         self._store = store
         self._gate = gate
         self._queue = queue
@@ -171,14 +174,10 @@ class Jobs:
         return self._gate.write(call, Act.JOB_FORGET, unit, answer=Counted)
 
     def _forget(self, tx: Tx, what: Target) -> None:
-        first, last = what.which.first, what.which.end - 1
-        for kind in (Kind.RESULT, Kind.CHECKPOINT, Kind.ARRAY_INPUT):
-            references.drop_range(tx, kind, first, last, 1 << 30)
-        attempts.forget(tx, what.row.id)
-        jobs.forget(tx, what.which)
-        dependencies.drop(tx, what.row.id)
-        arrays.delete(tx, what.row.id)
+        """The first step now; what is left of a large array goes in small ones, so that nobody waits behind it."""
         self._queue.specs.forget(what.row.id)
+        if not history.purge(tx, what.row.id, STEP):
+            tx.after(lambda: self._purge(what.row.id))
 
     def cancel_all(self, tx: Tx, project: int, actor: str) -> None:
         """Within a unit that deletes a project: everything live of it ends."""

@@ -45,7 +45,6 @@ from cpc.wire.messages import (
 
 log = Logger()
 
-BEATS = 4  # turns within a heartbeat time, at least
 MAX_NOTE = 500
 
 
@@ -88,6 +87,7 @@ class Terms:
 
     server_id: str
     heartbeat_time: float = 120.0
+    beats: int = 4  # turns within a heartbeat time, at least
     checkpoint_interval: float = 900.0
     certificate_time: float = 30 * 86400.0
 
@@ -105,7 +105,7 @@ class Machines:
         self._clock = clock
         self._chunks = chunks
         self._enrolment = enrolment
-        self._terms = terms
+        self.terms = terms
         queue.outbox.send = self._send
 
     def connected(self, connection: Connection) -> None:
@@ -167,7 +167,7 @@ class Machines:
 
     def _certify(self, request: bytes, name: str) -> Enrolled:
         certificate = self._enrolment.certificate(request, name)
-        return Enrolled(certificate=certificate, name=name, valid_for=self._terms.certificate_time)
+        return Enrolled(certificate=certificate, name=name, valid_for=self.terms.certificate_time)
 
 
 class _Worker:
@@ -197,7 +197,7 @@ class _Worker:
 
     async def _hello(self, connection: Connection, hello: Hello) -> Welcome:
         joining.check_hello(hello)
-        queue, terms = self._queue, self._machines._terms
+        queue, terms = self._queue, self._machines.terms
 
         def unit(tx: Tx) -> tuple[Session, tuple[Lease, ...]]:
             row = joining.worker(tx, connection.peer_fingerprint)
@@ -216,7 +216,7 @@ class _Worker:
             release=__version__,
             incarnation=queue.incarnation,
             heartbeat_time=terms.heartbeat_time,
-            beat=terms.heartbeat_time / BEATS,
+            beat=terms.heartbeat_time / terms.beats,
             checkpoint_interval=terms.checkpoint_interval,
             drop=drop,
             draining=session.drain or "",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cpc.core import ids
+from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
 from cpc.core.manifest import check
 from cpc.core.outcome import Outcome
@@ -45,6 +46,7 @@ def settle(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: 
     """Judge the results of one worker. Everything in `settled` is on record when this unit is committed."""
     answer = Settlement()
     work = _Work()
+    results = [_sane(result) for result in results]
     for result, missing in zip(results, _refer(queue, tx, results), strict=True):
         if missing:
             answer.retry.append(result.lease)
@@ -57,6 +59,16 @@ def settle(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: 
     return answer
 
 
+def _sane(result: Result) -> Result:
+    """The result; one whose files cannot be what a worker of ours collected is the worker's fault, and without files."""
+    try:
+        check(result.files)
+    except CopernicusError as error:
+        words = f"the worker sent a result that cannot be taken: {error}"
+        return Result(lease=result.lease, outcome=Outcome.REFUSED, message=words)
+    return result
+
+
 def _refer(queue: Queue, tx: Tx, results: Sequence[Result]) -> list[bool]:
     """Make the results' files safe; which of the results lack chunks that must be sent first."""
     owned: list[Owned] = []
@@ -64,7 +76,7 @@ def _refer(queue: Queue, tx: Tx, results: Sequence[Result]) -> list[bool]:
     small: dict[bytes, bytes] = {}
     missing = [False] * len(results)
     for place, result in enumerate(results):
-        contents = tuple(content for _, content in check(result.files).files() if content.chunks)
+        contents = tuple(content for _, content in result.files.files() if content.chunks)
         project, number = _place(queue, tx, result.lease) if contents else (0, 0)
         if project:
             owned.append(Owned(Kind.RESULT, result.lease.job, number, project, contents))
@@ -236,7 +248,10 @@ def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoi
         run = queue.index.running.get(lease.job)
         if run is None or run.lease != lease or run.worker != worker:
             continue
-        contents = [content for _, content in check(checkpoint.files).files()]
+        try:
+            contents = [content for _, content in check(checkpoint.files).files()]
+        except CopernicusError:
+            continue  # no worker of ours sends that; the checkpoint before it stays
         before = attempts.checkpoint(tx, lease.job)
         # Each checkpoint has a number of its own, so that dropping the old one cannot touch the new one's references.
         number = before[0] + 1 if before is not None else 1

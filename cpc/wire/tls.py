@@ -121,9 +121,7 @@ class PeopleTls:
 
     def __init__(self, identity: Identity, certificate: Path | None = None, key: Path | None = None) -> None:
         self._identity = identity
-        self._files = (certificate, key) if certificate and key else None
-        if (certificate is None) != (key is None):
-            raise BadInput("a site certificate needs both files, the .crt and the .key")
+        self.files = (certificate, key)  # may be changed before `reload`
         self._context = self._load()
 
     def reload(self, identity: Identity | None = None) -> None:
@@ -147,12 +145,14 @@ class PeopleTls:
     def _load(self) -> SSL.Context:
         context = _plain_context()
         context.set_alpn_select_callback(_select_people)
-        if self._files is None:
+        certificate, key = self.files
+        if (certificate is None) != (key is None):
+            raise BadInput("a site certificate needs both files, the .crt and the .key")
+        if certificate is None or key is None:
             _use(context, self._identity)
             context.add_extra_chain_cert(read_certificate(self._identity.authority_pem))
             self._not_after = self._identity.not_after
             return context
-        certificate, key = self._files
         try:
             text = certificate.read_bytes()
             context.use_certificate_chain_file(str(certificate))

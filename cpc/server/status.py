@@ -1,0 +1,163 @@
+"""How the server is: for `cpcc status`, for /health and for /metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from cpc import __version__
+from cpc.core.clock import DAY, SECOND, Clock
+from cpc.core.resources import show_span
+from cpc.core.views import ServerStatus, ServerView
+from cpc.server.config import Config
+from cpc.server.gate import Gate
+from cpc.server.machines import Machines
+from cpc.server.metrics import Figures
+from cpc.server.principal import Principal
+from cpc.server.queue import Queue
+from cpc.server.roles import Act
+from cpc.server.storage import Storage
+from cpc.store import bundles, figures, projects
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+from cpc.wire.messages import PROTOCOL
+
+#: A certificate or bundle that ends within this is announced.
+SOON = 30 * DAY
+
+
+class Status:
+    """Looks; changes nothing. `certificates` gives (what, end in µs) of the server's own."""
+
+    def __init__(
+        self, *, config: Config, server: str, fingerprint: str, store: Store, gate: Gate, queue: Queue, machines: Machines,
+        storage: Storage, clock: Clock, certificates: Callable[[], list[tuple[str, int]]],
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._server = server
+        self._fingerprint = fingerprint
+        self._store = store
+        self._gate = gate
+        self._queue = queue
+        self._machines = machines
+        self._storage = storage
+        self._clock = clock
+        self._certificates = certificates
+        self.started = clock.now()
+
+    def view(self) -> ServerView:
+        """What anybody may know."""
+        return ServerView(
+            id=self._server,
+            name=self._config.name,
+            release=__version__,
+            protocol=PROTOCOL,
+            incarnation=self._queue.incarnation,
+            host=self._config.host,
+            port=self._config.port,
+            client_port=self._config.client_port,
+            fingerprint=self._fingerprint,
+            started=self.started,
+            heartbeat_time=self._queue.limits.heartbeat_time,
+        )
+
+    async def status(self, who: Principal) -> ServerStatus:
+        """What an administrator looks at first."""
+
+        def unit(tx: Tx) -> tuple[dict[str, int], int, list[str]]:
+            counts = Counter[str]()
+            for numbers in figures.totals(tx).values():
+                counts.update(dict(zip(("open", "succeeded", "failed", "cancelled"), numbers, strict=True)))
+            _, used = figures.storage(tx)
+            ending = [
+                f"bundle {row.name} ends {_when(row.expires - tx.now)}; make a new one with `cpc-server bundle`"
+                for row in bundles.expiring(tx, tx.now + SOON)
+            ]
+            return dict(counts), used, ending
+
+        counts, used, ending = await self._gate.read(who, Act.SERVER_STATUS, unit)
+        sessions = list(self._queue.index.sessions.values())
+        return ServerStatus(
+            server=self.view(),
+            workers=len(sessions),
+            workers_busy=sum(bool(session.leases) for session in sessions),
+            jobs=self._split(counts),
+            storage_used=used,
+            storage_free=self._storage.space.free,
+            intake_paused=self._storage.intake_paused,
+            warnings=(*self.health(), *self._ending(), *ending),
+        )
+
+    def _split(self, counts: dict[str, int]) -> dict[str, int]:
+        """Open jobs as blocked, waiting and running: memory knows."""
+        running = len(self._queue.index.running)
+        waiting = sum(window.total for window in list(self._queue.index.windows.values()))
+        blocked = max(0, counts.pop("open", 0) - running - waiting)
+        split = {"blocked": blocked, "waiting": waiting, "running": running, **counts}
+        return {state: number for state, number in split.items() if number}
+
+    def health(self) -> tuple[str, ...]:
+        """Why the server is not well."""
+        found = []
+        if self._store.writer.away:
+            found.append(f"the database is away: {self._store.writer.away}; it is tried again each second")
+        if self._storage.intake_paused:
+            found.append(self._storage.intake_paused)
+        return tuple(found)
+
+    def _ending(self) -> list[str]:
+        now = self._clock.now()
+        return [
+            f"{what} ends {_when(end - now)}; see docs/admin/certificates"
+            for what, end in self._certificates()
+            if end < now + SOON
+        ]
+
+    async def figures(self) -> Figures:
+        """The numbers for /metrics."""
+
+        def unit(tx: Tx) -> tuple[dict[tuple[str, str], int], int, int, int | None]:
+            jobs: dict[tuple[str, str], int] = {}
+            for number, counted in figures.totals(tx).items():
+                row = projects.by_id(tx, number)
+                name = row.name if row else "deleted"
+                for state, count in zip(("open", "succeeded", "failed", "cancelled"), counted, strict=True):
+                    jobs[name, state] = jobs.get((name, state), 0) + count
+            count, used = figures.storage(tx)
+            return jobs, count, used, figures.oldest_waiting(tx)
+
+        jobs, count, used, oldest = await self._store.read(unit)
+        seats = {seat.session: seat for seat in self._machines.seats.values()}
+        workers, cores, memory, gpus = Counter[tuple[str, str]](), Counter[str](), Counter[str](), Counter[str]()
+        for session in list(self._queue.index.sessions.values()):
+            seat = seats.get(session.number)
+            state = "busy" if session.leases else "idle" if seat and seat.open else "lost"
+            workers[state, seat.hello.platform if seat else ""] += 1
+            for counter, total, free in (
+                (cores, session.total.cores, session.free.cores),
+                (memory, session.total.memory, session.free.memory),
+                (gpus, session.total.gpus, session.free.gpus),
+            ):
+                counter["total"] += total
+                counter["allocated"] += total - free
+        ends = [end for _, end in self._certificates()]
+        ages = [self._queue.now - seat.heard for seat in seats.values() if seat.open]
+        return Figures(
+            release=__version__,
+            started=self.started / SECOND,
+            jobs=jobs,
+            oldest_pending=(self._clock.now() - oldest) / SECOND if oldest else 0.0,
+            workers=workers,
+            cores=cores,
+            memory=memory,
+            gpus=gpus,
+            projects=count,
+            storage={"files": used},
+            storage_free=self._storage.space.free,
+            heartbeat_age=max(ages, default=0.0),
+            certificate_expiry=min(ends) / SECOND if ends else None,
+        )
+
+
+def _when(micros: int) -> str:
+    return f"in {show_span(micros / SECOND)}" if micros > 0 else "now: it has expired"
