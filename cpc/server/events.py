@@ -210,23 +210,29 @@ class Events:
         try:
             while self._tail_to < self._newest:
                 last = self._newest
-                rows = await self._fresh(last)
-                if len(rows) == TAIL:
+                rows, whole = await self._fresh(last)
+                if not whole:
                     self._tail.clear()
                     self._tail_from = last
                 self._tail.extend(row for row in rows if row.number > self._tail_from)
                 while len(self._tail) > TAIL:
                     self._tail_from = self._tail.popleft().number
                 self._tail_to = last
-                if len(rows) == TAIL or any(row.kind.startswith(_RIGHTS) for row in rows):
+                if not whole or any(row.kind.startswith(_RIGHTS) for row in rows):
                     self._rights += 1
         finally:
             self._pulling = False
         self._wake(None)
 
-    def _fresh(self, last: int) -> Deferred[list[EventRow]]:
+    def _fresh(self, last: int) -> Deferred[tuple[list[EventRow], bool]]:
+        """What came since the last pull, and whether that is all of it: not too much, nothing removed meanwhile."""
         after = self._tail_to
-        return self._store.read(lambda tx: events.between(tx, after, last, TAIL))
+
+        def unit(tx: Tx) -> tuple[list[EventRow], bool]:
+            rows = events.between(tx, after, last, TAIL)
+            return rows, len(rows) < TAIL and events.trimmed(tx) <= after
+
+        return self._store.read(unit)
 
     def _wake(self, failure: Failure | None) -> None:
         waiting, self._waiting = self._waiting, {}
