@@ -38,6 +38,7 @@ def end_attempt(queue: Queue, tx: Tx, run: Running, how: Ending) -> AttemptRow:
     """The lease is over: room is free, usage is charged. The caller stores the row (`attempts.end`) and the job."""
     queue.index.end(run.lease.job)
     queue.feed(queue.index.of_worker(run.worker))
+    queue.tallies.end(tx, run.started)
     used = run.granted.cores * max(0.0, (tx.now - run.started) / 1e6)
     queue.index.shares.charge(run.project, used - run.granted.cores * ADVANCE, queue.now)
     return AttemptRow(
@@ -67,6 +68,8 @@ def close(queue: Queue, tx: Tx, rows: Sequence[DoneRow], actor: str, checkpoints
             if shown:
                 reason = next(row.reason for row in closed if row.state is state)
                 tx.event(actor, kind, project=closed[0].project, subject=array, jobs=shown, reason=reason)
+        for row in closed:
+            queue.tallies.finish(tx, row.project, row.state.label)
         queue.ends.happened(tx, array)
         counts = [sum(row.state is state for row in closed) for state in _EVENT]
         left = arrays.count(tx, array, *counts)
@@ -143,6 +146,7 @@ def _close_open(queue: Queue, tx: Tx, array: int, which: Range, reason: str, act
         actor, "job.cancelled", project=submission.row.project, subject=array,
         jobs=[shown], count=waiting + blocked, reason=reason,
     )  # fmt: skip
+    queue.tallies.finish(tx, submission.row.project, State.CANCELLED.label, waiting + blocked)
     queue.ends.happened(tx, array)
     left = arrays.count(tx, array, ended=waiting + blocked)
     if queue.edges:

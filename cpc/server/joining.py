@@ -84,6 +84,7 @@ def join(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello, connected: bool) ->
         settling.lost(queue, tx, gone, words, counts=not same)
     session = _session(queue, tx, row, hello)
     queue.index.join(session)
+    queue.tallies.join(tx)
     workers.joined(tx, row.id, hello.host, hello.boot, session.number, msgspec.msgpack.encode(hello))
     if not same:
         tx.event(

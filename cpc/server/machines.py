@@ -280,6 +280,7 @@ class _Worker:
             self._seat = None
             raise Gone("this session is over", "say hello again")
         seat.heard = queue.now
+        queue.tallies.heartbeats += 1
         seat.note, seat.free = turn.note[:MAX_NOTE], turn.free
         for settled in answer.settled:
             machines.tails.wake(settled.lease)

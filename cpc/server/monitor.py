@@ -79,6 +79,7 @@ class Monitor:
         span = f"{queue.limits.heartbeat_time:g} s"
         expired = settling.lost(queue, tx, dead, f"its worker was silent for {span}")
         expired += settling.lost(queue, tx, undelivered, "its worker does not have it", counts=False)
+        queue.tallies.silent(tx, len(silent), expired)
         for session in silent:
             joining.silent(queue, tx, session)
         queue.round(tx)

@@ -23,6 +23,7 @@ from cpc.queue.window import CAPACITY, Window
 from cpc.server.ends import Ends
 from cpc.server.outbox import Outbox
 from cpc.server.specs import Specs, Submission
+from cpc.server.tallies import Tallies
 from cpc.store import arrays, attempts, dependencies, jobs, shares
 from cpc.store.attempts import AttemptRow
 from cpc.store.transaction import Tx
@@ -49,6 +50,7 @@ class Queue:
         self.incarnation = incarnation
         self.outbox = outbox
         self.ends = Ends()
+        self.tallies = Tallies()
         self.limits = limits
         self.index = Index(journal, limits.half_life)
         self.specs = Specs(journal)
@@ -180,6 +182,7 @@ class Queue:
             session = self.index.of_worker(run.worker)
             assert session is not None, "a lease goes to a joined worker"
             self.outbox.task(tx, session.number, self._task(tx, run, submission))
+            self.tallies.start(tx, submission.row.submitted, run.lease.attempt)
             by_array.setdefault(run.array, []).append(ids.show(run.lease.job, submission.row.elements))
         for array, shown in by_array.items():
             project = self.specs.get(tx, array).row.project

@@ -183,6 +183,8 @@ class Service:
         self._people_tls = PeopleTls(self._identity, *self._site_files())
         self.listener = Listener(self._reactor, self._machine_tls, self.machines.connected, self._clock)
         self.metrics = Metrics()
+        self.queue.tallies.waited = self.metrics.queue_wait.observe
+        self.queue.tallies.ran = self.metrics.run.observe
         self.door = Door(self, reactor=self._reactor, clock=self._clock, chance=self._chance, metrics=self.metrics)
         for address in self.config.listen:
             try:

@@ -183,6 +183,7 @@ def _again_or_end(queue: Queue, tx: Tx, run: Running, result: Result, said: Verd
             work.checkpoints.add(run.lease.job)
         return reason
     closing.requeue(queue, tx, run)
+    queue.tallies.retry(tx, result.outcome.value)
     elements = queue.specs.get(tx, run.array).row.elements
     tx.event(
         "server", "job.requeued", project=run.project, subject=run.array,

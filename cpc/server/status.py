@@ -116,11 +116,21 @@ class Status:
     async def figures(self) -> Figures:
         """The numbers for /metrics."""
 
+        tallies = self._queue.tallies
+        names: dict[int, str] = {}
+
+        def name_of(tx: Tx, number: int) -> str:
+            if number not in names:
+                row = projects.by_id(tx, number)
+                names[number] = row.name if row else "deleted"
+            return names[number]
+
         def unit(tx: Tx) -> tuple[dict[tuple[str, str], int], int, int, int | None]:
+            for number, _ in tallies.finished:
+                name_of(tx, number)
             jobs: dict[tuple[str, str], int] = {}
             for number, counted in figures.totals(tx).items():
-                row = projects.by_id(tx, number)
-                name = row.name if row else "deleted"
+                name = name_of(tx, number)
                 for state, count in zip(("open", "succeeded", "failed", "cancelled"), counted, strict=True):
                     jobs[name, state] = jobs.get((name, state), 0) + count
             count, used = figures.storage(tx)
@@ -155,8 +165,22 @@ class Status:
             storage={"files": used},
             storage_free=self._storage.space.free,
             heartbeat_age=max(ages, default=0.0),
+            submitted=tallies.submitted,
+            finished=_by_name(tallies.finished, names),
+            retried=tallies.retried,
+            workers_connected=tallies.joined,
+            workers_lost=tallies.lost,
+            heartbeats_received=tallies.heartbeats,
+            heartbeats_missed=tallies.missed,
             certificate_expiry=min(ends) / SECOND if ends else None,
         )
+
+
+def _by_name(counts: Counter[tuple[int, str]], names: dict[int, str]) -> Counter[tuple[str, str]]:
+    found: Counter[tuple[str, str]] = Counter()
+    for (project, outcome), count in list(counts.items()):
+        found[names.get(project, "deleted"), outcome] += count
+    return found
 
 
 def _when(micros: int) -> str:

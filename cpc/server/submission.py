@@ -59,6 +59,7 @@ def submit(queue: Queue, tx: Tx, project: int, submitter: int, actor: str, spec:
     queue.journal.note(_fewer_edges, queue, len(edges))
     queue.index.requirements.setdefault(number, needed)
     queue.specs.keep(submission(row, spec))
+    queue.tallies.submit(tx, row.size)
     tx.event(
         actor, "job.submitted", project=project, subject=array,
         jobs=[ids.show(array)], size=row.size, name=spec.name, command=row.command,

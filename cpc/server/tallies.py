@@ -1,0 +1,76 @@
+"""What has happened since the start, counted for /metrics once it is committed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from cpc.core.clock import SECOND
+from cpc.store.transaction import Tx
+
+
+class Tallies:
+    """`waited` and `ran` get seconds; the server connects them to histograms."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.finished: Counter[tuple[int, str]] = Counter()  # (project, success, failed, cancelled)
+        self.retried: Counter[str] = Counter()  # by the outcome before
+        self.joined = 0
+        self.lost = 0
+        self.heartbeats = 0
+        self.missed = 0
+        self.waited: Callable[[float], None] = lambda seconds: None
+        self.ran: Callable[[float], None] = lambda seconds: None
+
+    def submit(self, tx: Tx, count: int) -> None:
+        """Jobs were accepted."""
+
+        def effect() -> None:
+            self.submitted += count
+
+        tx.after(effect)
+
+    def start(self, tx: Tx, submitted: int, attempt: int) -> None:
+        """An attempt begins; the first one ends the wait."""
+        if attempt == 1:
+            waited = max(0.0, (tx.now - submitted) / SECOND)
+            tx.after(lambda: self.waited(waited))
+
+    def end(self, tx: Tx, started: int) -> None:
+        """An attempt has ended."""
+        ran = max(0.0, (tx.now - started) / SECOND)
+        tx.after(lambda: self.ran(ran))
+
+    def finish(self, tx: Tx, project: int, outcome: str, count: int = 1) -> None:
+        """Jobs have ended."""
+
+        def effect() -> None:
+            self.finished[project, outcome] += count
+
+        tx.after(effect)
+
+    def retry(self, tx: Tx, outcome: str) -> None:
+        """A job goes back to the queue."""
+
+        def effect() -> None:
+            self.retried[outcome] += 1
+
+        tx.after(effect)
+
+    def join(self, tx: Tx) -> None:
+        """A worker session begins."""
+
+        def effect() -> None:
+            self.joined += 1
+
+        tx.after(effect)
+
+    def silent(self, tx: Tx, sessions: int, leases: int) -> None:
+        """Workers and leases were given up."""
+
+        def effect() -> None:
+            self.lost += sessions
+            self.missed += leases
+
+        tx.after(effect)
