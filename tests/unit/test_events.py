@@ -279,6 +279,20 @@ def test_more_than_the_tail_holds_is_not_lost(world: People, monkeypatch: pytest
     watcher.leave()
 
 
+def test_who_comes_from_before_the_tail_reads_the_log(world: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_service, "TAIL", 5)
+    root = world.user("root", True)
+    after = mark(world)
+    first = Watcher(world, root, after)
+    made: list[int] = []
+    for _ in range(4):
+        made += happen(world, *["worker.joined"] * 3)
+    second = Watcher(world, root, after)
+    assert first.numbers == second.numbers == made
+    first.leave()
+    second.leave()
+
+
 def test_a_stream_of_one_project_ends_when_the_role_does(world: People) -> None:
     ann, bob = world.user("ann"), world.user("bob")
     world.project(ann, "alpha")
