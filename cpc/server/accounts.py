@@ -48,6 +48,8 @@ class Accounts:
         self.rules = rules or Rules()
         self._tries = Tries(clock, lambda: self.rules.tries)
         self.on_delete: list[Callable[[Tx, UserRow, str], None]] = []
+        # Whom a token stands for that is not in the database: the key of the command line on the same machine.
+        self.local: Callable[[str], Principal | None] = lambda _token: None
 
     # --- sessions and tokens ---
 
@@ -87,7 +89,7 @@ class Accounts:
 
     async def authenticate(self, token: str) -> Principal:
         """Whose token this is, or NotLoggedIn."""
-        return await self._tokens.authenticate(token)
+        return self.local(token) or await self._tokens.authenticate(token)
 
     async def logout(self, who: Principal) -> None:
         """End the session (or token) that asks."""

@@ -34,6 +34,28 @@ def snapshot(url: str, target: Path) -> None:
     settle(target)
 
 
+def snapshot_as_it_is(url: str, target: Path) -> None:
+    """The same of a database that an older release has shaped: the copy has that shape too."""
+    if not database.is_postgresql(url):
+        _copy_sqlite(database.sqlite_path(url), target)
+        return
+    migrate.upgrade(f"sqlite:///{target}", migrate.current(url))
+    shape = sa.MetaData()
+    engine = database.engine(f"sqlite:///{target}")
+    shape.reflect(engine, only=lambda name, _: name != "alembic_version")
+    engine.dispose()
+    source = database.connect(url, read_only=True)
+    copy = database.SQLite(target)
+    try:
+        source.begin(read_only=True)
+        transfer(source, copy, shape)
+        source.rollback()
+    finally:
+        source.close()
+        copy.close()
+    settle(target)
+
+
 def _copy_sqlite(source: Path, target: Path) -> None:
     original = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
     copy = sqlite3.connect(target)
@@ -68,10 +90,10 @@ def load(source: Path, url: str) -> None:
         target.close()
 
 
-def transfer(source: Connection, target: Connection) -> None:
+def transfer(source: Connection, target: Connection, shape: sa.MetaData = schema.metadata) -> None:
     """Every row of every table, in one transaction of the target."""
     target.begin()
-    for table in schema.metadata.sorted_tables:
+    for table in shape.sorted_tables:
         insert = statement.insert(table)
         sql, _, _ = insert.on(target.dialect)
         for rows in _pages(source, table):
@@ -101,13 +123,18 @@ def _pages(source: Connection, table: sa.Table) -> Iterator[list[dict[str, Any]]
         rows = source.fetch(following.on(source.dialect)[0], following.arguments(source.dialect, [given])[0])
 
 
-def new_life(url: str) -> int:
-    """Begin a new incarnation: leases, ids and tokens of the lost one are recognised from now on; its number."""
+def new_life(url: str, above: int = 0) -> int:
+    """Begin a new incarnation: leases, ids and tokens of the lost one are recognised from now on; its number.
+
+    `above` is the highest one that is known to have been lived, which a backup made before it does not know.
+    """
     engine = database.engine(url)
     writer = schema.writer
     try:
         with engine.begin() as connection:
-            connection.execute(sa.update(writer).values(incarnation=writer.c.incarnation + 1, holder=""))
-            return int(connection.execute(sa.select(writer.c.incarnation)).scalar_one())
+            last = int(connection.execute(sa.select(writer.c.incarnation)).scalar_one())
+            following = max(last, above) + 1
+            connection.execute(sa.update(writer).values(incarnation=following, holder=""))
+            return following
     finally:
         engine.dispose()

@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from cpc.core.errors import Damaged, Unavailable
-from cpc.store import database
+from cpc.store import database, schema
 
 
 def _config(connection: sa.Connection | None = None) -> Config:
@@ -47,12 +47,24 @@ def current(url: str) -> str:
         engine.dispose()
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str, revision: str = "head") -> None:
     """Make the tables, or change old ones into the newest shape. One transaction: all of it or nothing."""
     engine = database.engine(url)
     try:
         with engine.begin() as connection:
-            command.upgrade(_config(connection), "head")
+            command.upgrade(_config(connection), revision)
+    finally:
+        engine.dispose()
+
+
+def erase(url: str) -> None:
+    """Take all our tables away again: for a setup or restore that failed half-way in a database that was empty."""
+    engine = database.engine(url)
+    try:
+        with engine.begin() as connection:
+            ours = sa.MetaData()
+            ours.reflect(connection, only=lambda name, _: name in schema.metadata.tables or name == "alembic_version")
+            ours.drop_all(connection)
     finally:
         engine.dispose()
 
@@ -73,8 +85,6 @@ def check(url: str) -> str:
 
 def initialise(url: str, *, server: str, name: str, now: int, incarnation: int = 1) -> None:
     """A new database: the tables, and the rows that there is one of."""
-    from cpc.store import schema
-
     if database.is_postgresql(url) is False:
         path: Path = database.sqlite_path(url)
         path.touch(mode=0o600, exist_ok=True)

@@ -1,0 +1,151 @@
+"""What is checked and done before a server's things are used: its files, its database's shape, its age of backup."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from cpc.core.chance import Chance
+from cpc.core.clock import SECOND, Clock
+from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged
+from cpc.server import filesystem
+from cpc.server.config import Config, Place, write_secret
+from cpc.store import checks, copying, database, migrate
+from cpc.wire.identity import Authority
+
+#: A SQLite database up to this size is looked through at each start; larger ones by `doctor`.
+LOOKED_THROUGH = 1 << 30
+
+_LAST_BACKUP = "last-backup.json"
+
+
+class LastBackup(msgspec.Struct, frozen=True):
+    """When (µs) and where the newest backup was made."""
+
+    made: int
+    file: str
+
+
+def check_config(place: Place) -> Config:
+    """The configuration, with values that make sense; Damaged names the file."""
+    config = place.read()
+    wrong = [
+        f"{name} is {value}" for name, value in (("port", config.port), ("client_port", config.client_port))
+        if not 0 < value < 65536
+    ]  # fmt: skip
+    if config.port == config.client_port:
+        wrong.append(f"port and client_port are both {config.port}")
+    if not config.listen:
+        wrong.append("listen is empty")
+    if not config.host:
+        wrong.append("host is empty")
+    if not Path(config.run_dir).is_absolute():
+        wrong.append(f"run_dir is {config.run_dir!r}, not an absolute path")
+    try:
+        database.is_postgresql(config.database)
+    except BadInput as error:
+        wrong.append(error.message)
+    if wrong:
+        raise Damaged(f"{place.config_file}: {'; '.join(wrong)}", "repair the file, or restore it from a backup")
+    if not Path(config.run_dir).is_dir():
+        raise Damaged(f"the run directory {config.run_dir} is missing", "mount its disk, or restore it from a backup")
+    return config
+
+
+def authority(place: Place, clock: Clock, chance: Chance) -> Authority:
+    """The identity; Damaged names the file."""
+    parts = []
+    for path in (place.key_file, place.certificate_file):
+        try:
+            parts.append(path.read_bytes())
+        except FileNotFoundError:
+            raise Damaged(f"{path} is missing", "restore the server from a backup: cpc-server restore FILE") from None
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read: {error.strerror}", "check its owner and mode") from None
+    try:
+        return Authority.load(parts[0], parts[1], clock, chance)
+    except CopernicusError as error:
+        raise Damaged(
+            f"the identity in {place.key_file} and {place.certificate_file.name} is damaged: {error.message}",
+            "restore both files from a backup",
+        ) from error
+
+
+def check_database(config: Config) -> None:
+    """The database is there, sound and of this release's shape; Damaged, Unavailable or Conflict in words."""
+    if look_at_database(config) == "old":
+        raise Conflict("the database was written by an older release", "upgrade it with `cpc-server start`")
+
+
+def look_at_database(config: Config) -> str:
+    """ "" when the database fits, "old" when it must be upgraded. Damaged, naming the file, when it is damaged."""
+    checks.check_file(config.database)
+    if not database.is_postgresql(config.database):
+        path = database.sqlite_path(config.database)
+        filesystem.check_database(path)
+        if path.stat().st_size <= LOOKED_THROUGH:
+            found = checks.faults(config.database, thorough=False)
+            if found:
+                raise Damaged(
+                    f"the database {path} is damaged: {found[0]}",
+                    "restore it from a backup: cpc-server restore FILE --force",
+                )
+    if not migrate.current(config.database):
+        raise Damaged(
+            f"the database {checks.shown(config.database)} is empty",
+            "check its URL (`cpc-server config database`), or restore it from a backup",
+        )
+    return migrate.check(config.database)
+
+
+def upgrade(config: Config, clock: Clock, say: Callable[[str], None]) -> None:
+    """Back an older database up and give it this release's shape."""
+    before = migrate.current(config.database)
+    directory = Path(config.run_dir) / "backups"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    copy = directory / f"before-{migrate.newest()}.{stamp(clock)}.sqlite"
+    say(f"the database is of an older release ({before}); a copy is made: {copy}")
+    try:
+        copying.snapshot_as_it_is(config.database, copy)
+    except BaseException:
+        copy.unlink(missing_ok=True)
+        raise
+    say(f"upgrading it to {migrate.newest()}")
+    try:
+        migrate.upgrade(config.database)
+    except Exception as error:
+        raise CopernicusError(
+            f"the database could not be upgraded and is as it was: {error}",
+            f"go on with the older release; a copy is in {copy}",
+        ) from error
+
+
+def stamp(clock: Clock) -> str:
+    """The time for file names: 20260301T120000Z."""
+    return f"{datetime.datetime.fromtimestamp(clock.now() / SECOND, datetime.UTC):%Y%m%dT%H%M%SZ}"
+
+
+def show_time(micros: int) -> str:
+    """A time for people: 2026-03-01 12:00 UTC."""
+    return f"{datetime.datetime.fromtimestamp(micros / SECOND, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def site_certificate(config: Config) -> str:
+    """The file of the site certificate, "" for none; read from the database beside a running server."""
+    return checks.stored_settings(config.database).get("site_certificate", "")
+
+
+def note_backup(place: Place, target: Path, clock: Clock) -> None:
+    """A backup has been made."""
+    write_secret(place.directory / _LAST_BACKUP, msgspec.json.encode(LastBackup(clock.now(), str(target))))
+
+
+def last_backup(place: Place) -> LastBackup | None:
+    """The newest backup that was made of this server."""
+    try:
+        return msgspec.json.decode((place.directory / _LAST_BACKUP).read_bytes(), type=LastBackup)
+    except (OSError, msgspec.DecodeError):
+        return None
