@@ -6,6 +6,7 @@ each ends its unit with `round`, which gives free workers jobs. Used on the writ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -233,6 +234,21 @@ class Queue:
         shares.save(
             tx, [(share.project, self.index.shares.usage(share.project, self.now)) for share in shares.load(tx)]
         )
+
+    def split(self, counts: dict[int, dict[str, int]]) -> dict[int, dict[str, int]]:
+        """Counts of jobs by project, with what is `open` told apart as blocked, waiting and running: memory knows."""
+        running, waiting = Counter[int](), Counter[int]()
+        for run in list(self.index.running.values()):
+            running[run.project] += 1
+        for window in list(self.index.windows.values()):
+            waiting[window.project] += window.total
+        found: dict[int, dict[str, int]] = {}
+        for project, states in counts.items():
+            rest = {state: count for state, count in states.items() if state != "open"}
+            blocked = max(0, states.get("open", 0) - running[project] - waiting[project])
+            live = {"blocked": blocked, "waiting": waiting[project], "running": running[project]}
+            found[project] = {state: count for state, count in (live | rest).items() if count}
+        return found
 
     def each_running(self) -> Iterable[Running]:
         """A copy: the caller ends some."""

@@ -44,7 +44,7 @@ from cpc.server.storage import Storage
 from cpc.server.threads import Pool
 from cpc.server.tokens import Tokens
 from cpc.server.workers import Workers
-from cpc.store import schema
+from cpc.store import projects, schema
 from cpc.store.chunks import ChunkFiles
 from cpc.store.chunkstore import ChunkStore
 from cpc.store.disk import RealDisk
@@ -138,7 +138,7 @@ class Service:
         self.accounts = Accounts(
             store, gate, self.tokens, Passwords(chance), self._pool("passwords", 2), clock, Rules()
         )  # fmt: skip
-        self.projects = Projects(gate)
+        self.projects = Projects(gate, lambda tx, numbers: self.queue.split(projects.counts(tx, numbers)))
         terms = Terms(
             self.config.name, ((self.config.host, self.config.port),), ((self.config.host, self.config.client_port),)
         )

@@ -64,37 +64,30 @@ class Status:
     async def status(self, who: Principal) -> ServerStatus:
         """What an administrator looks at first."""
 
-        def unit(tx: Tx) -> tuple[dict[str, int], int, list[str]]:
-            counts = Counter[str]()
-            for numbers in figures.totals(tx).values():
-                counts.update(dict(zip(("open", "succeeded", "failed", "cancelled"), numbers, strict=True)))
+        def unit(tx: Tx) -> tuple[dict[int, dict[str, int]], int, list[str]]:
+            totals = {
+                number: dict(zip(("open", "succeeded", "failed", "cancelled"), counted, strict=True))
+                for number, counted in figures.totals(tx).items()
+            }
             _, used = figures.storage(tx)
             ending = [
                 f"bundle {row.name} ends {_when(row.expires - tx.now)}; make a new one with `cpc-server bundle`"
                 for row in bundles.expiring(tx, tx.now + SOON)
             ]
-            return dict(counts), used, ending
+            return totals, used, ending
 
-        counts, used, ending = await self._gate.read(who, Act.SERVER_STATUS, unit)
+        totals, used, ending = await self._gate.read(who, Act.SERVER_STATUS, unit)
         sessions = list(self._queue.index.sessions.values())
         return ServerStatus(
             server=self.view(),
             workers=len(sessions),
             workers_busy=sum(bool(session.leases) for session in sessions),
-            jobs=self._split(counts),
+            jobs=dict(sum((Counter(states) for states in self._queue.split(totals).values()), Counter[str]())),
             storage_used=used,
             storage_free=self._storage.space.free,
             intake_paused=self._storage.intake_paused,
             warnings=(*self.health(), *self._ending(), *ending),
         )
-
-    def _split(self, counts: dict[str, int]) -> dict[str, int]:
-        """Open jobs as blocked, waiting and running: memory knows."""
-        running = len(self._queue.index.running)
-        waiting = sum(window.total for window in list(self._queue.index.windows.values()))
-        blocked = max(0, counts.pop("open", 0) - running - waiting)
-        split = {"blocked": blocked, "waiting": waiting, "running": running, **counts}
-        return {state: number for state, number in split.items() if number}
 
     def health(self) -> tuple[str, ...]:
         """Why the server is not well."""
