@@ -372,11 +372,15 @@ class Client:
 
     # --- inside ---
 
-    def _in(self, project: str | None) -> str:
+    def require_project(self, project: str | None = None) -> str:
+        """The name of the project that is meant, or BadInput."""
         name = project or self.project
         if not name:
             raise BadInput("no project selected", "name one with -p PROJECT, or choose one with `cpcc cd PROJECT`")
-        return f"/projects/{_part(name)}"
+        return name
+
+    def _in(self, project: str | None) -> str:
+        return f"/projects/{_part(self.require_project(project))}"
 
     def _call(self, method: str, path: str, body: Any = None, **query: object) -> Any:
         if not self.transport.token and path != "/login":

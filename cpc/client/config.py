@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -27,6 +30,7 @@ class _File(msgspec.Struct, kw_only=True):
     version: int = 1
     default: str = ""
     servers: list[Server] = []
+    bundles: dict[str, str] = {}  # SERVER-ID/NAME of a client bundle → its current project
 
 
 def home(given: str | None = None) -> Path:
@@ -35,7 +39,7 @@ def home(given: str | None = None) -> Path:
 
 
 class Config:
-    """Reads the file when it is made; `save` replaces it whole."""
+    """Reads the file when it is made. A change reads it again and replaces it whole, one process after the other."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "clients.json"
@@ -43,15 +47,21 @@ class Config:
 
     def _read(self) -> _File:
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=_File)
+            found = msgspec.json.decode(self.path.read_bytes(), type=_File)
         except FileNotFoundError:
             return _File()
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Damaged(
                 f"{self.path} cannot be read: {error}", "repair or remove it, and add your servers again"
             ) from error
         except OSError as error:
             raise BadInput(f"{self.path} cannot be read: {error.strerror}") from error
+        if found.version != 1:
+            raise Damaged(
+                f"{self.path} was written by a newer release (version {found.version})",
+                "upgrade this installation, or use another --home",
+            )
+        return found
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -74,31 +84,80 @@ class Config:
         known = ", ".join(server.name for server in self._file.servers) or "none"
         raise NotFound(f"there is no server {wanted!r} in {self.path}", f"known: {known}")
 
-    def add(self, server: Server, replace: bool = False) -> None:
+    def bundle_project(self, bundle: str) -> str:
+        """The current project of a client bundle, named as SERVER-ID/NAME."""
+        return self._file.bundles.get(bundle, "")
+
+    def check_free(self, name: str) -> None:
+        """Conflict when a server has this name."""
+        if any(known.name == name for known in self._file.servers):
+            raise Conflict(f"a server with name {name} already exists", "choose another with -n NAME")
+
+    def add(self, server: Server) -> None:
         """Remember a server and make it the default. Conflict when the name is taken."""
-        if any(known.name == server.name for known in self._file.servers):
-            if not replace:
-                raise Conflict(f"a server with name {server.name} already exists", "choose another with -n NAME")
-            self._file.servers = [known for known in self._file.servers if known.name != server.name]
-        self._file.servers.append(server)
-        self._file.default = server.name
-        self.save()
+
+        def act(file: _File) -> None:
+            self.check_free(server.name)
+            file.servers.append(server)
+            file.default = server.name
+
+        self._change(act)
 
     def use(self, name: str) -> None:
         """Make a server the default."""
-        self._file.default = self.find(name).name
-        self.save()
 
-    def save(self) -> None:
-        """Write the file, readable by its owner only, whole or not at all."""
+        def act(file: _File) -> None:
+            file.default = self.find(name).name
+
+        self._change(act)
+
+    def update(self, name: str, **fields: str) -> None:
+        """Set `token`, `user` or `project` of a server."""
+
+        def act(_: _File) -> None:
+            server = self.find(name)
+            for field, value in fields.items():
+                setattr(server, field, value)
+
+        self._change(act)
+
+    def set_bundle_project(self, bundle: str, project: str) -> None:
+        """Remember the current project of a client bundle; "" for none."""
+
+        def act(file: _File) -> None:
+            file.bundles = {**file.bundles, bundle: project}
+            if not project:
+                del file.bundles[bundle]
+
+        self._change(act)
+
+    def _change(self, act: Callable[[_File], None]) -> None:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            lock = os.open(self.path.with_name(".clients.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._file = self._read()
+                act(self._file)
+                self._write()
+            finally:
+                os.close(lock)
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _write(self) -> None:
+        """Readable by its owner only, whole or not at all."""
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):  # left by a process that died
+            temporary.unlink()
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(msgspec.json.format(msgspec.json.encode(self._file), indent=1) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
-        except OSError as error:
-            raise BadInput(f"{self.path} cannot be written: {error.strerror}") from error
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 refused or failed; 2 a command line that cannot be read; 1
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -81,8 +82,11 @@ ALIASES = {
     "set-default": "cd", "get-default": "pwd",
 }  # fmt: skip
 
-#: Options that may stand anywhere among the arguments; True: a value follows.
-ANYWHERE = {"-p": True, "--project": True, "-c": True, "--home": True, "--json": False, "--quiet": False, "-q": False}
+#: Options that may stand anywhere among the arguments, and what their value is; "": none follows.
+ANYWHERE = {
+    "-p": "project name", "--project": "project name", "-c": "bundle file", "--home": "directory",
+    "--json": "", "--quiet": "", "-q": "",
+}  # fmt: skip
 
 #: Long options as the original spelled them.
 OLD_SPELLINGS = {"-stdin": "--stdin"}
@@ -101,22 +105,26 @@ class Commands(click.Group):
         module, function = COMMANDS[name]
         return getattr(importlib.import_module(f"cpc.client.commands.{module}"), function)  # type: ignore[no-any-return]
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if extra.get("resilient_parsing"):  # a shell asks for completions: what stands anywhere is not ours to read
+            try:
+                args = split(args)[1]
+            except click.UsageError:
+                args = []
+        return super().make_context(info_name, args, parent, **extra)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in ALIASES and args[0] not in COMMANDS and args[0] != "help":
+        if args and args[0] not in ALIASES and args[0] not in COMMANDS and not ctx.resilient_parsing:
             import difflib
 
             near = difflib.get_close_matches(args[0], [*COMMANDS, *ALIASES], 2)
             hint = f"; did you mean {' or '.join(near)}?" if near else "; see cpcc --help"
             raise click.UsageError(f"unknown command {args[0]!r}{hint}", ctx)
-        if args and args[0] == "help":
-            args = [*(args[1:2] or []), "--help"]
-            if args == ["--help"]:
-                click.echo(ctx.get_help())
-                ctx.exit(0)
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, command, rest
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = []
@@ -129,9 +137,8 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
-@click.pass_context
-def cpcc(ctx: click.Context) -> None:
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def cpcc() -> None:
     """Talk to a Copernicus server.
 
     Anywhere among the arguments: -p PROJECT, -c BUNDLE (a client bundle instead of a login), --json, --quiet,
@@ -150,11 +157,11 @@ def split(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
             return found, [*rest, word, *todo]
         name, equals, value = word.partition("=")
         word = OLD_SPELLINGS.get(word, word)
-        if name in ANYWHERE and name.startswith("--") and equals and ANYWHERE[name]:
+        if name.startswith("--") and equals and ANYWHERE.get(name):
             found[name] = value
         elif word in ANYWHERE:
-            if ANYWHERE[word] and not todo:
-                raise click.UsageError(f"{word} needs a value: a {'project name' if 'p' in word else 'file'}")
+            if ANYWHERE[word] and (not todo or not todo[0]):
+                raise click.UsageError(f"missing {ANYWHERE[word]} after {word}")
             found[word] = todo.pop(0) if ANYWHERE[word] else "yes"
         else:
             rest.append(word)
@@ -163,39 +170,74 @@ def split(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """The program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that this terminal cannot show is no failure
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        code = run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone: nothing more to say, and nothing to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        code = _complain(f"cannot write the output: {error.strerror}", 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
-def _run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
+    """Carry out a command line; its exit code."""
+    context: Context | None = None
     try:
         found, rest = split(arguments)
         context = Context(
             home=found.get("--home"), project=found.get("-p") or found.get("--project"), bundle=found.get("-c"),
             json="--json" in found, quiet="--quiet" in found or "-q" in found,
         )  # fmt: skip
+        if rest[:1] == ["help"]:
+            rest = [*rest[1:2], "--help"]
+        if not rest:
+            click.echo(cpcc.get_help(click.Context(cpcc, info_name="cpcc")), err=True)
+            return 2
         result: Any = cpcc.main(rest, prog_name="cpcc", standalone_mode=False, obj=context)
-    except click.exceptions.NoArgsIsHelpError as help_text:
-        click.echo(help_text.format_message(), err=True)
-        return 2
+        return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        click.echo(f"cpcc: {error.format_message()}", err=True)
-        return 2
-    except (click.Abort, KeyboardInterrupt):
+        return _complain(error.format_message(), 2)
+    except click.Abort as abort:
+        return _complain("there is nobody to ask", 1) if isinstance(abort.__cause__, EOFError) else 130
+    except KeyboardInterrupt:
         return 130
     except CopernicusError as error:
-        click.echo(f"cpcc: {error}", err=True)
-        return 1
+        return _complain(str(error), 1)
     except RecursionError:
-        click.echo("cpcc: the answer is nested too deeply to be shown", err=True)
-        return 1
-    return result if isinstance(result, int) else 0
+        return _complain("the answer is nested too deeply to be shown", 1)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return _defect(error)
+    finally:
+        if context is not None:
+            context.close()
+
+
+def _complain(text: str, code: int) -> int:
+    from cpc.client.output import harmless
+
+    click.echo(f"cpcc: {harmless(' '.join(text.split()))}", err=True)
+    return code
+
+
+def _defect(error: Exception) -> int:
+    """A mistake of ours, or of the machine's: one line, and the way to the rest."""
+    if os.environ.get("CPC_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, OSError):
+        return _complain(words, 1)
+    return _complain(f"this should not happen: {words} (report it, with what CPC_DEBUG=1 cpcc … prints)", 1)
 
 
 if __name__ == "__main__":

@@ -98,10 +98,13 @@ def _open(path: Path | str) -> BinaryIO:
 
 def fetch(
     client: Client, job: str, directory: Path | str, patterns: Iterable[str] = (), *,
-    attempt: int | None = None, force: bool = False, progress: Progress = _quiet,
+    attempt: int | None = None, force: bool = False, lenient: bool = False, progress: Progress = _quiet,
 ) -> list[Path]:  # fmt: skip
-    """A job's outputs into a directory; the paths written. Nothing outside it is touched, no other file replaced."""
-    files = matching(client, job, patterns, attempt)
+    """A job's outputs into a directory; the paths written. Nothing outside it is touched, no other file replaced.
+
+    A pattern that matches nothing is BadInput, unless `lenient`.
+    """
+    files = matching(client, job, patterns, attempt, lenient=lenient)
     total = sum(file.size for file in files)
     done = 0
     written: list[Path] = []
@@ -125,14 +128,16 @@ def fetch(
     return written
 
 
-def matching(client: Client, job: str, patterns: Iterable[str] = (), attempt: int | None = None) -> list[FileView]:
-    """The outputs whose path is one of the patterns; all without any. A pattern that matches nothing is BadInput."""
+def matching(
+    client: Client, job: str, patterns: Iterable[str] = (), attempt: int | None = None, *, lenient: bool = False
+) -> list[FileView]:
+    """The outputs whose path is one of the patterns; all without any."""
     wanted = tuple(patterns)
     files = client.outputs(job, attempt)
     if not wanted:
         return files
     for pattern in wanted:
-        if not any(manifest.wanted(raw_path(file), (pattern,)) for file in files):
+        if not lenient and not any(manifest.wanted(raw_path(file), (pattern,)) for file in files):
             raise BadInput(f"job {job} has no output that matches {pattern!r}", f"see `cpcc fetch --list {job}`")
     return [file for file in files if manifest.wanted(raw_path(file), wanted)]
 

@@ -1,0 +1,144 @@
+"""`cpcc watch`: a view that is drawn again when something happens, or a line for each event."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time  # a command line tool is at the edge: it may look at the clock
+from typing import TYPE_CHECKING
+
+from cpc.client.commands import jobs, waiting
+from cpc.client.commands.status import LIVE, event_line
+from cpc.client.output import ago, counts, facts, harmless, table
+from cpc.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from cpc.client.client import Client
+    from cpc.client.context import Context
+    from cpc.core.views import ArrayView, EventView, JobDetail
+
+PAUSE = 0.5  # seconds between two drawings at least
+QUIET = 10.0  # seconds between two drawings when nothing happens: times go on
+BAR = 20  # columns
+
+
+def watch(context: Context, job: str | None, everything: bool) -> int:
+    """The command; its exit code: that of the job, or 0 when somebody stops looking."""
+    client = context.client()
+    if job is None and not everything:
+        client.require_project()
+    project = "" if everything or job else client.project
+    try:
+        if sys.stdout.isatty() and not context.out.json and not context.out.quiet:
+            return _draw(client, job, project)
+        return _lines(context, client, job, project)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _lines(context: Context, client: Client, job: str | None, project: str) -> int:
+    """Events as they come; with a job, to its end."""
+    after = client.last_event(project)
+    if job is not None and waiting.over(found := client.job(job)):
+        context.out.note(waiting.line(found))
+        return waiting.code([found])
+    for event in client.watch(after, project=project, job=job or ""):
+        _line(context, event)
+        if job is not None and event.kind.startswith("job.") and waiting.over(found := client.job(job)):
+            context.out.note(waiting.line(found))
+            return waiting.code([found])
+    return 0
+
+
+def _line(context: Context, event: EventView) -> None:
+    context.out.line("event", event, lambda: event_line(event), lambda: [str(event.number)])
+
+
+def _draw(client: Client, job: str | None, project: str) -> int:
+    """On a screen of its own, which is gone afterwards."""
+    from cpc.client.watch import Changes
+
+    with Changes(client, project=project, job=job or "") as changes:
+        print("\x1b[?1049h\x1b[?25l", end="")
+        try:
+            while True:
+                found = _look(client, job, project)
+                if found is not None:
+                    return waiting.code([found])
+                changes.wait(QUIET)
+                time.sleep(PAUSE)
+        finally:
+            print("\x1b[?25h\x1b[?1049l", end="", flush=True)
+            if job is not None:
+                print(_last_words(client, job))
+
+
+def _last_words(client: Client, job: str) -> str:
+    try:
+        found = client.job(job)
+    except Unavailable as error:
+        return harmless(error)
+    return waiting.line(found) if waiting.over(found) else f"{found.id} goes on; {_states(found)}"
+
+
+def _states(found: JobDetail | ArrayView) -> str:
+    from cpc.core.views import ArrayView
+
+    return counts(found.jobs) if isinstance(found, ArrayView) else f"it is {found.state}"
+
+
+def _look(client: Client, job: str | None, project: str) -> JobDetail | ArrayView | None:
+    """Draw what is so now; the job, if that is what is watched and it has ended."""
+    found = None
+    try:
+        if job is None:
+            text = _project(client, project)
+        else:
+            found = client.job(job)
+            text = _job(client, found)
+    except Unavailable as error:
+        text = f"{harmless(error)}\n\nstill trying; Ctrl-C ends this"
+    rows = shutil.get_terminal_size().lines
+    lines = text.splitlines()
+    if len(lines) > rows - 2:
+        lines = [*lines[: rows - 3], f"… {len(lines) - rows + 3} more lines"]
+    head = f"cpcc watch  {time.strftime('%H:%M:%S')}  (Ctrl-C ends this)"
+    screen = "\x1b[K\n".join([head, "", *lines])
+    print(f"\x1b[H{screen}\x1b[K\x1b[J", end="", flush=True)
+    return found if found is not None and waiting.over(found) else None
+
+
+def _project(client: Client, project: str) -> str:
+    state = client.status()
+    lines = [f"Workers: {state.workers}, {state.workers_busy} of them busy   Jobs: {counts(state.jobs)}"]
+    lines += [f"Note: {harmless(warning)}" for warning in state.warnings]
+    if not project:
+        running = client.all_jobs(states=",".join(LIVE), limit=200)
+        return "\n".join([*lines, "", jobs.listing(running)])
+    arrays = client.arrays(project, limit=100)
+    rows = [(one.id, one.name, _bar(one), counts(one.jobs), one.command) for one in arrays]
+    submissions = table(("id", "name", "done", "states", "command"), rows, empty="no submissions yet")
+    return "\n".join([*lines, "", f"Project {harmless(project)}", "", submissions])
+
+
+def _bar(array: ArrayView) -> str:
+    part = sum(array.jobs.get(state, 0) for state in waiting.OVER) / max(1, array.size)
+    return "█" * int(part * BAR) + "░" * (BAR - int(part * BAR)) + f" {part:4.0%}"
+
+
+def _job(client: Client, found: JobDetail | ArrayView) -> str:
+    from cpc.core.views import ArrayView
+
+    if isinstance(found, ArrayView):
+        running = client.jobs(found.project, states="running", array=found.id, limit=100)
+        head = facts(
+            [("array", found.id), ("command", found.command), ("jobs", counts(found.jobs)), ("done", _bar(found))]
+        )
+        return f"{head}\n\n{jobs.listing(running) if running else 'none of its jobs runs now'}"
+    values = [
+        ("job", found.id), ("command", found.command), ("state", found.state), ("worker", found.worker),
+        ("running for", ago(found.started) if found.state == "running" else ""), ("attempts", found.attempts or ""),
+    ]  # fmt: skip
+    if found.state in ("waiting", "blocked"):
+        values += [("why", reason.text) for reason in client.why(found.id).reasons]
+    return facts(values)

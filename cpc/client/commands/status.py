@@ -1,0 +1,200 @@
+"""How things are: the server, the queue, what runs, what happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cpc.client.context import Context, pass_context
+from cpc.client.output import INDENT, ago, counts, harmless, plural, table, when
+
+if TYPE_CHECKING:
+    from cpc.core.views import EventView, JobView, ProjectView, ServerStatus
+
+MANY = 1000
+LIVE = ("blocked", "waiting", "running")
+
+
+@click.command("status")
+@click.argument("project", required=False)
+@pass_context
+def status(context: Context, project: str | None) -> None:
+    """How the server is, and the current project or PROJECT."""
+    client = context.client()
+    name = project or client.project
+    state = client.status() if not project else None
+    view = client.get_project(name) if name else None
+
+    def people() -> str:
+        lines = _network(state) if state else []
+        lines += _project(view, current=view.name == client.project) if view else []
+        return "\n".join(lines)
+
+    context.out.data("status", {"server": state, "project": view}, people)
+
+
+def _network(state: ServerStatus) -> list[str]:
+    from cpc.core.resources import show_size
+
+    server = state.server
+    lines = [
+        f"Server {harmless(server.name)}, release {harmless(server.release)}, running for {ago(server.started)}:",
+        f"{INDENT}{plural(state.workers, 'worker')}, {state.workers_busy} of them busy",
+        f"{INDENT}jobs: {counts(state.jobs)}",
+        f"{INDENT}files: {show_size(state.storage_used)}, {show_size(state.storage_free)} free",
+    ]
+    if state.intake_paused:
+        lines.append(f"{INDENT}NO NEW JOBS ARE TAKEN: {harmless(state.intake_paused)}")
+    return lines + [f"{INDENT}Note: {harmless(warning)}" for warning in state.warnings]
+
+
+def _project(view: ProjectView, current: bool) -> list[str]:
+    from cpc.core.resources import show_size
+
+    queued = sum(view.jobs.get(state, 0) for state in ("blocked", "waiting"))
+    running = view.jobs.get("running", 0)
+    ended = {state: count for state, count in view.jobs.items() if state not in LIVE}
+    quota = f" of {show_size(view.quota)}" if view.quota else ""
+    members = ", ".join(f"{member.user} ({member.role})" for member in view.members)
+    return [
+        f"Project {harmless(view.name)}{' (current project)' if current else ''}:",
+        f"{INDENT}{plural(queued, 'command') if queued else 'no commands'} in queue",
+        f"{INDENT}{plural(running, 'command') if running else 'no commands'} running",
+        *([f"{INDENT}ended: {counts(ended)}"] if any(ended.values()) else []),
+        f"{INDENT}files: {show_size(view.storage_used)}{quota}",
+        f"{INDENT}members: {harmless(members)}",
+    ]
+
+
+@click.command("queue")
+@click.option("--limit", type=click.IntRange(min=1), default=MANY, show_default=True, help="How many at most.")
+@pass_context
+def queue(context: Context, limit: int) -> None:
+    """Queued and running jobs of all projects that you may see."""
+    from cpc.core import ids
+
+    client = context.client()
+    waiting = client.all_jobs(states="waiting,blocked", project=context.named_project, limit=limit)
+    running = client.all_jobs(states="running", project=context.named_project, limit=limit)
+    waiting.sort(key=lambda job: (-job.priority, ids.read(job.id)[0]))
+    running.sort(key=lambda job: ids.read(job.id)[0])
+
+    def people() -> str:
+        lines = ["Queued", _queue(waiting), "", "Running", _queue(running)]
+        if max(len(waiting), len(running)) == limit:
+            lines += ["", f"Not more than {limit} of each are shown; --limit shows more."]
+        return "\n".join(lines)
+
+    context.out.data(
+        "queue", {"queued": waiting, "running": running}, people, lambda: [job.id for job in waiting + running]
+    )
+
+
+def _queue(found: list[JobView]) -> str:
+    """The original's columns; `why` tells the rest."""
+    rows = [
+        (job.priority, job.project, job.id, f"{job.command}{' (blocked)' if job.state == 'blocked' else ''}")
+        for job in found
+    ]
+    return table(("Pty", "Project", "Job", "Executable"), rows, empty=f"{INDENT}(none)")
+
+
+@click.command("running")
+@pass_context
+def running(context: Context) -> None:
+    """Jobs that run now, of all projects that you may see."""
+    found = context.client().all_jobs(states="running", project=context.named_project, limit=1 << 20)
+
+    def people() -> str:
+        rows = [(job.id, job.project, job.worker, job.attempts, ago(job.started), job.command) for job in found]
+        header = ("job", "project", "worker", "attempt", "for", "command")
+        return "Running:\n" + table(header, rows, empty=f"{INDENT}(none)")
+
+    context.out.data("jobs", found, people, lambda: [job.id for job in found])
+
+
+@click.command("heartbeats")
+@pass_context
+def heartbeats(context: Context) -> None:
+    """When running attempts would be given to another worker, unless theirs is heard of."""
+    found = context.client().heartbeats()
+
+    def people() -> str:
+        rows = [(one.job, one.attempt, one.worker, f"{one.expires_in:.0f} s") for one in found]
+        return "Heartbeat items:\n" + table(
+            ("job", "attempt", "worker", "expires in"), rows, empty=f"{INDENT}(none)", flexible=2
+        )
+
+    context.out.data("heartbeats", found, people, lambda: [one.job for one in found])
+
+
+@click.command("watch")
+@click.argument("job", required=False)
+@click.option("--everything", is_flag=True, help="All projects, not only the current one.")
+@pass_context
+def watch(context: Context, job: str | None, everything: bool) -> int:
+    """See the project, or a job or array, as it goes on.
+
+    A live view on a terminal, until Ctrl-C or the end of the job; elsewhere a line for each event.
+    """
+    from cpc.client.commands import live
+
+    return live.watch(context, job, everything)
+
+
+@click.command("events")
+@click.option("--after", type=click.IntRange(min=0), help="Those after the event with this number.")
+@click.option("--kind", default="", help="Only one kind, for example job.failed.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
+@click.option("-f", "--follow", is_flag=True, help="And what happens from now on, as it happens.")
+@pass_context
+def events(context: Context, after: int | None, kind: str, limit: int, follow: bool) -> None:
+    """What happened: the newest events, or those after a number."""
+    client = context.client()
+    project = context.named_project
+    newest = client.last_event(project) if after is None else 0
+    start = max(0, newest - limit) if after is None else after
+    found = client.events(start, project=project, kind=kind, limit=limit)
+    if not follow:
+        _show_events(context, "events", found)
+        return
+    for event in found:
+        _show_event(context, event)
+    last = found[-1].number if found else max(start, newest)
+    for event in client.watch(last, project=project, kind=kind):
+        _show_event(context, event)
+
+
+def _show_event(context: Context, event: EventView) -> None:
+    context.out.line("event", event, lambda: event_line(event), lambda: [str(event.number)])
+
+
+def _show_events(context: Context, kind: str, found: list[EventView]) -> None:
+    def people() -> str:
+        return "\n".join(event_line(event) for event in found)
+
+    context.out.data(kind, found, people, lambda: [str(event.number) for event in found])
+
+
+def event_line(event: EventView) -> str:
+    """One event for people."""
+    details = [f"{name}={_detail(value)}" for name, value in event.details.items()]
+    parts = (str(event.number), when(event.time), event.kind, event.project, event.actor, " ".join(details))
+    return harmless("  ".join(part for part in parts if part))
+
+
+def _detail(value: object) -> str:
+    if isinstance(value, list):
+        shown = ",".join(map(str, value[:8]))
+        return f"{shown},… ({len(value)})" if len(value) > 8 else shown
+    return str(value)
+
+
+@click.command("audit")
+@click.argument("user", required=False)
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The newest so many.")
+@pass_context
+def audit(context: Context, user: str | None, limit: int) -> None:
+    """What was done with special rights, by all or by USER; newest last."""
+    _show_events(context, "audit", context.client().audit(user or "")[-limit:])

@@ -1,0 +1,120 @@
+"""Submitting: files first, then the job, in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cpc.client.commands.job_options import JobCommand, LocalFile, describe, job_options
+from cpc.client.context import Context, pass_context
+from cpc.client.output import Bar, harmless, plural
+
+if TYPE_CHECKING:
+    from cpc.client.client import Client
+    from cpc.core.digest import Content
+    from cpc.core.spec import JobSpec
+    from cpc.core.views import Submitted
+
+
+@click.command("submit", cls=JobCommand)
+@job_options
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would happen; store nothing.")
+@click.option("--wait", "wait", is_flag=True, help="Wait for the end; exit code 1 unless all have succeeded.")
+@pass_context
+def submit(context: Context, /, dry_run: bool, wait: bool, **given: Any) -> int:
+    """Submit a job or an array; it is on the server's disk when this returns.
+
+    Without --executable, COMMAND is the whole command.
+    """
+    spec, files = describe(given)
+    made = send(context, spec, files, dry_run)
+    if dry_run or not wait:
+        context.out.data("submitted", made, lambda: _said(context, made, spec), lambda: [made.id] if made.id else [])
+        return 0
+    from cpc.client.commands import waiting
+
+    if context.out.quiet:
+        print(made.id)
+    context.out.note(_said(context, made, spec))
+    found = waiting.wait(context, [made.id])
+    waiting.show(context, found)
+    return waiting.code(found)
+
+
+@click.command("run", cls=JobCommand)
+@job_options
+@click.option("-o", "directory", metavar="DIR", help="Fetch its outputs into DIR afterwards.")
+@click.option("--fetch", "fetch", is_flag=True, help="Fetch its outputs into a directory named after the job.")
+@pass_context
+def run(context: Context, /, directory: str | None, fetch: bool, **given: Any) -> int:
+    """Submit a job, show what it writes, and wait for its end. Exit code 0 if it has succeeded.
+
+    Ctrl-C leaves the job running, and says how to see or cancel it.
+    """
+    from cpc.client.commands import following, waiting
+    from cpc.client.commands.outputs import directory_of, fetch_ended
+
+    spec, files = describe(given)
+    made = send(context, spec, files, dry_run=False)
+    context.out.note(_said(context, made, spec))
+    try:
+        if not spec.array and not context.out.json:
+            following.follow_both(context.client(), made.id)
+        found = waiting.wait(context, [made.id])
+        if fetch or directory:
+            fetch_ended(context, made.id, Path(directory) if directory else directory_of(made.id))
+    except KeyboardInterrupt:
+        context.out.note(f"Job {made.id} goes on. Follow it: cpcc logs -f {made.id}   cancel it: cpcc cancel {made.id}")
+        return 130
+    if context.out.json:
+        waiting.show(context, found)
+    else:
+        context.out.note(waiting.line(found[0]))
+    return waiting.code(found)
+
+
+def send(context: Context, spec: JobSpec, files: list[LocalFile], dry_run: bool) -> Submitted:
+    """Check all that can be checked here, upload what the server lacks, submit. A dry run uploads nothing."""
+    import msgspec
+
+    from cpc.client import transfer
+    from cpc.core.spec import Input, check
+
+    client = context.client()
+    client.require_project()
+    contents = [transfer.address(file.source) for file in files]
+    inputs = tuple(Input(file.path, content, file.executable) for file, content in zip(files, contents, strict=True))
+    whole = check(msgspec.structs.replace(spec, inputs=(*spec.inputs, *inputs)))
+    if dry_run:
+        # The server would miss the files: they have been looked at, and are left out.
+        return client.submit_spec(msgspec.structs.replace(whole, inputs=(), stdin=""), dry_run=True)
+    _upload(context, client, files, contents)
+    return client.submit_spec(whole)
+
+
+def _upload(context: Context, client: Client, files: list[LocalFile], contents: list[Content]) -> None:
+    from cpc.client import transfer
+    from cpc.core.resources import show_size
+
+    whole = sum(content.size for content in contents)
+    before = 0
+    with Bar("sending", shown=not context.out.quiet) as bar:
+        for file, content in zip(files, contents, strict=True):
+
+            def progress(done: int, _all: int, before: int = before, name: str = file.path) -> None:
+                bar.update(before + done, whole, f"{show_size(before + done)} of {show_size(whole)}  {harmless(name)}")
+
+            transfer.send(client, file.source, content, progress=progress)
+            before += content.size
+
+
+def _said(context: Context, made: Submitted, spec: JobSpec) -> str:
+    what = f"an array of {plural(made.size, 'job')}" if spec.array else "a job"
+    if made.dry_run:
+        lines = [f"This would submit {what} to project {context.project}; nothing was stored."]
+        lines += [f"   Note: {warning}" for warning in made.warnings]
+        return "\n".join(map(harmless, lines))
+    kind = f"array {made.id} of {plural(made.size, 'job')}" if spec.array else f"job {made.id}"
+    return harmless(f"Submitted {kind} to project {context.project}")

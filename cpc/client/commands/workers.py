@@ -1,0 +1,99 @@
+"""Workers: which there are, and whether they get jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cpc.client.context import Context, pass_context
+from cpc.client.output import facts, harmless, table, when
+
+if TYPE_CHECKING:
+    from cpc.core.resources import Amounts
+    from cpc.core.views import WorkerView
+
+
+@click.command("workers")
+@click.argument("worker", required=False)
+@pass_context
+def workers(context: Context, worker: str | None) -> None:
+    """List the workers; with WORKER, everything about one."""
+    client = context.client()
+    if worker is not None:
+        one = client.worker(worker)
+        context.out.data("worker", one, lambda: _detail(one), lambda: [one.name])
+        return
+    found = client.workers()
+    context.out.data("workers", found, lambda: listing(found), lambda: [one.name for one in found])
+
+
+def listing(found: list[WorkerView]) -> str:
+    """A table of workers."""
+    rows = [
+        (one.name, one.state, one.platform, f"{one.total.cores - one.free.cores}/{one.total.cores}", _gpus(one.total),
+         _memory(one.total), len(one.jobs), _span(one.last_heard), _left(one), one.note)
+        for one in found
+    ]  # fmt: skip
+    header = ("worker", "state", "platform", "cores used", "GPUs", "memory", "jobs", "heard", "time left", "note")
+    empty = "no workers; start one where there are cores: cpc-worker -c BUNDLE smp"
+    return table(header, rows, empty=empty)
+
+
+def _detail(one: WorkerView) -> str:
+    total, free = one.total, one.free
+    values = [
+        ("worker", one.name), ("id", one.id), ("state", one.state), ("note", one.note), ("host", one.host),
+        ("platform", one.platform), ("release", one.release), ("bundle", one.bundle),
+        ("cores", f"{total.cores}, {free.cores} free"), ("GPUs", f"{total.gpus}, {free.gpus} free" if total.gpus else ""),
+        ("memory", f"{_memory(total)}, {_memory(free) or 'none'} free" if total.memory else ""),
+        ("other", ", ".join(f"{name} {number}" for name, number in total.other.items())),
+        ("programs", ", ".join(one.programs)), ("labels", ", ".join(one.labels)), ("only for project", one.project),
+        ("jobs", ", ".join(one.jobs)), ("joined", when(one.joined)), ("last heard", f"{_span(one.last_heard)} ago"),
+        ("time left", _left(one)),
+    ]  # fmt: skip
+    return facts(values)
+
+
+def _gpus(amounts: Amounts) -> object:
+    return amounts.gpus or ""
+
+
+def _memory(amounts: Amounts) -> str:
+    from cpc.core.resources import show_size
+
+    return show_size(amounts.memory) if amounts.memory else ""
+
+
+def _span(seconds: float) -> str:
+    from cpc.core.resources import show_span
+
+    return show_span(seconds)
+
+
+def _left(one: WorkerView) -> str:
+    return _span(one.time_left) if one.time_left is not None else ""
+
+
+@click.command("drain")
+@click.argument("worker")
+@click.argument("reason", nargs=-1, required=True)
+@click.option("--now", is_flag=True, help="Do not let its jobs end: they are checkpointed and go to other workers.")
+@pass_context
+def drain(context: Context, worker: str, reason: tuple[str, ...], now: bool) -> None:
+    """Give a worker no more jobs, and say why. Its jobs may end, unless --now."""
+    view = context.client().drain(worker, " ".join(reason), finish=not now)
+    _changed(context, view, f"Worker {view.name} is {view.state}: {view.note}")
+
+
+@click.command("resume")
+@click.argument("worker")
+@pass_context
+def resume(context: Context, worker: str) -> None:
+    """Give a drained worker jobs again."""
+    view = context.client().resume(worker)
+    _changed(context, view, f"Worker {view.name} gets jobs again.")
+
+
+def _changed(context: Context, view: WorkerView, text: str) -> None:
+    context.out.data("worker", view, lambda: harmless(text), lambda: [view.name])
