@@ -1,0 +1,38 @@
+"""All benchmarks: `python -m benchmarks` at sizes that take half a minute, `--full` at those of the documented figures."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import w1_throughput, w2_latency, w3_chain, w4_payload, w5_depth
+from benchmarks.report import Options
+
+#: workload → (its module, smoke size, documented size)
+ALL = {
+    "w1": (w1_throughput, 300, 2000),
+    "w2": (w2_latency, 20, 50),
+    "w3": (w3_chain, 30, 200),
+    "w4": (w4_payload, 4, 20),
+    "w5": (w5_depth, 20_000, 100_000),
+}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(ALL)} (default: all)")
+    parser.add_argument("--full", action="store_true", help="the sizes of docs/reference/benchmarks.md, 3 runs each")
+    parser.add_argument("--postgresql", action="store_true", help="on PostgreSQL instead of SQLite")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args()
+    unknown = [name for name in given.workloads if name not in ALL]
+    if unknown:
+        parser.error(f"there is no workload {unknown[0]}; there are {', '.join(ALL)}")
+    for name in given.workloads or ALL:
+        module, smoke, full = ALL[name]
+        size, runs = (full, 3) if given.full else (smoke, 1)
+        module.run(Options(size, runs, given.postgresql, given.json)).show(given.json)
+
+
+if __name__ == "__main__":
+    main()
