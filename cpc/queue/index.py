@@ -56,9 +56,13 @@ class Index:
         used = {requirement for _, requirement in self.windows}
         used.update(run.requirement for run in self.running.values())
         for gone in [number for number in self.requirements if number not in used]:
-            del self.requirements[gone]
-            for answers in self._can_run.values():
-                answers.pop(gone, None)
+            self._unlearn(gone)
+
+    def learn(self, number: int, requirement: Requirement) -> None:
+        """A class, by its number; a rollback takes it back, because the number may then go to another class."""
+        if number not in self.requirements:
+            self.requirements[number] = requirement
+            self.journal.note(self._unlearn, number)
 
     # --- running ---
 
@@ -79,6 +83,12 @@ class Index:
         if session is not None and job in session.leases:
             self._release(session, run.lease, run.granted)
         return run
+
+    def alter(self, run: Running, **values: object) -> None:
+        """Set fields of a running job; the session's room does not depend on any of them."""
+        before = {name: getattr(run, name) for name in values}
+        self.journal.note(_assign, run, before)
+        _assign(run, values)
 
     # --- workers ---
 
@@ -175,9 +185,13 @@ class Index:
         self._sort(session)
 
     def _set(self, session: Session, values: dict[str, object]) -> None:
-        for name, value in values.items():
-            setattr(session, name, value)
+        _assign(session, values)
         self._sort(session)
+
+    def _unlearn(self, number: int) -> None:
+        self.requirements.pop(number, None)
+        for answers in self._can_run.values():
+            answers.pop(number, None)
 
     def _sort(self, session: Session) -> None:
         """Keep the session where matching looks for it: among the hungry ones of its profile, or nowhere."""
@@ -186,3 +200,8 @@ class Index:
             sessions[session.number] = session
         else:
             sessions.pop(session.number, None)
+
+
+def _assign(what: Running | Session, values: dict[str, object]) -> None:
+    for name, value in values.items():
+        setattr(what, name, value)

@@ -22,6 +22,8 @@ from cpc.queue.window import UNTRIED, Key, Window
 
 #: How many workers a new job is compared with to find the one it fits best.
 COMPARED = 32
+#: How many submissions of a window are tried when its first job fits no worker now.
+TRIED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def fill(index: Index, session: Session, circumstances: Round, limit: int) -> li
     placed: list[Running] = []
     if not session.hungry:
         return placed
+    reserved = session.reserved
     order = [entry for window in index.candidates(session) if (entry := _entry(index, window, circumstances))]
     heapq.heapify(order)
     while order and len(placed) < limit and session.free.cores > 0:
@@ -61,47 +64,81 @@ def fill(index: Index, session: Session, circumstances: Round, limit: int) -> li
         placed.append(run)
         if (again := _entry(index, window, circumstances)) is not None:
             heapq.heappush(order, again)
+    if reserved and not session.reserved:
+        # What was kept back for the reserved job may have what is left.
+        placed += fill(index, session, circumstances, limit - len(placed))
     return placed
 
 
 def offer(index: Index, window: Window, circumstances: Round) -> Session | None:
-    """A worker for the head of a window: of those it fits, the one it fills best."""
+    """A worker for the first job of a window that fits any: of those it fits, the one it fills best."""
     _refill(window, circumstances)
-    head = window.head
-    if head is None or window.project in index.paused:
+    if window.head is None or window.project in index.paused:
         return None
-    exact = circumstances.exact(ids.array(head[1]))
+    if next(index.hungry(window), None) is None:
+        _note_stuck(window, window.head, circumstances.now)
+        return None
+    failed: list[Exact] = []
+    before = 0
+    for place, key in enumerate(window.entries):
+        array = ids.array(key[1])
+        if array == before:
+            continue
+        before = array
+        exact = circumstances.exact(array)
+        if exact in failed:
+            continue
+        best = _best(index, window, key, exact, circumstances)
+        if best is not None:
+            return best
+        if place == 0:
+            _note_stuck(window, key, circumstances.now)
+        failed.append(exact)
+        if len(failed) >= TRIED:
+            break
+    return None
+
+
+def _best(index: Index, window: Window, key: Key, exact: Exact, circumstances: Round) -> Session | None:
     best: Session | None = None
     compared = 0
     for session in index.hungry(window):
-        if _may_take(index, session, window, head, exact, circumstances.now):
+        if _may_take(index, session, window, key, exact, circumstances.now):
             compared += 1
             if best is None or session.free.cores < best.free.cores:
                 best = session
             if compared >= COMPARED or best.free.cores == exact.need.cores:
                 break
-    if best is None:
-        _note_stuck(window, head, circumstances.now)
     return best
 
 
-def reserve(index: Index, now: float, patience: float) -> list[tuple[int, int]]:
-    """Reservations for heads that have been stuck for `patience`: (job, session) of the new ones. Stale ones are dropped."""
+def reserve(
+    index: Index, now: float, patience: float, exact: Callable[[int], Exact]
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Reservations for heads that have been stuck for `patience`: (job, session) of the new ones; and the sessions whose
+    reservation is over, because the job is not waiting any more or cannot run there."""
     wanted = {
         window.stuck[0]: window
         for window in index.windows.values()
         if window.stuck is not None and window.head is not None and window.head[1] == window.stuck[0]
     }
     taken: set[int] = set()
+    freed: list[int] = []
     for session in index.sessions.values():
-        if session.reserved and (session.reserved not in wanted or session.drain is not None):
+        if session.reserved and not (
+            session.reserved in wanted
+            and session.drain is None
+            and _could_take(session, exact(ids.array(session.reserved)), now)
+        ):
             index.change(session, reserved=0)
+            freed.append(session.number)
         taken.add(session.reserved)
     made: list[tuple[int, int]] = []
     for job, window in sorted(wanted.items()):
         since = window.stuck[1] if window.stuck else now
         if job in taken or now - since < patience:
             continue
+        need = exact(ids.array(job))
         capable = [
             session
             for session in index.sessions.values()
@@ -110,13 +147,26 @@ def reserve(index: Index, now: float, patience: float) -> list[tuple[int, int]]:
             and session.wants
             and session.project in (0, window.project)
             and index.can_run(session.profile, window.requirement)
+            and _could_take(session, need, now)
         ]
         if capable:
             # The one with most of it free already will be empty enough first.
             chosen = max(capable, key=lambda session: (session.free.cores, -session.number))
             index.change(chosen, reserved=job)
             made.append((job, chosen.number))
-    return made
+    return made, freed
+
+
+def _could_take(session: Session, exact: Exact, now: float) -> bool:
+    """Whether the job would fit the worker if nothing else ran there."""
+    return session.total.covers(exact.need) and _has_time(session, exact, now)
+
+
+def _has_time(session: Session, exact: Exact, now: float) -> bool:
+    if session.deadline is None:
+        return True
+    left = session.deadline - now
+    return left > 0 and (exact.walltime <= left or exact.checkpoints)
 
 
 def _entry(index: Index, window: Window, round_: Round) -> tuple[int, float, int, Window] | None:
@@ -146,12 +196,8 @@ def _place(index: Index, session: Session, window: Window, round_: Round) -> Run
 
 
 def _may_take(index: Index, session: Session, window: Window, key: Key, exact: Exact, now: float) -> bool:
-    if not session.free.covers(exact.need):
+    if not session.free.covers(exact.need) or not _has_time(session, exact, now):
         return False
-    if session.deadline is not None:
-        left = session.deadline - now
-        if left <= 0 or (exact.walltime > left and not exact.checkpoints):
-            return False
     if session.reserved and session.reserved != key[1]:
         reserved = index_rank(index, session.reserved)
         return reserved is None or key[0] < reserved

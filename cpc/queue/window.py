@@ -15,6 +15,7 @@ Tried = tuple[int, int, int]  # number of the last attempt, failures, losses
 UNTRIED: Tried = (0, 0, 0)
 
 CAPACITY = 2000
+BOTTOM: Key = (-(1 << 15), 0)  # before every job; the rank still fits the database's column
 LOW = 200
 
 
@@ -77,7 +78,7 @@ class Window:
         self._count(change)
         self.entries = []
         self.tried = {}
-        self.watermark = (-(1 << 30), 0)
+        self.watermark = BOTTOM
 
     def _count(self, change: int) -> None:
         self.total += change

@@ -133,8 +133,10 @@ def _close_open(queue: Queue, tx: Tx, array: int, which: Range, reason: str, act
     if not waiting + blocked:
         return 0
     submission = queue.specs.get(tx, array)
-    for row in jobs.of_array(tx, array, which.first - 1, waiting + blocked + counts.get(State.RUNNING, 0)):
-        if row.attempts and row.id < which.end and row.state is not State.RUNNING:
+    live = jobs.of_array(tx, array, which.first - 1, waiting + blocked + counts.get(State.RUNNING, 0))
+    closed = [row for row in live if row.id < which.end and row.state is not State.RUNNING]
+    for row in closed:
+        if row.attempts:
             drop_checkpoint(tx, row.id)
     jobs.close_open(tx, which, State.CANCELLED, Outcome.CANCELLED.value, reason)
     if waiting:
@@ -150,14 +152,21 @@ def _close_open(queue: Queue, tx: Tx, array: int, which: Range, reason: str, act
     queue.ends.happened(tx, array)
     left = arrays.count(tx, array, ended=waiting + blocked)
     if queue.edges:
-        dependents = dependencies.waiting_for(tx, array)
-        elements = [edge for edge in dependents if edge.kind is Kind.PAIR]
-        ended = jobs.done_of_array(tx, array, which.first - 1, waiting + blocked) if elements or one else []
-        for done in ended:
-            if done.id < which.end:
-                _element_ended(queue, tx, done)
+        _cancelled_elements(queue, tx, array, [row.id for row in closed])
         _array_ended(queue, tx, array, left)
     return waiting + blocked
+
+
+def _cancelled_elements(queue: Queue, tx: Tx, array: int, closed: Sequence[int]) -> None:
+    """Settle who waits for single ones of these jobs, or for one each."""
+    gone = set(closed)
+    for edge in dependencies.waiting_for_elements(tx, closed[0], closed[-1] + 1):
+        if edge.before in gone:
+            _settle_edge(queue, tx, edge, None, False)
+    for edge in dependencies.waiting_for(tx, array):
+        if edge.kind is Kind.PAIR:
+            for job in closed:
+                _settle_edge(queue, tx, edge, ids.index(job), False)
 
 
 # --- those who wait -------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Queue:
     def need(self, tx: Tx, requirement: int) -> None:
         """Have the class in memory."""
         if requirement not in self.index.requirements:
-            self.index.requirements[requirement] = arrays.requirement(tx, requirement)
+            self.index.learn(requirement, arrays.requirement(tx, requirement))
 
     def feed(self, session: Session | None) -> None:
         """The worker has room, perhaps: the coming round looks."""
@@ -145,6 +145,8 @@ class Queue:
             refill=lambda window: self._refill(tx, window),
         )
         placed: list[Running] = []
+        if self._hungry or self._fresh:
+            self.journal.note(self._look_again, self._hungry, self._fresh)
         hungry, self._hungry = self._hungry, {}
         for number in hungry:
             session = self.index.sessions.get(number)
@@ -164,6 +166,12 @@ class Queue:
             self._fresh.update(fresh)
         if placed:
             self._start(tx, placed)
+
+    def _look_again(self, hungry: dict[int, None], fresh: dict[tuple[int, int], None]) -> None:
+        """The round was rolled back: what it was to look at is still to be looked at."""
+        self._hungry = hungry | self._hungry
+        self._fresh = fresh | self._fresh
+        self.more = True
 
     def exact(self, tx: Tx, array: int) -> Exact:
         """What the jobs of a submission really need."""
@@ -225,7 +233,10 @@ class Queue:
 
     def reserve(self, tx: Tx) -> None:
         """Keep a worker free for jobs that have waited too long for room."""
-        for job, number in match.reserve(self.index, self.now, self.limits.patience):
+        made, freed = match.reserve(self.index, self.now, self.limits.patience, lambda array: self.exact(tx, array))
+        for number in freed:
+            self.feed(self.index.sessions.get(number))
+        for job, number in made:
             self.feed(self.index.sessions.get(number))
             tx.event("server", "job.reserved", subject=ids.array(job), worker=self.index.sessions[number].name)
 

@@ -170,8 +170,7 @@ def _current(queue: Queue, tx: Tx, run: Running, result: Result, said: Verdict, 
 
 
 def _again_or_end(queue: Queue, tx: Tx, run: Running, result: Result, said: Verdict, work: _Work) -> str:
-    run.failures += said is Verdict.COUNT
-    run.losses += said is Verdict.LOSS
+    queue.index.alter(run, failures=run.failures + (said is Verdict.COUNT), losses=run.losses + (said is Verdict.LOSS))
     spec = queue.specs.get(tx, run.array).spec
     reason = ""
     if said in (Verdict.COUNT, Verdict.LOSS):
@@ -262,7 +261,7 @@ def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoi
         attempts.set_checkpoint(tx, lease.job, number, checkpoint.files, before is not None)
         if before is not None:
             references.drop(tx, Kind.CHECKPOINT, lease.job, before[0])
-        run.checkpoint = True
+        queue.index.alter(run, checkpoint=True)
         tx.event(
             "server", "job.checkpointed", project=run.project, subject=run.array,
             jobs=[ids.show(lease.job, queue.specs.get(tx, run.array).row.elements)], attempt=lease.attempt,

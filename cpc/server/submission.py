@@ -57,7 +57,7 @@ def submit(queue: Queue, tx: Tx, project: int, submitter: int, actor: str, spec:
     dependencies.add(tx, [replace(edge, after=array) for edge in edges])
     queue.edges += len(edges)
     queue.journal.note(_fewer_edges, queue, len(edges))
-    queue.index.requirements.setdefault(number, needed)
+    queue.index.learn(number, needed)
     queue.specs.keep(submission(row, spec))
     queue.tallies.submit(tx, row.size)
     tx.event(
@@ -138,5 +138,5 @@ def prioritise(queue: Queue, tx: Tx, array: int, which: Range, priority: int) ->
     jobs.set_rank(tx, which, -priority)
     for run in queue.each_running():
         if which.first <= run.lease.job < which.end:
-            run.rank = -priority
+            queue.index.alter(run, rank=-priority)
     queue.freed(tx, row.project, row.requirement, 0)

@@ -18,6 +18,14 @@ _OF = Statement(
     .where(dependencies.c.before == sa.bindparam("before"))
     .order_by(dependencies.c.after)
 )
+_OF_ELEMENTS = Statement(
+    sa.select(dependencies.c.before, dependencies.c.after, dependencies.c.kind, dependencies.c.needs_success)
+    .where(
+        dependencies.c.before >= sa.bindparam("first"), dependencies.c.before < sa.bindparam("end"),
+        dependencies.c.kind == int(Kind.ELEMENT),
+    )
+    .order_by(dependencies.c.before, dependencies.c.after)
+)  # fmt: skip
 _WAITS = Statement(
     sa.select(dependencies.c.before, dependencies.c.kind, dependencies.c.needs_success)
     .where(dependencies.c.after == sa.bindparam("after"))
@@ -52,6 +60,12 @@ def add(tx: Tx, edges: list[Edge]) -> None:
 def waiting_for(tx: Tx, before: int) -> list[Edge]:
     """Edges that an array or job holds up."""
     return [Edge(before, after, Kind(kind), bool(need)) for after, kind, need in tx.rows(_OF, {"before": before})]
+
+
+def waiting_for_elements(tx: Tx, first: int, end: int) -> list[Edge]:
+    """Edges that single jobs of the range hold up."""
+    rows = tx.rows(_OF_ELEMENTS, {"first": first, "end": end})
+    return [Edge(before, after, Kind(kind), bool(need)) for before, after, kind, need in rows]
 
 
 def of(tx: Tx, after: int) -> list[Edge]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock as FakeReactor
 
 from cpc.core import ids
@@ -21,7 +22,7 @@ from cpc.queue.session import Session
 from cpc.server import joining, settling, submission
 from cpc.server.outbox import Outbox
 from cpc.server.queue import Limits, Queue
-from cpc.store import jobs, projects, schema
+from cpc.store import attempts, jobs, projects, schema
 from cpc.store.statement import Statement
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
@@ -51,7 +52,12 @@ class Bench:
 
     def restart(self) -> None:
         """kill -9 and start again: memory is gone, the database stays."""
+        self.close()
         self._open()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        result(ensureDeferred(self.store.close()))
 
     def do(self, unit: Callable[[Tx], T]) -> T:
         """One unit, committed; what workers are told is delivered."""
@@ -141,7 +147,7 @@ class Bench:
         def unit(tx: Tx) -> None:
             running = {
                 row.attempt.job: row.attempt.number
-                for row in __import__("cpc.store.attempts", fromlist=["x"]).running(tx)
+                for row in attempts.running(tx)
             }
             assert running == {job: run.lease.attempt for job, run in index.running.items()}
             waiting = {(project, need): count for project, need, count in jobs.waiting(tx)}
