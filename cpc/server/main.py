@@ -29,6 +29,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config-list": ("settings", "config_list"),
     "config-values": ("settings", "config_values"),
     "log": ("log", "log"),
+    "backup": ("backup", "backup"),
+    "restore": ("backup", "restore"),
+    "doctor": ("doctor", "doctor"),
     "version": ("status", "version"),
 }
 

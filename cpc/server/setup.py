@@ -78,12 +78,12 @@ def make(
     passwords.check(password, ADMINISTRATOR)
     check(config)
     with ExitStack() as undo:
-        _directory(base / "servers", undo)
+        make_directory(base / "servers", undo)
         former = place.read() if place.config_file.exists() and _readable(place) else None
         if place.directory.exists():
             hold = process.Hold(place, former)
             undo.callback(hold.release)
-        _directory(Path(config.run_dir), undo)
+        make_directory(Path(config.run_dir), undo)
         lock = process.run_lock(config) if former is None or former.run_dir != config.run_dir else None
         if lock is not None:
             undo.callback(lock.release)
@@ -106,7 +106,7 @@ def make(
 def _make(
     base: Path, place: Place, config: Config, password: str, clock: Clock, chance: Chance, undo: ExitStack
 ) -> tuple[Authority, Path, bool]:
-    _directory(place.directory, undo)
+    make_directory(place.directory, undo)
     undo.callback(shutil.rmtree, place.directory, ignore_errors=True)
     authority = Authority.create(str(uuid.UUID(bytes=chance.token(16), version=4)), clock, chance)
     write_secret(place.key_file, authority.key_pem)
@@ -128,20 +128,21 @@ def _make(
 
 def _database(config: Config, server: str, clock: Clock, undo: ExitStack) -> None:
     if database.is_postgresql(config.database):
-        undo.callback(_erase, config.database)
+        undo.callback(erase_database, config.database)
     else:
         for path in database_files(config):
             undo.callback(path.unlink, missing_ok=True)
-        _directory(database.sqlite_path(config.database).parent, undo)
+        make_directory(database.sqlite_path(config.database).parent, undo)
     migrate.initialise(config.database, server=server, name=config.name, now=clock.now())
 
 
-def _erase(url: str) -> None:
+def erase_database(url: str) -> None:
+    """Undo what was put into a PostgreSQL database that was empty."""
     with suppress(Exception):  # it may be gone for the same reason for which the setup failed
         migrate.erase(url)
 
 
-def _directory(path: Path, undo: ExitStack) -> None:
+def make_directory(path: Path, undo: ExitStack) -> None:
     """Make it with all that is missing above, for the owner alone; to be removed again if it stays empty."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
@@ -167,7 +168,7 @@ def move_aside(base: Path, found: list[Path], stamp: str, undo: ExitStack) -> li
     moved: list[Path] = []
     for path in found:
         if path.parent == base / "servers":
-            _directory(base / "replaced", undo)
+            make_directory(base / "replaced", undo)
             target = _unused(base / "replaced" / f"{path.name}-{stamp}")
         else:
             target = _unused(path.with_name(f"{path.name}.replaced-{stamp}"))

@@ -138,9 +138,9 @@ def site_certificate(config: Config) -> str:
     return checks.stored_settings(config.database).get("site_certificate", "")
 
 
-def note_backup(place: Place, target: Path, clock: Clock) -> None:
-    """A backup has been made."""
-    write_secret(place.directory / _LAST_BACKUP, msgspec.json.encode(LastBackup(clock.now(), str(target))))
+def note_backup(place: Place, target: Path, made: int) -> None:
+    """A backup of the server was made at that time (µs)."""
+    write_secret(place.directory / _LAST_BACKUP, msgspec.json.encode(LastBackup(made, str(target))))
 
 
 def last_backup(place: Place) -> LastBackup | None:

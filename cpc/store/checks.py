@@ -10,9 +10,12 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
+from cpc.core import ids
+from cpc.core.digest import of_chunk
 from cpc.core.errors import Damaged, Unavailable
-from cpc.store import chunks, database, figures, schema, settings
+from cpc.store import chunks, database, figures, references, schema, settings
 from cpc.store.database import DatabaseAway, DatabaseBroken, DatabaseFull, StatementError
+from cpc.store.references import Kind
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
 
@@ -83,6 +86,42 @@ def chunk_rows(url: str) -> Iterator[tuple[bytes, int]]:
         if not page:
             return
         yield from ((digest, size) for digest, size in page if size > chunks.SMALL)
+        after = page[-1][0]
+
+
+def has_chunk(url: str, digest: bytes) -> bool:
+    """Whether a chunk is on record now."""
+    with reading(url) as tx:
+        return chunks.data(tx, digest) is not None
+
+
+def users_of_chunk(url: str, digest: bytes) -> list[str]:
+    """Who refers to a chunk, in words."""
+    with reading(url) as tx:
+        found = references.who(tx, digest)
+    return [_user(kind, owner, number) for kind, owner, number, _ in found[:5]] + ["others"] * (len(found) > 5)
+
+
+def _user(kind: Kind, owner: int, number: int) -> str:
+    if kind in (Kind.RESULT, Kind.CHECKPOINT):
+        what = "result" if kind is Kind.RESULT else "checkpoint"
+        return f"the {what} of job {ids.show(owner)}, attempt {number}"
+    return f"{'submission' if kind is Kind.ARRAY_INPUT else 'file'} {ids.show(owner)}"
+
+
+def damaged_small_chunks(url: str) -> list[bytes]:
+    """Chunks that are kept in the table and are not what they were."""
+    found = []
+    after = b""
+    while True:
+        with reading(url) as tx:
+            page = chunks.page(tx, after, 1000)
+            for digest, size in page:
+                held = chunks.data(tx, digest) if size <= chunks.SMALL else None
+                if held is not None and (held[1] is None or of_chunk(held[1]) != digest):
+                    found.append(digest)
+        if not page:
+            return found
         after = page[-1][0]
 
 

@@ -130,6 +130,8 @@ def _report(context: Context, made: Made, on_command_line: bool) -> None:
     click.echo(
         f"The bundle for workers is {made.bundle}{' and ' + str(context.base / FILE_NAME) if made.default_bundle else ''}"
     )
+    if not made.default_bundle:
+        click.echo(f"{context.base / FILE_NAME} leads to another server and was left as it is.")
     click.echo("Next:")
     click.echo(f"  cpc-server{which} start")
     click.echo(
