@@ -1,0 +1,39 @@
+"""Networks of real processes: one for a module where its tests can share it, others made where they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.network_of_processes import Network
+
+
+@pytest.fixture(scope="module")
+def make_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Network]]:
+    """Make a network; it is ended with the module."""
+    made: list[Network] = []
+
+    def make(database: str = "", **settings: str) -> Network:
+        directory: Path = tmp_path_factory.mktemp("network")
+        made.append(Network(directory, database, **settings))
+        return made[-1]
+
+    yield make
+    for network in made:
+        network.close()
+
+
+@pytest.fixture(scope="module")
+def network(make_network: Callable[..., Network]) -> Network:
+    """The module's network, on SQLite; a test that starts workers ends them."""
+    return make_network()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, make_network: Callable[..., Network]) -> Network:
+    """A network on each kind of database."""
+    if request.param == "sqlite":
+        return make_network()
+    return make_network(str(request.getfixturevalue("postgresql").database()))
