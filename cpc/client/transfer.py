@@ -116,6 +116,9 @@ def fetch(
             if file.kind == "dir":
                 target.mkdir(exist_ok=True)
             elif file.kind == "link":
+                manifest.check(
+                    manifest.Manifest((manifest.Entry(raw_path(file), "link", target=os.fsencode(file.target)),))
+                )
                 _link(target, file.target, force)
             else:
                 _download(client, file, target, force, lambda got, before=done: progress(before + got, total))  # type: ignore[misc]

@@ -63,6 +63,7 @@ class Transport:
         self.pin = pin
         self.token = token
         self.patience = PATIENCE
+        self._aborted = False
         self._connection: http.client.HTTPSConnection | None = None
 
     def __del__(self) -> None:
@@ -75,7 +76,8 @@ class Transport:
             connection.close()
 
     def abort(self) -> None:
-        """End what another thread reads now: it sees a lost connection."""
+        """End what another thread does with this: it sees a lost connection, and does not try again."""
+        self._aborted = True
         connection = self._connection
         if connection is not None and connection.sock is not None:
             with contextlib.suppress(OSError):
@@ -130,7 +132,7 @@ class Transport:
                 now = time.perf_counter()
                 end = now + self.patience if end is None else end
                 wait = max(pause, getattr(error, "retry_after", 0.0))
-                if isinstance(error, _Final) or now + wait > end:
+                if isinstance(error, _Final) or self._aborted or now + wait > end:
                     raise
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -139,6 +141,8 @@ class Transport:
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], query: Mapping[str, object]
     ) -> Response:
         connection = self._connect()
+        if self._aborted:
+            raise _Final("the connection was closed on this side")
         given = {name: _text(value) for name, value in query.items() if value is not None and value != ""}
         target = PREFIX + path + (f"?{urllib.parse.urlencode(given)}" if given else "")
         sent = {"Accept": "application/json", **headers}

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from cpc.core import ids
 from cpc.core.digest import Content
-from cpc.core.errors import BadInput, Conflict, NotFound, NotLoggedIn
+from cpc.core.errors import BadInput, Conflict, Gone, NotFound, NotLoggedIn
 from cpc.core.spec import JobSpec, check
 from cpc.core.views import (
     BundleView,
@@ -49,6 +50,17 @@ def page(ask: Ask, items: list[Any], *known: str) -> Page:
         raise BadInput("in the query: limit is not between 1 and 1000")
     more = start + limit < len(items)
     return Page(items=tuple(items[start : start + limit]), next=str(start + limit) if more else "")
+
+
+def page_of_ids(ask: Ask, items: list[Any], *known: str) -> Page:
+    """A part of a list that goes down by id; the cursor is the last id of the part before."""
+    query = ask.only("limit", "after", *known)
+    limit = int(query.get("limit", 100))
+    if not 1 <= limit <= 1000:
+        raise BadInput("in the query: limit is not between 1 and 1000")
+    below = ids.read(query["after"])[0] if query.get("after") else 1 << 62
+    rest = sorted((one for one in items if ids.read(one.id)[0] < below), key=lambda one: -ids.read(one.id)[0])
+    return Page(items=tuple(rest[:limit]), next=rest[limit - 1].id if len(rest) > limit else "")
 
 
 # --- the server and people ---
@@ -260,27 +272,27 @@ def _chosen(ask: Ask, jobs: list[Any]) -> list[Any]:
         if (not states or job.state in states) and (not array or job.id.startswith(f"{array}["))
         and job.name in (ask.query.get("name", job.name), )
     ]  # fmt: skip
-    return found[::-1]
+    return found
 
 
 @route("GET", "/projects/([^/]+)/jobs")
 def jobs(ask: Ask, project: str) -> Page:
     ask.world.project(project)
     mine = [job for job in ask.world.jobs.values() if job.project == project]
-    return page(ask, _chosen(ask, mine), "state", "name", "array", "since")
+    return page_of_ids(ask, _chosen(ask, mine), "state", "name", "array", "since")
 
 
 @route("GET", "/projects/([^/]+)/arrays")
 def arrays(ask: Ask, project: str) -> Page:
     found = [ask.world.find(one.id) for one in ask.world.arrays.values() if one.project == project]
-    return page(ask, found[::-1])
+    return page_of_ids(ask, found)
 
 
 @route("GET", "/jobs")
 def all_jobs(ask: Ask) -> Page:
     wanted = ask.query.get("project", "")
     mine = [job for job in ask.world.jobs.values() if not wanted or job.project == wanted]
-    return page(ask, _chosen(ask, mine), "state", "project")
+    return page_of_ids(ask, _chosen(ask, mine), "state", "project")
 
 
 @route("GET", "/jobs/([^/]+)")
@@ -546,6 +558,8 @@ def audit(ask: Ask) -> Page:
 def stream(ask: Ask) -> Events:
     query = ask.only("after", "project", "job", "kind")
     after = int(ask.headers.get("last-event-id") or query.get("after") or 0)
+    if after < ask.world.forgotten:
+        raise Gone(f"events up to {ask.world.forgotten} are past their retention", "go on with a later one")
     watched = ask.world.watch(after, query.get("project", ""), query.get("job", ""), query.get("kind", ""))
     return Events(watched)
 
