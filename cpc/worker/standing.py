@@ -42,9 +42,13 @@ class Standing:
 
     def wants(self, now: float) -> bool:
         """Whether to take jobs."""
+        return not (
+            self.draining or self.leaving or self._out_of_time(now) or self._stuck or now < self._back_until
+        )  # fmt: skip
+
+    def _out_of_time(self, now: float) -> bool:
         left = self.time_left(now)
-        out_of_time = left is not None and left <= self._grace + USELESS
-        return not (self.draining or self.leaving or out_of_time or self._stuck or now < self._back_until)
+        return left is not None and left <= self._grace + USELESS
 
     def note(self, now: float) -> str:
         """Why not, in words; empty while nothing is wrong."""
@@ -54,6 +58,8 @@ class Standing:
             return next(iter(self._stuck.values()))
         if now < self._back_until:
             return f"{self._back_why}; tries again in {show_span(self._back_until - now)}"
+        if self._out_of_time(now):
+            return "its own time is nearly over: it begins nothing new"
         return ""
 
     def fault(self, now: float, why: str) -> bool:

@@ -49,6 +49,13 @@ def test_a_success_or_a_failure_that_took_its_time_clears_the_node() -> None:
     assert not any(fail(standing, 0.0, job) for job in range(20, 24))
 
 
+def test_a_worker_whose_time_is_nearly_over_says_why_it_takes_nothing() -> None:
+    standing = Standing(until=100.0, grace=30.0)
+    assert (standing.wants(0.0), standing.note(0.0)) == (True, "")
+    assert not standing.wants(50.0)
+    assert "time is nearly over" in standing.note(50.0)
+
+
 @pytest.mark.parametrize(
     ("end", "stop", "announced", "expected"),
     [
