@@ -70,9 +70,9 @@ def close(queue: Queue, tx: Tx, rows: Sequence[DoneRow], actor: str, checkpoints
                 tx.event(actor, kind, project=closed[0].project, subject=array, jobs=shown, reason=reason)
         for row in closed:
             queue.tallies.finish(tx, row.project, row.state.label)
-        queue.ends.happened(tx, array)
         counts = [sum(row.state is state for row in closed) for state in _EVENT]
         left = arrays.count(tx, array, *counts)
+        queue.ends.happened(tx, array, [row.id for row in closed], over=not left[0])
         if queue.edges:
             for row in closed:
                 _element_ended(queue, tx, row)
@@ -149,8 +149,8 @@ def _close_open(queue: Queue, tx: Tx, array: int, which: Range, reason: str, act
         jobs=[shown], count=waiting + blocked, reason=reason,
     )  # fmt: skip
     queue.tallies.finish(tx, submission.row.project, State.CANCELLED.label, waiting + blocked)
-    queue.ends.happened(tx, array)
     left = arrays.count(tx, array, ended=waiting + blocked)
+    queue.ends.happened(tx, array, None, over=not left[0])
     if queue.edges:
         _cancelled_elements(queue, tx, array, [row.id for row in closed])
         _array_ended(queue, tx, array, left)

@@ -51,19 +51,24 @@ class Results:
         """The job or array when all of it has ended, or after `timeout` seconds (at most 60) as it is then."""
         end = self._clock.monotonic() + min(timeout, LONGEST_WAIT)
 
-        def unit(tx: Tx) -> tuple[JobDetail | ArrayView, int, bool]:
+        def unit(tx: Tx, anyway: bool) -> JobDetail | ArrayView | None:
             what = target(tx, self._gate, who, Act.JOB_SHOW, id)
             over = jobs.done(tx, what.job) is not None if what.single else what.row.open == 0
-            return self._jobs.show(tx, what), what.row.id, over
+            return self._jobs.show(tx, what) if over or anyway else None
 
-        array = ids.array(ids.read(id)[0])
+        number, one = ids.read(id)
+        left = min(timeout, LONGEST_WAIT)
         while True:
-            news = self._queue.ends.next(array)  # before looking, so that no end falls in between
+            # Before looking, so that no end falls in between.
+            news = self._queue.ends.next(ids.array(number), number) if one else self._queue.ends.next(number)
             try:
-                shown, _, over = await self._gate.read(who, Act.JOB_SHOW, unit)
+                last = left <= 0
+                shown = await self._gate.read(who, Act.JOB_SHOW, lambda tx, last=last: unit(tx, last))  # type: ignore[misc]
+                if shown is not None:
+                    return shown
                 left = end - self._clock.monotonic()
-                if over or left <= 0 or not await self._within(news, left):
-                    return shown if over or left <= 0 else (await self._gate.read(who, Act.JOB_SHOW, unit))[0]
+                if left > 0 and not await self._within(news, left):
+                    left = 0.0
             finally:
                 news.addErrback(lambda failure: failure.trap(CancelledError))
                 news.cancel()
@@ -194,8 +199,8 @@ class Results:
             tails.unfollow(lease)
 
     async def _news(self, what: Target) -> None:
-        """Something about the job, or a second: it waits for a worker."""
-        news = self._queue.ends.next(what.row.id)
+        """The job's end, or a second: it waits for a worker."""
+        news = self._queue.ends.next(what.row.id, what.job)
         try:
             await self._within(news, 1.0)
         finally:
