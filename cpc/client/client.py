@@ -346,16 +346,22 @@ class Client:
     def last_event(self, project: str = "") -> int:
         """A number after which no event has happened yet. Found by halving: the log cannot be asked for its end."""
 
-        def more(after: int) -> bool:
+        def after(number: int) -> views.Page | None:
             try:
-                page = self.transport.json("GET", "/events", after=after, project=project, limit=1)
+                return self._get(views.Page, "/events", after=number, project=project, limit=1)
             except Gone:
-                return True
-            return bool(page["items"] or page["next"])
+                return None
 
-        low, high = 0, 1024
-        while more(high):
-            low, high = high + 1, 4 * high
+        def more(number: int) -> bool:
+            page = after(number)
+            return page is None or bool(page.items or page.next)
+
+        first = after(0)
+        low = int(first.items[0]["number"] if first.items else first.next or 0) if first else 0
+        step = 256
+        while more(low + step):
+            low, step = low + step + 1, 4 * step
+        high = low + step
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if more(middle) else (low, middle)

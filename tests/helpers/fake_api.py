@@ -1,340 +1,273 @@
-"""A server as clients see it: /api/v1 over TLS on a loopback port, with a small world behind it and faults on demand.
-
-Written from the contract of the API and from nothing of `cpc.server`, so that both ends are held to the same words.
-"""
+"""A scripted people's door: TLS on 127.0.0.1, the answers that a test has written, and a record of what was asked."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
+import contextlib
 import json
-import re
 import socket
 import ssl
 import threading
 import urllib.parse
-from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from cpc.core.errors import BadInput, Conflict, CopernicusError, Denied, NotFound, NotLoggedIn
-from cpc.wire.identity import Authority, Name, Role
-from tests.helpers.fake_api_world import FakeWorld, Hangup
+from cpc.client.client import Client
+from cpc.client.config import Config, Server
+from cpc.client.transport import Transport
+from cpc.client.trust import Pin
+from cpc.core.errors import CopernicusError
+from cpc.core.views import ErrorView, Page, ServerView
+from cpc.wire.identity import Authority, Identity, Name, Role
 
-API = "/api/v1"
+SERVER_ID = "5e4fe2a1-0000-4000-8000-000000000001"
+YEAR = 365 * 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A request that came in."""
+@dataclass(frozen=True)
+class Call:
+    """One request as it came."""
 
     method: str
-    path: str
+    path: str  # decoded, without /api/v1
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
-    connection: int
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong, for the next requests whose path holds the word: how often."""
+@dataclass(frozen=True)
+class Raw:
+    """Bytes as an answer. `cut`: so many of them, then the connection breaks."""
 
-    lose_reply: Counter[str] = field(default_factory=Counter)  # carried out, but the answer never arrives
-    lose_request: Counter[str] = field(default_factory=Counter)  # not even carried out
-    busy: Counter[str] = field(default_factory=Counter)  # 503
-    cut_after: dict[str, int] = field(default_factory=dict)  # a body ends after so many bytes, once
-    corrupt: Counter[str] = field(default_factory=Counter)  # a byte of a body is another one
-    cut_stream: dict[str, int] = field(default_factory=dict)  # a stream ends after so many events, once
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
 
-    @staticmethod
-    def take(faults: Counter[str], path: str) -> bool:
-        """Whether a fault of this kind is due for a path; it is then used up."""
-        for word, left in faults.items():
-            if word in path and left > 0:
-                faults[word] -= 1
-                return True
-        return False
 
-    @staticmethod
-    def take_number(faults: dict[str, int], path: str) -> int | None:
-        """The same for a fault that has a number."""
-        for word in list(faults):
-            if word in path:
-                return faults.pop(word)
-        return None
+@dataclass(frozen=True)
+class Sse:
+    """A stream of (id, event, data). It stays open afterwards while `held` is not set; None: it ends at once."""
+
+    messages: Iterable[tuple[str, str, Any]]
+    held: threading.Event | None = None
+
+
+class Cut:
+    """The connection breaks instead of an answer."""
+
+
+class Turns:
+    """One answer after the other; the last one stays."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def next(self) -> Any:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@lru_cache
+def authority(server: str = SERVER_ID) -> Authority:
+    """Made once: keys take time."""
+    return Authority.create(server)
+
+
+@lru_cache
+def identity(role: Role = Role.SERVER, name: str = "", server: str = SERVER_ID) -> Identity:
+    return authority(server).identity(Name(server, role, name), YEAR, ["127.0.0.1", "localhost"])
 
 
 class FakeApi:
-    """Use it as a context manager. `world` is what it knows, `seen` what was asked, `faults` what goes wrong."""
+    """`on` says what is answered; `calls` says what was asked."""
 
-    def __init__(self, directory: Path, server_id: str = "srv-1", authority: Authority | None = None,
-                 site: bool = False, role: Role = Role.SERVER) -> None:  # fmt: skip
-        self.world = FakeWorld(server_id)
-        self.faults = Faults()
-        self.seen: list[Seen] = []
-        self.authority = authority or Authority.create(server_id)
-        self.connections = 0
-        signer = Authority.create("site") if site else self.authority
-        name = Name(signer.server_id, role, "" if role is Role.SERVER else "w1")
-        leaf = signer.identity(name, 86400.0, ("localhost", "127.0.0.1"))
-        self.site_authority = signer.certificate_pem.decode()
-        chain = directory / f"{server_id}-{id(self)}.pem"
-        chain.write_bytes(leaf.certificate_pem + signer.certificate_pem + leaf.key_pem)
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(chain)
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.fake = self
-        self.host, self.port = "127.0.0.1", self._server.server_address[1]
-        self.world.port = self.port
-        self.world.fingerprint = self.authority.fingerprint
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+    def __init__(self, directory: Path, shown: Identity | None = None) -> None:
+        self.authority = authority()
+        self.calls: list[Call] = []
+        self._answers: dict[tuple[str, str], Any] = {}
+        self._lock = threading.Lock()
+        self.closing = threading.Event()
+        self.info = ServerView(
+            id=SERVER_ID, name="lab", release="3.0.0", protocol=1, incarnation=1, host="lab.example.org", port=13807,
+            client_port=14807, fingerprint=self.authority.fingerprint, started=1_700_000_000_000_000,
+            heartbeat_time=120.0,
+        )  # fmt: skip
+        der = ssl.PEM_cert_to_DER_cert(self.authority.certificate_pem.decode())
+        self.introduction = Raw(
+            msgspec.json.encode(self.info), headers={"X-Copernicus-Authority": base64.b64encode(der).decode()}
+        )
+        self.on("GET", "/server", self.introduction)
+        self.on("GET", "/events", Page(items=()))
+        self._server = _serve(self, directory, shown or identity())
+        self.port: int = self._server.server_address[1]
 
-    def __enter__(self) -> FakeApi:
-        self._thread.start()
-        return self
+    def on(self, method: str, path: str, answer: Any) -> None:
+        """Answer this call so: a structure, Raw, Sse, a CopernicusError, Cut, Turns, or a function of the Call."""
+        self._answers[method, path] = answer
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 where: TracebackType | None) -> None:  # fmt: skip
-        self.world.close()
+    def answer(self, call: Call) -> Any:
+        with self._lock:
+            self.calls.append(call)
+            found = self._answers.get((call.method, call.path))
+        while isinstance(found, Turns) or callable(found):
+            if isinstance(found, Turns):
+                with self._lock:
+                    found = found.next()
+            else:
+                found = found(call)
+        return found
+
+    def asked(self, method: str, path: str) -> list[Call]:
+        """The calls of one kind, in order."""
+        with self._lock:
+            return [call for call in self.calls if (call.method, call.path) == (method, path)]
+
+    @property
+    def pin(self) -> Pin:
+        return Pin(
+            server=SERVER_ID, authority=self.authority.certificate_pem.decode(), fingerprint=self.authority.fingerprint
+        )
+
+    def client(self, token: str = "t0ken", project: str = "villin") -> Client:
+        return Client(Transport("127.0.0.1", self.port, self.pin, token), project)
+
+    def configure(self, home: Path, token: str = "t0ken", project: str = "villin", user: str = "alice") -> None:
+        """As after add-server, login and cd."""
+        Config(home).add(
+            Server(
+                name="lab", host="127.0.0.1", port=self.port, pin=self.pin, token=token, user=user, project=project
+            )
+        )
+
+    def stop(self) -> None:
+        self.closing.set()
         self._server.shutdown()
-        self._thread.join(10)
-        self._server.cut_all()
         self._server.server_close()
 
-    def calls(self, method: str, path: str) -> list[Seen]:
-        """What was asked with this method and a path that matches the whole pattern."""
-        return [one for one in self.seen if one.method == method and re.fullmatch(path, one.path)]
 
-    def tls(self) -> ssl.SSLContext:
-        """What the door shows."""
-        return self._tls
+@contextlib.contextmanager
+def fake_api(directory: Path, shown: Identity | None = None) -> Iterator[FakeApi]:
+    """A running one."""
+    api = FakeApi(directory, shown)
+    thread = threading.Thread(target=api._server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield api
+    finally:
+        api.stop()
+        thread.join(10)
 
 
-class _Server(ThreadingHTTPServer):
+class _Quiet(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = True
-    request_queue_size = 64
-    fake: FakeApi
+    block_on_close = False
+    context: ssl.SSLContext
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._open: set[socket.socket] = set()
-
-    def get_request(self) -> tuple[Any, Any]:
-        raw, address = super().get_request()
-        wrapped = self.fake.tls().wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
-        wrapped.settimeout(30)
-        self._open.add(wrapped)
-        self.fake.connections += 1
-        return wrapped, address
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def cut_all(self) -> None:
-        for one in list(self._open):
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients hang up, and refuse certificates: that is what the tests are about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def setup(self) -> None:
-        self.request.do_handshake()
-        self.number = self.server.fake.connections
-        super().setup()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
-
-    def _serve(self) -> None:
-        fake = self.server.fake
-        target = urllib.parse.urlsplit(self.path)
-        query = dict(urllib.parse.parse_qsl(target.query, keep_blank_values=True))
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.path = target.path.removeprefix(API)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        fake.seen.append(Seen(self.command, self.path, query, headers, body, self.number))
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        request.settimeout(20)
         try:
-            if Faults.take(fake.faults.lose_request, self.path):
-                raise Hangup
-            if Faults.take(fake.faults.busy, self.path):
-                self._refuse(503, {"code": "unavailable", "message": "the server is stopping", "hint": "try again"})
-                return
-            answer = self._answer(query, headers, body)
-            if Faults.take(fake.faults.lose_reply, self.path):
-                raise Hangup
-            self._send(answer)
-        except CopernicusError as error:
-            shown = {"code": error.code, "message": error.message, "hint": error.hint}
-            self._refuse(error.status, shown)
-        except Hangup:
-            self._hang_up()
-
-    def _answer(self, query: dict[str, str], headers: dict[str, str], body: bytes) -> Any:
-        world = self.server.fake.world
-        token = headers.get("authorization", "").removeprefix("Bearer ")
-        user = world.tokens.get(token, "")
-        if not user and self.path not in ("/server", "/login"):
-            raise NotLoggedIn("this needs a login", "log in with `cpcc login USER`")
-        key = headers.get("idempotency-key", "")
-        if self.command not in ("GET", "PUT") and not key and self.path not in ("/login", "/logout"):
-            raise BadInput("a changing call needs an Idempotency-Key")
-        known = world.answers.get(key) if key else None
-        digest = hashlib.sha256(f"{self.command} {self.path} {sorted(query.items())}".encode() + body).digest()
-        if known is not None:
-            if known[0] != digest:
-                raise Conflict("this key belongs to another call")
-            return known[1]
-        answer = self._route(user, query, headers, body)
-        if key:
-            world.answers[key] = (digest, answer)
-        return answer
-
-    def _route(self, user: str, query: dict[str, str], headers: dict[str, str], body: bytes) -> Any:
-        from tests.helpers.fake_api_routes import ROUTES
-
-        for method, pattern, act in ROUTES:
-            found = re.fullmatch(pattern, self.path)
-            if method == self.command and found:
-                parts = [urllib.parse.unquote(part) for part in found.groups()]
-                if self.path == "/server":
-                    self.authority = base64.b64encode(
-                        ssl.PEM_cert_to_DER_cert(self.server.fake.authority.certificate_pem.decode())
-                    ).decode()
-                ask = Ask(self.server.fake.world, user, query, headers, body, self.path)
-                return act(ask, *parts)
-        raise NotFound(f"there is no {self.command} {self.path}")
-
-    def _send(self, answer: Any) -> None:
-        if isinstance(answer, Bytes):
-            self._send_bytes(answer)
-        elif isinstance(answer, Events):
-            self._send_events(answer)
-        else:
-            extra = {"X-Copernicus-Authority": self.authority} if self.path == "/server" else {}
-            self._send_json(200, answer, extra)
-
-    def _send_json(self, status: int, answer: Any, extra: dict[str, str] | None = None) -> None:
-        data = msgspec.json.encode(answer)
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in (extra or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _refuse(self, status: int, shown: dict[str, str]) -> None:
-        self._send_json(status, shown)
-
-    def _send_bytes(self, answer: Bytes) -> None:
-        faults = self.server.fake.faults
-        data, start = answer.data, 0
-        wanted = re.fullmatch(r"bytes=(\d+)-", answer.range)
-        if wanted:
-            start = int(wanted.group(1))
-        if Faults.take(faults.corrupt, self.path):
-            data = bytes([data[0] ^ 1]) + data[1:]
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("ETag", f'"{hashlib.sha256(answer.data).hexdigest()}"')
-        self.send_header("Content-Length", str(len(data) - start))
-        if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.end_headers()
-        cut = Faults.take_number(faults.cut_after, self.path)
-        if cut is not None:
-            self.wfile.write(data[start : start + cut])
-            raise Hangup
-        self.wfile.write(data[start:])
-
-    def _send_events(self, answer: Events) -> None:
-        cut = Faults.take_number(self.server.fake.faults.cut_stream, self.path)
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        self.wfile.write(b": watching\n\n")
-        try:
-            for sent, (number, kind, data) in enumerate(answer.messages):
-                if sent == cut:
-                    raise Hangup
-                head = f"id: {number}\n" if number else ""
-                self.wfile.write(f"{head}event: {kind}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n")
-        except OSError:
-            return  # the watcher has left
-
-    def _hang_up(self) -> None:
-        self.close_connection = True
-        try:
-            self.connection.shutdown(socket.SHUT_RDWR)
+            wrapped = self.context.wrap_socket(request, server_side=True)
         except OSError:
             return
+        with contextlib.suppress(OSError):
+            super().finish_request(wrapped, client_address)
+        with contextlib.suppress(OSError):
+            wrapped.shutdown(socket.SHUT_RDWR)
+        wrapped.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One call."""
-
-    world: FakeWorld
-    user: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: bytes
-    path: str
-
-    def json(self, *known: str) -> dict[str, Any]:
-        """The body, without fields that the contract does not know."""
-        given: dict[str, Any] = json.loads(self.body or b"{}")
-        unknown = set(given) - set(known)
-        if unknown:
-            raise BadInput(f"Object contains unknown field '{unknown.pop()}'")
-        return given
-
-    def only(self, *known: str) -> dict[str, str]:
-        """The query, without parameters that the contract does not know."""
-        unknown = set(self.query) - set(known)
-        if unknown:
-            raise BadInput(f"in the query: unknown parameter '{unknown.pop()}'")
-        return self.query
-
-    def super_user(self) -> None:
-        """Denied for anybody else."""
-        if not self.world.users[self.user].super_user:
-            raise Denied(f"{self.user} is not a super user", "ask an administrator")
+def _serve(api: FakeApi, directory: Path, shown: Identity) -> _Quiet:
+    chain = directory / f"door-{id(api)}.pem"
+    chain.write_bytes(shown.key_pem + shown.certificate_pem)
+    server = _Quiet(("127.0.0.1", 0), _handler(api))
+    server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.context.load_cert_chain(chain)
+    return server
 
 
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """A file as an answer."""
+def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
 
-    data: bytes
-    range: str
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def _handle(self) -> None:
+            if api.closing.is_set():
+                self.close_connection = True
+                return
+            address = urllib.parse.urlsplit(self.path)
+            call = Call(
+                method=self.command,
+                path=urllib.parse.unquote(address.path.removeprefix("/api/v1")),
+                query=dict(urllib.parse.parse_qsl(address.query, keep_blank_values=True)),
+                headers={name.lower(): value for name, value in self.headers.items()},
+                body=self.rfile.read(int(self.headers.get("Content-Length", 0))),
+            )
+            self._send(api.answer(call), call)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
+
+        def _send(self, answer: Any, call: Call) -> None:
+            if isinstance(answer, Cut) or answer is Cut:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            if isinstance(answer, Sse):
+                self._stream(answer)
+                return
+            raw = answer if isinstance(answer, Raw) else _raw(answer, call)
+            self.send_response(raw.status)
+            self.send_header("Content-Length", str(len(raw.body)))
+            for name, value in raw.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(raw.body[: raw.cut])
+            if raw.cut is not None:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+        def _stream(self, answer: Sse) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(b": watching\n\n")
+            for number, event, data in answer.messages:
+                head = f"id: {number}\n" if number else ""
+                text = msgspec.json.encode(data).decode()
+                self.wfile.write(f"{head}event: {event}\ndata: {text}\n\n".encode())
+            self.wfile.flush()
+            if answer.held is not None:
+                answer.held.wait(20)
+            self.close_connection = True
+
+    return Handler
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
-    """Server-sent events as an answer: (id, event, data)."""
+def _raw(answer: Any, call: Call) -> Raw:
+    if answer is None:
+        said = ErrorView(code="not-found", message=f"the test has no answer to {call.method} {call.path}")
+        return Raw(msgspec.json.encode(said), 404)
+    if isinstance(answer, CopernicusError):
+        said = ErrorView(code=answer.code, message=answer.message, hint=answer.hint)
+        return Raw(msgspec.json.encode(said), answer.status)
+    if isinstance(answer, list | tuple):
+        answer = Page(items=tuple(answer))
+    return Raw(msgspec.json.encode(answer))
 
-    messages: Any
+
+Answer = Callable[[Call], Any]

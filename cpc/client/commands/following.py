@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from cpc.core.errors import CopernicusError
 
 if TYPE_CHECKING:
     from cpc.client.client import Client
+
+PATIENCE = 3.0  # seconds until it is said why a job has not started
 
 
 def follow(client: Client, job: str, stream: str, out: TextIO, offset: int = 0) -> None:
@@ -22,20 +26,37 @@ def follow(client: Client, job: str, stream: str, out: TextIO, offset: int = 0) 
         offset = part.next or part.offset + len(part.data.encode("utf-8", "replace"))
 
 
-def follow_both(client: Client, job: str) -> None:
-    """stdout to stdout and stderr to stderr, to the end of both."""
-    problem: list[CopernicusError] = []
+def follow_both(client: Client, job: str, note: Callable[[str], None]) -> None:
+    """stdout to stdout and stderr to stderr, to the end of both. A job that does not start soon is told the reason of."""
+    problems: list[CopernicusError | OSError] = []
 
-    def errors() -> None:
+    def copy(stream: str, out: TextIO) -> None:
         try:
-            follow(client, job, "stderr", sys.stderr)
-        except CopernicusError as error:
-            problem.append(error)
+            follow(client.another(), job, stream, out)
+        except (CopernicusError, OSError) as error:
+            problems.append(error)
 
-    thread = threading.Thread(target=errors, name="copernicus-stderr", daemon=True)
-    thread.start()
-    follow(client, job, "stdout", sys.stdout)
-    while thread.is_alive():  # in steps, so that Ctrl-C is heard
-        thread.join(0.5)
-    if problem:
-        raise problem[0]
+    threads = [
+        threading.Thread(target=copy, args=one, name=f"copernicus-{one[0]}", daemon=True)
+        for one in (("stdout", sys.stdout), ("stderr", sys.stderr))
+    ]
+    for thread in threads:
+        thread.start()
+    threads[0].join(PATIENCE)
+    told = not threads[0].is_alive()
+    while any(thread.is_alive() for thread in threads):
+        if not told:
+            told = True
+            _tell_why(client, job, note)
+        threads[0].join(0.5)  # in steps, so that Ctrl-C is heard
+        threads[1].join(0.0 if threads[0].is_alive() else 0.5)
+    if problems:
+        raise problems[0]
+
+
+def _tell_why(client: Client, job: str, note: Callable[[str], None]) -> None:
+    with contextlib.suppress(CopernicusError):
+        found = client.why(job)
+        if found.state in ("waiting", "blocked"):
+            for reason in found.reasons:
+                note(f"Job {job} is {found.state}: {reason.text}" + (f" ({reason.step})" if reason.step else ""))

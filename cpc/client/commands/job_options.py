@@ -43,7 +43,7 @@ class JobCommand(click.Command):
             place = args.index("--")
             own, words = args[:place], args[place + 1 :]
         parsed = super().parse_args(ctx, [*own, "--", *words])
-        given = ctx.params.get("argv") or ()
+        given: tuple[str, ...] = ctx.params.get("argv") or ()
         if not ctx.resilient_parsing and len(given) > len(words):
             stray = given[0]
             raise click.UsageError(

@@ -118,7 +118,7 @@ def _attempt(one: AttemptView) -> tuple[object, ...]:
 def _amounts(need: dict[str, object]) -> str:
     from cpc.core.resources import show_size
 
-    parts = [f"{need.get('cores', 1)} cores"]
+    parts = [plural(int(str(need.get("cores", 1))), "core")]
     parts += [f"{need['gpus']} GPUs"] if need.get("gpus") else []
     memory, other = need.get("memory"), need.get("other")
     parts += [show_size(memory)] if isinstance(memory, int) and memory else []

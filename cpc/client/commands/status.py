@@ -179,7 +179,7 @@ def _show_events(context: Context, kind: str, found: list[EventView]) -> None:
 
 def event_line(event: EventView) -> str:
     """One event for people."""
-    details = [f"{name}={_detail(value)}" for name, value in event.details.items()]
+    details = [f"{name}={_detail(value)}" for name, value in event.details.items() if value not in ("", None)]
     parts = (str(event.number), when(event.time), event.kind, event.project, event.actor, " ".join(details))
     return harmless("  ".join(part for part in parts if part))
 

@@ -61,7 +61,7 @@ def run(context: Context, /, directory: str | None, fetch: bool, **given: Any) -
     context.out.note(_said(context, made, spec))
     try:
         if not spec.array and not context.out.json:
-            following.follow_both(context.client(), made.id)
+            following.follow_both(context.client(), made.id, context.out.note)
         found = waiting.wait(context, [made.id])
         if fetch or directory:
             fetch_ended(context, made.id, Path(directory) if directory else directory_of(made.id))
