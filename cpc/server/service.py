@@ -236,6 +236,11 @@ class Service:
         await self._store.close()
 
     @property
+    def client_port(self) -> int:
+        """The people's port that is in use; another than configured when that is 0."""
+        return int(self._ports[0].getHost().port)
+
+    @property
     def monitor_began(self) -> bool:
         """Whether the start came to its end."""
         return self._renewal is not None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,19 +23,21 @@ class Running:
     admin: str
     authority: str
     pid: int
+    spare: str = ""  # a second token of the owner, to log out with
 
 
 @contextmanager
-def running_server(*arguments: str) -> Iterator[Running]:
-    """The fakes, or what CPC_TEST_HTTP_SERVER names: a command that prints the same line of JSON and then serves."""
-    command = shlex.split(os.environ.get("CPC_TEST_HTTP_SERVER", f"{sys.executable} -m tests.helpers.http_fake_server"))
-    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+def running_server(*arguments: str, module: str = "http_fake_server") -> Iterator[Running]:
+    """A module of tests.helpers that prints a line of JSON about itself and then serves."""
+    command = [sys.executable, "-m", f"tests.helpers.{module}", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
     assert process.stdout is not None
     try:
         about = json.loads(process.stdout.readline())
         yield Running(
             url=f"{about['scheme']}://127.0.0.1:{about['port']}", port=about["port"], token=about["token"],
             admin=about["admin"], authority=about["authority"], pid=process.pid,
+            spare=about.get("spare", about["token"]),
         )  # fmt: skip
     finally:
         process.terminate()
