@@ -167,11 +167,16 @@ def move_aside(base: Path, found: list[Path], stamp: str, undo: ExitStack) -> li
     """Rename what is in the way; configurations go to `base`/replaced, so that they do not count as servers."""
     moved: list[Path] = []
     for path in found:
+        if not path.exists():
+            continue  # the write-ahead log goes when somebody has looked into the database
         if path.parent == base / "servers":
             make_directory(base / "replaced", undo)
             target = _unused(base / "replaced" / f"{path.name}-{stamp}")
         else:
-            target = _unused(path.with_name(f"{path.name}.replaced-{stamp}"))
+            # A write-ahead log keeps the name that belongs to its database.
+            journal = next((end for end in ("-wal", "-shm") if path.name.endswith(end)), "")
+            name = f"{path.name.removesuffix(journal)}.replaced-{stamp}"
+            target = path.with_name(name + journal) if journal else _unused(path.with_name(name))
         os.rename(path, target)
         undo.callback(os.rename, target, path)
         moved.append(target)

@@ -41,7 +41,7 @@ def snapshot_as_it_is(url: str, target: Path) -> None:
         return
     migrate.upgrade(f"sqlite:///{target}", migrate.current(url))
     shape = sa.MetaData()
-    engine = database.engine(f"sqlite:///{target}")
+    engine = database.engine(url)
     shape.reflect(engine, only=lambda name, _: name != "alembic_version")
     engine.dispose()
     source = database.connect(url, read_only=True)

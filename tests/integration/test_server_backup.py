@@ -1,0 +1,207 @@
+"""A backup is made beside a running server, holds everything, and is restored whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cpc.server import backup as backups
+from cpc.server.config import Place
+from cpc.store import chunks
+from tests.helpers.server_program import Server
+from tests.helpers.stores import ManualClock
+
+PIECES = [bytes([number]) * (100_000 + number) for number in range(5)]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Set up and stopped, with a few pieces of files."""
+    made = Server(tmp_path)
+    made.setup()
+    with sqlite3.connect(made.run_dir / "copernicus.db") as database:
+        for piece in PIECES:
+            digest = hashlib.sha256(piece).digest()
+            path = made.run_dir / chunks.path(digest)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(piece)
+            database.execute("INSERT INTO chunks (digest, size) VALUES (?, ?)", (digest, len(piece)))
+    database.close()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def saved(server: Server) -> Path:
+    """A backup of it."""
+    target = server.directory / "saved.tar"
+    server.done("backup", str(target))
+    return target
+
+
+def pieces(server: Server) -> set[bytes]:
+    return {path.read_bytes() for path in (server.run_dir / "chunks").rglob("*") if path.is_file()}
+
+
+def elsewhere(server: Server) -> Server:
+    """Another machine: another home and run directory."""
+    return Server(server.directory / "elsewhere", server.name)
+
+
+def rewrite(source: Path, target: Path, change) -> None:
+    """A backup with its parts changed: `change(name, data)` gives (name, data), or None to leave it out."""
+    with tarfile.open(source) as old, tarfile.open(target, "w") as new:
+        for member in old:
+            made = change(member.name, old.extractfile(member).read())
+            if made is not None:
+                entry = tarfile.TarInfo(made[0])
+                entry.size = len(made[1])
+                new.addfile(entry, io.BytesIO(made[1]))
+
+
+def test_a_backup_of_a_running_server_is_a_server_elsewhere(server):
+    server.done("start")
+    server.done("bundle", "--name", "field", "-o", str(server.directory / "field.cnx"))
+    saved = server.directory / "saved.tar"
+    server.done("backup", str(saved))
+    assert saved.stat().st_mode & 0o077 == 0
+    assert not any("no backup" in warning for warning in server.status()["warnings"])
+    assert "exists already" in server.refused("backup", str(saved))
+    server.done("stop")
+    other = elsewhere(server)
+    other.directory.mkdir()
+    said = other.done("restore", str(saved), "--run-dir", str(other.run_dir))
+    assert "incarnation 2" in said
+    assert pieces(other) == set(PIECES)
+    other.done("start")
+    assert "field" in other.done("bundles")
+    assert other.status()["fingerprint"] == server.status()["fingerprint"]
+    other.done("stop")
+    assert other.run("doctor", "--deep").returncode == 0
+    other.close()
+
+
+def test_a_restore_over_a_server_needs_force_and_keeps_what_was_there(server, saved):
+    assert "exists already" in server.refused("restore", str(saved))
+    server.done("bundle", "--name", "later", "-o", str(server.directory / "later.cnx"))
+    server.done("start")
+    assert "running" in server.refused("restore", str(saved), "--force")
+    server.done("stop")
+    server.done("restore", str(saved), "--force")
+    assert "later" not in server.done("bundles")
+    assert pieces(server) == set(PIECES)
+    assert list(server.run_dir.glob("copernicus.db.replaced-*"))
+
+
+def test_a_second_restore_of_one_backup_begins_another_life(server, saved):
+    assert "incarnation 2" in server.done("restore", str(saved), "--force")
+    assert "incarnation 3" in server.done("restore", str(saved), "--force")
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "chunk", "database", "no database", "no key", "no end", "stranger", "escape", "text"]
+)
+def test_a_damaged_backup_is_refused_and_changes_nothing(server, saved, damage):
+    bad = server.directory / "bad.tar"
+    first = hashlib.sha256(PIECES[0]).hexdigest()
+
+    def change(name, data):
+        if damage == "chunk" and name.endswith(first):
+            return name, data[:-1] + b"x"
+        if damage == "database" and name == "database.sqlite":
+            return name, data[:8192] + b"\xa5" * 60_000 + data[68_192:]
+        missing = {"no database": "database.sqlite", "no key": "authority.key", "no end": "backup.json"}.get(damage)
+        return None if name == missing else (name, data)
+
+    rewrite(saved, bad, change)
+    if damage == "cut":
+        bad.write_bytes(saved.read_bytes()[:300_000])
+    elif damage == "text":
+        bad.write_text("hello")
+    elif damage in ("stranger", "escape"):
+        name = "notes.txt" if damage == "stranger" else "chunks/../../../escaped"
+        with tarfile.open(bad, "a") as tar:
+            entry = tarfile.TarInfo(name)
+            entry.size = 2
+            tar.addfile(entry, io.BytesIO(b"hi"))
+    line = server.refused("restore", str(bad), "--force")
+    assert "bad.tar" in line
+    assert "worker" in server.done("bundles")
+    assert pieces(server) == set(PIECES)
+    assert not list(server.run_dir.glob("*.replaced-*"))
+    assert not list(server.run_dir.glob(".restore-*"))
+    other = elsewhere(server)
+    other.directory.mkdir()
+    other.refused("restore", str(bad), "--run-dir", str(other.run_dir))
+    assert not other.home.exists()
+    assert not other.run_dir.exists()
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing(server):
+    line = server.refused("backup", str(server.directory / "no" / "where.tar"))
+    assert "no directory" in line
+    assert not [path for path in server.directory.iterdir() if "backup" in path.name or "part" in path.name]
+
+
+def test_the_collector_cannot_take_what_a_backup_is_copying(server, monkeypatch):
+    """The files go away between the snapshot and the copying: the backup has them under names of its own."""
+    write = backups._write
+
+    def later(*arguments):
+        shutil.rmtree(server.run_dir / "chunks")
+        return write(*arguments)
+
+    monkeypatch.setattr(backups, "_write", later)
+    place = Place(server.place)
+    target = server.directory / "held.tar"
+    report = backups.make(place, place.read(), target, ManualClock())
+    assert report.missing == ()
+    assert report.chunks == len(PIECES)
+    with tarfile.open(target) as tar:
+        held = {tar.extractfile(member).read() for member in tar if member.name.startswith("chunks/")}
+    assert held == set(PIECES)
+    assert not [path for path in server.run_dir.iterdir() if path.name.startswith(".backup-")]
+
+
+def test_what_a_killed_backup_left_is_cleared_away(server):
+    left = server.run_dir / ".backup-4194305-x"
+    left.mkdir()
+    (left / "y").write_bytes(b"z")
+    mine = server.run_dir / f".backup-{os.getpid()}-x"
+    mine.mkdir()
+    server.done("backup", str(server.directory / "saved.tar"))
+    assert not left.exists()
+    assert mine.exists(), "another backup is under way there"
+
+
+@pytest.mark.parametrize(("what", "deep"), [("missing", ""), ("short", ""), ("changed", "--deep")])
+def test_doctor_finds_damaged_pieces_of_files(server, what, deep):
+    digest = hashlib.sha256(PIECES[2]).digest()
+    path = server.run_dir / chunks.path(digest)
+    if what == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(PIECES[2][:-1] + (b"x" if what == "changed" else b""))
+    result = server.run("doctor", *([deep] if deep else []))
+    assert result.returncode == 1
+    assert [line for line in result.stdout.splitlines() if line.startswith("FAIL") and digest.hex() in line]
+    said = server.run("backup", str(server.directory / "partly.tar"))
+    assert said.returncode == 0
+    assert ("missing on disk" in said.stderr) == (what == "missing")
+
+
+def test_doctor_names_what_others_can_read(server):
+    (server.place / "authority.key").chmod(0o644)
+    server.run_dir.chmod(0o755)
+    result = server.run("doctor")
+    assert result.returncode == 1
+    assert f"chmod 600 {server.place / 'authority.key'}" in result.stdout
+    assert f"chmod 700 {server.run_dir}" in result.stdout
