@@ -63,7 +63,7 @@ class Accounts:
             # Not the name as it was typed: now and then that is a password.
             shown, number = (row.name, row.id) if row is not None else ("", 0)
             await self._store.write(lambda tx: self._note_failure(tx, shown, number, address))
-            raise NotLoggedIn(_WRONG, "passwords are reset by an administrator: cpcc change-user NAME --password")
+            raise NotLoggedIn(_WRONG, "an administrator can set a new password: cpcc passwd NAME")
         take_back()
         fresh = None
         if self._hashes.is_old(stored):
