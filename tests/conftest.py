@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
-    """A PostgreSQL server."""
-    server = postgres.Server(tmp_path_factory.mktemp("postgresql") / "data")
-    yield server
-    server.stop()
+def postgresql() -> Iterator[postgres.Server]:
+    """A PostgreSQL server. Not in pytest's own directory, which the next pytest to start closes to other users."""
+    with tempfile.TemporaryDirectory(prefix="cpc-postgresql-", ignore_cleanup_errors=True) as directory:
+        server = postgres.Server(Path(directory) / "data")
+        yield server
+        server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
