@@ -142,7 +142,8 @@ def main() -> None:
     if run.step < wanted.steps:
         print("told to stop", flush=True)
         sys.exit(TERMINATED)
-    run.save("trajectory.npz", start=np.array([wanted.phi, wanted.psi]), picoseconds=run.step * STEP)
+    start = np.array([wanted.phi, wanted.psi])
+    run.save("trajectory.npz", start=start, seed=wanted.seed, picoseconds=run.step * STEP)
 
 
 if __name__ == "__main__":

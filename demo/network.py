@@ -1,0 +1,164 @@
+"""The demo's server, worker and jobs: every command it gives, in one place, as you would type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from cpc.client import Client
+from cpc.core.views import JobView
+
+HEARTBEAT = 4  # seconds without a sign of life until a worker's jobs go back to the queue; 120 unless told otherwise
+CHECKPOINTS = 2  # seconds between two checkpoints that a worker sends to the server; 900 unless told otherwise
+PROJECT = "alanine"
+
+
+class DemoFailed(Exception):
+    """A step of the demo did not work; the text says which and why."""
+
+
+class Network:
+    """A server and one worker on this machine, all their files in one temporary directory."""
+
+    def __init__(self, home: Path, cores: int, say: Callable[[str], None]) -> None:
+        self.home, self.cores, self.say = home, cores, say
+        self.worker: subprocess.Popen[bytes] | None = None
+        self.serving = False
+        self.env = {**os.environ, "CPC_HOME": str(home)}
+        self.log = home / "worker.log"
+
+    def open(self) -> None:
+        """A fresh server with its worker."""
+        port, client_port = free_ports(2)
+        self.run(
+            f"cpc-server setup --name demo --port {port} --client-port {client_port}"
+            f" --password-stdin {self.home}/server",
+            stdin=secrets.token_urlsafe(),
+        )
+        self.run(f"cpc-server config heartbeat_time {HEARTBEAT}")
+        self.run(f"cpc-server config checkpoint_interval {CHECKPOINTS}")
+        self.serving = True
+        self.run("cpc-server start")
+        self.run(f"cpc-server bundle --role client --user cpc-admin -o {self.home}/me.cnx")
+        self.client = Client.from_bundle(self.home / "me.cnx")
+        self.start_worker()
+
+    def start_worker(self) -> None:
+        words = f"cpc-worker -n {self.cores} smp"  # with the bundle that setup has left in $CPC_HOME
+        self.say(f"$ {self.short(words)} &")
+        with self.log.open("ab") as log:
+            self.worker = subprocess.Popen(
+                self.argv(words), env=self.env, cwd=self.home, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def kill_worker(self) -> None:
+        assert self.worker is not None
+        self.say(f"$ kill -9 {self.worker.pid}")
+        self.worker.kill()
+        self.worker.wait()
+
+    def submit(self, folder: Path, steps: int) -> str:
+        """All runs in one call: an array with one job for each line of starts.csv. The array's id."""
+        self.run(f"cpcc -c {self.home}/me.cnx start {PROJECT}")
+        answer = self.run(
+            f"cpcc -c {self.home}/me.cnx --json submit -p {PROJECT} --name alanine --from-csv starts.csv"
+            " --input simulate.py --input alanine.pdb --input system.xml"
+            " --checkpoint checkpoint.npz --output trajectory.npz"
+            f" -- {shlex.quote(sys.executable)} simulate.py alanine.pdb"
+            f" --phi {{phi}} --psi {{psi}} --seed {{index}} --steps {steps}",
+            cwd=folder,
+        )
+        return str(json.loads(answer)["data"]["id"])
+
+    def jobs(self) -> list[JobView]:
+        """Every run as it stands, in the order of starts.csv."""
+        return sorted(self.client.jobs(PROJECT), key=lambda job: int(job.id.partition("[")[2].rstrip("]")))
+
+    def follow(self, job: str) -> Iterator[str]:
+        """The lines that a running job prints, as it prints them."""
+        text = ""
+        with self.client.another() as client:
+            for part in client.follow(job):
+                *lines, text = (text + part.data).split("\n")
+                yield from lines
+
+    def check_worker(self) -> None:
+        """DemoFailed, with its last words, when the worker has gone without being told to."""
+        if self.worker is not None and self.worker.poll() is not None:
+            words = self.log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise DemoFailed("the worker ended: " + "\n".join(words))
+
+    def why(self, job: str) -> str:
+        return "; ".join(reason.text for reason in self.client.why(job).reasons)
+
+    def fetch(self, array: str, target: Path) -> None:
+        """Every job's outputs, below `target`."""
+        self.run(f"cpcc -c {self.home}/me.cnx fetch {array} -o {target}")
+
+    def close(self) -> None:
+        """End the worker, then the server."""
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave anything running
+            signal.signal(number, signal.SIG_IGN)
+        if self.worker is not None and self.worker.poll() is None:
+            self.worker.terminate()
+            try:
+                self.worker.wait(30)
+            except subprocess.TimeoutExpired:
+                self.worker.kill()
+                self.worker.wait()
+        if self.serving:
+            self.serving = False
+            try:
+                self.run("cpc-server stop")
+            except DemoFailed as failure:
+                self.say(str(failure))
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, words: str, *, cwd: Path | None = None, stdin: str = "") -> str:
+        """Run one command and return what it printed. DemoFailed with its error when it fails."""
+        self.say(f"$ {self.short(words)}")
+        try:
+            done = subprocess.run(
+                self.argv(words), env=self.env, cwd=cwd or self.home, input=stdin, capture_output=True, text=True,
+                timeout=120, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise DemoFailed(f"no answer within 120 s: {self.short(words)}") from None
+        if done.returncode:
+            raise DemoFailed(f"{self.short(words)}\n{(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def argv(self, words: str) -> list[str]:
+        """The command's words; the program is the one beside this Python."""
+        program, *rest = shlex.split(words)
+        return [str(Path(sys.executable).parent / program), *rest]
+
+    def short(self, words: str) -> str:
+        return words.replace(str(self.home), "$DEMO").replace(sys.executable, "python")
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports on the loopback that nobody uses now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
