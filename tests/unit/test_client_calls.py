@@ -14,47 +14,47 @@ from cpc.client.trust import Pin
 from cpc.core.errors import BadInput, Conflict, Denied, NotFound, NotLoggedIn, Unavailable
 from cpc.core.spec import JobSpec
 from cpc.core.views import ArrayView, JobDetail
-from tests.helpers.fake_api import FakeApi
+from tests.helpers.small_server import SmallServer
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[FakeApi]:
-    with FakeApi(tmp_path) as running:
+def api(tmp_path: Path) -> Iterator[SmallServer]:
+    with SmallServer(tmp_path) as running:
         yield running
 
 
-def connect(api: FakeApi, token: str = "alice-token") -> Client:
+def connect(api: SmallServer, token: str = "alice-token") -> Client:
     pin = Pin(server="srv-1", authority=api.authority.certificate_pem.decode())
     return Client(Transport(api.host, api.port, pin, token), "villin")
 
 
 @pytest.fixture
-def alice(api: FakeApi) -> Iterator[Client]:
+def alice(api: SmallServer) -> Iterator[Client]:
     client = connect(api)
     yield client
     client.close()
 
 
 @pytest.fixture
-def admin(api: FakeApi) -> Iterator[Client]:
+def admin(api: SmallServer) -> Iterator[Client]:
     client = connect(api, "admin-token")
     yield client
     client.close()
 
 
-def test_calls_share_one_connection(api: FakeApi, alice: Client) -> None:
+def test_calls_share_one_connection(api: SmallServer, alice: Client) -> None:
     for _ in range(5):
         alice.whoami()
     assert len({one.connection for one in api.seen}) == 1
 
 
-def test_a_connection_that_the_server_has_closed_is_replaced(api: FakeApi, alice: Client) -> None:
+def test_a_connection_that_the_server_has_closed_is_replaced(api: SmallServer, alice: Client) -> None:
     alice.whoami()
     api.faults.lose_request["whoami"] = 1
     assert alice.whoami().name == "alice"
 
 
-def test_a_submission_whose_reply_is_lost_is_stored_once(api: FakeApi, alice: Client) -> None:
+def test_a_submission_whose_reply_is_lost_is_stored_once(api: SmallServer, alice: Client) -> None:
     api.faults.lose_reply["/jobs"] = 2
     done = alice.submit_spec(JobSpec(argv=("true",)))
     assert done.id == "57"
@@ -64,17 +64,17 @@ def test_a_submission_whose_reply_is_lost_is_stored_once(api: FakeApi, alice: Cl
     assert len(keys) == 1
 
 
-def test_two_submissions_have_two_keys(api: FakeApi, alice: Client) -> None:
+def test_two_submissions_have_two_keys(api: SmallServer, alice: Client) -> None:
     assert alice.submit_spec(JobSpec(argv=("true",))).id != alice.submit_spec(JobSpec(argv=("true",))).id
 
 
-def test_a_server_that_is_restarting_is_waited_for(api: FakeApi, alice: Client) -> None:
+def test_a_server_that_is_restarting_is_waited_for(api: SmallServer, alice: Client) -> None:
     api.faults.busy["whoami"] = 3
     assert alice.whoami().name == "alice"
     assert len(api.seen) == 4
 
 
-def test_patience_ends(api: FakeApi, alice: Client) -> None:
+def test_patience_ends(api: SmallServer, alice: Client) -> None:
     alice.transport.patience = 0.0
     api.faults.busy["whoami"] = 1
     with pytest.raises(Unavailable, match="the server is stopping"):
@@ -98,7 +98,7 @@ def test_an_unknown_host_is_named() -> None:
         Client(Transport("no-such-host.invalid", 14807, Pin(server="srv-1"), "t")).whoami()
 
 
-def test_a_refusal_arrives_as_what_it_is(api: FakeApi, alice: Client, admin: Client) -> None:
+def test_a_refusal_arrives_as_what_it_is(api: SmallServer, alice: Client, admin: Client) -> None:
     with pytest.raises(Denied, match="not a super user"):
         alice.add_user("bob", "pw")
     with pytest.raises(NotFound, match="nosuch"):
@@ -111,7 +111,7 @@ def test_a_refusal_arrives_as_what_it_is(api: FakeApi, alice: Client, admin: Cli
         Client(alice.transport).jobs()
 
 
-def test_a_login_gives_a_token_that_logout_ends(api: FakeApi) -> None:
+def test_a_login_gives_a_token_that_logout_ends(api: SmallServer) -> None:
     client = connect(api, "")
     assert client.login("alice", "pw1").user == "alice"
     assert client.whoami().name == "alice"
@@ -121,7 +121,7 @@ def test_a_login_gives_a_token_that_logout_ends(api: FakeApi) -> None:
     client.close()
 
 
-def test_a_wrong_password_is_tried_once(api: FakeApi) -> None:
+def test_a_wrong_password_is_tried_once(api: SmallServer) -> None:
     client = connect(api, "")
     with pytest.raises(NotLoggedIn, match="wrong user name or password"):
         client.login("alice", "nope")
@@ -129,14 +129,14 @@ def test_a_wrong_password_is_tried_once(api: FakeApi) -> None:
     assert len(api.calls("POST", "/login")) == 1
 
 
-def test_long_lists_are_read_to_the_end(api: FakeApi, alice: Client) -> None:
+def test_long_lists_are_read_to_the_end(api: SmallServer, alice: Client) -> None:
     api.world.submit("villin", JobSpec(argv=("true",), array=2500), "alice")
     assert len(alice.jobs(limit=10_000)) == 2500
     assert len(alice.jobs(limit=1200)) == 1200
     assert [one.id for one in alice.jobs(limit=2)] == ["57[2499]", "57[2498]"]
 
 
-def test_names_are_quoted_in_paths(api: FakeApi, alice: Client) -> None:
+def test_names_are_quoted_in_paths(api: SmallServer, alice: Client) -> None:
     api.world.submit("villin", JobSpec(argv=("true",), array=2), "alice")
     found = alice.job("57[1]")
     assert isinstance(found, JobDetail)
@@ -146,7 +146,7 @@ def test_names_are_quoted_in_paths(api: FakeApi, alice: Client) -> None:
     assert alice.get_project("a b/c?d").name == "a b/c?d"
 
 
-def test_every_call_of_the_api_has_a_method(api: FakeApi, alice: Client, admin: Client) -> None:
+def test_every_call_of_the_api_has_a_method(api: SmallServer, alice: Client, admin: Client) -> None:
     api.world.submit("villin", JobSpec(argv=("true",)), "alice")
     api.world.start("57")
     assert alice.server_info().name == "lab"
@@ -192,7 +192,7 @@ def test_every_call_of_the_api_has_a_method(api: FakeApi, alice: Client, admin: 
 
 
 def test_an_answer_of_a_newer_server_is_still_read(
-    api: FakeApi, alice: Client, monkeypatch: pytest.MonkeyPatch
+    api: SmallServer, alice: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.world, "users", {"alice": {
         "name": "alice", "super_user": False, "disabled": False, "created": 0, "shoe_size": 43,

@@ -14,20 +14,20 @@ from cpc.client.futures import Executor, JobFailed
 from cpc.client.transport import Transport
 from cpc.client.trust import Pin
 from cpc.core.errors import BadInput
-from tests.helpers.fake_api import FakeApi
-from tests.helpers.fake_api_world import Output
+from tests.helpers.small_server import SmallServer
+from tests.helpers.small_server_world import Output
 
 SOON = 20.0
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[FakeApi]:
-    with FakeApi(tmp_path) as running:
+def api(tmp_path: Path) -> Iterator[SmallServer]:
+    with SmallServer(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-def jobs(api: FakeApi) -> Iterator[Executor]:
+def jobs(api: SmallServer) -> Iterator[Executor]:
     pin = Pin(server="srv-1", authority=api.authority.certificate_pem.decode())
     client = Client(Transport(api.host, api.port, pin, "alice-token"), "villin")
     executor = Executor(client)
@@ -36,7 +36,7 @@ def jobs(api: FakeApi) -> Iterator[Executor]:
     client.close()
 
 
-def test_a_future_gives_the_result_of_its_job(api: FakeApi, jobs: Executor, tmp_path: Path) -> None:
+def test_a_future_gives_the_result_of_its_job(api: SmallServer, jobs: Executor, tmp_path: Path) -> None:
     future = jobs.submit(["echo", "hello"])
     assert not future.done()
     assert not future.running()
@@ -48,7 +48,7 @@ def test_a_future_gives_the_result_of_its_job(api: FakeApi, jobs: Executor, tmp_
     assert result.fetch(tmp_path / "here", ["a.txt"]) == [tmp_path / "here/a.txt"]
 
 
-def test_a_job_that_fails_is_the_futures_exception(api: FakeApi, jobs: Executor) -> None:
+def test_a_job_that_fails_is_the_futures_exception(api: SmallServer, jobs: Executor) -> None:
     future = jobs.submit(["false"])
     api.world.end(future.job, state="failed", exit_code=3, reason="its program ended with 3")
     problem = future.exception(SOON)
@@ -63,7 +63,7 @@ def test_a_result_that_is_not_there_in_time_is_a_timeout(jobs: Executor) -> None
         jobs.submit(["sleep"]).result(0.05)
 
 
-def test_a_cancelled_future_cancels_its_job_also_while_it_runs(api: FakeApi, jobs: Executor) -> None:
+def test_a_cancelled_future_cancels_its_job_also_while_it_runs(api: SmallServer, jobs: Executor) -> None:
     future = jobs.submit(["sleep", "1000"])
     api.world.start(future.job)
     assert future.cancel()
@@ -75,7 +75,7 @@ def test_a_cancelled_future_cancels_its_job_also_while_it_runs(api: FakeApi, job
     assert done == {future}
 
 
-def test_an_ended_job_cannot_be_cancelled(api: FakeApi, jobs: Executor) -> None:
+def test_an_ended_job_cannot_be_cancelled(api: SmallServer, jobs: Executor) -> None:
     future = jobs.submit(["true"])
     api.world.end(future.job)
     future.result(SOON)
@@ -83,7 +83,7 @@ def test_an_ended_job_cannot_be_cancelled(api: FakeApi, jobs: Executor) -> None:
     assert not api.calls("POST", ".*/cancel")
 
 
-def test_callbacks_are_called_once(api: FakeApi, jobs: Executor) -> None:
+def test_callbacks_are_called_once(api: SmallServer, jobs: Executor) -> None:
     future = jobs.submit(["true"])
     called: list[str] = []
     future.add_done_callback(lambda one: called.append(future.job))
@@ -93,7 +93,7 @@ def test_callbacks_are_called_once(api: FakeApi, jobs: Executor) -> None:
     assert called == [future.job, "late"]
 
 
-def test_futures_are_completed_in_the_order_in_which_jobs_end(api: FakeApi, jobs: Executor) -> None:
+def test_futures_are_completed_in_the_order_in_which_jobs_end(api: SmallServer, jobs: Executor) -> None:
     futures = [jobs.submit(["sleep", str(number)]) for number in range(6)]
     order = [4, 2, 5, 0, 3, 1]
     seen = []
@@ -104,7 +104,7 @@ def test_futures_are_completed_in_the_order_in_which_jobs_end(api: FakeApi, jobs
     assert seen == order
 
 
-def test_a_map_is_one_array_with_a_future_for_each_row(api: FakeApi, jobs: Executor) -> None:
+def test_a_map_is_one_array_with_a_future_for_each_row(api: SmallServer, jobs: Executor) -> None:
     futures = jobs.map(["sim", "--seed", "{seed}"], [{"seed": number} for number in range(1500)])
     assert [one.job for one in futures[:2]] == ["57[0]", "57[1]"]
     assert len(api.calls("POST", ".*/jobs")) == 1
@@ -116,7 +116,7 @@ def test_a_map_is_one_array_with_a_future_for_each_row(api: FakeApi, jobs: Execu
     assert len(api.seen) < 60, "not one question for each job"
 
 
-def test_a_lost_connection_is_not_a_lost_future(api: FakeApi, jobs: Executor) -> None:
+def test_a_lost_connection_is_not_a_lost_future(api: SmallServer, jobs: Executor) -> None:
     future = jobs.submit(["true"])
     api.faults.lose_reply["/wait"] = 2
     api.faults.busy["/wait"] = 1
@@ -124,19 +124,19 @@ def test_a_lost_connection_is_not_a_lost_future(api: FakeApi, jobs: Executor) ->
     assert future.result(SOON).exit_code == 0
 
 
-def test_a_submission_whose_reply_is_lost_is_one_job(api: FakeApi, jobs: Executor) -> None:
+def test_a_submission_whose_reply_is_lost_is_one_job(api: SmallServer, jobs: Executor) -> None:
     api.faults.lose_reply["/projects/villin/jobs"] = 1
     assert jobs.submit(["true"]).job == "57"
     assert len(api.world.jobs) == 1
 
 
-def test_a_job_that_is_forgotten_ends_its_future(api: FakeApi, jobs: Executor) -> None:
+def test_a_job_that_is_forgotten_ends_its_future(api: SmallServer, jobs: Executor) -> None:
     future = jobs.submit(["true"])
     del api.world.jobs[future.job]
     assert future.exception(SOON) is not None
 
 
-def test_inputs_are_sent_before_the_job(api: FakeApi, jobs: Executor, tmp_path: Path) -> None:
+def test_inputs_are_sent_before_the_job(api: SmallServer, jobs: Executor, tmp_path: Path) -> None:
     script = tmp_path / "simulate"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
@@ -153,7 +153,7 @@ def test_rows_with_different_names_are_refused(jobs: Executor) -> None:
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_shutdown_without_waiting_is_prompt(api: FakeApi, jobs: Executor, asked: bool) -> None:
+def test_shutdown_without_waiting_is_prompt(api: SmallServer, jobs: Executor, asked: bool) -> None:
     jobs.submit(["sleep", "1000"])
     while asked and not api.calls("GET", ".*/wait"):
         time.sleep(0.01)
@@ -162,7 +162,7 @@ def test_shutdown_without_waiting_is_prompt(api: FakeApi, jobs: Executor, asked:
     assert time.perf_counter() - begun < 2.0
 
 
-def test_leaving_the_executor_waits_for_its_jobs(api: FakeApi, tmp_path: Path) -> None:
+def test_leaving_the_executor_waits_for_its_jobs(api: SmallServer, tmp_path: Path) -> None:
     pin = Pin(server="srv-1", authority=api.authority.certificate_pem.decode())
     client = Client(Transport(api.host, api.port, pin, "alice-token"), "villin")
     api.world.on_submit = api.world.end

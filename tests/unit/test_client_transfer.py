@@ -15,21 +15,21 @@ from cpc.client.trust import Pin
 from cpc.core.digest import CHUNK
 from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged
 from cpc.core.spec import JobSpec
-from tests.helpers.fake_api import FakeApi
-from tests.helpers.fake_api_world import Output
+from tests.helpers.small_server import SmallServer
+from tests.helpers.small_server_world import Output
 
 BIG = b"".join(bytes([number % 251]) * (1 << 20) for number in range(21)) + b"tail"  # five whole chunks and a bit
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[FakeApi]:
-    with FakeApi(tmp_path) as running:
+def api(tmp_path: Path) -> Iterator[SmallServer]:
+    with SmallServer(tmp_path) as running:
         running.world.submit("villin", JobSpec(argv=("true",)), "alice")
         yield running
 
 
 @pytest.fixture
-def alice(api: FakeApi) -> Iterator[Client]:
+def alice(api: SmallServer) -> Iterator[Client]:
     pin = Pin(server="srv-1", authority=api.authority.certificate_pem.decode())
     client = Client(Transport(api.host, api.port, pin, "alice-token"), "villin")
     yield client
@@ -43,14 +43,14 @@ def place(tmp_path: Path) -> Path:
     return made
 
 
-def finish(api: FakeApi, *outputs: Output) -> None:
+def finish(api: SmallServer, *outputs: Output) -> None:
     api.world.end("57", outputs=list(outputs))
 
 
 # --- up ---
 
 
-def test_a_file_goes_up_in_parts_of_at_most_8_mib(api: FakeApi, alice: Client, tmp_path: Path) -> None:
+def test_a_file_goes_up_in_parts_of_at_most_8_mib(api: SmallServer, alice: Client, tmp_path: Path) -> None:
     path = tmp_path / "traj.xtc"
     path.write_bytes(BIG)
     seen: list[tuple[int, int]] = []
@@ -61,14 +61,14 @@ def test_a_file_goes_up_in_parts_of_at_most_8_mib(api: FakeApi, alice: Client, t
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_content_that_the_project_has_is_not_sent_again(api: FakeApi, alice: Client, tmp_path: Path) -> None:
+def test_content_that_the_project_has_is_not_sent_again(api: SmallServer, alice: Client, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"the same")
         transfer.upload(alice, tmp_path / name)
     assert len(api.calls("PUT", ".*")) == 1
 
 
-def test_an_upload_goes_on_where_it_stopped(api: FakeApi, alice: Client, tmp_path: Path) -> None:
+def test_an_upload_goes_on_where_it_stopped(api: SmallServer, alice: Client, tmp_path: Path) -> None:
     path = tmp_path / "traj.xtc"
     path.write_bytes(BIG)
     content = transfer.address(path)
@@ -79,7 +79,7 @@ def test_an_upload_goes_on_where_it_stopped(api: FakeApi, alice: Client, tmp_pat
     assert [one.query["offset"] for one in api.calls("PUT", ".*")] == [str(3 * CHUNK), str(5 * CHUNK)]
 
 
-def test_a_part_whose_reply_is_lost_is_sent_again(api: FakeApi, alice: Client, tmp_path: Path) -> None:
+def test_a_part_whose_reply_is_lost_is_sent_again(api: SmallServer, alice: Client, tmp_path: Path) -> None:
     path = tmp_path / "traj.xtc"
     path.write_bytes(BIG)
     api.faults.lose_reply["/uploads/1"] = 1
@@ -88,7 +88,7 @@ def test_a_part_whose_reply_is_lost_is_sent_again(api: FakeApi, alice: Client, t
 
 
 def test_a_file_that_changes_under_way_is_refused(
-    api: FakeApi, alice: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: SmallServer, alice: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "growing"
     path.write_bytes(b"one")
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_is_named(alice: Client, place: Path, name: str) -> 
 # --- down ---
 
 
-def test_outputs_arrive_as_they_were(api: FakeApi, alice: Client, place: Path) -> None:
+def test_outputs_arrive_as_they_were(api: SmallServer, alice: Client, place: Path) -> None:
     finish(
         api, Output(b"run.sh", b"#!/bin/sh\n", mode=0o755), Output(b"out", kind="dir"), Output(b"out/traj.xtc", BIG),
         Output(b"empty"), Output(b"out/last", kind="link", target="traj.xtc"), Output("d\xe9j\xe0 %41?#.txt".encode(), b"x"),
@@ -126,7 +126,7 @@ def test_outputs_arrive_as_they_were(api: FakeApi, alice: Client, place: Path) -
     )
 
 
-def test_a_download_goes_on_where_the_connection_broke(api: FakeApi, alice: Client, place: Path) -> None:
+def test_a_download_goes_on_where_the_connection_broke(api: SmallServer, alice: Client, place: Path) -> None:
     finish(api, Output(b"traj.xtc", BIG))
     api.faults.cut_after["outputs/traj.xtc"] = 7 << 20
     transfer.fetch(alice, "57", place)
@@ -136,7 +136,7 @@ def test_a_download_goes_on_where_the_connection_broke(api: FakeApi, alice: Clie
     assert second.headers["range"] != "bytes=0-"
 
 
-def test_bytes_that_are_not_the_servers_are_never_kept(api: FakeApi, alice: Client, place: Path) -> None:
+def test_bytes_that_are_not_the_servers_are_never_kept(api: SmallServer, alice: Client, place: Path) -> None:
     finish(api, Output(b"traj.xtc", BIG))
     api.faults.corrupt["outputs/traj.xtc"] = 100
     with pytest.raises(Damaged, match=r"traj\.xtc"):
@@ -144,7 +144,7 @@ def test_bytes_that_are_not_the_servers_are_never_kept(api: FakeApi, alice: Clie
     assert list(place.iterdir()) == []
 
 
-def test_another_file_is_not_replaced_unless_asked(api: FakeApi, alice: Client, place: Path) -> None:
+def test_another_file_is_not_replaced_unless_asked(api: SmallServer, alice: Client, place: Path) -> None:
     finish(api, Output(b"a.txt", b"new"))
     (place / "a.txt").write_text("mine")
     with pytest.raises(Conflict, match=r"a\.txt"):
@@ -154,14 +154,14 @@ def test_another_file_is_not_replaced_unless_asked(api: FakeApi, alice: Client, 
     assert (place / "a.txt").read_text() == "new"
 
 
-def test_a_file_that_is_here_already_is_not_fetched_again(api: FakeApi, alice: Client, place: Path) -> None:
+def test_a_file_that_is_here_already_is_not_fetched_again(api: SmallServer, alice: Client, place: Path) -> None:
     finish(api, Output(b"a.txt", b"same"))
     for _ in range(2):
         transfer.fetch(alice, "57", place)
     assert len(api.calls("GET", ".*/outputs/.*")) == 1
 
 
-def test_patterns_choose_and_one_that_matches_nothing_is_an_error(api: FakeApi, alice: Client, place: Path) -> None:
+def test_patterns_choose_and_one_that_matches_nothing_is_an_error(api: SmallServer, alice: Client, place: Path) -> None:
     finish(api, Output(b"a.txt", b"a"), Output(b"b.log", b"b"), Output(b"deep/c.txt", b"c"))
     transfer.fetch(alice, "57", place, ["*.txt"])
     assert [one.name for one in place.iterdir()] == ["a.txt"]
@@ -170,7 +170,7 @@ def test_patterns_choose_and_one_that_matches_nothing_is_an_error(api: FakeApi, 
 
 
 @pytest.mark.parametrize("path", [b"../evil", b"a/../../evil", b"/etc/evil", b"a//b", b"./evil", b"..", b"x" * 300])
-def test_a_path_that_leads_out_is_refused(api: FakeApi, alice: Client, place: Path, path: bytes) -> None:
+def test_a_path_that_leads_out_is_refused(api: SmallServer, alice: Client, place: Path, path: bytes) -> None:
     finish(api, Output(path, b"evil"))
     with pytest.raises(CopernicusError):
         transfer.fetch(alice, "57", place)
@@ -178,7 +178,7 @@ def test_a_path_that_leads_out_is_refused(api: FakeApi, alice: Client, place: Pa
     assert list(place.iterdir()) == []
 
 
-def test_nothing_is_written_through_a_link(api: FakeApi, alice: Client, place: Path) -> None:
+def test_nothing_is_written_through_a_link(api: SmallServer, alice: Client, place: Path) -> None:
     outside = place.parent / "outside"
     outside.mkdir()
     (place / "way").symlink_to(outside)
@@ -196,20 +196,20 @@ def test_nothing_is_written_through_a_link(api: FakeApi, alice: Client, place: P
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "a/../../outside"])
-def test_a_link_that_leads_out_is_not_made(api: FakeApi, alice: Client, place: Path, target: str) -> None:
+def test_a_link_that_leads_out_is_not_made(api: SmallServer, alice: Client, place: Path, target: str) -> None:
     finish(api, Output(b"innocent", kind="link", target=target))
     with pytest.raises(CopernicusError):
         transfer.fetch(alice, "57", place)
     assert list(place.iterdir()) == []
 
 
-def test_results_may_not_gain_special_mode_bits(api: FakeApi, alice: Client, place: Path) -> None:
+def test_results_may_not_gain_special_mode_bits(api: SmallServer, alice: Client, place: Path) -> None:
     finish(api, Output(b"tool", b"#!", mode=0o106777))
     transfer.fetch(alice, "57", place)
     assert (place / "tool").stat().st_mode & 0o7000 == 0
 
 
-def test_an_unwritable_place_is_named(api: FakeApi, alice: Client, place: Path) -> None:
+def test_an_unwritable_place_is_named(api: SmallServer, alice: Client, place: Path) -> None:
     finish(api, Output(b"a.txt", b"a"))
     (place / "file").write_text("")
     with pytest.raises(BadInput, match="cannot write"):

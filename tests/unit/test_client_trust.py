@@ -12,7 +12,7 @@ from cpc.client.transport import Transport
 from cpc.client.trust import Pin
 from cpc.core.errors import CopernicusError, Damaged, Refused
 from cpc.wire.identity import Authority, Role, fingerprint_of
-from tests.helpers.fake_api import FakeApi
+from tests.helpers.small_server import SmallServer
 
 
 def _der(authority: Authority) -> bytes:
@@ -34,7 +34,7 @@ def test_what_is_no_certificate_has_no_fingerprint(text: bytes) -> None:
 
 
 def test_first_contact_tells_the_fingerprint_of_a_server_that_holds_the_key(tmp_path: Path) -> None:
-    with FakeApi(tmp_path) as api:
+    with SmallServer(tmp_path) as api:
         client, pin = Client.meet(api.host, api.port)
         client.close()
     assert pin.fingerprint == api.authority.fingerprint
@@ -43,20 +43,23 @@ def test_first_contact_tells_the_fingerprint_of_a_server_that_holds_the_key(tmp_
 
 
 def test_first_contact_refuses_a_server_that_names_an_authority_it_has_no_certificate_of(tmp_path: Path) -> None:
-    with FakeApi(tmp_path, site=True) as api, pytest.raises(Refused):
+    with SmallServer(tmp_path, site=True) as api, pytest.raises(Refused):
         Client.meet(api.host, api.port)
 
 
 def test_a_server_with_another_key_is_refused_in_words(tmp_path: Path) -> None:
     old = Authority.create("srv-1")
     pin = Pin(server="srv-1", authority=old.certificate_pem.decode(), fingerprint=old.fingerprint)
-    with FakeApi(tmp_path) as api, pytest.raises(Refused, match=r"127\.0\.0\.1 port \d+ is not the one that was added"):
+    with (
+        SmallServer(tmp_path) as api,
+        pytest.raises(Refused, match=r"127\.0\.0\.1 port \d+ is not the one that was added"),
+    ):
         Client(Transport(api.host, api.port, pin, "alice-token")).whoami()
     assert not api.seen, "the token must not be sent to another server"
 
 
 def test_a_worker_of_the_server_cannot_pose_as_the_server(tmp_path: Path) -> None:
-    with FakeApi(tmp_path, role=Role.WORKER) as api:
+    with SmallServer(tmp_path, role=Role.WORKER) as api:
         pin = Pin(server="srv-1", authority=api.authority.certificate_pem.decode())
         with pytest.raises(Refused, match="is not the"):
             Client(Transport(api.host, api.port, pin, "alice-token")).whoami()
@@ -64,7 +67,7 @@ def test_a_worker_of_the_server_cannot_pose_as_the_server(tmp_path: Path) -> Non
 
 
 def test_another_server_id_under_the_same_authority_is_refused(tmp_path: Path) -> None:
-    with FakeApi(tmp_path) as api:
+    with SmallServer(tmp_path) as api:
         pin = Pin(server="srv-2", authority=api.authority.certificate_pem.decode())
         with pytest.raises(Refused):
             Client(Transport(api.host, api.port, pin, "alice-token")).whoami()
@@ -73,7 +76,7 @@ def test_another_server_id_under_the_same_authority_is_refused(tmp_path: Path) -
 def test_a_site_certificate_is_verified_by_its_name_and_the_systems_authorities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FakeApi(tmp_path, site=True) as api:
+    with SmallServer(tmp_path, site=True) as api:
         known = tmp_path / "site.pem"
         known.write_text(api.site_authority)
         monkeypatch.setenv("SSL_CERT_FILE", str(known))

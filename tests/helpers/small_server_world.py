@@ -60,7 +60,7 @@ class Upload:
 
 
 @dataclass(slots=True)
-class FakeWorld:
+class SmallWorld:
     """All state; `change` announces a new event to those who watch or wait."""
 
     server_id: str

@@ -26,8 +26,8 @@ from cpc.core.views import (
     TokenView,
     WhyView,
 )
-from tests.helpers.fake_api import Ask, Bytes, Events
-from tests.helpers.fake_api_world import NOW, OVER, Upload, view
+from tests.helpers.small_server import Ask, Bytes, Events
+from tests.helpers.small_server_world import NOW, OVER, Upload, view
 
 ROUTES: list[tuple[str, str, Callable[..., Any]]] = []
 
