@@ -15,6 +15,8 @@ from cpc.core.resources import Amounts
 
 MAX_TEXT = 1 << 20
 MAX_TABLE = 16 << 20
+MAX_INPUTS = 10_000
+MAX_CHUNKS = 100_000  # in all inputs together: a task with its inputs must fit one frame
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -126,6 +128,10 @@ def _check_numbers(spec: JobSpec) -> None:
 
 
 def _check_files(spec: JobSpec) -> None:
+    if len(spec.inputs) > MAX_INPUTS:
+        raise TooLarge(f"{len(spec.inputs)} inputs; at most {MAX_INPUTS} are taken", "pack them into an archive")
+    if sum(len(entry.content.chunks) for entry in spec.inputs) > MAX_CHUNKS:
+        raise TooLarge("the inputs hold more than 400 GB together", "have the job read them from a shared disk")
     paths = [entry.path for entry in spec.inputs]
     if len(set(paths)) != len(paths):
         raise BadInput("two inputs have the same path")

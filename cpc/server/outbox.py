@@ -11,6 +11,10 @@ from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders, Settled, Task
 
 
+#: Bytes of tasks in one message; a frame takes eight times as many, so that one large task fits too.
+PORTION = 1 << 20
+
+
 @dataclass(slots=True)
 class _Pending:
     tasks: list[Task] = field(default_factory=list)
@@ -21,6 +25,25 @@ class _Pending:
     retry: list[Lease] = field(default_factory=list)
     drain: str | None = None
     leave: bool = False
+
+
+def _portion(tasks: list[Task]) -> tuple[list[Task], list[Task]]:
+    """Tasks for one message, at least one, and those that must wait for the next: frames have a limit."""
+    size = 0
+    for place, task in enumerate(tasks):
+        size += _size(task)
+        if place and size > PORTION:
+            return tasks[:place], tasks[place:]
+    return tasks, []
+
+
+def _size(task: Task) -> int:
+    """About how many bytes a task is on the wire."""
+    texts = sum(map(len, task.argv)) + sum(len(name) + len(text) for name, text in task.env.items())
+    contents = sum(100 + len(path) + 34 * len(content.chunks) for path, content, _ in task.inputs)
+    entries = task.checkpoint.entries if task.checkpoint else ()
+    files = sum(120 + len(entry.path) + 34 * (len(entry.content.chunks) if entry.content else 0) for entry in entries)
+    return 300 + 4 * texts + contents + files
 
 
 class Outbox:
@@ -63,10 +86,13 @@ class Outbox:
     def take(
         self, session: int, settled: tuple[Settled, ...] = (), retry: tuple[Lease, ...] = (), leave: bool = False
     ) -> Orders:
-        """Everything for a session, with these answers to its turn: the reply."""
+        """Everything for a session that fits a message, with these answers to its turn: the reply."""
         pending = self._pending.pop(session, None) or _Pending()
+        now, later = _portion(pending.tasks)
+        if later:
+            self._for(session).tasks += later
         return Orders(
-            tasks=tuple(pending.tasks),
+            tasks=tuple(now),
             settled=(*settled, *pending.settled),
             cancel=tuple(pending.cancel),
             hand_back=tuple(pending.hand_back),
