@@ -27,6 +27,7 @@ from cpc.server.seal import Seal
 from cpc.server.settings import Settings
 from cpc.server.tokens import Tokens
 from cpc.store.database import DatabaseAway, DatabaseBroken, DatabaseFull, StatementError
+from cpc.store.lock import DatabaseLock
 from cpc.store.store import Store
 from cpc.wire.identity import Authority
 
@@ -129,6 +130,7 @@ class Offline:
 def services(config: Config, authority: Authority, clock: Clock, chance: Chance) -> Iterator[Offline]:
     """Open the database, and close it again."""
     lost: list[str] = []
+    lock = DatabaseLock(config.database)
     store: Store | None = None
     try:
         store = Store(
@@ -141,5 +143,6 @@ def services(config: Config, authority: Authority, clock: Clock, chance: Chance)
     finally:
         if store is not None:
             wait(store.close())
+        lock.release()
     if lost:
         raise Unavailable(f"the database failed: {lost[0]}", "see `cpc-server doctor`")

@@ -18,6 +18,7 @@ from pathlib import Path
 from cpc.core.clock import Clock
 from cpc.core.errors import BadInput, Conflict, CopernicusError
 from cpc.server.config import Config, Lock, Place, write_secret
+from cpc.store import database
 
 _TICK = 0.1
 
@@ -33,7 +34,7 @@ def run_lock_file(config: Config) -> Path:
 
 
 class Hold:
-    """Both locks. Other processes that inherit them by a fork hold them too, until the last one ends."""
+    """All locks. Other processes that inherit them by a fork hold them too, until the last one ends."""
 
     def __init__(self, place: Place, config: Config | None) -> None:
         self._locks: list[Lock] = []
@@ -41,6 +42,7 @@ class Hold:
             self._locks.append(_lock(lock_file(place), f"the server {place.directory.name}", _running_hint(place)))
             if config is not None:
                 self._locks.append(run_lock(config))
+                self._locks += database_locks(config)
         except BaseException:
             self.release()
             raise
@@ -55,6 +57,16 @@ def run_lock(config: Config) -> Lock:
     """The run directory is ours alone."""
     what = f"the run directory {config.run_dir}"
     return _lock(run_lock_file(config), what, "each server needs a run directory of its own")
+
+
+def database_locks(config: Config) -> list[Lock]:
+    """The SQLite database is ours alone, wherever it lies; of PostgreSQL see `cpc.store.lock`."""
+    if database.is_postgresql(config.database):
+        return []
+    path = database.sqlite_path(config.database)
+    if not path.parent.is_dir():
+        return []  # that will be told of in its own words
+    return [_lock(path.with_name(path.name + ".lock"), f"the database {path}", "each server needs one of its own")]
 
 
 def _lock(path: Path, what: str, hint: str) -> Lock:

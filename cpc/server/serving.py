@@ -25,6 +25,7 @@ from cpc.server.daemon import Ready
 from cpc.server.logs import Logs
 from cpc.server.principal import SERVER, Principal
 from cpc.store.database import DatabaseAway, DatabaseBroken, DatabaseFull
+from cpc.store.lock import DatabaseLock
 
 log = Logger()
 
@@ -55,10 +56,18 @@ class Serving:
         """Until the end."""
         process.record(self._place)
         try:
+            lock = DatabaseLock(self._config.database)
+        except CopernicusError as error:
+            log.error("the server could not start: {reason}", reason=str(error))
+            self._ready(error)
+            self._leave()
+            return 1
+        try:
             self._reactor.callWhenRunning(self._begin)
             self._reactor.run()
         finally:
             self._leave()
+            lock.release()
         return self._code
 
     def _leave(self) -> None:

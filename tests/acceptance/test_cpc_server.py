@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from cpc.core.chance import SystemChance
+from cpc.core.clock import SystemClock
+from cpc.server import offline, upkeep
+from cpc.server.config import Place
 from cpc.wire import bundle as bundles
 from tests.helpers.server_program import PASSWORD, Server, until
 
@@ -116,7 +121,44 @@ def test_without_host_only_this_machine_can_connect(server):
     assert server.config()["listen"] == ["127.0.0.1"]
 
 
+@pytest.mark.parametrize(("again", "code"), [("correct-horse", 0), ("something-else", 130)])
+def test_the_password_is_asked_for_twice_and_never_shown(fresh, again, code):
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        fresh.argv("setup", "--port", "0", "--client-port", "0", str(fresh.run_dir)), start_new_session=True,
+        env={**os.environ, "CPC_HOME": str(fresh.home)}, stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    said = ""
+    for question, answer in (("Password of cpc-admin", PASSWORD), ("The same again", again)):
+        while question not in said:
+            said += os.read(ours, 4096).decode()
+        os.write(ours, answer.encode() + b"\n")
+    if code:
+        while "do not match" not in said:
+            said += os.read(ours, 4096).decode()
+        process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while data := os.read(ours, 4096):
+            said += data.decode()
+    os.close(ours)
+    assert process.wait(30) == code, said
+    assert PASSWORD not in said
+    assert (fresh.place / "server.json").exists() == (code == 0)
+
+
 # --- start, status, stop ---
+
+
+def test_a_server_whose_database_was_taken_over_ends_at_once_and_says_why(running):
+    config = Place(running.place).read()
+    clock, chance = SystemClock(), SystemChance()
+    with offline.services(config, upkeep.authority(Place(running.place), clock, chance), clock, chance):
+        pass
+    running.run("config", "log_level", "warn")
+    until(lambda: not running.status()["running"], "it has ended")
+    assert "another server has taken over" in running.log
+    running.done("start")
 
 
 def test_a_server_starts_answers_and_stops(server):

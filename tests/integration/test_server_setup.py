@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import psycopg
@@ -13,7 +14,7 @@ from cpc.core.errors import CopernicusError
 from cpc.server import offline, process, setup, upkeep
 from cpc.server.config import Config, Place
 from cpc.store import checks, database, migrate
-from tests.helpers.server_program import PASSWORD, Server
+from tests.helpers.server_program import PASSWORD, Server, until
 
 STEPS = ["write_secret", "migrate.initialise", "add_user", "make_bundle", "bundle file", "configuration"]
 
@@ -121,6 +122,32 @@ def test_a_server_on_postgresql_lives_through_backup_and_restore(tmp_path, postg
         server.done("start")
         assert "field" in server.done("bundles")
     finally:
+        server.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_two_servers_never_share_a_database(tmp_path, request, kind):
+    """A copied configuration with a run directory and ports of its own, as on another machine."""
+    url = (
+        request.getfixturevalue("postgresql").database() if kind == "postgresql" else f"sqlite:///{tmp_path}/shared.db"
+    )
+    server, twin = Server(tmp_path), Server(tmp_path, "twin")
+    server.setup("--database", url)
+    twin.setup()
+    for name in ("authority.key", "authority.crt"):
+        (twin.place / name).write_bytes((server.place / name).read_bytes())
+    (twin.place / "server.json").write_text(json.dumps(twin.config() | {"database": url}))
+    try:
+        server.done("start")
+        line = twin.refused("start")
+        assert "database" in line
+        assert "in use" in line
+        assert "in use" in twin.refused("bundle", "-o", str(tmp_path / "b.cnx"))
+        assert server.status()["answers"]
+        server.kill()
+        until(lambda: twin.run("start").returncode == 0, "the database is free again")
+    finally:
+        twin.close()
         server.close()
 
 
