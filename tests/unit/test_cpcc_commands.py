@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cpc.wire import bundle
-from tests.helpers.cpcc import Cpcc
+from tests.helpers.cpcc_person import Person
 from tests.helpers.small_server import SmallServer
 from tests.helpers.small_server_world import Output
 
@@ -22,19 +22,19 @@ def api(tmp_path: Path) -> Iterator[SmallServer]:
 
 
 @pytest.fixture
-def cpcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cpcc:
-    return Cpcc(tmp_path, monkeypatch, capsys)
+def cpcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Person:
+    return Person(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture
-def alice(api: SmallServer, cpcc: Cpcc) -> Cpcc:
+def alice(api: SmallServer, cpcc: Person) -> Person:
     return cpcc.join(api)
 
 
 # --- servers and people ---
 
 
-def test_a_server_is_added_only_when_somebody_has_compared_its_fingerprint(api: SmallServer, cpcc: Cpcc) -> None:
+def test_a_server_is_added_only_when_somebody_has_compared_its_fingerprint(api: SmallServer, cpcc: Person) -> None:
     where = ("127.0.0.1", str(api.port))
     assert "fingerprint" in cpcc("add-server", *where, code=1).err
     assert "another fingerprint" in cpcc.refused("add-server", "--fingerprint", "00" * 32, *where)
@@ -44,18 +44,18 @@ def test_a_server_is_added_only_when_somebody_has_compared_its_fingerprint(api: 
     assert cpcc("list-server").out == f"Servers:\nlab (default):\n   host: 127.0.0.1\n   port: {api.port}\n"
 
 
-def test_what_is_remembered_is_readable_by_its_owner_only(alice: Cpcc) -> None:
+def test_what_is_remembered_is_readable_by_its_owner_only(alice: Person) -> None:
     for path in alice.home.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert stat.S_IMODE(alice.home.stat().st_mode) & 0o077 == 0
 
 
-def test_a_damaged_memory_is_named_with_what_to_do(alice: Cpcc) -> None:
+def test_a_damaged_memory_is_named_with_what_to_do(alice: Person) -> None:
     (alice.home / "clients.json").write_text('{"servers": [')
     assert "clients.json" in alice.refused("projects")
 
 
-def test_several_servers_are_told_apart(api: SmallServer, alice: Cpcc, tmp_path: Path) -> None:
+def test_several_servers_are_told_apart(api: SmallServer, alice: Person, tmp_path: Path) -> None:
     with SmallServer(tmp_path, "srv-2") as other:
         alice("add-server", "-n", "second", "--yes", other.host, str(other.port))
         assert alice("server-info", "--json").data["id"] == "srv-2"
@@ -64,7 +64,7 @@ def test_several_servers_are_told_apart(api: SmallServer, alice: Cpcc, tmp_path:
         assert "nosuch" in alice.refused("use-server", "nosuch")
 
 
-def test_a_login_lasts_until_logout(api: SmallServer, cpcc: Cpcc) -> None:
+def test_a_login_lasts_until_logout(api: SmallServer, cpcc: Person) -> None:
     cpcc("add-server", "--fingerprint", api.authority.fingerprint, api.host, str(api.port))
     assert "log in" in cpcc.refused("projects")
     assert "wrong user name or password" in cpcc.refused("login", "-stdin", "alice", stdin="bad\n")
@@ -74,7 +74,7 @@ def test_a_login_lasts_until_logout(api: SmallServer, cpcc: Cpcc) -> None:
     assert "log in" in cpcc.refused("whoami")
 
 
-def test_users_are_made_raised_lowered_and_deleted(api: SmallServer, cpcc: Cpcc) -> None:
+def test_users_are_made_raised_lowered_and_deleted(api: SmallServer, cpcc: Person) -> None:
     admin = cpcc.join(api, "cpc-admin", "root")
     assert admin("add-user", "--stdin", "bob", stdin="pw\n").out == "Created user bob\n"
     assert "super user" in admin("promote-user", "bob").out
@@ -84,12 +84,12 @@ def test_users_are_made_raised_lowered_and_deleted(api: SmallServer, cpcc: Cpcc)
     assert "bob" in admin.refused("delete-user", "bob")
 
 
-def test_what_a_regular_user_may_not_do_is_refused_by_the_server(alice: Cpcc) -> None:
+def test_what_a_regular_user_may_not_do_is_refused_by_the_server(alice: Person) -> None:
     for words in (("add-user", "--stdin", "eve"), ("stop-server",), ("readconf",), ("drain", "w1", "disk"), ("audit",)):
         assert "not a super user" in alice.refused(*words, stdin="pw\n")
 
 
-def test_a_bundle_is_a_login_and_an_address(api: SmallServer, cpcc: Cpcc) -> None:
+def test_a_bundle_is_a_login_and_an_address(api: SmallServer, cpcc: Person) -> None:
     path = cpcc.place / "alice.cnx"
     pem = api.authority.certificate_pem.decode()
     made = bundle.Bundle(
@@ -105,7 +105,7 @@ def test_a_bundle_is_a_login_and_an_address(api: SmallServer, cpcc: Cpcc) -> Non
 # --- projects ---
 
 
-def test_projects_come_and_go(api: SmallServer, alice: Cpcc) -> None:
+def test_projects_come_and_go(api: SmallServer, alice: Person) -> None:
     assert alice("start", "demo").out == "Project created: demo\n"
     assert alice("pwd").out == "Working project: demo\n"
     assert "already" in alice.refused("start", "demo")
@@ -117,21 +117,21 @@ def test_projects_come_and_go(api: SmallServer, alice: Cpcc) -> None:
     assert alice("pwd").out == "Working project: villin\n"
 
 
-def test_no_project_is_said_in_one_line(api: SmallServer, cpcc: Cpcc) -> None:
+def test_no_project_is_said_in_one_line(api: SmallServer, cpcc: Person) -> None:
     cpcc("add-server", "--yes", api.host, str(api.port))
     cpcc("login", "-stdin", "alice", stdin="pw1\n")
     assert cpcc.refused("pwd").lower().startswith("no project selected")
     assert cpcc.refused("jobs").lower().startswith("no project selected")
 
 
-def test_access_is_granted_and_taken_back(api: SmallServer, alice: Cpcc) -> None:
+def test_access_is_granted_and_taken_back(api: SmallServer, alice: Person) -> None:
     alice("grant-access", "cpc-admin", "--role", "viewer")
     assert {one.user: one.role for one in api.world.projects["villin"].members}["cpc-admin"] == "viewer"
     alice("revoke-access", "cpc-admin")
     assert [one.user for one in api.world.projects["villin"].members] == ["alice"]
 
 
-def test_the_project_may_be_named_anywhere(api: SmallServer, alice: Cpcc) -> None:
+def test_the_project_may_be_named_anywhere(api: SmallServer, alice: Person) -> None:
     alice("start", "demo")
     for words in (("-p", "villin", "submit", "--", "a"), ("submit", "-p", "villin", "--", "a", "-p", "demo")):
         number = alice(*words, "--quiet").out if "--" not in words else alice(*words).out
@@ -144,7 +144,7 @@ def test_the_project_may_be_named_anywhere(api: SmallServer, alice: Cpcc) -> Non
 # --- jobs ---
 
 
-def test_a_submission_says_everything_about_the_job(api: SmallServer, alice: Cpcc) -> None:
+def test_a_submission_says_everything_about_the_job(api: SmallServer, alice: Person) -> None:
     (alice.place / "in.gro").write_text("water\n")
     (alice.place / "numbers").write_text("1 2 3\n")
     said = alice(
@@ -165,7 +165,7 @@ def test_a_submission_says_everything_about_the_job(api: SmallServer, alice: Cpc
     assert inputs == {"conf.gro": b"water\n", spec.stdin: b"1 2 3\n"}
 
 
-def test_arrays_come_from_a_count_or_a_csv(api: SmallServer, alice: Cpcc) -> None:
+def test_arrays_come_from_a_count_or_a_csv(api: SmallServer, alice: Person) -> None:
     (alice.place / "p.csv").write_text("seed,temp\n1,300\n2,310\n")
     assert alice("submit", "--from-csv", "p.csv", "--quiet", "--", "sim", "{seed}", "{temp}").out == "57\n"
     assert api.world.jobs["57[1]"].command == "sim 2 310"
@@ -175,7 +175,7 @@ def test_arrays_come_from_a_count_or_a_csv(api: SmallServer, alice: Cpcc) -> Non
     assert api.world.specs["59"].after[0].on == "end"
 
 
-def test_a_dry_run_stores_nothing_and_says_what_would_hinder(api: SmallServer, alice: Cpcc) -> None:
+def test_a_dry_run_stores_nothing_and_says_what_would_hinder(api: SmallServer, alice: Person) -> None:
     assert "no worker has gromacs/mdrun" in alice("submit", "--dry-run", "--", "x").out
     assert not api.world.jobs
 
@@ -198,7 +198,7 @@ def test_a_dry_run_stores_nothing_and_says_what_would_hinder(api: SmallServer, a
     ],
 )
 def test_a_wrong_submission_is_one_line_and_nothing_is_done(
-    api: SmallServer, alice: Cpcc, words: tuple[str, ...], code: int, about: str
+    api: SmallServer, alice: Person, words: tuple[str, ...], code: int, about: str
 ) -> None:
     (alice.place.parent / "x").write_text("")
     said = alice(*words, code=code)
@@ -208,7 +208,7 @@ def test_a_wrong_submission_is_one_line_and_nothing_is_done(
     assert not api.world.jobs
 
 
-def test_jobs_are_listed_shown_and_explained(api: SmallServer, alice: Cpcc) -> None:
+def test_jobs_are_listed_shown_and_explained(api: SmallServer, alice: Person) -> None:
     alice("submit", "--name", "first", "--", "md", "-x")
     alice("submit", "--array", "2", "--", "sim")
     api.world.start("57")
@@ -225,7 +225,7 @@ def test_jobs_are_listed_shown_and_explained(api: SmallServer, alice: Cpcc) -> N
     assert "w1" in alice("workers").out
 
 
-def test_a_job_is_moved_through_its_life(api: SmallServer, alice: Cpcc) -> None:
+def test_a_job_is_moved_through_its_life(api: SmallServer, alice: Person) -> None:
     alice("submit", "--", "x")
     api.world.start("57")
     alice("command-failed", "57")
@@ -241,7 +241,7 @@ def test_a_job_is_moved_through_its_life(api: SmallServer, alice: Cpcc) -> None:
     assert not api.world.jobs
 
 
-def test_wait_tells_whether_all_have_succeeded(api: SmallServer, alice: Cpcc) -> None:
+def test_wait_tells_whether_all_have_succeeded(api: SmallServer, alice: Person) -> None:
     for _ in range(2):
         alice("submit", "--", "x")
     api.world.end("57")
@@ -251,7 +251,7 @@ def test_wait_tells_whether_all_have_succeeded(api: SmallServer, alice: Cpcc) ->
     assert "99" in alice.refused("wait", "99")
 
 
-def test_run_follows_fetches_and_ends_like_its_job(api: SmallServer, alice: Cpcc) -> None:
+def test_run_follows_fetches_and_ends_like_its_job(api: SmallServer, alice: Person) -> None:
     def done(state: str, exit_code: int) -> None:
         def end(number: str) -> None:
             api.world.logs[number, "stdout"] = b"hello\n"
@@ -268,7 +268,7 @@ def test_run_follows_fetches_and_ends_like_its_job(api: SmallServer, alice: Cpcc
     assert alice("run", "--", "false", code=1).out == "hello\n"
 
 
-def test_results_are_fetched_to_where_they_belong(api: SmallServer, alice: Cpcc) -> None:
+def test_results_are_fetched_to_where_they_belong(api: SmallServer, alice: Person) -> None:
     alice("submit", "--array", "2", "--", "x")
     for index in range(2):
         api.world.end(f"57[{index}]", outputs=[Output(b"out/a.txt", b"%d" % index)])
@@ -282,7 +282,7 @@ def test_results_are_fetched_to_where_they_belong(api: SmallServer, alice: Cpcc)
     assert "nosuch" in alice.refused("fetch", "57[1]", "nosuch")
 
 
-def test_logs_are_shown_as_they_are(api: SmallServer, alice: Cpcc) -> None:
+def test_logs_are_shown_as_they_are(api: SmallServer, alice: Person) -> None:
     alice("submit", "--", "x")
     api.world.logs["57", "stdout"] = "step 1 ⚛\n".encode() * 3
     api.world.logs["57", "stderr"] = b"warning\n"
@@ -295,7 +295,7 @@ def test_logs_are_shown_as_they_are(api: SmallServer, alice: Cpcc) -> None:
 # --- output ---
 
 
-def test_a_hostile_name_cannot_steer_the_terminal(api: SmallServer, alice: Cpcc) -> None:
+def test_a_hostile_name_cannot_steer_the_terminal(api: SmallServer, alice: Person) -> None:
     alice("submit", "--", "\x1b[2Jgone\r\n")
     for words in (("jobs",), ("job", "57"), ("queue",)):
         said = alice(*words)
@@ -303,7 +303,7 @@ def test_a_hostile_name_cannot_steer_the_terminal(api: SmallServer, alice: Cpcc)
         assert "\r" not in said.out
 
 
-def test_what_reads_our_output_may_leave(api: SmallServer, alice: Cpcc) -> None:
+def test_what_reads_our_output_may_leave(api: SmallServer, alice: Person) -> None:
     import subprocess
     import sys
 
@@ -326,11 +326,11 @@ def test_cpcc_starts_without_anything_heavy() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_there_for_each_shell(cpcc: Cpcc, shell: str) -> None:
+def test_completion_is_there_for_each_shell(cpcc: Person, shell: str) -> None:
     assert "cpcc" in cpcc("completion", shell).out
 
 
-def test_a_dead_server_is_named_with_likely_causes(api: SmallServer, alice: Cpcc) -> None:
+def test_a_dead_server_is_named_with_likely_causes(api: SmallServer, alice: Person) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as gone:
