@@ -109,6 +109,7 @@ def fetch(
     done = 0
     written: list[Path] = []
     root = Path(directory)
+    _check_paths(files)
     for file in files:
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -116,9 +117,6 @@ def fetch(
             if file.kind == "dir":
                 target.mkdir(exist_ok=True)
             elif file.kind == "link":
-                manifest.check(
-                    manifest.Manifest((manifest.Entry(raw_path(file), "link", target=os.fsencode(file.target)),))
-                )
                 _link(target, file.target, force)
             else:
                 _download(client, file, target, force, lambda got, before=done: progress(before + got, total))  # type: ignore[misc]
@@ -129,6 +127,14 @@ def fetch(
         written.append(target)
     progress(total, total)
     return written
+
+
+def _check_paths(files: list[FileView]) -> None:
+    """BadInput, before anything is written, when a path or a link leads out of the directory."""
+    for file in files:
+        path = raw_path(file)
+        if file.kind == "link":
+            manifest.check(manifest.Manifest((manifest.Entry(path, "link", target=os.fsencode(file.target)),)))
 
 
 def matching(

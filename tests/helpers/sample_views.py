@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from cpc.core import views
 from cpc.core.resources import GIB, Amounts
-from cpc.core.views import (
-    ArrayView, AttemptView, BundleView, EventView, HeartbeatView, JobDetail, JobView, MemberView, ProjectView, Reason,
-    ServerStatus, ServerView, SettingView, TokenView, UserView, WhyView, WorkerView,
-)  # fmt: skip
 
 NOW = 1_760_000_000_000_000
 
 
-def job(id: str = "57", **changes: Any) -> JobView:
-    return JobView(**{**_job(id), **changes})
+def job(id: str = "57", **changes: Any) -> views.JobView:
+    return views.JobView(**{**_job(id), **changes})
 
 
-def detail(id: str = "57", **changes: Any) -> JobDetail:
-    more = {"spec": {"argv": ["mdrun"], "need": {"cores": 4, "memory": GIB}}, "history": (), "checkpoint": None, "tail": ""}
-    return JobDetail(**{**_job(id), **more, **changes})
+def detail(id: str = "57", **changes: Any) -> views.JobDetail:
+    more = {
+        "spec": {"argv": ["mdrun"], "need": {"cores": 4, "memory": GIB}},
+        "history": (),
+        "checkpoint": None,
+        "tail": "",
+    }
+    return views.JobDetail(**{**_job(id), **more, **changes})
 
 
 def _job(id: str) -> dict[str, Any]:
@@ -30,79 +32,83 @@ def _job(id: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def array(id: str = "58", size: int = 3, **jobs: int) -> ArrayView:
-    return ArrayView(
+def array(id: str = "58", size: int = 3, **jobs: int) -> views.ArrayView:
+    return views.ArrayView(
         id=id, project="villin", name="sweep", command="sim {seed}", size=size, jobs=jobs or {"waiting": size},
         submitted=NOW, submitter="alice", priority=0,
     )  # fmt: skip
 
 
-def attempt(number: int = 1, **changes: Any) -> AttemptView:
+def attempt(number: int = 1, **changes: Any) -> views.AttemptView:
     fields: dict[str, Any] = {
         "number": number, "worker": "w1", "host": "node1", "granted": Amounts(cores=4), "started": NOW,
         "ended": NOW + 5_000_000, "outcome": "failed", "exit_code": 3, "message": "ended with exit code 3",
         "wall_seconds": 5.0, "cpu_seconds": 4.0, "max_memory": 1000, "late": False,
     }  # fmt: skip
-    return AttemptView(**{**fields, **changes})
+    return views.AttemptView(**{**fields, **changes})
 
 
-def worker(name: str = "w1", **changes: Any) -> WorkerView:
+def worker(name: str = "w1", **changes: Any) -> views.WorkerView:
     fields: dict[str, Any] = {
         "id": "9", "name": name, "host": "node1", "bundle": "lab", "platform": "smp", "state": "busy", "note": "",
         "release": "3.0.0", "total": Amounts(cores=8, memory=32 * GIB), "free": Amounts(cores=2, memory=GIB),
         "programs": ("gromacs/mdrun 2023.1",), "labels": ("fast",), "project": "", "jobs": ("57",), "joined": NOW,
         "last_heard": 2.0, "time_left": None,
     }  # fmt: skip
-    return WorkerView(**{**fields, **changes})
+    return views.WorkerView(**{**fields, **changes})
 
 
-def project(name: str = "villin", **changes: Any) -> ProjectView:
+def project(name: str = "villin", **changes: Any) -> views.ProjectView:
     fields: dict[str, Any] = {
         "name": name, "id": "3", "owner": "alice", "created": NOW,
-        "members": (MemberView(user="alice", role="owner"),), "jobs": {"waiting": 2, "running": 1, "failed": 4},
+        "members": (views.MemberView(user="alice", role="owner"),), "jobs": {"waiting": 2, "running": 1, "failed": 4},
         "storage_used": 3 * GIB, "quota": 50 * GIB, "weight": 1.0,
     }  # fmt: skip
-    return ProjectView(**{**fields, **changes})
+    return views.ProjectView(**{**fields, **changes})
 
 
-def status(server: ServerView, **changes: Any) -> ServerStatus:
+def status(server: views.ServerView, **changes: Any) -> views.ServerStatus:
     fields: dict[str, Any] = {
         "server": server, "workers": 2, "workers_busy": 1, "jobs": {"waiting": 2, "running": 1}, "storage_used": GIB,
         "storage_free": 100 * GIB, "intake_paused": "", "warnings": ("there is no backup",),
     }  # fmt: skip
-    return ServerStatus(**{**fields, **changes})
+    return views.ServerStatus(**{**fields, **changes})
 
 
-def event(number: int = 1, kind: str = "job.started", **details: Any) -> EventView:
-    return EventView(
+def event(number: int = 1, kind: str = "job.started", **details: Any) -> views.EventView:
+    return views.EventView(
         number=number, time=NOW, actor="server", kind=kind, version=1, project="villin", subject="57",
         details=details or {"jobs": ["57"]},
     )  # fmt: skip
 
 
-def user(name: str = "alice", super_user: bool = False, disabled: bool = False) -> UserView:
-    return UserView(name=name, super_user=super_user, disabled=disabled, created=NOW)
+def user(name: str = "alice", super_user: bool = False, disabled: bool = False) -> views.UserView:
+    return views.UserView(name=name, super_user=super_user, disabled=disabled, created=NOW)
 
 
-def why(id: str = "57") -> WhyView:
+def why(id: str = "57") -> views.WhyView:
     reasons = (
-        Reason(kind="version", text="needs gromacs/mdrun >= 2024; worker w1 has 2023.1", step="cpcc workers w1"),
-        Reason(kind="ahead", text="5 jobs are before it"),
+        views.Reason(kind="version", text="needs gromacs/mdrun >= 2024; worker w1 has 2023.1", step="cpcc workers w1"),
+        views.Reason(kind="ahead", text="5 jobs are before it"),
     )
-    return WhyView(id=id, state="waiting", reasons=reasons)
+    return views.WhyView(id=id, state="waiting", reasons=reasons)
 
 
-def heartbeat(job: str = "57") -> HeartbeatView:
-    return HeartbeatView(job=job, attempt=1, worker="w1", expires_in=93.4)
+def heartbeat(job: str = "57") -> views.HeartbeatView:
+    return views.HeartbeatView(job=job, attempt=1, worker="w1", expires_in=93.4)
 
 
-def setting(name: str = "heartbeat_time", value: str = "120") -> SettingView:
-    return SettingView(name=name, value=value, default="120", text="a worker that is silent so long is lost", restart=False)
+def setting(name: str = "heartbeat_time", value: str = "120") -> views.SettingView:
+    return views.SettingView(
+        name=name, value=value, default="120", text="a worker that is silent so long is lost", restart=False
+    )
 
 
-def bundle(name: str = "cluster") -> BundleView:
-    return BundleView(name=name, role="worker", user="", created=NOW, expires=0, revoked=False, used=2, last_used=NOW)
+def bundle(name: str = "cluster") -> views.BundleView:
+    return views.BundleView(
+        name=name, role="worker", user="", created=NOW, expires=0, revoked=False, used=2, last_used=NOW
+    )
 
 
-def token(name: str = "script") -> TokenView:
-    return TokenView(name=name, user="alice", scope="read", created=NOW, expires=NOW + 10**12)
+def token(name: str = "script") -> views.TokenView:
+    return views.TokenView(name=name, user="alice", scope="read", created=NOW, expires=NOW + 10**12)
