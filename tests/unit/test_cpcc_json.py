@@ -1,7 +1,8 @@
-"""--json: every kind that cpcc prints is in the reference, and what is printed has the documented shape."""
+"""`--json` and `--quiet`: every command that prints data has a documented shape, and says nothing else on stdout."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -9,115 +10,164 @@ from pathlib import Path
 
 import pytest
 
-from cpc.core import views
-from tests.helpers.cpcc_person import Person
-from tests.helpers.small_server import SmallServer
-from tests.helpers.small_server_world import Output
+from cpc.client.main import ALIASES, COMMANDS
+from cpc.core.views import FileView, LogView, MemberView, Page, Submitted
+from tests.helpers import sample_views as sample
+from tests.helpers.command_line import Cpcc
+from tests.helpers.fake_api import FakeApi, Raw, fake_api
 
 ROOT = Path(__file__).parents[2]
-REFERENCE = (ROOT / "docs/reference/json.md").read_text()
-KINDS = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|", REFERENCE.partition("## Kinds")[2], re.M))
 
 
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[SmallServer]:
-    with SmallServer(tmp_path) as running:
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeApi]:
+    with fake_api(tmp_path_factory.mktemp("door")) as running:
+        _script(running)
         yield running
 
 
 @pytest.fixture
-def admin(
-    api: SmallServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Person:
-    return Person(tmp_path, monkeypatch, capsys).join(api, "cpc-admin", "root")
+def cpcc(api: FakeApi, tmp_path: Path) -> Cpcc:
+    api.configure(tmp_path / "home")
+    return Cpcc(tmp_path / "home")
 
 
-def test_every_kind_in_the_code_is_in_the_reference() -> None:
-    code = "\n".join(path.read_text() for path in (ROOT / "cpc/client/commands").glob("*.py"))
-    used = set(re.findall(r'out\.(?:data|line)\(\s*"([a-z-]+)"', code)) | {"events", "audit"}
-    assert used == set(KINDS)
+def _script(api: FakeApi) -> None:
+    user = sample.user("alice", super_user=True)
+    api.on("GET", "/whoami", user)
+    api.on("GET", "/users", [user, sample.user("bob")])
+    api.on("PATCH", "/users/bob", sample.user("bob", super_user=True))
+    api.on("PUT", "/projects/villin/members/bob", MemberView(user="bob", role="viewer"))
+    api.on("GET", "/projects", [sample.project()])
+    api.on("GET", "/projects/villin", sample.project())
+    api.on("PATCH", "/projects/villin", sample.project())
+    api.on("POST", "/projects", sample.project("fresh"))
+    api.on("GET", "/status", sample.status(api.info))
+    api.on("GET", "/jobs", [sample.job("57", state="running", worker="w1", started=sample.NOW)])
+    api.on("GET", "/projects/villin/jobs", [sample.job("57"), sample.job("58[0]", state="failed", ended=sample.NOW)])
+    api.on("GET", "/projects/villin/arrays", [sample.array()])
+    api.on("POST", "/projects/villin/jobs", Submitted(id="57", size=1))
+    api.on("GET", "/jobs/57", sample.detail(state="succeeded", history=(sample.attempt(),), tail="the end"))
+    api.on("GET", "/jobs/58", sample.array(succeeded=2, failed=1))
+    api.on("GET", "/jobs/57/why", sample.why())
+    api.on("POST", "/jobs/57/cancel", Raw(b'{"cancelled": 1}'))
+    api.on("POST", "/jobs/57/retry", Submitted(id="57", size=1))
+    api.on("GET", "/jobs/57/logs", LogView(stream="stdout", offset=0, data="hello\n", end=True, next=6))
+    digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    url = "/api/v1/jobs/57/outputs/x.txt"
+    file = FileView(path="x.txt", kind="file", size=5, digest=digest, mode=0o644, target="", url=url)
+    api.on("GET", "/jobs/57/outputs", [file])
+    api.on("GET", "/jobs/57/outputs/x.txt", Raw(b"hello"))
+    api.on("GET", "/workers", [sample.worker()])
+    api.on("GET", "/workers/w1", sample.worker())
+    api.on("POST", "/workers/w1/drain", sample.worker(state="draining", note="new disk"))
+    api.on("POST", "/workers/w1/resume", sample.worker())
+    api.on("GET", "/heartbeats", [sample.heartbeat()])
+    api.on("GET", "/events", lambda call: Page(items=(sample.event(1),) if call.query["after"] == "0" else ()))
+    api.on("GET", "/audit", [sample.event(1, "user.created", name="bob")])
+    api.on("GET", "/bundles", [sample.bundle()])
+    api.on("GET", "/tokens", [sample.token()])
+    api.on("GET", "/settings", [sample.setting()])
+    api.on("PUT", "/settings/heartbeat_time", sample.setting(value="60"))
 
 
-def test_every_structure_in_the_reference_is_one_of_the_api() -> None:
-    named = set(re.findall(r"\*([A-Z]\w+)\*", REFERENCE))
-    assert named
-    assert all(hasattr(views, name) for name in named)
-
-
-CALLS = [
-    (("list-server",), "servers", None),
-    (("server-info",), "server-info", views.ServerView),
-    (("ping",), "ping", None),
-    (("version",), "version", None),
-    (("whoami",), "user", views.UserView),
-    (("users",), "users", views.UserView),
-    (("grant-access", "alice"), "member", views.MemberView),
-    (("cd", "villin"), "project", views.ProjectView),
-    (("projects",), "projects", views.ProjectView),
-    (("pwd",), "current-project", None),
-    (("status",), "status", None),
-    (("submit", "--", "x"), "submitted", views.Submitted),
-    (("jobs",), "jobs", views.JobView),
-    (("running",), "jobs", views.JobView),
-    (("jobs", "--arrays"), "arrays", views.ArrayView),
-    (("queue",), "queue", None),
-    (("job", "57"), "job", views.JobDetail),
-    (("job", "58"), "array", views.ArrayView),
-    (("wait", "57"), "ended", views.JobDetail),
-    (("cancel", "58"), "cancelled", None),
-    (("why", "58"), "why", views.WhyView),
-    (("heartbeats",), "heartbeats", views.HeartbeatView),
-    (("logs", "57"), "log", views.LogView),
-    (("fetch", "57", "--list"), "files", views.FileView),
-    (("fetch", "57"), "fetched", None),
-    (("workers",), "workers", views.WorkerView),
-    (("workers", "w1"), "worker", views.WorkerView),
-    (("drain", "w1", "disk"), "worker", views.WorkerView),
-    (("bundles",), "bundles", views.BundleView),
-    (("tokens",), "tokens", views.TokenView),
-    (("token", "ci"), "made-token", None),
-    (("events",), "events", views.EventView),
-    (("audit",), "audit", views.EventView),
-    (("config",), "settings", views.SettingView),
-    (("config", "heartbeat_time", "60"), "setting", views.SettingView),
-    (("completion", "bash"), "completion", None),
+#: command line → kind, a text that people see, what --quiet prints
+CASES = [
+    ("list-server", "servers", "lab (default):", "lab"),
+    ("server-info", "server-info", "Server id:", "5e4fe2a1-0000-4000-8000-000000000001"),
+    ("ping", "ping", "OK", ""),
+    ("version", "version", "Server version: 3.0.0 (lab)", None),
+    ("whoami", "user", "alice (Super user)", "alice"),
+    ("users", "users", "Users:\n   alice (Super user)\n   bob (Regular user)", "alice\nbob"),
+    ("promote-user bob", "user", "bob is now a super user", "bob"),
+    ("grant-access bob viewer", "member", "Granted access to user bob on project villin as viewer", "bob"),
+    ("start fresh", "project", "Project created: fresh", "fresh"),
+    ("cd villin", "project", "Changed to project: villin", "villin"),
+    ("pwd", "current-project", "Working project: villin", "villin"),
+    ("projects", "projects", "Projects:\n   name    owner  files", "villin"),
+    ("set-quota villin 50G", "project", "50.0 GiB", "villin"),
+    ("status", "status", "Project villin (current project):\n   2 commands in queue\n   1 command running", ""),
+    ("status villin", "status", "   2 commands in queue", ""),
+    ("queue", "queue", "Queued\n", "57\n57"),
+    ("running", "jobs", "Running:\n", "57"),
+    ("heartbeats", "heartbeats", "Heartbeat items:\n", "57"),
+    ("jobs", "jobs", "mdrun -s topol.tpr", "57\n58[0]"),
+    ("jobs --arrays", "arrays", "sim {seed}", "58"),
+    ("job 57", "job", "the end of its output:\nthe end", "succeeded"),
+    ("job 58", "array", "2 succeeded, 1 failed", "succeeded 2\nfailed 1"),
+    ("submit -- true", "submitted", "Submitted job 57 to project villin", "57"),
+    ("wait 57", "ended", "Job 57 has succeeded", ""),
+    ("cancel 57", "cancelled", "Cancelled 1 job.", ""),
+    ("retry 57", "retried", "1 job of 57 waits again.", "57"),
+    (
+        "why 57",
+        "why",
+        "57 is waiting:\n   - needs gromacs/mdrun >= 2024; worker w1 has 2023.1  (cpcc workers w1)",
+        None,
+    ),
+    ("logs 57", "log", "hello\n", "hello"),
+    ("fetch 57 --list", "files", "x.txt", "x.txt"),
+    ("workers", "workers", "6/8", "w1"),
+    ("workers w1", "worker", "gromacs/mdrun 2023.1", "w1"),
+    ("drain w1 new disk", "worker", "Worker w1 is draining: new disk", "w1"),
+    ("resume w1", "worker", "Worker w1 gets jobs again.", "w1"),
+    ("events", "events", "job.started", "1"),
+    ("audit", "audit", "user.created", "1"),
+    ("bundles", "bundles", "cluster", "cluster"),
+    ("tokens", "tokens", "script", "script"),
+    ("config", "settings", "heartbeat_time", "heartbeat_time=120"),
+    ("config heartbeat_time", "setting", "120", "120"),
+    ("config heartbeat_time 60", "setting", "heartbeat_time = 60", "60"),
+    ("completion fish", "completion", "_CPCC_COMPLETE", ""),
 ]
 
 
-@pytest.mark.parametrize(("words", "kind", "shape"), CALLS, ids=[" ".join(words) for words, _, _ in CALLS])
-def test_what_is_printed_has_the_documented_shape(
-    api: SmallServer, admin: Person, words: tuple[str, ...], kind: str, shape: type[views.View] | None
+@pytest.mark.parametrize(("line", "kind", "shown", "quiet"), CASES)
+def test_each_command_speaks_to_people_programs_and_scripts(
+    cpcc: Cpcc, line: str, kind: str, shown: str, quiet: str | None
 ) -> None:
-    import msgspec
-
-    admin("submit", "--", "x")
-    admin("submit", "--array", "2", "--", "y")
-    api.world.logs["57", "stdout"] = b"line\n"
-    api.world.end("57", outputs=[Output(b"stdout", b"line\n")])
-    said = admin(words[0], "--json", *words[1:])
-    assert said.kind == kind
-    assert words[0] in re.split(r"[ ,]+", KINDS[kind])
-    if shape is not None:
-        for one in said.data if isinstance(said.data, list) else [said.data]:
-            msgspec.convert(one, shape)
-            assert set(shape.__struct_fields__) <= set(one), "every field is printed"
+    words = line.split()
+    people = cpcc(*words)
+    assert people.code == 0, people.err
+    assert shown in people.out
+    program = cpcc("--json", *words)
+    said = json.loads(program.out)
+    assert (said["copernicus"], said["kind"]) == (1, kind)
+    script = cpcc("--quiet", *words)
+    assert script.err == ""
+    if quiet is not None:
+        assert script.out.strip() == quiet
 
 
-def test_quiet_prints_ids_alone(api: SmallServer, admin: Person) -> None:
-    assert admin("submit", "--quiet", "--", "x").out == "57\n"
-    assert admin("jobs", "--quiet").out == "57\n"
-    assert admin("users", "--quiet").out == "cpc-admin\nalice\n"
-    assert admin("cancel", "57", "--quiet").out == ""
+def documented() -> set[str]:
+    text = (ROOT / "docs/reference/json.md").read_text()
+    return set(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE))
 
 
-def test_a_refusal_is_no_json(admin: Person) -> None:
-    assert "nosuch" in admin.refused("cd", "nosuch", "--json")
+def used() -> set[str]:
+    """The first argument of every `out.data` and `out.line` in the commands."""
+    found = set()
+    for path in (ROOT / "cpc/client/commands").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("data", "line")
+            ):
+                first = node.args[0] if node.args else None
+                if isinstance(first, ast.Constant):
+                    found.add(str(first.value))
+    return found | {"events", "audit"}  # these two go through one function
 
 
-def test_followed_output_is_one_document_a_line(api: SmallServer, admin: Person) -> None:
-    admin("submit", "--", "x")
-    api.world.logs["57", "stdout"] = b"one\ntwo\n"
-    api.world.end("57")
-    lines = [json.loads(line) for line in admin("logs", "-f", "57", "--json").out.splitlines()]
-    assert [line["kind"] for line in lines] == ["log"] * len(lines)
-    assert "".join(line["data"]["data"] for line in lines) == "one\ntwo\n"
+def test_every_kind_is_documented_and_every_documented_kind_exists() -> None:
+    assert used() == documented()
+
+
+def test_every_command_exists_and_has_a_help_text(tmp_path: Path) -> None:
+    cpcc = Cpcc(tmp_path)
+    for name in [*COMMANDS, *ALIASES]:
+        said = cpcc(name, "--help")
+        assert said.code == 0, name
+        assert len(said.out.splitlines()) > 3, name
+    assert cpcc("help", "submit").out == cpcc("submit", "--help").out

@@ -85,7 +85,9 @@ def fetch(
         _list(context, client, id, patterns, attempt)
         return
     target = Path(directory) if directory else directory_of(id)
-    fetch_ended(context, id, target, patterns, attempt=attempt, force=force)
+    written = fetch_ended(context, id, target, patterns, attempt=attempt, force=force)
+    data = {"directory": str(target), "paths": [str(path) for path in written]}
+    context.out.data("fetched", data, lambda: fetched(target, written), lambda: [str(path) for path in written])
 
 
 def directory_of(id: str) -> Path:
@@ -114,8 +116,8 @@ def _kind(file: FileView) -> str:
 def fetch_ended(
     context: Context, id: str, target: Path, patterns: Iterable[str] = (), *,
     attempt: int | None = None, force: bool = False,
-) -> None:  # fmt: skip
-    """The outputs of a job, or of all jobs of an array that have ended."""
+) -> list[Path]:  # fmt: skip
+    """The outputs of a job, or of all jobs of an array that have ended; what was written."""
     from cpc.client import transfer
     from cpc.core.views import ArrayView
 
@@ -139,17 +141,15 @@ def fetch_ended(
                 written += transfer.fetch(
                     client, job.id, below, wanted, attempt=attempt, force=force, progress=progress, lenient=True
                 )
-    _say(context, found, target, written, len(ended) if isinstance(found, ArrayView) else 0)
+            if len(ended) < found.size:
+                left = plural(found.size - len(ended), "job")
+                context.out.note(f"{left} of {id} not ended yet: fetch again later")
+    return written
 
 
-def _say(context: Context, found: object, target: Path, written: list[Path], ended: int) -> None:
-    from cpc.core.views import ArrayView
-
-    if isinstance(found, ArrayView) and ended < found.size:
-        context.out.note(f"{plural(found.size - ended, 'job')} of {found.id} not ended yet: fetch again later")
-    data = {"directory": str(target), "paths": [str(path) for path in written]}
-    text = f"Fetched {plural(len(written), 'file')} into {target}" if written else "There were no files to fetch."
-    context.out.data("fetched", data, lambda: harmless(text), lambda: [str(path) for path in written])
+def fetched(target: Path, written: list[Path]) -> str:
+    """What was done, for people."""
+    return harmless(f"Fetched {plural(len(written), 'file')} into {target}") if written else "There are no such files."
 
 
 def _index(job: str) -> int:

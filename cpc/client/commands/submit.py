@@ -54,7 +54,7 @@ def run(context: Context, /, directory: str | None, fetch: bool, **given: Any) -
     Ctrl-C leaves the job running, and says how to see or cancel it.
     """
     from cpc.client.commands import following, waiting
-    from cpc.client.commands.outputs import directory_of, fetch_ended
+    from cpc.client.commands.outputs import directory_of, fetch_ended, fetched
 
     spec, files = describe(given)
     made = send(context, spec, files, dry_run=False)
@@ -64,7 +64,8 @@ def run(context: Context, /, directory: str | None, fetch: bool, **given: Any) -
             following.follow_both(context.client(), made.id, context.out.note)
         found = waiting.wait(context, [made.id])
         if fetch or directory:
-            fetch_ended(context, made.id, Path(directory) if directory else directory_of(made.id))
+            target = Path(directory) if directory else directory_of(made.id)
+            context.out.note(fetched(target, fetch_ended(context, made.id, target)))
     except KeyboardInterrupt:
         context.out.note(f"Job {made.id} goes on. Follow it: cpcc logs -f {made.id}   cancel it: cpcc cancel {made.id}")
         return 130
