@@ -5,15 +5,58 @@ python -m docs.generate [--check]
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cpc.core.outcome import Outcome
 from cpc.queue import job, verdict
 from cpc.server import roles, settings
+from cpc.server.commands.settings import BASICS
+from cpc.worker import running
+from docs import commands
 
 HERE = Path(__file__).parent
+CODE = HERE.parent / "cpc"
+
+#: What happened, as it is called in the event log. A test compares the names with those in the code.
+EVENTS = {
+    "job.submitted": "a job or array was taken in",
+    "job.started": "a worker got it",
+    "job.checkpointed": "the server has a checkpoint of it",
+    "job.requeued": "its attempt ended without a result; it runs again",
+    "job.reserved": "it has waited long for room: a worker is kept free for it",
+    "job.succeeded": "it has succeeded",
+    "job.failed": "it has failed, and does not run again by itself",
+    "job.cancelled": "it was cancelled, by a person or because a job that it waited for failed",
+    "job.retried": "it got a fresh start",
+    "job.forgotten": "it was removed with its files",
+    "result.quarantined": "a result came that this server, restored from a backup, does not know; it is kept aside",
+    "file.uploaded": "a file was uploaded",
+    "worker.joined": "a worker has joined",
+    "worker.left": "a worker has left in order, or was put out",
+    "worker.lost": "a worker was silent for heartbeat_time",
+    "worker.drained": "a worker gets no more jobs",
+    "worker.resumed": "a drained worker gets jobs again",
+    "project.created": "a project was made",
+    "project.changed": "its quota or weight was changed",
+    "project.deleted": "it was deleted",
+    "member.granted": "a user got a role in a project",
+    "member.revoked": "a user lost it",
+    "user.created": "a user was made",
+    "user.changed": "a user was promoted, demoted, disabled or enabled, or got a new password",
+    "user.deleted": "a user was deleted",
+    "user.login": "somebody logged in",
+    "user.login-failed": "a wrong password",
+    "token.made": "a token was made",
+    "token.deleted": "a token was revoked",
+    "bundle.made": "a connection bundle was made",
+    "bundle.revoked": "it was revoked",
+    "setting.changed": "a setting was changed",
+    "server.started": "the server has started",
+    "server.stopped": "it has stopped in order",
+}
 
 
 def job_chart() -> str:
@@ -33,6 +76,23 @@ def job_chart() -> str:
     lines += [f"    {state.label} --> [*]" for state in job.State if state.terminal]
     lines += ["```", "", "| state | event | becomes |", "|---|---|---|"]
     lines += [f"| {state.label} | {event} | {after.label} |" for (state, event), after in job.TABLE.items()]
+    return "\n".join(lines) + "\n"
+
+
+def attempt_chart() -> str:
+    """One attempt as its worker sees it."""
+    lines = [
+        "# An attempt at its worker",
+        "",
+        "Printed from `cpc/worker/running.py`. The program runs from `placed` to `end`; at `gone` nothing of it is left there.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+    ]
+    names = sorted({(str(state), str(event), str(after)) for (state, event), after in running.TABLE.items()})
+    lines += [f"    {state} --> {after}: {event}" for state, event, after in names]
+    lines += ["```", "", "| state | event | becomes |", "|---|---|---|"]
+    lines += [f"| {state} | {event} | {after} |" for (state, event), after in running.TABLE.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -56,26 +116,84 @@ def verdict_table() -> str:
 
 
 def settings_page() -> str:
-    """Every setting of the server."""
+    """Every setting of the server; those that nothing reads yet are named apart."""
+    read = {name for name in settings.SETTINGS if in_use(name)}
     lines = [
         "# Settings",
         "",
-        "Printed from `cpc/server/settings.py`. Change one with `cpc-server config NAME VALUE` or `cpcc config NAME VALUE`;",
-        "most take effect at once. Addresses, ports and the database's URL are in `server.json`: see",
-        "[setting up a server](../admin/setup.md).",
+        "Printed from `cpc/server/settings.py`. Look at them with `cpc-server config`, change one with",
+        "`cpc-server config NAME VALUE` or `cpcc config NAME VALUE`; an empty VALUE means the default. Times are written as",
+        "`120`, `15m`, `2h`, `30d`, sizes as `500M`, `2G`.",
         "",
-        "| name | default | what for | needs a restart |",
-        "|---|---|---|---|",
+        *_settings(each for name, each in settings.SETTINGS.items() if name in read),
     ]
-    for setting in settings.SETTINGS.values():
-        default = setting.default or "(empty)"
-        lines.append(f"| `{setting.name}` | {default} | {setting.text} | {'yes' if setting.restart else 'no'} |")
+    unread = [each for name, each in settings.SETTINGS.items() if name not in read]
+    if unread:
+        lines += ["", "## Without effect in this release", "", "They can be set, but nothing reads them yet.", ""]
+        lines += _settings(unread)
+    lines += [
+        "",
+        "## In server.json",
+        "",
+        "What the server needs before it can open its database. They are set in the same way, by `cpc-server config` only,",
+        "and count from the next start on.",
+        "",
+        "| name | what for | while it runs |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{name}` | {one.text} | {'no' if one.stopped else 'yes'} |" for name, one in BASICS.items()]
     return "\n".join(lines) + "\n"
+
+
+def _settings(shown: Iterable[settings.Setting]) -> list[str]:
+    lines = ["| name | default | what for | needs a restart |", "|---|---|---|---|"]
+    for one in shown:
+        lines.append(f"| `{one.name}` | {one.default or '(empty)'} | {one.text} | {'yes' if one.restart else 'no'} |")
+    return lines
+
+
+def in_use(name: str) -> bool:
+    """Whether anything but its declaration names the setting."""
+    return any(f'"{name}"' in path.read_text() for path in CODE.rglob("*.py") if path.name != "settings.py")
+
+
+def events_page() -> str:
+    """Every kind of event."""
+    lines = [
+        "# Events",
+        "",
+        "What `cpcc events`, `cpcc watch --json` and `/api/v1/events` tell, in the order in which it was committed. Each event",
+        "has a number, a time (µs UTC), a kind, an actor (`user:NAME`, `worker:NAME`, `server`), a project and details. One",
+        "event may cover many jobs: `details.jobs`. They are kept for `keep_events` (about jobs) or `keep_audit` (all others).",
+        "",
+        "| kind | when |",
+        "|---|---|",
+        *(f"| `{kind}` | {text} |" for kind, text in EVENTS.items()),
+        "",
+        "Privileged acts without a kind of their own are `audit.ACT`, with the names of [roles](roles.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_KIND = re.compile(r'"((?:' + "|".join(sorted({kind.partition(".")[0] for kind in EVENTS})) + r')\.[a-z-]+)"')
+_FILES = (".cnx", ".json", ".pid", ".lock", ".log")
+
+
+def kinds_in_the_code() -> set[str]:
+    """What looks like a kind of event in server and store, without acts and files."""
+    acts = {str(act) for act in roles.Act}
+    files = [path for room in ("server", "store") for path in (CODE / room).rglob("*.py")]
+    sources = (path.read_text() for path in files if path.name != "roles.py")
+    found = {kind for text in sources for kind in _KIND.findall(text)}
+    return {kind for kind in found if not kind.endswith(_FILES) and (kind not in acts or kind in EVENTS)}
 
 
 PAGES: dict[str, Callable[[], str]] = {
     "charts/job.md": job_chart,
     "charts/verdicts.md": verdict_table,
+    "charts/attempt.md": attempt_chart,
+    "reference/commands.md": commands.page,
+    "reference/events.md": events_page,
     "reference/settings.md": settings_page,
     "reference/roles.md": roles.markdown,
 }

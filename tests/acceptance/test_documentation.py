@@ -1,32 +1,54 @@
 """What the manual prints can be typed: every command of these pages runs against a real server and worker.
 
-The only differences from the page are in SUBSTITUTIONS; the only commands that are left out are in NOT_HERE.
+The only differences from the page are in `substitutions`; the only commands that are left out are in NOT_HERE.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.manual import Command, Shell, commands, section
+from cpc.core.chance import SystemChance
+from cpc.core.clock import DAY, SECOND, SystemClock
+from cpc.wire.identity import Authority, Name, Role
+from tests.helpers.manual import Command, Shell, blocks, commands, section
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-SECONDS = 120.0
+HELPERS = ROOT / "tests" / "helpers"
+SECONDS = 150.0
 PASSWORD = "correct horse battery staple"
 
 #: Pages that begin where nothing is set up yet; for the others, the first five minutes are over.
-FROM_NOTHING = ("README.md", "user/first.md", "admin/setup.md")
-PAGES = ("README.md", *sorted(str(path.relative_to(DOCS)) for path in (DOCS / "user").glob("*.md")),
-         "admin/setup.md", "admin/workers.md")  # fmt: skip
+FROM_NOTHING = ("README.md", "user/first.md", "admin/setup.md", "admin/postgresql.md")
+ADMINISTRATION = (
+    "setup",
+    "workers",
+    "operation",
+    "security",
+    "monitoring",
+    "certificates",
+    "postgresql",
+    "executables",
+)
+PAGES = (
+    "README.md",
+    *sorted(f"user/{path.name}" for path in (DOCS / "user").glob("*.md")),
+    *(f"admin/{name}.md" for name in ADMINISTRATION),
+)
+POSTGRESQL = ("admin/setup.md", "admin/postgresql.md")
 
-#: They install packages on the machine that runs the tests, which are there already.
-NOT_HERE = ("pip install",)
+#: The package is installed already where tests run.
+NOT_HERE = ("pip install .",)
 
 ANSWERS = ((r"(?i)password[^\n]*:", PASSWORD), (r"The same again:", PASSWORD), (r"\[y/N\]:", "y"))
 
@@ -40,49 +62,53 @@ cpcc start first
 """
 
 
+def substitutions(home: Path, database: str) -> dict[str, str]:
+    """What the page prints → what is typed here: ports, names of hosts, paths, and two programs of the system."""
+    ports = free_ports(2)
+    python = sys.executable
+    return {
+        "cpc-server setup ": f"cpc-server setup --port {ports[0]} --client-port {ports[1]} ",
+        "add-server localhost": f"add-server localhost {ports[1]}",
+        "localhost:14807": f"localhost:{ports[1]}",
+        "jobs.example.org": "localhost",
+        "postgresql://copernicus@db.example.org/copernicus": f"'{database}'",
+        "/data/": f"{home}/data/",
+        "/backups/": f"{home}/backups/",
+        "/etc/copernicus/": f"{home}/etc/",
+        "curl -k ": f"{python} {HELPERS / 'get.py'} ",
+        "pip install ./wc-plugin": f"{python} {HELPERS / 'install_plugin.py'} wc-plugin site; export PYTHONPATH=$PWD/site",
+    }
+
+
 def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
+    ports = [int(one.getsockname()[1]) for one in sockets]
     for one in sockets:
         one.close()
     return ports
 
 
-def substitutions(home: Path) -> dict[str, str]:
-    """What the page prints → what is typed here."""
-    port, client_port = free_ports(2)
-    return {
-        "cpc-server setup ": f"cpc-server setup --port {port} --client-port {client_port} ",
-        "add-server localhost": f"add-server localhost {client_port}",
-    }
-
-
-def test_what_is_not_run_is_as_small_as_it_can_be() -> None:
-    assert NOT_HERE == ("pip install",)
-
-
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    (tmp_path / "work").mkdir()
-    made = Shell(tmp_path, substitutions(tmp_path), ANSWERS)
-    yield made
-    end_everything(tmp_path)
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A person's home directory; what runs from there is ended with the test."""
+    for name in ("work", "data", "backups", "etc"):
+        (tmp_path / name).mkdir()
+    clock = SystemClock()
+    authority = Authority.create("0b4be10d-3a0e-4f3e-8a14-5f0f2a4f9f57", clock, SystemChance())
+    site = authority.identity(Name(authority.server_id, Role.SERVER, ""), 90 * DAY / SECOND, ("localhost",))
+    (tmp_path / "etc" / "site.crt").write_bytes(site.certificate_pem)
+    (tmp_path / "etc" / "site.key").write_bytes(site.key_pem)
+    yield tmp_path
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and f"HOME={tmp_path}".encode() in environment(process):
+            end(int(process.name))
 
 
-def end_everything(home: Path) -> None:
-    """Servers and workers of this home: those whose own files say so."""
-    for pid_file in (home / ".copernicus" / "servers").glob("*/server.pid"):
-        end(int(pid_file.read_text().split()[0]))
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit() and f"HOME={home}".encode() in environment(directory).split(b"\0"):
-            end(int(directory.name))
-
-
-def environment(process: Path) -> bytes:
+def environment(process: Path) -> list[bytes]:
     try:
-        return (process / "environ").read_bytes()
+        return (process / "environ").read_bytes().split(b"\0")
     except OSError:
-        return b""
+        return []
 
 
 def end(pid: int) -> None:
@@ -100,10 +126,36 @@ def page_commands(page: str) -> list[Command]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_the_page_does_what_the_page_says(page: str, shell: Shell) -> None:
+def test_every_command_of_the_page_does_what_the_page_says(
+    page: str, home: Path, request: pytest.FixtureRequest
+) -> None:
+    database = str(request.getfixturevalue("postgresql").database()) if page in POSTGRESQL else ""
     before = [] if page in FROM_NOTHING else [Command("before the page", line) for line in FIRST.strip().splitlines()]
-    todo = [one for one in page_commands(page) if not one.text.startswith(NOT_HERE)]
+    todo = [one for one in page_commands(page) if one.text not in NOT_HERE]
     assert todo, f"{page} has no commands"
-    ran = shell.run([*before, *todo], SECONDS)
+    ran = Shell(home, substitutions(home, database), ANSWERS).run([*before, *todo], SECONDS)
     wrong = [one.wrong for one in ran if one.wrong]
     assert not wrong, "\n\n".join(wrong)
+
+
+def test_only_installing_the_package_is_left_out() -> None:
+    left_out = {one.text for page in PAGES for one in page_commands(page) if one.text in NOT_HERE}
+    assert left_out == set(NOT_HERE) == {"pip install ."}
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze (Debian: systemd) is not installed")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    units = []
+    names = re.findall(r"^`/etc/systemd/system/(.*)`:$", (DOCS / "admin/systemd.md").read_text(), re.MULTILINE)
+    texts = [lines for language, _, lines in blocks((DOCS / "admin/systemd.md").read_text()) if language == "ini"]
+    for name, lines in zip(names, texts, strict=True):
+        units.append(tmp_path / name)
+        text = "\n".join(lines).replace("/opt/copernicus/bin", str(Path(sys.executable).parent))
+        units[-1].write_text(text + "\n")
+    assert len(units) == 2
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *units],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    about_ours = [line for line in said.stderr.splitlines() if "copernicus" in line]
+    assert (said.returncode, about_ours) == (0, [])
