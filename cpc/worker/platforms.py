@@ -35,5 +35,7 @@ def platform_class(name: str) -> type[Platform]:
             ) from None
         if not (isinstance(loaded, type) and issubclass(loaded, Platform)):
             raise BadInput(f"platform {name} ({point.value}) is not a subclass of cpc.api.Platform")
+        if missing := sorted(getattr(loaded, "__abstractmethods__", ())):
+            raise BadInput(f"platform {name} ({point.value}) lacks {' and '.join(missing)}", "mend that package")
         return loaded
     raise NotFound(f"there is no platform {name!r}", f"use one of: {', '.join(platform_names())}")
