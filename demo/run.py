@@ -47,7 +47,7 @@ class Run:
     step: int = 0
     angles: str = ""
     continued: int = 0  # the step at which it was picked up, 0: never
-    before_kill: int = 0  # the step it had reached when the worker was killed
+    killed_at: int | None = None  # the step it had reached when the worker was killed with it
     followed: int = 0  # the attempt whose lines are taken in
 
     @property
@@ -131,8 +131,8 @@ class Ensemble:
     def kill(self) -> None:
         self.killed = True
         for run in self.runs:
-            run.before_kill = run.step if run.state == "running" else 0
-        names = ", ".join(str(index) for index, run in enumerate(self.runs) if run.before_kill)
+            run.killed_at = run.step if run.state == "running" else None
+        names = ", ".join(str(index) for index, run in enumerate(self.runs) if run.killed_at is not None)
         self.screen.say(f"\nHalf-way. Now the worker is killed without a warning, and runs {names} with it:")
         self.network.kill_worker()
         self.screen.say("A new worker takes its place. The jobs come back from the checkpoints that the server has:")
@@ -188,8 +188,11 @@ def account(ensemble: Ensemble, continued: list[list[int]]) -> str:
     """What the kill cost."""
     attempts = sum(run.job.attempts for run in ensemble.runs if run.job)
     said = f"{len(ensemble.runs)} jobs, {attempts} attempts."
-    lost = [(run.before_kill, steps[-1] if steps else 0) for run, steps in zip(ensemble.runs, continued, strict=True)]
-    lost = [(before, after) for before, after in lost if before]
+    lost = [
+        (run.killed_at, steps[-1] if steps else 0)
+        for run, steps in zip(ensemble.runs, continued, strict=True)
+        if run.killed_at is not None
+    ]
     if lost:
         again = sum(max(0, before - after) for before, after in lost)
         said += (
