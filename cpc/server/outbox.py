@@ -10,7 +10,6 @@ from cpc.core.lease import Lease
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders, Settled, Task
 
-
 #: Bytes of tasks in one message; a frame takes eight times as many, so that one large task fits too.
 PORTION = 1 << 20
 
