@@ -207,8 +207,9 @@ class Agent:
 
         def settled(delivery: Delivery) -> None:
             desk.settled(delivery)
-            in_background(self._give_up_empty(), "removing an adopted directory")
-            self._changed()
+            if self._adopted:
+                in_background(self._give_up_empty(), "removing an adopted directory")
+            self._look_at_end()
 
         def stuck(lease: Lease, why: str) -> None:
             if self.standing.stuck(lease, why):

@@ -26,6 +26,7 @@ from cpc.worker.waiting import in_background
 
 TURN_BYTES = 4 << 20
 TURN_RESULTS = 500
+MEASURE_EVERY = 1.0  # seconds between looks at the node's free memory
 REMEMBERED = 20_000
 MOST_HELD = 5000  # named in one message; results beyond that wait their turn, a late success is taken anyway
 
@@ -45,6 +46,8 @@ class Desk:
         self._boot = boot
         self._batch = TURN_RESULTS
         self._measure = measure
+        self._measure_at = 0.0
+        self._available: int | None = None
         self._room: Room | None = None
         self._finished: OrderedDict[Lease, None] = OrderedDict()
 
@@ -123,7 +126,10 @@ class Desk:
     def free(self) -> Amounts:
         """What this worker has to give now."""
         granted = [each.task.granted for each in self.attempts.values() if each.holds_resources]
-        return free(self._offer.total, granted, self._measure())
+        now = self.room.clock.monotonic()
+        if now >= self._measure_at:
+            self._measure_at, self._available = now + MEASURE_EVERY, self._measure()
+        return free(self._offer.total, granted, self._available)
 
     def compose(self, number: int) -> Turn:
         """All that happened and is not settled yet, as far as it fits one turn."""

@@ -24,7 +24,7 @@ from cpc.worker.waiting import Backoff, in_background, later
 
 CONNECT_TIME = 30.0
 RENEW_AGAIN = 60.0
-FINAL = ("is refused:", "expired on", "revoked")
+FINAL = ("is refused:", "expired on", "has expired", "revoked")
 
 _log = Logger()
 
@@ -36,6 +36,13 @@ class Revoked(CopernicusError):
 
     code = "refused"
     status = 403
+
+
+def _final(error: Refused) -> CopernicusError:
+    """Revoked, if no later try will be answered otherwise; else the same."""
+    if any(sign in str(error) for sign in FINAL):
+        return Revoked(error.message, error.hint or "ask the server's administrator for a new bundle")
+    return error
 
 
 class Link:
@@ -139,6 +146,9 @@ class Link:
         self._renew_later(welcome.certificate_valid_for, session)
         try:
             await session.run()
+        except Refused as error:
+            self._lost(session)
+            raise _final(error) from None
         except Exception:
             self._lost(session)
             raise
@@ -177,9 +187,7 @@ class Link:
             finally:
                 connection.close()
         except Refused as error:
-            if any(sign in str(error) for sign in FINAL):
-                raise Revoked(error.message, error.hint or "ask the server's administrator for a new bundle") from None
-            raise
+            raise _final(error) from None
 
     async def _connect(self, address: tuple[str, int], identity: Identity) -> Connection:
         bundle = self._bundle
@@ -198,7 +206,16 @@ class Link:
         """Orders that the server sends by itself."""
         if self.session is not None and self.session.connection is connection:
             self._desk.obey(orders)
-            self.poke()
+            # New tasks and settled results need no word from here: what comes of them is told when it is there.
+            if (
+                orders.follow
+                or orders.cancel
+                or orders.hand_back
+                or orders.retry
+                or orders.leave
+                or orders.drain is not None
+            ):
+                self.poke()
 
     async def _open_bulk(self, address: tuple[str, int], session: int) -> Connection:
         identity = self._credentials.identity

@@ -124,7 +124,6 @@ class Attempt:
         end = await self._run(command)
         self._to(Event.END)
         self._room.starter.release(self._key)
-        self._room.hooks.changed()
         try:
             await self._finish(end)
         except Exception as error:  # whatever went wrong here is this worker's trouble, never the job's
