@@ -1,8 +1,8 @@
 """Results that are not handed in yet: a log in the worker's directory, beside the run directories that it refers to.
 
-A record is durable when `add` returns: all that wait at that moment share one fsync. `forget` is not waited for: if it
-is lost, the result is handed in once more and the server knows it. Bodies stay on disk and are read when they are
-wanted, so a server that is away for a week costs no memory.
+A record is durable when `add` returns: all that wait at that moment share one fsync. `forget` is not waited for and costs no
+fsync: if it is lost, the result is handed in once more and the server knows it. Bodies stay on disk and are read when they
+are wanted, so a server that is away for a week costs no memory.
 """
 
 from __future__ import annotations
@@ -159,8 +159,9 @@ class Spool:
             batch, self._waiting = self._waiting, []
             data = b"".join(each.data for each in batch)
             size = self._size
+            awaited = any(each.durable is not None for each in batch)
             try:
-                await self._offload(lambda data=data, size=size: self._append(data, size))  # type: ignore[misc]
+                await self._offload(lambda d=data, s=size, a=awaited: self._append(d, s, a))  # type: ignore[misc]
             except OSError as error:
                 for each in batch:
                     if each.durable is not None:
@@ -182,12 +183,14 @@ class Spool:
         for done in idle:
             done.callback(None)
 
-    def _append(self, data: bytes, size: int) -> None:
+    def _append(self, data: bytes, size: int, awaited: bool) -> None:
         try:
             facts = self._disk.stat(self._path)
             if facts is not None and facts.size != size:  # a failed write before this one
                 self._disk.truncate(self._path, size)
             self._disk.append(self._path, data)
+            if not awaited:
+                return
             self._disk.sync(self._path)
             if not self._named:
                 self._disk.sync_directory(self.directory)
