@@ -1,11 +1,11 @@
 """Where a server's things are, and the few settings that it needs before it can open its database.
 
-    $CPC_HOME/servers/NAME/server.json     these settings
-                          /authority.key   the identity key (0600): the server's own certificate authority
-                          /authority.crt
-                          /server.pid, server.lock, log/server.log
-    RUN_DIR/copernicus.db                  the database, if it is SQLite
-           /chunks/                        contents of files
+$CPC_HOME/servers/NAME/server.json     these settings
+                      /authority.key   the identity key (0600): the server's own certificate authority
+                      /authority.crt
+                      /server.pid, server.lock, log/server.log
+RUN_DIR/copernicus.db                  the database, if it is SQLite
+       /chunks/                        contents of files
 """
 
 from __future__ import annotations

@@ -44,7 +44,11 @@ def job(
 
 
 def detail(
-    shown: JobView, what: Submission, history: list[tuple[AttemptRow, WorkerRow | None]], checkpoint: int | None, tail: str
+    shown: JobView,
+    what: Submission,
+    history: list[tuple[AttemptRow, WorkerRow | None]],
+    checkpoint: int | None,
+    tail: str,
 ) -> JobDetail:
     """A job with everything that is known of it."""
     return JobDetail(

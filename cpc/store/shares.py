@@ -13,7 +13,9 @@ from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
 
 _LIVE = Statement(
-    sa.select(projects.c.id, projects.c.weight, projects.c.usage, projects.c.usage_at).where(projects.c.deleted.is_(None))
+    sa.select(projects.c.id, projects.c.weight, projects.c.usage, projects.c.usage_at).where(
+        projects.c.deleted.is_(None)
+    )
 )
 _SAVE = statement.update(projects, "usage", "usage_at")
 

@@ -145,10 +145,7 @@ class Bench:
         index = self.queue.index
 
         def unit(tx: Tx) -> None:
-            running = {
-                row.attempt.job: row.attempt.number
-                for row in attempts.running(tx)
-            }
+            running = {row.attempt.job: row.attempt.number for row in attempts.running(tx)}
             assert running == {job: run.lease.attempt for job, run in index.running.items()}
             waiting = {(project, need): count for project, need, count in jobs.waiting(tx)}
             assert waiting == {place: window.total for place, window in index.windows.items() if window.total}

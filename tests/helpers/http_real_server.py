@@ -21,7 +21,7 @@ from cpc.store import migrate
 from cpc.wire.identity import Authority
 
 SERVER_ID = "00000000-0000-4000-8000-000000000057"
-PASSWORD = "a long enough password"  # noqa: S105 - of a server that lives for one test
+PASSWORD = "a long enough password"
 
 
 def place(directory: Path) -> tuple[Place, Config]:
