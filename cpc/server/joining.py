@@ -73,7 +73,8 @@ def join(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello, connected: bool) ->
     before = queue.index.of_worker(row.id)
     if before is not None:
         queue.index.leave(before.number)
-        queue.outbox.forget(before.number)
+        former = before.number
+        tx.after(lambda: queue.outbox.forget(former))
     held = set(hello.holds)
     mine = [run for run in queue.each_running() if run.worker == row.id]
     for run in mine:
@@ -139,7 +140,7 @@ def _end(queue: Queue, tx: Tx, session: Session, kind: str, reason: str) -> None
     tx.event(
         f"worker:{session.name}", kind, subject=session.worker, worker=session.name, reason=reason
     )  # fmt: skip
-    queue.outbox.forget(session.number)
+    tx.after(lambda: queue.outbox.forget(session.number))
 
 
 def find(tx: Tx, text: str) -> WorkerRow:

@@ -107,6 +107,7 @@ class Machines:
         self._enrolment = enrolment
         self.terms = terms
         queue.outbox.send = self._send
+        queue.outbox.ended = self._ended
 
     def connected(self, connection: Connection) -> None:
         """A machine has shown who it is."""
@@ -141,6 +142,12 @@ class Machines:
         seat = self.seats.get(session)
         if seat is not None and seat.open:
             seat.connection.tell("orders", orders)
+
+    def _ended(self, session: int) -> None:
+        """The session is over in the database: what the reactor knew of it goes too, unless its worker still talks."""
+        seat = self.seats.get(session)
+        if seat is not None and not seat.open:
+            del self.seats[session]
 
     def _follow(self, lease: Lease) -> None:
         for seat in self.seats.values():

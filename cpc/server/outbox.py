@@ -53,6 +53,7 @@ class Outbox:
         self._pending: dict[int, _Pending] = {}
         self._due = False
         self.send: Callable[[int, Orders], None] = lambda session, orders: None
+        self.ended: Callable[[int], None] = lambda session: None
 
     # --- in a unit of the writer ---
 
@@ -104,6 +105,7 @@ class Outbox:
     def forget(self, session: int) -> None:
         """The session is over: its leases expire or are renewed by the next one."""
         self._pending.pop(session, None)
+        self.ended(session)
 
     def _for(self, session: int) -> _Pending:
         if not self._due:
