@@ -197,7 +197,7 @@ def run(arguments: list[str]) -> int:
         )  # fmt: skip
         if rest[:1] == ["help"]:
             rest = [*rest[1:2], "--help"]
-        if not rest:
+        if not rest and "_CPCC_COMPLETE" not in os.environ:
             click.echo(cpcc.get_help(click.Context(cpcc, info_name="cpcc")), err=True)
             return 2
         result: Any = cpcc.main(rest, prog_name="cpcc", standalone_mode=False, obj=context)

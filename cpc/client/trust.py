@@ -1,17 +1,18 @@
 """Whom cpcc talks to: a server is recognised by its identity key, like ssh does, or by a site's certificate and its name.
 
-Needs only the standard library, because cpcc must start fast.
+Needs only the standard library, and the heavy parts of it only to connect: cpcc must start fast.
 """
 
 from __future__ import annotations
 
-import hashlib
-import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cpc.core.errors import Damaged, Refused
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,8 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
 def context(pin: Pin | None) -> ssl.SSLContext:
     """How to connect: with a pin to that server only, without one to anybody (to learn who it is, nothing else)."""
+    import ssl
+
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
@@ -57,6 +60,8 @@ def check(connection: ssl.SSLSocket, pin: Pin) -> None:
 
 def fingerprint(certificate: bytes) -> str:
     """SHA-256, in hex, of the public key in a DER certificate: the same for every certificate of one key."""
+    import hashlib
+
     try:
         tbs = _inside(_inside(certificate, 0)[0], 0)[0]
         place = 0
