@@ -59,6 +59,7 @@ cpc-worker -c ~/.copernicus/client.cnx smp > worker.log 2>&1 &
 cpcc add-server localhost
 cpcc login cpc-admin
 cpcc start first
+until cpcc --quiet workers | grep -q .; do sleep 0.1; done
 """
 
 
