@@ -8,6 +8,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
 from cpc.core.clock import Clock, Timer, Timers
+from cpc.core.errors import Unavailable
 from cpc.queue.leaseclock import PACE
 from cpc.server import joining, settling
 from cpc.server.queue import Queue
@@ -33,6 +34,7 @@ class Monitor:
         self._timer: Timer | None = None
         self._ticks = 0
         self._busy = False
+        self._trouble = ""
 
     def start(self) -> None:
         """Begin: every lease has a full period from now on."""
@@ -62,6 +64,12 @@ class Monitor:
                 await self._store.write(self._queue.save_shares)
             if self._queue.more:
                 await self._store.write(self._queue.round)
+            self._trouble = ""
+        except Unavailable as error:
+            # The database is full or away: said once, not each second.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.warn("leases are looked at again when the database takes writes: {error}", error=error)
         finally:
             self._busy = False
 

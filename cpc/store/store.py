@@ -29,12 +29,14 @@ class Store:
         reactor: Timers,
         fatal: Callable[[str], None],
         holder: str,
+        connect: Callable[..., Connection] = database.connect,
     ) -> None:
         self.url = url
+        self._connect = connect  # as `database.connect`: the simulation has databases that break
         self._clock = clock
         self._reading = reading
         self._reader: Connection | None = None
-        self.writer = Writer(lambda: database.connect(url), writing, clock, reactor, fatal, holder)
+        self.writer = Writer(lambda: connect(url), writing, clock, reactor, fatal, holder)
         self.journal = self.writer.journal
         self.incarnation = self.writer.incarnation
 
@@ -56,7 +58,7 @@ class Store:
 
     def _try(self, unit: Unit[T]) -> T:
         if self._reader is None:
-            self._reader = database.connect(self.url, read_only=True)
+            self._reader = self._connect(self.url, read_only=True)
         tx = Tx(self._reader, self._clock.now())
         try:
             return unit(tx)

@@ -1,0 +1,194 @@
+"""Workers in the test tube: the production agent on simulated machines, started again whenever it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from twisted.internet.defer import ensureDeferred
+from twisted.python.failure import Failure
+
+from cpc.core.chance import SeededChance
+from cpc.core.lease import Lease
+from cpc.core.resources import Amounts
+from cpc.spool.offload import inline
+from cpc.spool.ownership import Owner, claim
+from cpc.wire.messages import Orders, Program
+from cpc.worker.agent import Agent, Options
+from cpc.worker.credentials import Credentials, place
+from cpc.worker.offer import Offer
+from cpc.worker.room import Kept
+from cpc.worker.starting import PlainStarter
+from tests.helpers.memory_disk import MemoryDisk, Node, Platter
+from tests.simulation.network import Host
+from tests.simulation.programs import Ear, SimProcesses
+from tests.simulation.server import HERE, given
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a machine has."""
+
+    cores: int = 4
+    memory: int = 8 << 30
+    labels: tuple[str, ...] = ()
+    programs: tuple[tuple[str, str], ...] = ()
+    project: str = ""
+    cores_per_job: int = 0
+    time_left: float = 0.0  # of each life; 0: no end
+
+    @property
+    def total(self) -> Amounts:
+        return Amounts(cores=self.cores, memory=self.memory)
+
+
+class Worker:
+    """One machine with a worker. `platter` is its disk; two machines may share one."""
+
+    def __init__(self, world: World, name: str, kind: Kind, platter: Platter) -> None:
+        self.world = world
+        self.name = name
+        self.kind = kind
+        self.platter = platter
+        self.host: Host = world.network.host(name)
+        self.agent: Agent | None = None
+        self.lives = 0
+        self.clone_of = ""
+        self.retired = False
+
+    # --- life ---
+
+    def start(self) -> None:
+        """A new process, if none runs."""
+        if self.agent is not None or self.retired:
+            return
+        self.lives += 1
+        if not self.host.reactor.alive:
+            self.host.start()
+        world, host, kind = self.world, self.host, self.kind
+        chance = SeededChance(world.seed * 7919 + hash_of(self.name) + self.lives)
+        self.disk = disk = MemoryDisk(self.platter)
+        try:
+            self._begin(world, host, kind, chance, disk)
+        except OSError as error:
+            world.story.tell(self.name, f"cannot start: {error.strerror}")
+            disk.end()
+            self.host.kill()
+            world.reactor.callLater(60.0, self.start)
+
+    def _begin(self, world: World, host: Host, kind: Kind, chance: SeededChance, disk: MemoryDisk) -> None:
+        for directory in ("/work", "/home"):
+            disk.make_directory(directory)
+        bundle = given().bundle
+        spot = place(disk, ("/home",), bundle, self.clone_of or host.name)
+        self.processes = SimProcesses(
+            host.reactor, disk, Ear(self._started, self._ended, self._poison), chance.uniform(0.1, 40.0)
+        )
+        options = Options(
+            least_free=1 << 20, linger=30.0, cache_limit=1 << 20,
+            until=host.clock.monotonic() + kind.time_left if kind.time_left else None,
+        )  # fmt: skip
+        agent = Agent(
+            bundle=bundle,
+            credentials=Credentials(disk, spot.directory, bundle, chance),
+            connect=host.connect,
+            reactor=host.reactor,
+            clock=host.clock,
+            chance=chance,
+            processes=self.processes,
+            starter=PlainStarter(),
+            disk=disk,
+            offload=inline,
+            claim=claim(disk, "/work", Owner(credential=f"{HERE}/lab", host=host.name, pid=100 + self.lives)),
+            offer=Offer(
+                host.name, "smp", kind.total, tuple(Program(name=name, version=v) for name, v in kind.programs),
+                kind.labels, kind.project, kind.cores_per_job,
+            ),
+            options=options,
+            say=lambda text: world.story.tell(self.name, text),
+        )  # fmt: skip
+        self.agent = agent
+        self._listen(agent)
+        ensureDeferred(agent.run()).addBoth(self._left, agent)
+
+    def _listen(self, agent: Agent) -> None:
+        """The oracle hears what the agent spools and what it is told."""
+        spool, desk, oracle = agent.room.spool, agent.desk, self.world.oracle
+        add, obey = spool.add, desk.obey
+
+        async def heard_add(lease: Lease, body: bytes) -> None:
+            await add(lease, body)
+            oracle.spooled(self.name, lease, msgspec.msgpack.decode(body, type=Kept).result)
+
+        def heard_obey(orders: Orders) -> None:
+            for settled in orders.settled:
+                oracle.settled(self.name, settled)
+            obey(orders)
+
+        spool.add = heard_add  # type: ignore[method-assign]
+        desk.obey = heard_obey  # type: ignore[method-assign]
+
+    def _left(self, outcome: Any, agent: Agent) -> None:
+        if self.agent is not agent:
+            return
+        words = str(outcome.value) if isinstance(outcome, Failure) else outcome
+        self.world.story.tell(self.name, f"has left: {words}")
+        self.agent = None
+        self.disk.end()
+        self.host.kill()
+        self.world.reactor.callLater(self.world.chance.uniform(5.0, 60.0), self.start)
+
+    def kill(self, power: bool = False, away: float = 10.0) -> None:
+        """kill -9 of the agent and all its jobs; `power`: of the machine, with what its disk had not flushed."""
+        if self.agent is None:
+            return
+        self.world.story.tell(self.name, "loses power" if power else "is killed")
+        self.agent = None
+        self.host.kill(silent=power)
+        self.disk.end()
+        if power and not self.world.shares(self.platter):
+            self.platter.power_loss()
+        self.world.reactor.callLater(away, self.start)
+
+    def copy_home(self, other: Worker) -> None:
+        """The key and certificate of another machine, under its name."""
+        self.clone_of = other.name
+        for name, node in other.platter.names.items():
+            if name.startswith("/home"):
+                self.platter.inodes += 1
+                self.platter.names[name] = self.platter.durable[name] = Node(
+                    node.kind, self.platter.inodes, node.mode, node.data, node.synced, node.changed
+                )
+
+    def retire(self) -> None:
+        """Gone for good."""
+        self.retired = True
+        self.agent = None
+        self.host.kill()
+
+    # --- its programs ---
+
+    def _started(self, launch: Any) -> None:
+        self.world.oracle.started(self, launch)
+
+    def _ended(self, key: str, code: int) -> None:
+        self.world.oracle.exited(self.name, key, code)
+
+    def _poison(self, key: str) -> None:
+        self.world.story.tell(self.name, f"job {key} takes the machine down")
+        # Not from within its own call: the machine ends with all that it is doing.
+        self.world.reactor.callLater(0, self.kill, True, 30.0)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is left to be told."""
+        return self.agent is not None and not self.agent.desk.attempts and not self.agent.desk.deliveries
+
+
+def hash_of(name: str) -> int:
+    """The same in every process."""
+    return sum(ord(letter) * 31**place for place, letter in enumerate(name)) % 100_003

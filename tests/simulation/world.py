@@ -1,0 +1,333 @@
+"""A whole network in one thread on virtual time: server, workers, people, and everything that goes wrong, from one seed."""
+
+from __future__ import annotations
+
+import gc
+import random
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+from twisted.python.failure import Failure
+
+from cpc.server.principal import SERVER
+from tests.helpers.disks import FakeDisk
+from tests.helpers.memory_disk import Platter
+from tests.simulation import logs
+from tests.simulation.chaos import Chaos
+from tests.simulation.clients import Client
+from tests.simulation.clock import VirtualReactor
+from tests.simulation.databases import Killed, copy, end_all
+from tests.simulation.network import Faults, Network
+from tests.simulation.oracle import Oracle
+from tests.simulation.server import Server, given, server_trouble
+from tests.simulation.story import Story
+from tests.simulation.workers import Kind, Worker
+
+ALL = Kind(cores=4, memory=8 << 30, labels=("fast", "any"), programs=(("sim", "1.0"), ("sim", "2.5")))
+KINDS = (
+    ALL,
+    Kind(cores=1, memory=1 << 30),
+    Kind(cores=16, memory=4 << 30, programs=(("sim", "1.0"),)),
+    Kind(cores=4, memory=3 * (1 << 30) + 100 * (1 << 20), project="p", labels=("fast",)),
+    Kind(cores=8, memory=8 << 30, cores_per_job=2, programs=(("sim", "2.0"),)),
+    Kind(cores=4, memory=8 << 30, time_left=900.0),
+)
+CHECK_EVERY = 5  # commits
+BOUND = 6 * 3600.0  # seconds from the last fault until all has settled
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a world is made. Seconds."""
+
+    span: float = 600.0
+    workers: int = 3
+    clients: int = 2
+    actions: int = 8
+    mean: float = 60.0  # between faults
+    heartbeat_time: float = 60.0
+    checkpoint_interval: float = 45.0
+    patience: float = 120.0
+    lost_replies: float = 0.05
+    probe_every: float = 20.0
+    also: tuple[str, ...] = ()
+    faults: Faults = Faults()
+
+    @classmethod
+    def of(cls, chance: random.Random) -> Plan:
+        """By seed: calm and stormy worlds."""
+        storm = chance.choice([0.0, 0.0, 0.001, 0.004])
+        return cls(
+            span=chance.choice([200.0, 400.0, 700.0]),
+            workers=chance.choice([1, 2, 3, 4]),
+            clients=chance.choice([1, 2]),
+            actions=chance.choice([6, 12, 20]),
+            mean=chance.choice([12.0, 30.0, 80.0]),
+            lost_replies=chance.choice([0.0, 0.05, 0.3]),
+            also=("poison",) if chance.random() < 0.2 else (),
+            faults=Faults(cut=storm, stall=storm, stall_time=chance.choice([2.0, 40.0])),
+        )
+
+
+class World:
+    """`run` tells the story of one seed. `broken` lists what should not have happened."""
+
+    def __init__(self, seed: int, plan: Plan | None = None) -> None:
+        self.seed = seed
+        self.chance = random.Random(seed)
+        self.plan = plan or Plan.of(random.Random(seed + 1))
+        self.reactor = VirtualReactor()
+        self.story = Story(self.reactor.seconds)
+        self.network = Network(self.reactor, random.Random(seed + 2), self.plan.faults)
+        self.network.on_note = self.story.note
+        self._directory = tempfile.TemporaryDirectory(prefix=f"seed-{seed}-", dir=given().directory)
+        self.url = copy(given().database, Path(self._directory.name))
+        self.path = self.url.removeprefix("sqlite:///")
+        self.server_host = self.network.host("s")
+        self.server_disk = FakeDisk(self.server_host.clock.now)
+        self.server_disk.make("run")
+        self.trouble = server_trouble(self.reactor.seconds)
+        self.trouble.killed = self._killed
+        self.trouble.committed = self._committed
+        self.oracle = Oracle(self)
+        self.project_numbers = {row.name: row.id for row in given().projects}
+        self.server: Server | None = None
+        self.workers: dict[str, Worker] = {}
+        self.clones: dict[str, Worker] = {}
+        self.clients: dict[str, Client] = {}
+        self._lives = 0
+        self._commits = 0
+        self._unchecked = False
+        self._settling = False
+        self.chaos = Chaos(self, random.Random(seed + 3), self.plan.mean)
+        self._people()
+
+    def _people(self) -> None:
+        shared = Platter(self.reactor.seconds)
+        for number in range(self.plan.workers):
+            name = f"n{number + 1}"
+            kind = ALL if number == 0 else self.chance.choice(KINDS)
+            platter = shared if self.chance.random() < 0.3 else Platter(self.reactor.seconds)
+            self.workers[name] = Worker(self, name, kind, platter)
+        for number in range(self.plan.clients):
+            name = f"u{number + 1}"
+            self.clients[name] = Client(self, name, self.plan.actions)
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds."""
+        return self.reactor.seconds()
+
+    @property
+    def broken(self) -> list[str]:
+        """What should not have happened, in words."""
+        return self.oracle.broken
+
+    # --- the run --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> World:
+        """From the first process to the last check."""
+        enabled = gc.isenabled()
+        gc.disable()  # a process that was killed must not have its coroutines closed in the middle of a run
+        logs.heard.clear()
+        try:
+            self._live()
+        except Exception as error:
+            self.oracle.wrong(f"{type(error).__name__}: {error}\n{Failure().getTraceback()}")
+        finally:
+            for text in logs.heard:
+                self.oracle.wrong(text)
+            if enabled:
+                gc.enable()
+        return self
+
+    def _live(self) -> None:
+        self.start_server()
+        for worker in self.workers.values():
+            self.reactor.callLater(self.chance.uniform(0.0, 20.0), worker.start)
+        for client in self.clients.values():
+            client.start()
+        self.chaos.start()
+        self.reactor.callLater(self.plan.probe_every, self._probe)
+        self._steps(lambda: False, self.plan.span)
+        if self.broken:
+            return  # the first thing that is wrong; what follows from it tells nothing
+        self.chaos.stop()
+        self.chaos.heal()
+        self.network.faults = Faults()
+        self._settling = True
+        self._steps(self._settled, BOUND)
+        if self.broken:
+            return
+        if not self._settled():
+            self._not_settled()
+            return
+        self.check()
+        self.oracle.verdict()
+        self.kill_server("killed once more", away=1.0)
+        self._steps(lambda: self.server is not None and self.server.ready, 60.0)
+        self.check()
+        self.oracle.verdict()
+
+    def _steps(self, done: Any, seconds: float) -> None:
+        """Step by step; what was committed is looked at before anything else happens."""
+        end = self.now + seconds
+        reactor, looked = self.reactor, 0.0
+        while not self.broken and reactor.step(end):
+            if self._unchecked:
+                self._unchecked = False
+                self.check()
+            if self._settling and self.now - looked > 5.0:
+                looked = self.now
+                if done():
+                    return
+
+    def _settled(self) -> bool:
+        return (
+            all(client.done for client in self.clients.values())
+            and self.server is not None
+            and self.server.ready
+            and not self.clones
+            and not self.oracle.unfinished()
+            and all(worker.quiet for worker in self.workers.values())
+        )
+
+    def _not_settled(self) -> None:
+        left = self.oracle.unfinished()
+        busy = [worker.name for worker in self.workers.values() if not worker.quiet]
+        waiting = [client.name for client in self.clients.values() if not client.done]
+        self.oracle.wrong(f"after {BOUND / 3600:g} h: jobs {left}, busy {busy}, people who wait {waiting}")
+
+    def check(self) -> None:
+        """All invariants that hold at any time."""
+        self.oracle.check(self.server)
+
+    def _probe(self) -> None:
+        """Ask why some jobs wait; the answer must be the truth."""
+        self.reactor.callLater(self.plan.probe_every, self._probe)
+        server = self.server
+        if server is None or not server.ready or server.host.reactor.frozen or server.store.writer.away:
+            return
+        from cpc.core import ids
+
+        for job in self.oracle.waiting(4):
+            asked = ensureDeferred(_ask(server, ids.show(job, True)))
+            asked.addCallback(partial(self._told_why, server, job))
+            asked.addErrback(lambda failure: None)
+
+    def _told_why(self, server: Server, job: int, view: Any) -> None:
+        if server is self.server and server.ready:
+            self.oracle.why(server, job, [reason.kind for reason in view.reasons])
+
+    # --- the server -----------------------------------------------------------------------------------------------------
+
+    def start_server(self) -> None:
+        """A new process of the server."""
+        if self.server is not None:
+            return
+        self._lives += 1
+        if not self.server_host.reactor.alive:
+            self.server_host.start()
+        self.story.tell("s", f"starts, life {self._lives}")
+        try:
+            self.server = server = Server(self, self._lives)
+        except Killed:
+            return
+        except Exception as error:  # its database or disk is not there: the service manager tries again
+            self.story.tell("s", f"cannot start: {error}")
+            self.kill_server("gives up", away=10.0)
+            return
+        ensureDeferred(server.start()).addErrback(partial(self._not_started, server))
+
+    def _not_started(self, server: Server, failure: Failure) -> None:
+        if self.server is server and not server.ended:
+            self.kill_server(f"cannot start: {failure.getErrorMessage()}", away=10.0)
+
+    def server_exits(self, reason: str) -> None:
+        """It has found that it must stop and recover."""
+        self.kill_server(f"stops: {reason}", away=2.0)
+
+    def _killed(self, how: str) -> None:
+        self.kill_server(how, away=self.chance.choice([0.5, 5.0, 130.0]))
+
+    def kill_server(self, how: str, away: float, power: bool = False) -> None:
+        """The process is gone; another one starts after `away` seconds."""
+        self.story.tell("s", how)
+        server, self.server = self.server, None
+        if server is not None:
+            server.end()
+        end_all(self.trouble)  # also of one that was just being made
+        self.trouble.strike = None
+        self.server_host.kill(silent=power)
+        if power:
+            self.server_disk.power_loss(eager=self.chance.random() < 0.5)
+        self.reactor.callLater(away, self.start_server)
+
+    def _committed(self) -> None:
+        self._commits += 1
+        if self._commits % CHECK_EVERY == 0:
+            self._unchecked = True
+
+    # --- lookups --------------------------------------------------------------------------------------------------------
+
+    def project_of(self, array: int) -> str:
+        """The project of a submission."""
+        (number,) = self.oracle.rows("SELECT project FROM arrays WHERE id = ?", array)[0]
+        return next(name for name, known in self.project_numbers.items() if known == number)
+
+    def worker_name(self, host: str) -> str:
+        """What the server calls the worker of a machine; "" while it does not know it."""
+        found = self.oracle.rows("SELECT name FROM workers WHERE host = ?", host)
+        return str(found[0][0]) if found else ""
+
+    def shares(self, platter: Platter) -> bool:
+        """Whether several machines use this disk, which then has power of its own."""
+        return sum(worker.platter is platter for worker in self.workers.values()) > 1
+
+    def clone(self, worker: Worker, seconds: float) -> None:
+        """A copy of a machine, running at the same time, for a while."""
+        name = f"{worker.name}c"
+        if name in self.clones or worker.agent is None or self.shares(worker.platter):
+            return
+        self.story.tell("…", f"{worker.name} is copied for {seconds:.0f} s")
+        platter = Platter(self.reactor.seconds)
+        made = Worker(self, name, worker.kind, platter)
+        made.copy_home(worker)
+        self.clones[name] = self.workers[name] = made
+        made.start()
+        self.reactor.callLater(seconds, self._end_clone, name)
+
+    def _end_clone(self, name: str) -> None:
+        made = self.clones.pop(name)
+        del self.workers[name]
+        made.retire()
+        self.story.tell("…", f"{name} is removed")
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self.server is not None:
+            self.server.end()
+        self.oracle.close()
+        self._directory.cleanup()
+
+    def report(self) -> str:
+        """What a failure prints: the seed, what is wrong, and the story."""
+        wrong = "\n".join(f"  {line}" for line in self.broken)
+        return f"seed {self.seed}: {self.plan}\n{self.story.last()}\nbroken:\n{wrong}\nagain: python -m tests.simulation.soak --seed {self.seed}"
+
+
+async def _ask(server: Server, shown: str) -> Any:
+    return await server.jobs.why(SERVER, shown)
+
+
+def run(seed: int, plan: Plan | None = None) -> World:
+    """One world, from beginning to end."""
+    world = World(seed, plan)
+    try:
+        return world.run()
+    finally:
+        world.close()
