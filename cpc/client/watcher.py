@@ -1,8 +1,8 @@
 """Who of many jobs has ended: one thread and few questions, also for arrays of many thousands.
 
 It waits at the server for the end of the oldest job that it follows; then it asks for the ended jobs above that one,
-newest first. Jobs end roughly in the order in which they were submitted, so that is a short list; and it never asks for
-more than one part in twenty of the time.
+newest first. Jobs end roughly in the order in which they were submitted, so that is a short list. Between two such looks it
+lets some time pass, and the more the longer one takes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cpc.client.futures import JobFuture
 
 OVER = ("succeeded", "failed", "cancelled")
-SHARE = 20  # looking costs at most one part in so many of the time
+SHARE = 10  # looking takes at most one part in so many of the time
 SHORTEST, LONGEST = 0.25, 5.0  # seconds between two looks
 PAGE = 1000
 
@@ -35,7 +35,7 @@ class Watcher:
         self._lock = threading.Lock()
         self._futures: dict[int, JobFuture] = {}  # in the order of their ids: they are submitted in that order
         self._news = threading.Event()
-        self._stopping = False
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def add(self, futures: Iterable[JobFuture]) -> None:
@@ -63,7 +63,7 @@ class Watcher:
 
         if wait:
             concurrent.futures.wait(self.pending())
-        self._stopping = True
+        self._stopped.set()
         self._news.set()
         self._client.transport.abort()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -71,8 +71,8 @@ class Watcher:
         self._client.close()
 
     def _run(self) -> None:
-        pause = SHORTEST
-        while not self._stopping:
+        pause, due = SHORTEST, 0.0
+        while not self._stopped.is_set():
             with self._lock:
                 first = min(self._futures, default=None)
                 several = len(self._futures) > 1
@@ -81,10 +81,14 @@ class Watcher:
                 self._news.clear()
                 continue
             self._wait_for(first, pause if several else LONGEST)
-            if several and not self._stopping:
+            if several:
+                # Jobs end one after the other, but are asked for together.
+                self._stopped.wait(max(0.0, due - time.perf_counter()))
                 begun = time.perf_counter()
                 self._look(first)
-                pause = min(LONGEST, max(SHORTEST, SHARE * (time.perf_counter() - begun)))
+                now = time.perf_counter()
+                pause = min(LONGEST, max(SHORTEST, SHARE * (now - begun)))
+                due = now + pause
 
     def _wait_for(self, number: int, timeout: float) -> None:
         with self._lock:
@@ -120,9 +124,7 @@ class Watcher:
             self._pause()
 
     def _pause(self) -> None:
-        if not self._stopping:
-            self._news.wait(2.0)
-            self._news.clear()
+        self._stopped.wait(2.0)
 
     def _end(self, number: int, found: JobView | CopernicusError) -> None:
         with self._lock:
