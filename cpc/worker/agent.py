@@ -31,8 +31,10 @@ from cpc.worker.desk import Desk
 from cpc.worker.ending import Stop
 from cpc.worker.link import Connect, Link
 from cpc.worker.offer import Offer
+from cpc.worker.placing import RUNS, run_directory
 from cpc.worker.processes import Processes
 from cpc.worker.room import Hooks, Room
+from cpc.worker.spares import Spares
 from cpc.worker.standing import Standing
 from cpc.worker.starting import Starter
 from cpc.worker.transfer import Transfer
@@ -118,6 +120,7 @@ class Agent:
             directory=self._mine.claim.directory,
             disk=disk,
             offload=offload,
+            spares=Spares(disk, os.path.join(claim.directory, RUNS), os.path.join(claim.directory, "spare")),
             spool=self._mine.spool,
             cache=cache,
             transfer=transfer,
@@ -292,8 +295,7 @@ class Agent:
         if len(home.spool):
             self._say(f"{len(home.spool)} results were left in {home.claim.directory}; handing them in")
         for lease in home.spool.leases():
-            directory = os.path.join(home.claim.directory, "runs", f"{lease.job}.{lease.attempt}.{lease.incarnation}")
-            self.desk.deliver(Delivery(self.room, lease, directory, home.spool))
+            self.desk.deliver(Delivery(self.room, lease, run_directory(home.claim.directory, lease), home.spool))
 
     async def _give_up_empty(self) -> None:
         for home in [each for each in self._adopted if not len(each.spool)]:

@@ -90,6 +90,8 @@ class Link:
                     refused = isinstance(error, Refused)
                     if not self._left():
                         self._tell(f"{address[0]} port {address[1]}: {words(error)}")
+                except OSError as error:  # a full disk does not take the certificate
+                    self._tell(f"{address[0]} port {address[1]}: {words(error)}")
                 except Exception as error:  # whatever it was, the jobs go on and so do the tries
                     _log.failure("the session failed")
                     self._tell(f"{address[0]} port {address[1]}: {words(error)}")

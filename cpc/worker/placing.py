@@ -13,7 +13,9 @@ from cpc.core.manifest import Entry, Manifest
 from cpc.spool.disk import Disk
 from cpc.spool.offload import Offload
 from cpc.wire.messages import Task
+from cpc.worker.spares import Spares
 
+RUNS = "runs"  # below a worker's own directory
 Fetch = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -24,13 +26,13 @@ def key_of(lease: Lease) -> str:
 
 def run_directory(worker: str, lease: Lease) -> str:
     """Where the attempt with this lease runs, below the worker's own directory."""
-    return os.path.join(worker, "runs", key_of(lease))
+    return os.path.join(worker, RUNS, key_of(lease))
 
 
-async def place(disk: Disk, offload: Offload, directory: str, task: Task, fetch: Fetch) -> None:
+async def place(disk: Disk, offload: Offload, spares: Spares, directory: str, task: Task, fetch: Fetch) -> None:
     """Make the directory and put everything in it. Raises OSError for the disk, BadInput for unsafe paths."""
     _check_inputs(task)
-    await offload(lambda: _fresh(disk, directory))
+    await offload(lambda: spares.take(directory))
     for name, content, executable in task.inputs:
         path = os.fsdecode(manifests.safe_path(os.fsencode(name)))
         await _write(
@@ -49,11 +51,6 @@ def _check_inputs(task: Task) -> None:
             if parent in paths:
                 raise BadInput(f"input {path!r} lies below input {parent!r}, which is a file")
             parent = parent.rpartition("/")[0]
-
-
-def _fresh(disk: Disk, directory: str) -> None:
-    disk.remove_tree(directory)
-    disk.make_directory(directory, 0o700)
 
 
 async def _unpack(disk: Disk, offload: Offload, directory: str, files: Manifest, fetch: Fetch) -> None:

@@ -19,6 +19,7 @@ from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
 from cpc.worker.cache import Cache
 from cpc.worker.processes import Processes
+from cpc.worker.spares import Spares
 from cpc.worker.starting import Starter
 from cpc.worker.transfer import Transfer
 
@@ -56,6 +57,7 @@ class Room:
     directory: str
     disk: Disk
     offload: Offload
+    spares: Spares
     spool: Spool
     cache: Cache
     transfer: Transfer

@@ -140,7 +140,7 @@ class Attempt:
         async def fetch(digest: bytes) -> bytes:
             return await room.transfer.fetch(lease, digest, self._wanted)
 
-        await place(room.disk, room.offload, self.directory, self.task, fetch)
+        await place(room.disk, room.offload, room.spares, self.directory, self.task, fetch)
         if not self._wanted():
             raise Stopped
         try:
@@ -311,4 +311,4 @@ class Attempt:
 
     async def _clear(self) -> None:
         await self.checkpointer.clear()
-        await self._room.offload(lambda: self._room.disk.remove_tree(self.directory))
+        await self._room.offload(lambda: self._room.spares.give(self.directory))

@@ -17,6 +17,7 @@ from cpc.wire.messages import Task
 from cpc.worker import collecting
 from cpc.worker.collecting import SMALL_CHUNK, collect, read_chunk, sources, sync_files, tail
 from cpc.worker.placing import place
+from cpc.worker.spares import Spares
 from tests.helpers.worker_world import content
 from tests.unit.test_spool import now
 
@@ -129,7 +130,16 @@ def test_an_input_never_leaves_the_directory(tmp_path: Path, path: str) -> None:
         return b"x"
 
     with pytest.raises(BadInput):
-        now(place(DISK, inline, str(tmp_path / "run"), task(inputs=((path, content(b"x"), False),)), fetch))
+        now(
+            place(
+                DISK,
+                inline,
+                Spares(DISK, str(tmp_path), str(tmp_path / "spare")),
+                str(tmp_path / "run"),
+                task(inputs=((path, content(b"x"), False),)),
+                fetch,
+            )
+        )
     assert [each.name for each in tmp_path.iterdir()] in ([], ["run"])
 
 
@@ -142,10 +152,19 @@ def test_a_link_of_a_checkpoint_is_never_written_through(tmp_path: Path) -> None
 
     bad = Manifest((Entry(b"a", kind="link", target=b"../outside"), Entry(b"a/b", content=content(b"x"))))
     with pytest.raises(BadInput):
-        now(place(DISK, inline, str(tmp_path / "run"), task(checkpoint=bad), fetch))
+        now(
+            place(
+                DISK,
+                inline,
+                Spares(DISK, str(tmp_path), str(tmp_path / "spare")),
+                str(tmp_path / "run"),
+                task(checkpoint=bad),
+                fetch,
+            )
+        )
     link = Manifest((Entry(b"in", kind="link", target=b"other"),))
     files = task(inputs=(("in", content(b"x"), False),), checkpoint=link)
-    now(place(DISK, inline, str(tmp_path / "run"), files, fetch))
+    now(place(DISK, inline, Spares(DISK, str(tmp_path), str(tmp_path / "spare")), str(tmp_path / "run"), files, fetch))
     assert os.readlink(tmp_path / "run" / "in") == "other"
     assert outside.read_text() == "mine"
 
@@ -156,4 +175,13 @@ def test_one_input_below_another_is_the_jobs_mistake(tmp_path: Path) -> None:
 
     inputs = (("a", content(b"x"), False), ("a/b", content(b"x"), False))
     with pytest.raises(BadInput, match="below"):
-        now(place(DISK, inline, str(tmp_path / "run"), task(inputs=inputs), fetch))
+        now(
+            place(
+                DISK,
+                inline,
+                Spares(DISK, str(tmp_path), str(tmp_path / "spare")),
+                str(tmp_path / "run"),
+                task(inputs=inputs),
+                fetch,
+            )
+        )
