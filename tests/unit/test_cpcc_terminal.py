@@ -174,6 +174,22 @@ def test_events_are_followed_from_where_the_list_ends(
     assert api.asked("GET", "/events/stream")[0].query["after"] == "1"
 
 
+def test_the_newest_events_of_a_rare_kind_are_found(api: FakeApi, cpcc: Cpcc) -> None:
+    rare = [5, 800, 2500]
+
+    def page(call: Call) -> Page:
+        numbers = rare if call.query.get("kind") else range(1, 3001)
+        left = [number for number in numbers if number > int(call.query["after"])]
+        limit = int(call.query["limit"])
+        shown = tuple(sample.event(number, "user.created") for number in left[:limit])
+        return Page(items=shown, next=str(left[limit - 1]) if len(left) > limit else "")
+
+    api.on("GET", "/events", page)
+    assert cpcc("-q", "events", "--kind", "user.created", "--limit", "2").out.split() == ["800", "2500"]
+    assert cpcc("-q", "events", "--kind", "user.created").out.split() == ["5", "800", "2500"]
+    assert cpcc("-q", "events", "--limit", "3").out.split() == ["2998", "2999", "3000"]
+
+
 # --- mistakes ---
 
 

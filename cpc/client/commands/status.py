@@ -10,6 +10,7 @@ from cpc.client.context import Context, pass_context
 from cpc.client.output import INDENT, ago, counts, harmless, plural, table, when
 
 if TYPE_CHECKING:
+    from cpc.client.client import Client
     from cpc.core.views import EventView, JobView, ProjectView, ServerStatus
 
 MANY = 1000
@@ -153,17 +154,33 @@ def events(context: Context, after: int | None, kind: str, limit: int, follow: b
     """What happened: the newest events, or those after a number."""
     client = context.client()
     project = context.named_project
-    newest = client.last_event(project) if after is None else 0
-    start = max(0, newest - limit) if after is None else after
-    found = client.events(start, project=project, kind=kind, limit=limit)
+    newest = client.last_event(project) if after is None else after
+    if after is None:
+        found = _newest(client, newest, project, kind, limit)
+    else:
+        found = client.events(after, project=project, kind=kind, limit=limit)
     if not follow:
         _show_events(context, "events", found)
         return
     for event in found:
         _show_event(context, event)
-    last = found[-1].number if found else max(start, newest)
+    last = found[-1].number if found else newest
     for event in client.watch(last, project=project, kind=kind):
         _show_event(context, event)
+
+
+def _newest(client: Client, newest: int, project: str, kind: str, limit: int) -> list[EventView]:
+    """The newest `limit` events: looked for further and further back, because other kinds lie between them."""
+    oldest = client.events(0, project=project, limit=1)
+    if not oldest:
+        return []
+    span = 2 * limit
+    while True:
+        start = max(oldest[0].number - 1, newest - span)
+        found = client.events(start, project=project, kind=kind, limit=1 << 30)
+        if len(found) >= limit or start < oldest[0].number:
+            return found[-limit:]
+        span *= 8
 
 
 def _show_event(context: Context, event: EventView) -> None:
