@@ -287,6 +287,7 @@ class Service:
             settings.number("login_window"),
         )  # fmt: skip
         self.accounts.rules = Rules(settings.number("session_time"), tries)
+        self.storage.took(0)  # nothing: judged by the new minimum at once
 
     def _keep(self) -> Keep:
         settings = self.settings

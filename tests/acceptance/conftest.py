@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +15,8 @@ def make_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     """Make a network; it is ended with the module."""
     made: list[Network] = []
 
-    def make(database: str = "", **settings: str) -> Network:
-        directory: Path = tmp_path_factory.mktemp("network")
-        made.append(Network(directory, database, **settings))
+    def make(database: str = "", **options: Any) -> Network:
+        made.append(Network(tmp_path_factory.mktemp("network"), database, **options))
         return made[-1]
 
     yield make

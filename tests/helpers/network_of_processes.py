@@ -140,10 +140,15 @@ class Person:
 class Network:
     """A server with its workers and people. Made, set up and started; `close` ends everything that it has started."""
 
-    def __init__(self, directory: Path, database: str = "", **settings: str) -> None:
+    def __init__(
+        self, directory: Path, database: str = "", run_directory: Path | None = None, within: Sequence[str] = (),
+        **settings: str,
+    ) -> None:  # fmt: skip
+        """`within`: words before each of the server's own commands, for another view of the file system."""
         self.directory = directory
+        self.within = tuple(within)
         self.home = directory / "home"
-        self.run_directory = directory / "run"
+        self.run_directory = run_directory or directory / "run"
         self.home.mkdir(parents=True)
         self.server: Program | None = None
         self.workers: list[Worker] = []
@@ -186,7 +191,8 @@ class Network:
     ) -> Answer:
         """One of our programs, to its end."""
         done = subprocess.run(
-            [str(BIN / program), *arguments], input=stdin.encode(), capture_output=True, cwd=self.directory,
+            [*(self.within if program == "cpc-server" else ()), str(BIN / program), *arguments],
+            input=stdin.encode(), capture_output=True, cwd=self.directory,
             env=self.environment(home), timeout=seconds, check=False,
         )  # fmt: skip
         answer = Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -213,7 +219,7 @@ class Network:
             listener.bind(path)
             listener.settimeout(0.1)
             self.server = Program(
-                [str(BIN / "cpc-server"), "start", "--foreground"], self.directory, self.directory / "server.out",
+                [*self.within, str(BIN / "cpc-server"), "start", "--foreground"], self.directory, self.directory / "server.out",
                 self.environment(NOTIFY_SOCKET=path),
             )  # fmt: skip
             until(lambda: self._ready(listener), "the server is ready", 30.0, self.story)
@@ -226,6 +232,11 @@ class Network:
             return b"READY=1" in listener.recv(4096)
         except TimeoutError:
             return False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs."""
+        return self.server is not None and self.server.running
 
     def kill_server(self) -> None:
         """kill -9."""
@@ -295,10 +306,14 @@ class Network:
 
     @contextmanager
     def working(self, *options: str, cores: int = 2) -> Iterator[Worker]:
-        """A worker for as long as the block lasts."""
+        """A worker for as long as the block lasts. A test that fails in it leaves no jobs to the next one."""
         worker = self.worker(*options, cores=cores)
         try:
             yield worker
+        except BaseException:
+            for job in self.client.all_jobs(states="waiting,blocked,running"):
+                self.client.cancel(job.id)
+            raise
         finally:
             if worker.running:
                 self.dismiss(worker)
