@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cpc.core.views import ArrayView, AttemptView, JobDetail, JobView
 
 NEWEST = 100
+STATES = ("blocked", "waiting", "running", "succeeded", "failed", "cancelled")
 
 
 @click.command("jobs")
@@ -27,6 +28,9 @@ def jobs(
     context: Context, state: str, array: str, name: str, everything: bool, limit: int | None, arrays: bool
 ) -> None:  # fmt: skip
     """List the jobs of the project, newest first."""
+    unknown = [one for one in filter(None, state.split(",")) if one not in STATES]
+    if unknown:
+        raise click.UsageError(f"there is no state {unknown[0]!r}; the states are {', '.join(STATES)}")
     client = context.client()
     # To a program a list that is cut without a word would be a trap.
     most = limit or (1 << 30 if everything or context.out.json or context.out.quiet else NEWEST)
