@@ -7,10 +7,10 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -37,9 +37,9 @@ from cpc.worker.processes import GuardedProcesses
 from cpc.worker.programs import Programs
 from cpc.worker.show import show
 from cpc.worker.starting import clean
+from cpc.worker.threads import Threads
 from cpc.worker.times import batch_seconds_left, seconds_until
 
-T = TypeVar("T")
 THREADS = 8
 
 
@@ -126,7 +126,7 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
         stack.callback(_remove_if_unused, disk, claim)
         key = place(disk, (str(settings.home), work), bundle, node.host)
         _log(settings.debug)
-        reactor.suggestThreadPoolSize(THREADS)
+        threads = Threads(reactor, "disk", THREADS)
         processes = GuardedProcesses(reactor, Path(claim.directory), machine.limits)
         agent = Agent(
             bundle=bundle,
@@ -138,7 +138,7 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
             processes=processes,
             starter=Programs(machine.platform, machine.found),
             disk=disk,
-            offload=_offload(reactor),
+            offload=threads.run,
             claim=claim,
             offer=_offer(settings, machine),
             options=Options(
@@ -156,7 +156,10 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
         stack.pop_all()  # from here on the agent gives its directory up
     _greet(claim, machine)
     done = ensureDeferred(agent.run())
-    return _turn(reactor, agent, done)
+    try:
+        return _turn(reactor, agent, done)
+    finally:
+        threads.stop()
 
 
 def _turn(reactor: Any, agent: Agent, done: Any) -> int:
@@ -270,15 +273,6 @@ def _available(node: Node) -> Callable[[], int | None]:
         return None
 
     return measure
-
-
-def _offload(reactor: Any) -> Callable[[Callable[[], T]], Awaitable[T]]:
-    from twisted.internet.threads import deferToThreadPool
-
-    def offload(work: Callable[[], T], /) -> Awaitable[T]:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), work)
-
-    return offload
 
 
 def _log(debug: bool) -> None:

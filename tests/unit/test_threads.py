@@ -1,0 +1,77 @@
+"""Work in threads comes back on the reactor, in order, whatever it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+
+from cpc.worker.threads import Threads
+
+
+class Reactor:
+    """Runs in the test's own thread what other threads ask for."""
+
+    def __init__(self) -> None:
+        self.asked: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+
+    def callFromThread(self, callable: Callable[..., Any]) -> None:
+        self.asked.put(callable)
+
+    def turn(self) -> None:
+        self.asked.get(timeout=10)()
+
+
+def test_values_and_errors_come_back_on_the_reactor_in_order() -> None:
+    reactor = Reactor()
+    threads = Threads(reactor, "test")
+    told: list[tuple[Any, int]] = []
+
+    def tell(value: Any) -> None:
+        told.append((value, threading.get_ident()))
+
+    threads.run(lambda: 1).addCallback(tell)
+    threads.run(lambda: 1 // 0).addErrback(lambda failure: tell(failure.type))
+    threads.run(threading.get_ident).addCallback(lambda ident: tell(ident != threading.get_ident()))
+    while len(told) < 3:
+        reactor.turn()
+    assert [value for value, _ in told] == [1, ZeroDivisionError, True]
+    assert {ident for _, ident in told} == {threading.get_ident()}
+    threads.stop()
+
+
+def test_what_is_done_while_the_reactor_is_busy_wakes_it_once() -> None:
+    reactor = Reactor()
+    threads = Threads(reactor, "test")
+    answers = [threads.run(lambda: None) for _ in range(100)]
+    threads.stop()
+    assert reactor.asked.qsize() == 1
+    reactor.turn()
+    assert all(answer.called for answer in answers)
+
+
+def test_what_is_cancelled_is_not_answered() -> None:
+    reactor = Reactor()
+    threads = Threads(reactor, "test")
+    told: list[object] = []
+    answer = threads.run(lambda: 1)
+    answer.addCallbacks(told.append, lambda failure: told.append(failure.type))
+    answer.cancel()
+    threads.stop()
+    reactor.turn()
+    assert told == [CancelledError]
+
+
+def test_several_threads_lose_no_answer() -> None:
+    reactor = Reactor()
+    threads = Threads(reactor, "test", 4)
+    done: list[int] = []
+    for number in range(2000):
+        threads.run(lambda number=number: number).addCallback(done.append)  # type: ignore[misc]
+    while len(done) < 2000:
+        reactor.turn()
+    assert sorted(done) == list(range(2000))
+    threads.stop()
