@@ -122,16 +122,18 @@ def main() -> None:
     told_to_stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
     began, first = time.perf_counter(), run.step
-    while run.step < wanted.steps and not told_to_stop:
+    stop = False
+    while run.step < wanted.steps and not stop:
         integrator.step(FRAME)
         run.step += FRAME
+        stop = bool(told_to_stop)  # looked at once, so that there is a checkpoint of this step whenever the signal came
         x = context.getState(getPositions=True).getPositions(asNumpy=True)._value
         run.angles.append(np.array([torsion(x, *phi), torsion(x, *psi)]))
         if not np.isfinite(run.angles[-1]).all():
             sys.exit(f"the molecule flew apart at step {run.step}: try a shorter time step")
         if run.step % SNAPSHOT == 0:
             run.positions.append(x)
-        if run.step % CHECKPOINT == 0 or told_to_stop:
+        if run.step % CHECKPOINT == 0 or stop:
             run.save("checkpoint.npz", state=np.frombuffer(context.createCheckpoint(), np.uint8))
             speed = (run.step - first) / (time.perf_counter() - began)
             print(
