@@ -34,6 +34,8 @@ ELSEWHERE = {"synchronous_standby_names", "add_done_callback", "database_url"}
 #: Names of Copernicus 2 stand beside ours here.
 COMPARISON = DOCS / "admin" / "original.md"
 
+#: Words of the operating system in messages.
+OF_THE_SYSTEM = "Address already in use"
 #: Shown on the page about errors.
 MISTYPED = "jbos"
 
@@ -213,6 +215,18 @@ def test_all_codes_of_errors_are_explained() -> None:
     text = (DOCS / "user" / "bad-days.md").read_text()
     told = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", text, re.MULTILINE))
     assert told == {code: str(kind.status) for code, kind in BY_CODE.items()}
+
+
+@pytest.mark.parametrize("page", ["user/bad-days.md", "admin/operation.md", "admin/workers.md"])
+def test_messages_are_quoted_as_they_are_said(page: str) -> None:
+    tables = re.findall(
+        r"^\| (?:it|the reason) says \|.*\n\|[-|]+\n((?:\|.*\n)+)", (DOCS / page).read_text(), re.MULTILINE
+    )
+    assert tables
+    quoted = [row.split(" | ")[0].strip("| `") for table in tables for row in table.splitlines()]
+    parts = {part.strip(" `") for text in quoted for part in re.split(r"…|\bN\b|: |, or |, again|`", text)}
+    wrong = {part for part in parts if len(part) > 8 and part not in sources() + OF_THE_SYSTEM}
+    assert not wrong
 
 
 def test_all_outcomes_are_explained() -> None:
