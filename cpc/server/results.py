@@ -127,7 +127,7 @@ class Results:
 
     async def log(self, who: Principal, id: str, stream: str, offset: int, limit: int) -> LogView:
         """Part of a stream: what is kept of it while the job runs, the file afterwards."""
-        what, lease = await self._gate.read(who, Act.JOB_OUTPUT, lambda tx: self._current(tx, who, id))
+        what, lease, _ = await self._gate.read(who, Act.JOB_OUTPUT, lambda tx: self._current(tx, who, id))
         if lease is not None:
             start, data = self._machines.tails.read(lease, stream, offset, limit)
             return _part(stream, start, data, end=False)
@@ -149,17 +149,28 @@ class Results:
         data = await reader.read(offset, limit)
         return _part(stream, offset, data, end=offset + len(data) >= reader.size)
 
-    def _current(self, tx: Tx, who: Principal, id: str) -> tuple[Target, Lease | None]:
+    def _current(self, tx: Tx, who: Principal, id: str) -> tuple[Target, Lease | None, int]:
+        """The job, its lease while it runs, and the number of the attempt whose output is shown; 0 while it waits."""
         what = target(tx, self._gate, who, Act.JOB_OUTPUT, id)
         if not what.single:
             raise Conflict(f"{what.shown} is an array of {what.row.size} jobs", f"name one of them: {what.shown}[0]")
         run = self._queue.index.running.get(what.job)
-        return what, run.lease if run is not None else None
+        if run is not None:
+            return what, run.lease, run.lease.attempt
+        done = jobs.done(tx, what.job)
+        return what, None, (done.accepted or done.attempts) if done is not None else 0
 
     async def follow(self, who: Principal, id: str, stream: str, offset: int) -> AsyncIterator[LogView]:
-        """A stream from `offset` to its end, as it comes. Goes over from live output to the file by itself."""
+        """A stream from `offset` to its end, as it comes. Goes over from live output to the file by itself.
+
+        Another attempt writes its own output: that is shown from its beginning.
+        """
+        shown = 0
         while True:
-            what, lease = await self._gate.read(who, Act.JOB_OUTPUT, lambda tx: self._current(tx, who, id))
+            what, lease, attempt = await self._gate.read(who, Act.JOB_OUTPUT, lambda tx: self._current(tx, who, id))
+            if shown and attempt and attempt != shown:
+                offset = 0
+            shown = attempt or shown
             if lease is not None:
                 async for part in self._live(lease, stream, offset):
                     offset = part.next
