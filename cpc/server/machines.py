@@ -209,7 +209,9 @@ class _Worker:
         def unit(tx: Tx) -> tuple[Session, tuple[Lease, ...]]:
             row = joining.worker(tx, connection.peer_fingerprint)
             seat = next((seat for seat in self._machines.seats.values() if seat.worker == row.id), None)
-            busy = seat is not None and seat.open and seat.connection is not connection
+            # A session that is over keeps nobody out, even if nobody has told us that its connection is gone.
+            alive = seat is not None and seat.open and seat.session in queue.index.sessions
+            busy = alive and seat is not None and seat.connection is not connection
             session, drop = joining.join(queue, tx, row, hello, busy)
             queue.round(tx)
             return session, drop

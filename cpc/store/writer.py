@@ -72,6 +72,7 @@ class _Batch:
     outcomes: list[Any] = field(default_factory=list)
     effects: list[Callable[[], Any]] = field(default_factory=list)
     event: int = 0
+    kinds: tuple[str, ...] = ()  # of the ids that it took
 
 
 class Writer:
@@ -235,6 +236,7 @@ class Writer:
             raise Superseded("another server has taken over this database")
         if doubtful is not None and seq == self._seq + 1:
             self._seq = seq
+            self.numbers.stored(doubtful.kinds)
             self.journal.forget()
             return doubtful
         self.journal.undo()
@@ -265,11 +267,12 @@ class Writer:
             if tx.writes:
                 tx.flush()
                 result.event = self.numbers.event
+                result.kinds = tuple(tx.kinds)
                 self._claim(tx)
                 sent = True
                 self._database.commit()
                 self._seq += 1
-                self.numbers.stored(tx.kinds)
+                self.numbers.stored(result.kinds)
             elif tx.open:
                 self._database.rollback()
         except DatabaseAway as error:

@@ -1,11 +1,11 @@
 """The jobs of the simulation: what they do is written in their arguments, so that everybody knows how they must end.
 
-    run ok SECONDS SIZE         writes `out` (SIZE bytes that follow from the job's id), exit 0
-    run bad SECONDS             exit 1
-    run flaky SECONDS           exit 1 unless the attempt's number is even
-    run poison SECONDS          takes the whole machine down
-    run steps SECONDS           one line of `p.cpt` each ten seconds, goes on from what it finds, exit 0 at the end
-    run copy SECONDS            exit 0 if the input `in` is what the submission says, else 9
+run ok SECONDS SIZE         writes `out` (SIZE bytes that follow from the job's id), exit 0
+run bad SECONDS             exit 1
+run flaky SECONDS           exit 1 unless the attempt's number is even
+run poison SECONDS          takes the whole machine down
+run steps SECONDS           one line of `p.cpt` each ten seconds, goes on from what it finds, exit 0 at the end
+run copy SECONDS            exit 0 if the input `in` is what the submission says, else 9
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cpc.worker.processes import Exit, Launch
 from tests.simulation.clock import HostReactor
 
 STEP = 10.0
+FULL = 28  # the exit code of a program that found the disk full: never the job's fault
 INPUT = b"input of the simulation " * 4000  # larger than what travels inside a message
 
 
@@ -92,8 +93,10 @@ class SimProcesses:
         if lines * STEP >= float(running.launch.argv[2]):
             self._end(key, 0, own=True)
             return
-        self._write(running.launch, "p.cpt", b"%07d\n" % lines)
-        self._later(running, STEP, self._step, key)
+        if self._write(running.launch, "p.cpt", b"%07d\n" % lines):
+            self._later(running, STEP, self._step, key)
+        else:
+            self._end(key, FULL, own=True)
 
     def _done(self, key: str) -> None:
         launch = self._running[key].launch
@@ -101,7 +104,7 @@ class SimProcesses:
         code = 0
         match launch.argv[1]:
             case "ok":
-                self._write(launch, "out", output(job, int(launch.argv[3])))
+                code = 0 if self._write(launch, "out", output(job, int(launch.argv[3]))) else FULL
             case "bad":
                 code = 1
             case "flaky":
@@ -111,13 +114,13 @@ class SimProcesses:
                 code = 0 if good else 9
         self._end(key, code, own=True)
 
-    def _write(self, launch: Launch, path: str, data: bytes) -> None:
+    def _write(self, launch: Launch, path: str, data: bytes) -> bool:
+        """False: the disk is full."""
         try:
             self._disk.append(os.path.join(launch.cwd, path), data)
         except OSError:
-            if path not in ("stdout", "stderr") and launch.key in self._running:
-                self._running[launch.key].stopping = True
-                self._later(self._running[launch.key], 0, self._end, launch.key, 28, True)
+            return False
+        return True
 
     def _exceeded(self, key: str) -> None:
         self._end(key, -9, own=True, exceeded="walltime")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 from twisted.python.failure import Failure
 
-from cpc.server.principal import SERVER
+from cpc.core import ids
+from cpc.core.spec import JobSpec
+from cpc.queue.job import State
+from cpc.server.principal import SERVER, Call
 from tests.helpers.disks import FakeDisk
 from tests.helpers.memory_disk import Platter
 from tests.simulation import logs
@@ -37,6 +41,7 @@ KINDS = (
     Kind(cores=4, memory=8 << 30, time_left=900.0),
 )
 CHECK_EVERY = 5  # commits
+NO_FAULTS = Faults()
 BOUND = 6 * 3600.0  # seconds from the last fault until all has settled
 
 
@@ -55,7 +60,7 @@ class Plan:
     lost_replies: float = 0.05
     probe_every: float = 20.0
     also: tuple[str, ...] = ()
-    faults: Faults = Faults()
+    faults: Faults = NO_FAULTS
 
     @classmethod
     def of(cls, chance: random.Random) -> Plan:
@@ -154,14 +159,14 @@ class World:
         self.chaos.start()
         self.reactor.callLater(self.plan.probe_every, self._probe)
         self._steps(lambda: False, self.plan.span)
-        if self.broken:
+        if self.broken or logs.heard:
             return  # the first thing that is wrong; what follows from it tells nothing
         self.chaos.stop()
         self.chaos.heal()
         self.network.faults = Faults()
         self._settling = True
         self._steps(self._settled, BOUND)
-        if self.broken:
+        if self.broken or logs.heard:
             return
         if not self._settled():
             self._not_settled()
@@ -177,7 +182,7 @@ class World:
         """Step by step; what was committed is looked at before anything else happens."""
         end = self.now + seconds
         reactor, looked = self.reactor, 0.0
-        while not self.broken and reactor.step(end):
+        while not self.broken and not logs.heard and reactor.step(end):
             if self._unchecked:
                 self._unchecked = False
                 self.check()
@@ -212,8 +217,6 @@ class World:
         server = self.server
         if server is None or not server.ready or server.host.reactor.frozen or server.store.writer.away:
             return
-        from cpc.core import ids
-
         for job in self.oracle.waiting(4):
             asked = ensureDeferred(_ask(server, ids.show(job, True)))
             asked.addCallback(partial(self._told_why, server, job))
@@ -272,6 +275,36 @@ class World:
         if self._commits % CHECK_EVERY == 0:
             self._unchecked = True
 
+    # --- for stories told by hand ---------------------------------------------------------------------------------------
+
+    def until(self, true: Callable[[], object], within: float = 100.0) -> None:
+        """Step until it is so."""
+        self.reactor.run_until(true, within)
+        self.check()
+
+    def submit(self, spec: JobSpec, project: str = "p") -> int:
+        """Submit and be told; the id."""
+        assert self.server is not None
+        call = Call(SERVER, f"by hand {self.reactor.steps}")
+        made = self.reactor.finish(_submit(self.server, call, project, spec))
+        array = ids.read(made.id)[0]
+        self.oracle.acknowledged(array, spec)
+        return array
+
+    def joined(self, name: str, life: int = 1) -> bool:
+        """Whether a machine's worker has a session, in at least this life of it."""
+        worker = self.workers[name]
+        return worker.agent is not None and worker.lives >= life and worker.agent.link.session is not None
+
+    def state(self, job: int) -> State:
+        """Where a job stands, by the database."""
+        query = "SELECT state FROM jobs WHERE id = ? UNION ALL SELECT state FROM finished WHERE id = ?"
+        return State(self.oracle.rows(query, job, job)[0][0])
+
+    def attempts(self, job: int) -> int:
+        """How many tries a job has had."""
+        return int(self.oracle.rows("SELECT count(*) FROM attempts WHERE job = ?", job)[0][0])
+
     # --- lookups --------------------------------------------------------------------------------------------------------
 
     def project_of(self, array: int) -> str:
@@ -317,7 +350,12 @@ class World:
     def report(self) -> str:
         """What a failure prints: the seed, what is wrong, and the story."""
         wrong = "\n".join(f"  {line}" for line in self.broken)
-        return f"seed {self.seed}: {self.plan}\n{self.story.last()}\nbroken:\n{wrong}\nagain: python -m tests.simulation.soak --seed {self.seed}"
+        again = f"python -m tests.simulation.soak --seed {self.seed}"
+        return f"seed {self.seed}: {self.plan}\n{self.story.last()}\nbroken:\n{wrong}\nagain: {again}"
+
+
+async def _submit(server: Server, call: Call, project: str, spec: JobSpec) -> Any:
+    return await server.jobs.submit(call, project, spec, False)
 
 
 async def _ask(server: Server, shown: str) -> Any:

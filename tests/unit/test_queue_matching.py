@@ -283,7 +283,7 @@ def test_higher_priorities_pass_a_reservation(bench: Bench) -> None:
 
 
 def test_a_reservation_ends_with_the_job_and_the_worker_goes_on(bench: Bench) -> None:
-    worker, small, big = starve(bench)
+    worker, _small, big = starve(bench)
     bench.report(worker, next(iter(worker.leases.values())))
     maintain(bench, 700)
     jobs(bench, worker)

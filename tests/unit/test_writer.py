@@ -174,6 +174,23 @@ def test_a_second_server_on_the_database_stops_the_first(held: Held) -> None:
     result(defer.ensureDeferred(second.close()))
 
 
+def test_numbers_of_a_commit_in_doubt_go_on(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first number of a kind was in a commit whose answer was lost: its counter is on disk all the same."""
+    store = open_store(database_url)
+    connection = store.writer._database
+    commit = connection.commit
+
+    def lost() -> None:
+        commit()
+        raise DatabaseAway("the connection was lost")
+
+    monkeypatch.setattr(connection, "commit", lost)
+    answer = store.write(lambda tx: tx.next("thing"))
+    store.writer._reactor.advance(1.0)  # type: ignore[attr-defined]
+    assert result(store.write(lambda tx: tx.next("thing"))) > result(answer)
+    result(defer.ensureDeferred(store.close()))
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_nobody_is_answered_until_a_lost_commit_is_resolved(
     database_url: str, committed: bool, monkeypatch: pytest.MonkeyPatch
