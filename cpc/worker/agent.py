@@ -42,6 +42,8 @@ from cpc.worker.waiting import in_background
 
 TICK = 5.0
 ADOPT_EVERY = 600.0
+GOODBYE = 10.0  # seconds for the server to answer; what it has not heard it finds out a heartbeat time later
+HURRY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,8 @@ class Agent:
         elif not at_once:
             return
         self._at_once = self._at_once or at_once
+        if at_once and self._saying_goodbye:
+            self._end()  # told twice: not even the server's word is waited for
         for attempt in list(self.desk.attempts.values()):
             attempt.stop(stop, f"handed back: the worker is leaving ({reason})", 0.0 if at_once else None)
         self._changed()
@@ -312,16 +316,17 @@ class Agent:
         if not self.standing.leaving or self._ended.called or self.desk.attempts:
             return
         now = self._clock.monotonic()
-        if self._at_once:
+        if self._at_once and self.link.session is None:
             self._end()
-        elif not self.desk.deliveries and not self._saying_goodbye:
+        elif (self._at_once or not self.desk.deliveries) and not self._saying_goodbye:
+            # Also in a hurry: else the server would wait a whole heartbeat time before it gives the jobs to others.
             self._saying_goodbye = True
-            in_background(self._goodbye(), "goodbye")
+            in_background(self._goodbye(HURRY if self._at_once else GOODBYE), "goodbye")
         elif self.link.session is None and now - max(self.link.lost_at, self._leaving_since) >= self._options.linger:
             self._end()
 
-    async def _goodbye(self) -> None:
-        await self.link.goodbye(self.standing.leaving)
+    async def _goodbye(self, within: float) -> None:
+        await self.link.goodbye(self.standing.leaving, within)
         self._end()
 
     def _end(self) -> None:

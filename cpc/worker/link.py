@@ -107,11 +107,11 @@ class Link:
         if self.session is not None:
             self.session.poke()
 
-    async def goodbye(self, reason: str) -> None:
-        """Tell the server that this worker leaves."""
+    async def goodbye(self, reason: str, within: float) -> None:
+        """Tell the server that this worker leaves; it has `within` seconds to answer."""
         if self.session is not None:
             try:
-                await self.session.connection.call("goodbye", Goodbye(reason=reason), Nothing, timeout=10.0)
+                await self.session.connection.call("goodbye", Goodbye(reason=reason), Nothing, timeout=within)
             except CopernicusError as error:
                 self._tell(f"left without the server's word: {words(error)}")
 
