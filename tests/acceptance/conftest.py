@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,28 +11,41 @@ import pytest
 from tests.helpers.network_of_processes import Network
 
 
-@pytest.fixture(scope="module")
-def make_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Network]]:
-    """Make a network; it is ended with the module."""
+Make = Callable[..., Network]
+
+
+@contextmanager
+def networks(paths: pytest.TempPathFactory) -> Iterator[Make]:
+    """Makes networks; all are ended with the block."""
     made: list[Network] = []
 
     def make(database: str = "", **options: Any) -> Network:
-        made.append(Network(tmp_path_factory.mktemp("network"), database, **options))
+        made.append(Network(paths.mktemp("network"), database, **options))
         return made[-1]
 
-    yield make
-    for network in made:
-        network.close()
+    try:
+        yield make
+    finally:
+        for network in made:
+            network.close()
 
 
 @pytest.fixture(scope="module")
-def network(make_network: Callable[..., Network]) -> Network:
-    """The module's network, on SQLite; a test that starts workers ends them."""
-    return make_network()
+def make_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    """Make a network; it is ended with the module."""
+    with networks(tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """One on SQLite that the modules share; who starts workers or stops the server in it puts it in order again."""
+    with networks(tmp_path_factory) as make:
+        yield make()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def either(request: pytest.FixtureRequest, make_network: Callable[..., Network]) -> Network:
+def either(request: pytest.FixtureRequest, make_network: Make) -> Network:
     """A network on each kind of database."""
     if request.param == "sqlite":
         return make_network()

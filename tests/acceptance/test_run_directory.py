@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ from tests.helpers.network_of_processes import PASSWORD, Answer, Network
 
 
 @pytest.fixture(scope="module")
-def lab(network: Network) -> Network:
-    """A server that runs when a test begins."""
-    return network
+def lab(make_network: Callable[..., Network]) -> Network:
+    """A server of our own."""
+    return make_network()
 
 
 @pytest.fixture

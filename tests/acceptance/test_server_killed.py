@@ -70,7 +70,9 @@ def test_a_job_that_ends_while_the_server_is_away_is_handed_in_later(either: Net
 def test_people_may_go_on_where_they_were(either: Network) -> None:
     """A login, a current project and a job's id outlive a restart; a call made meanwhile waits for it."""
     job = either.shell("true")
+    before = either.requests().get("/api/v1/jobs/{id}", 0)
     waiting = either.begin("cpcc", "wait", job)
+    either.until(lambda: either.requests().get("/api/v1/jobs/{id}", 0) > before, "it has met the server")
     either.kill_server()
     either.start()
     assert either.cpcc("pwd").done().strip() == "Working project: p"

@@ -14,7 +14,7 @@ from cpc.core.chance import SystemChance
 from cpc.core.clock import SECOND, SystemClock
 from cpc.wire import bundle as bundles
 from cpc.wire.identity import Authority, Name, Role
-from tests.helpers.network_of_processes import Network, Worker, gone, until
+from tests.helpers.network_of_processes import Network, Worker, gone, ssl_context, until
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +124,6 @@ def forged_identity(server: str) -> str:
     other = Authority.create(server, SystemClock(), SystemChance())
     made = other.identity(Name(server, Role.WORKER, "w"), 3600.0)
     return (made.certificate_pem + made.key_pem).decode()
-
-
-def ssl_context(authority: str) -> ssl.SSLContext:
-    """A careful client of the server with this authority."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname = False
-    made.load_verify_locations(cadata=authority)
-    return made
 
 
 def raw_http(network: Network, path: str, token: str, context: ssl.SSLContext | None = None) -> bytes:

@@ -11,9 +11,11 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from cpc.client.transfer import read
 from cpc.core.errors import CopernicusError, Unavailable
 from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.core.views import ArrayView, JobDetail, WorkerView
+from cpc.wire import bundle as bundles
 from cpc.worker import tree
 
 BIN = Path(sys.executable).parent
@@ -46,6 +49,14 @@ def until(holds: Callable[[], object], what: str, seconds: float = 20.0, seen: C
 def gone(*pids: int) -> bool:
     """Whether none of these processes runs (a zombie does not)."""
     return not any(tree.alive(pid) for pid in pids)
+
+
+def ssl_context(authority: str) -> ssl.SSLContext:
+    """A careful client of the server with this authority (PEM)."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.load_verify_locations(cadata=authority)
+    return made
 
 
 @dataclass(frozen=True)
@@ -397,6 +408,19 @@ class Network:
                 return None
 
         return until(careful, what, seconds, self.story)
+
+    def requests(self) -> dict[str, float]:
+        """Answered requests of people by route, as the server counts them for the monitoring."""
+        context = ssl_context(bundles.read(self.bundle).authority)
+        url = f"https://127.0.0.1:{self.client_port}/metrics"
+        with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+            text = answer.read().decode()
+        found: dict[str, float] = {}
+        for labels, value in re.findall(r"^copernicus_http_requests_total\{(.*)\} (\S+)$", text, re.MULTILINE):
+            route = re.search(r'route="([^"]*)"', labels)
+            assert route is not None
+            found[route[1]] = found.get(route[1], 0.0) + float(value)
+        return found
 
     def story(self, job: str = "") -> str:
         """What can be said when something did not happen."""
