@@ -195,9 +195,9 @@ class Client:
         """`quota` in bytes, `weight` of the fair share."""
         return self._change(views.ProjectView, "PATCH", self._in(name), changes)
 
-    def delete_project(self, name: str, keep: bool = False) -> None:
-        """Delete a project; `keep` its files for their retention time."""
-        self._call("DELETE", self._in(name), keep=keep)
+    def delete_project(self, name: str) -> None:
+        """Delete a project, its jobs and its files."""
+        self._call("DELETE", self._in(name))
 
     def grant(self, user: str, role: str = "member", project: str | None = None) -> views.MemberView:
         """Give a user a role in a project."""

@@ -18,7 +18,7 @@ class Shares:
     """Usage per project at a common time."""
 
     def __init__(self, half_life: float, journal: Journal) -> None:
-        self._rate = math.log(2) / half_life
+        self.half_life = half_life  # seconds; may be changed, and then counts from the last change of a usage on
         self._journal = journal
         self._usage: dict[int, tuple[float, float]] = {}  # project → (usage, at what time)
         self._weight: dict[int, float] = {}
@@ -36,7 +36,7 @@ class Shares:
     def usage(self, project: int, now: float) -> float:
         """Decayed core-seconds."""
         amount, at = self._usage.get(project, (0.0, now))
-        return amount * math.exp(-self._rate * max(0.0, now - at))
+        return amount * math.exp(-math.log(2) / self.half_life * max(0.0, now - at))
 
     def standing(self, project: int, now: float) -> float:
         """What projects are ordered by: usage over weight."""

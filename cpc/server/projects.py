@@ -112,17 +112,14 @@ class Projects:
 
         return await self._gate.write(call, Act.PROJECT_CHANGE, unit, answer=ProjectView)
 
-    async def delete(self, call: Call, project: str, keep: bool = False) -> None:
-        """The project is gone at once, its live jobs are cancelled, its disk is freed unless `keep`.
-
-        What is kept goes with its submissions, after their retention time.
-        """
+    async def delete(self, call: Call, project: str) -> None:
+        """The project is gone at once, its live jobs are cancelled, its disk is freed in the next minutes."""
 
         def unit(tx: Tx) -> None:
             row = self._gate.project(tx, project, call.who)
             if self.jobs is not None:
                 self.jobs.cancel_all(tx, row.id, call.who.actor)
-            if self.files is not None and not keep:
+            if self.files is not None:
                 self.files.release(tx, row.id)
             members.delete_project(tx, row.id)
             tokens.delete_scope(tx, f"project:{row.id}")

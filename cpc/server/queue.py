@@ -40,7 +40,6 @@ class Limits:
 
     heartbeat_time: float = 120.0
     patience: float = 600.0  # a job waits so long for room before a worker is reserved for it
-    half_life: float = 86400.0
 
 
 class Queue:
@@ -53,7 +52,7 @@ class Queue:
         self.ends = Ends()
         self.tallies = Tallies()
         self.limits = limits
-        self.index = Index(journal, limits.half_life)
+        self.index = Index(journal)
         self.specs = Specs(journal)
         self.journal = journal
         self.lease_clock = LeaseClock(clock.monotonic())

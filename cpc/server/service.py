@@ -12,7 +12,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.logger import Logger
 
 from cpc.core.chance import Chance, SystemChance
-from cpc.core.clock import Clock, SystemClock, Timer
+from cpc.core.clock import SECOND, Clock, SystemClock, Timer
 from cpc.core.errors import Conflict, CopernicusError
 from cpc.core.views import ServerStatus, ServerView
 from cpc.server import joining
@@ -218,7 +218,7 @@ class Service:
         for port in self._ports:
             await _maybe(port.stopListening())
         if hasattr(self, "door"):
-            await self.door.close()
+            await self.door.close(patience=1.0)
         if hasattr(self, "listener"):
             await self.listener.stop()
         if hasattr(self, "_store"):
@@ -276,6 +276,8 @@ class Service:
         settings, limits = self.settings, self.queue.limits
         limits.heartbeat_time = settings.number("heartbeat_time")
         limits.patience = settings.number("max_reserved_wait")
+        self.queue.index.shares.half_life = settings.number("fairshare_halflife")
+        self.status_page.soon = int(settings.number("warn_expiry") * SECOND)
         terms = self.machines.terms
         terms.heartbeat_time = limits.heartbeat_time
         terms.beats = settings.whole("beats")

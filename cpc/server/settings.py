@@ -20,7 +20,7 @@ from cpc.store import settings
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 
-Value = float | int | str | bool | tuple[str, ...]
+Value = float | int | str
 Parser = Callable[[str], Value]
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
@@ -94,11 +94,6 @@ def path(text: str) -> Value:
     return text
 
 
-def paths(text: str) -> Value:
-    """Absolute paths with `:` between them, or nothing."""
-    return tuple(str(path(each)) for each in text.split(":") if each.strip())
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting. `default` is text, as it would be set; `restart`: a change waits for the next start."""
@@ -117,18 +112,14 @@ SETTINGS: dict[str, Setting] = {
     for setting in (
         Setting("heartbeat_time", "120", span(2, 1 * _DAY), "a worker that is silent so long is lost, its jobs run again"),
         Setting("beats", "4", whole(2, 20), "how often a worker reports within heartbeat_time", restart=True),
-        Setting("peer_grace", "1h", span(1, 30 * _DAY), "how long leases lent to an unreachable peer are kept"),
         Setting("checkpoint_interval", "15m", span(1, 7 * _DAY), "how often workers send in checkpoint files"),
         Setting("max_reserved_wait", "10m", span(1, 30 * _DAY), "a job that waits longer for room gets a worker reserved"),
         Setting("fairshare_halflife", "1d", span(60, _YEAR), "after this time, what a project has used counts half"),
         Setting("keep_jobs", "0", span(_HOUR, 100 * _YEAR, True), "how long finished jobs are kept; 0: for ever"),
         Setting("keep_results", "0", span(_HOUR, 100 * _YEAR, True), "how long their output files are kept; 0: for ever"),
-        Setting("keep_unused", "7d", span(_HOUR, _YEAR), "how long results that nobody waits for any more are kept"),
         Setting("keep_events", "90d", span(_DAY, 100 * _YEAR, True), "how long events about jobs are kept; 0: for ever"),
         Setting("keep_audit", "400d", span(_DAY, 100 * _YEAR, True), "how long all other events are kept; 0: for ever"),
         Setting("min_free_space", "1G", size(1 << 20, 1 << 50), "with less free disk than this nothing new is taken in"),
-        Setting("max_upload", "1T", size(1 << 20, 1 << 50), "the largest file that may be uploaded"),
-        Setting("upload_time", "7d", span(_HOUR, _YEAR), "how long an unfinished or unused upload is kept"),
         Setting("session_time", "7d", span(60, _YEAR), "how long a login is good for"),
         Setting("login_tries", "10", whole(1, 1000), "failed logins of one user from one address within login_window"),
         Setting("login_tries_address", "50", whole(1, 100_000), "failed logins from one address within login_window"),
@@ -139,8 +130,6 @@ SETTINGS: dict[str, Setting] = {
         Setting("warn_expiry", "30d", span(_DAY, _YEAR), "how long before its end a certificate or bundle is announced"),
         Setting("log_level", "info", choice("debug", "info", "warn", "error"), "how much goes into the log"),
         Setting("metrics_access", "loopback", choice("loopback", "token"), "who reads /metrics without a token"),
-        Setting("executables_path", "", paths, "where executables are looked for beside the usual places", restart=True),
-        Setting("plugin_path", "", paths, "where plugins are looked for beside the installed ones", restart=True),
         Setting("site_certificate", "", path, "PEM chain of a site certificate for the people's door; reload to read it"),
         Setting("site_key", "", path, "PEM key of the site certificate; reload to read it"),
         Setting("backup_directory", "", path, "where backups go; empty: backups/ in the run directory"),
@@ -214,12 +203,6 @@ class Settings:
         """A word or a path; "" for none."""
         value = self.value(name)
         assert isinstance(value, str)
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Paths."""
-        value = self.value(name)
-        assert isinstance(value, tuple)
         return value
 
     # --- for people ---

@@ -44,6 +44,7 @@ class Status:
         self._clock = clock
         self._certificates = certificates
         self.started = clock.now()
+        self.soon = SOON  # µs; a setting
 
     def view(self) -> ServerView:
         """What anybody may know."""
@@ -72,7 +73,7 @@ class Status:
             _, used = figures.storage(tx)
             ending = [
                 f"bundle {row.name} ends {_when(row.expires - tx.now)}; make a new one with `cpc-server bundle`"
-                for row in bundles.expiring(tx, tx.now + SOON)
+                for row in bundles.expiring(tx, tx.now + self.soon)
             ]
             return totals, used, ending
 
@@ -103,7 +104,7 @@ class Status:
         return [
             f"{what} ends {_when(end - now)}; see docs/admin/certificates"
             for what, end in self._certificates()
-            if end < now + SOON
+            if end < now + self.soon
         ]
 
     async def figures(self) -> Figures:
@@ -122,9 +123,13 @@ class Status:
             for number, _ in tallies.finished:
                 name_of(tx, number)
             jobs: dict[tuple[str, str], int] = {}
-            for number, counted in figures.totals(tx).items():
+            totals = {
+                number: dict(zip(("open", "succeeded", "failed", "cancelled"), counted, strict=True))
+                for number, counted in figures.totals(tx).items()
+            }
+            for number, states in self._queue.split(totals).items():
                 name = name_of(tx, number)
-                for state, count in zip(("open", "succeeded", "failed", "cancelled"), counted, strict=True):
+                for state, count in states.items():
                     jobs[name, state] = jobs.get((name, state), 0) + count
             count, used = figures.storage(tx)
             return jobs, count, used, figures.oldest_waiting(tx)

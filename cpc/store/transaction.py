@@ -45,7 +45,7 @@ class Numbers:
     def take(self, kind: str, count: int) -> int:
         first = self._next.get(kind, 1)
         if first + count > ids.MAX_SEQUENCE:
-            raise Unavailable(f"the numbers for {kind}s are used up", "make a backup and restore it: a restore begins new numbers")
+            raise Unavailable(f"the numbers for {kind}s are used up", "a restored backup begins new numbers")
         self._next[kind] = first + count
         self._journal.note(self._put_back, kind, first)
         return first

@@ -155,7 +155,7 @@ class FakeProjects:
 
         return self.world.once(call, Act.PROJECT_CHANGE, change)
 
-    async def delete(self, call: Call, project: str, keep: bool) -> object:
+    async def delete(self, call: Call, project: str) -> object:
         return self.world.once(call, Act.PROJECT_DELETE, lambda: None, project)
 
     async def grant(self, call: Call, project: str, user: str, role: str) -> MemberView:

@@ -218,7 +218,7 @@ def change_project(ask: Ask, name: str) -> Any:
 
 @route("DELETE", "/projects/([^/]+)")
 def delete_project(ask: Ask, name: str) -> dict[str, str]:
-    ask.only("keep")
+    ask.only()
     ask.world.project(name)
     del ask.world.projects[name]
     return {}

@@ -305,7 +305,7 @@ def test_every_change_reaches_its_service(house: House) -> None:
     assert change("PATCH", "/projects/new", {"quota": 5})["name"] == "new"
     assert change("PUT", "/projects/new/members/bob", {"role": "viewer"}, "alice") == {"user": "bob", "role": "viewer"}
     assert change("DELETE", "/projects/new/members/bob", None, "alice") == {}
-    assert change("DELETE", "/projects/new?keep=1", None, "alice") == {}
+    assert change("DELETE", "/projects/new", None, "alice") == {}
     assert change("POST", "/jobs/57/cancel", {"reason": "why not"}, "alice") == {"cancelled": 1}
     assert change("POST", "/jobs/57/retry", {}, "alice")["id"] == "57"
     assert change("PATCH", "/jobs/57", {"priority": 3}, "alice") == {}

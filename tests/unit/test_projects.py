@@ -142,13 +142,6 @@ def test_deleting_cancels_jobs_frees_disk_and_the_name(world: People) -> None:
         world.do(world.projects.get(ann, "alpha"))
 
 
-def test_files_may_be_kept(world: People) -> None:
-    ann = world.user("ann")
-    world.project(ann, "alpha")
-    world.do(world.projects.delete(world.call(ann), "alpha", keep=True))
-    assert (len(world.jobs.cancelled), world.files.released) == (1, [])
-
-
 def test_the_server_itself_owns_no_project(world: People) -> None:
     with pytest.raises(BadInput, match="owns no projects"):
         world.do(world.projects.create(world.call(SERVER), "alpha"))

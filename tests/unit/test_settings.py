@@ -50,7 +50,7 @@ def test_the_empty_text_is_the_default_again(world: People) -> None:
     ("name", "value"),
     [("heartbeat_time", "0"), ("heartbeat_time", "soon"), ("heartbeat_time", "-5"), ("heartbeat_time", "nan"),
      ("heartbeat_time", "5 parsecs"), ("beats", "2.5"), ("beats", "1"), ("min_free_space", "lots"),
-     ("log_level", "loud"), ("site_key", "relative/path"), ("executables_path", "/a:b"), ("keep_jobs", "5")],
+     ("log_level", "loud"), ("site_key", "relative/path"), ("keep_jobs", "5")],
 )  # fmt: skip
 def test_a_value_out_of_its_limits_changes_nothing(world: People, name: str, value: str) -> None:
     with pytest.raises(BadInput, match=name):
@@ -84,8 +84,8 @@ def test_a_stored_value_of_another_release_counts_as_the_default(world: People) 
 
 
 def test_texts_and_paths_come_as_what_they_are(world: People) -> None:
-    world.do(world.settings.set(world.call(SERVER), "executables_path", "/opt/a:/opt/b"))
-    assert world.settings.texts("executables_path") == ("/opt/a", "/opt/b")
+    world.do(world.settings.set(world.call(SERVER), "backup_directory", "/opt/a"))
+    assert world.settings.text("backup_directory") == "/opt/a"
     assert world.settings.text("log_level") == "info"
     assert world.settings.whole("min_free_space") == 1 << 30
 

@@ -26,21 +26,19 @@ def start(context: Context, project: str, quota: str | None) -> None:
 
 @click.command("rm")
 @click.argument("project")
-@click.option("-k", "--keep", is_flag=True, help="Keep its files for their retention time.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_context
-def remove(context: Context, project: str, keep: bool, yes: bool) -> None:
+def remove(context: Context, project: str, yes: bool) -> None:
     """Delete a project: its jobs are cancelled, its files removed. Asks on a terminal."""
     client = context.client()
     view = client.get_project(project)
     what = f"Delete project {harmless(view.name)} ({counts(view.jobs)})?"
     if not yes and not asking.sure(what):
         raise CopernicusError("nothing was deleted")
-    client.delete_project(view.name, keep)
+    client.delete_project(view.name)
     if context.project == view.name:
         context.set_project("")
-    kept = "; its files are kept for their retention time." if keep else " and its files."
-    context.out.say(f"Project deleted: {view.name}{kept}")
+    context.out.say(f"Project deleted: {view.name} and its files.")
 
 
 @click.command("projects")

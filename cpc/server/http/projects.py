@@ -30,12 +30,6 @@ class ProjectChange(Question, frozen=True):
     weight: Weight | None = None
 
 
-class Removal(Question, frozen=True):
-    """`keep`: keep the files for their retention time."""
-
-    keep: bool = False
-
-
 class Grant(Question, frozen=True):
     role: Literal["owner", "member", "viewer"]
 
@@ -65,9 +59,9 @@ async def change(ask: Ask, project: str, body: ProjectChange) -> ProjectView:
 
 
 @route("DELETE", "/projects/{project}", act=Act.PROJECT_DELETE)
-async def delete(ask: Ask, project: str, query: Removal) -> Nothing:
+async def delete(ask: Ask, project: str) -> Nothing:
     """Delete a project: its live jobs are cancelled, its disk is freed."""
-    await ask.services.projects.delete(ask.call, project, query.keep)
+    await ask.services.projects.delete(ask.call, project)
     return Nothing()
 
 
