@@ -36,6 +36,7 @@ def by_bundle(path: Path | str) -> Transport:
 def meet(host: str, port: int) -> tuple[Transport, Pin]:
     """A server seen for the first time; see `Client.meet`."""
     stranger = Transport(host, port, None)
+    stranger.patience = 0.0  # a wrong address should be said at once
     info, certificate = _introduction(stranger)
     stranger.close()
     fingerprint = trust.fingerprint(certificate)

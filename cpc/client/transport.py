@@ -22,7 +22,6 @@ PREFIX = "/api/v1"
 CONNECT_TIMEOUT = 10.0
 TIMEOUT = 75.0  # without a byte; longer than the longest wait (60 s) and the pause between two signs of life (15 s)
 PATIENCE = 12.0  # how long a call is repeated after its first failure: a server's restart
-FIRST_PATIENCE = 1.5  # the same while the server has not answered at all: it is more likely down than restarting
 LONGEST_PAUSE = 3.0
 MAX_REFUSAL = 1 << 20
 PIECE = 256 << 10
@@ -64,7 +63,6 @@ class Transport:
         self.pin = pin
         self.token = token
         self.patience = PATIENCE
-        self._met = False
         self._aborted = False
         self._connection: http.client.HTTPSConnection | None = None
 
@@ -87,9 +85,7 @@ class Transport:
 
     def another(self) -> Transport:
         """A second connection to the same server: for streams and other threads."""
-        made = Transport(self.host, self.port, self.pin, self.token)
-        made._met = self._met
-        return made
+        return Transport(self.host, self.port, self.pin, self.token)
 
     def json(self, method: str, path: str, body: Any = None, **query: object) -> Any:
         """Ask with JSON and get JSON. A changing call carries a key, so that repeating it changes nothing twice."""
@@ -134,8 +130,7 @@ class Transport:
             except Unavailable as error:
                 self.close()
                 now = time.perf_counter()
-                patience = self.patience if self._met else min(self.patience, FIRST_PATIENCE)
-                end = now + patience if end is None else end
+                end = now + self.patience if end is None else end
                 wait = max(pause, getattr(error, "retry_after", 0.0))
                 if isinstance(error, _Final) or self._aborted or now + wait > end:
                     raise
@@ -160,7 +155,6 @@ class Transport:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, target, _pieces(body), sent)
             raw = connection.getresponse()
-            self._met = True
             if raw.status >= 400:
                 raise _refusal(raw)
         except (OSError, http.client.HTTPException) as error:

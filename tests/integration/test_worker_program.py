@@ -147,7 +147,7 @@ async def test_a_real_job_with_inputs_and_outputs(tmp_path: Path) -> None:
 async def test_many_short_jobs_and_a_drained_end(tmp_path: Path) -> None:
     async with lab(tmp_path) as here:
         jobs = [here.script.add(number, "true") for number in range(60)]
-        worker = here.worker()
+        worker = here.worker("-q", "60")
         await until(lambda: len(here.script.results) == len(jobs))
         assert all(here.script.results[job][0].outcome is Outcome.OK for job in jobs)
         assert here.server is not None
