@@ -10,7 +10,6 @@ import pytest
 
 from tests.helpers.network_of_processes import Network
 
-
 Make = Callable[..., Network]
 
 
