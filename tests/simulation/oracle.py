@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class Known:
     spec: JobSpec
     cancelled: set[int] = field(default_factory=set)  # elements that somebody asked to cancel
     retried: set[int] = field(default_factory=set)
+    declared: set[int] = field(default_factory=set)  # whose attempt a person has declared lost
 
     @property
     def kind(self) -> str:
@@ -58,7 +60,10 @@ class Oracle:
         self._exits: dict[str, int] = {}
         self._finished: dict[int, tuple[int, int]] = {}
         self._science: dict[int, str] = {}  # jobs with a success in a spool
+        self._good: set[Lease] = set()  # its leases
+        self._kept: dict[Lease, str] = {}  # in a spool, and not settled
         self._soon: dict[int, float] = {}
+        self.verdicts: Counter[str] = Counter()
 
     def close(self) -> None:
         self._database.close()
@@ -107,17 +112,40 @@ class Oracle:
     def spooled(self, worker: str, lease: Lease, result: Result) -> None:
         """A result is safe on a worker's disk."""
         self.world.story.tell(worker, f"keeps the result of {lease}: {result.outcome.value}")
+        self._kept[lease] = worker
         if result.outcome is Outcome.OK:
             self._science.setdefault(lease.job, worker)
+            self._good.add(lease)
 
     def settled(self, worker: str, settled: Settled) -> None:
         """A worker is told that it may forget a result."""
         lease = settled.lease
         self.world.story.tell(worker, f"is told of {lease}: {settled.verdict} {settled.note}".rstrip())
+        self.verdicts[settled.verdict] += 1
+        self._kept.pop(lease, None)
+        good = lease in self._good or settled.verdict == "known"
+        if good and settled.verdict not in ("accepted", "accepted late") and not self._over(lease.job):
+            self.wrong(f"{lease} had succeeded, was settled as {settled.verdict}, and the job has not ended")
         if settled.verdict in ("accepted", "accepted late"):
             found = self.rows("SELECT state, accepted FROM finished WHERE id = ?", lease.job)
             if found != [(int(State.SUCCEEDED), lease.attempt)] and not self._forgiven(lease.job):
                 self.wrong(f"{lease} was settled as {settled.verdict}, and is on record as {found}")
+
+    def checkpointed(self, worker: str, lease: Lease, files: Manifest) -> None:
+        """The server has answered a turn with this checkpoint."""
+        query = (
+            "SELECT c.manifest FROM attempts a JOIN jobs j ON j.id = a.job AND j.attempts = a.number LEFT JOIN "
+            "checkpoints c ON c.job = a.job WHERE a.job = ? AND a.number = ? AND a.ended IS NULL"
+        )
+        for (manifest,) in self.rows(query, lease.job, lease.attempt):
+            if manifest is None or msgspec.msgpack.decode(manifest, type=Manifest) != files:
+                self.wrong(f"the checkpoint of {lease} was taken, and is not on record")
+
+    def _over(self, job: int) -> bool:
+        """Whether a success may come to nothing: the job has ended, or a person has said that the attempt is lost."""
+        known = self.known.get(ids.array(job))
+        said = known is not None and (job in known.declared or job in known.retried)
+        return said or bool(self.rows("SELECT id FROM finished WHERE id = ?", job))
 
     def _forgiven(self, job: int) -> bool:
         known = self.known.get(ids.array(job))
@@ -319,6 +347,9 @@ class Oracle:
         for known in self.known.values():
             for job in known.jobs:
                 self._check_end(known, job)
+        for lease, worker in self._kept.items():
+            if not self.world.removed(worker):
+                self.wrong(f"the result of {lease} was safe at {worker}, and was never handed in")
 
     def _check_end(self, known: Known, job: int) -> None:
         name, kind = ids.show(job, True), known.kind

@@ -14,7 +14,7 @@ from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
 from cpc.spool.offload import inline
 from cpc.spool.ownership import Owner, claim
-from cpc.wire.messages import Orders, Program
+from cpc.wire.messages import Orders, Program, Turn
 from cpc.worker.agent import Agent, Options
 from cpc.worker.credentials import Credentials, place
 from cpc.worker.offer import Offer
@@ -118,7 +118,7 @@ class Worker:
     def _listen(self, agent: Agent) -> None:
         """The oracle hears what the agent spools and what it is told."""
         spool, desk, oracle = agent.room.spool, agent.desk, self.world.oracle
-        add, obey = spool.add, desk.obey
+        add, obey, answered = spool.add, desk.obey, desk.answered
 
         async def heard_add(lease: Lease, body: bytes) -> None:
             await add(lease, body)
@@ -129,7 +129,13 @@ class Worker:
                 oracle.settled(self.name, settled)
             obey(orders)
 
+        def heard_answered(turn: Turn) -> None:
+            for checkpoint in turn.checkpoints:
+                oracle.checkpointed(self.name, checkpoint.lease, checkpoint.files)
+            answered(turn)
+
         spool.add = heard_add  # type: ignore[method-assign]
+        desk.answered = heard_answered  # type: ignore[method-assign]
         desk.obey = heard_obey  # type: ignore[method-assign]
 
     def _left(self, outcome: Any, agent: Agent) -> None:

@@ -321,6 +321,10 @@ class World:
         """Whether several machines use this disk, which then has power of its own."""
         return sum(worker.platter is platter for worker in self.workers.values()) > 1
 
+    def removed(self, name: str) -> bool:
+        """Whether a machine is gone for good, with its disk."""
+        return name not in self.workers
+
     def clone(self, worker: Worker, seconds: float) -> None:
         """A copy of a machine, running at the same time, for a while."""
         name = f"{worker.name}c"
