@@ -281,14 +281,17 @@ class Oracle:
         """Some jobs that wait."""
         return [row[0] for row in self.rows("SELECT id FROM jobs WHERE state = 1 ORDER BY rank, id")][:limit]
 
-    def why(self, server: Server, job: int, kinds: Iterable[str]) -> None:
-        """Whether the reason that a person is given is the true one."""
+    def why(self, server: Server, job: int, kinds: Iterable[str], final: bool) -> bool:
+        """Whether the reason that a person is given is the true one. Between the answer and this look, other units of
+        the same batch may have changed the truth: only what is wrong again at once (`final`) is wrong."""
         kinds = [kind for kind in kinds if kind not in ("again", "intake")]
         if self.rows("SELECT state, id FROM jobs WHERE id = ?", job) != [(1, job)]:
             self._soon.pop(job, None)
-            return
+            return True
         truth = self._truth(server, job)
         if not kinds or kinds[0] not in truth:
+            if not final:
+                return False
             self.wrong(f"job {ids.show(job, True)} waits because of {kinds}; the truth is {truth}")
         if kinds[0] == "soon":
             since = self._soon.setdefault(job, self.world.now)
@@ -296,6 +299,7 @@ class Oracle:
                 self.wrong(f"job {ids.show(job, True)} could run and has waited for {self.world.now - since:.0f} s")
         else:
             self._soon.pop(job, None)
+        return True
 
     def _truth(self, server: Server, job: int) -> tuple[str, ...]:
         """Worked out from the offers of the machines and the ledger of attempts."""
@@ -303,7 +307,7 @@ class Oracle:
         (project,) = self.rows("SELECT project FROM jobs WHERE id = ?", job)[0]
         sessions = list(server.queue.index.sessions.values())
         names = dict(self.rows("SELECT id, host FROM workers"))
-        offers = {session.number: self.world.workers[names[session.worker]].kind for session in sessions}
+        offers = {session.number: self.world.kind_of(names[session.worker]) for session in sessions}
         numbers = self.world.project_numbers
         sessions = [s for s in sessions if not offers[s.number].project or numbers[offers[s.number].project] == project]
         if not sessions:

@@ -14,7 +14,7 @@ from tests.simulation.network import Faults
 from tests.simulation.world import Plan, World, run
 
 BATCH = 10
-SEEDS = 100
+SEEDS = 180
 
 QUIET = Plan(span=1e9, workers=2, clients=0, mean=1e12, lost_replies=0.0, faults=Faults())
 

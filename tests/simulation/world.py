@@ -15,6 +15,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.python.failure import Failure
 
 from cpc.core import ids
+from cpc.core.errors import CopernicusError
 from cpc.core.spec import JobSpec
 from cpc.queue.job import State
 from cpc.server.principal import SERVER, Call
@@ -218,13 +219,22 @@ class World:
         if server is None or not server.ready or server.host.reactor.frozen or server.store.writer.away:
             return
         for job in self.oracle.waiting(4):
-            asked = ensureDeferred(_ask(server, ids.show(job, True)))
-            asked.addCallback(partial(self._told_why, server, job))
-            asked.addErrback(lambda failure: None)
+            self._ask_why(server, job)
 
-    def _told_why(self, server: Server, job: int, view: Any) -> None:
-        if server is self.server and server.ready:
-            self.oracle.why(server, job, [reason.kind for reason in view.reasons])
+    def _ask_why(self, server: Server, job: int, final: bool = False) -> None:
+        asked = ensureDeferred(_ask(server, ids.show(job, True)))
+        asked.addCallback(partial(self._told_why, server, job, final))
+        asked.addErrback(self._no_answer)
+
+    def _told_why(self, server: Server, job: int, final: bool, view: Any) -> None:
+        if server is not self.server or not server.ready:
+            return
+        if not self.oracle.why(server, job, [reason.kind for reason in view.reasons], final):
+            server.host.reactor.callLater(0.1, self._ask_why, server, job, True)
+
+    def _no_answer(self, failure: Failure) -> None:
+        if not failure.check(CopernicusError):
+            self.oracle.wrong(f"why: {failure.getErrorMessage()}\n{failure.getTraceback()}")
 
     # --- the server -----------------------------------------------------------------------------------------------------
 
@@ -320,6 +330,10 @@ class World:
     def shares(self, platter: Platter) -> bool:
         """Whether several machines use this disk, which then has power of its own."""
         return sum(worker.platter is platter for worker in self.workers.values()) > 1
+
+    def kind_of(self, name: str) -> Kind:
+        """What a machine has, or had: a copy that is gone was like its original."""
+        return self.workers[name if name in self.workers else name.rstrip("c")].kind
 
     def removed(self, name: str) -> bool:
         """Whether a machine is gone for good, with its disk."""
