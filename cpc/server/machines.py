@@ -314,9 +314,10 @@ class _Worker:
         full = self._machines._chunks.full()
         if full and turn.results:
             answer = Settlement(retry=[result.lease for result in turn.results])
+            answer.retry += [checkpoint.lease for checkpoint in turn.checkpoints]
         else:
             answer = settling.settle(queue, tx, session.worker, turn.results, actor)
-            settling.take_checkpoints(queue, tx, session.worker, turn.checkpoints)
+            answer.retry += settling.take_checkpoints(queue, tx, session.worker, turn.checkpoints)
         queue.round(tx)
         return answer
 

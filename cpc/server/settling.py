@@ -241,8 +241,12 @@ def lost(queue: Queue, tx: Tx, runs: Iterable[Running], message: str, counts: bo
     return number
 
 
-def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoint]) -> None:
-    """The newest checkpoints of running attempts. Those of attempts that have ended are dropped."""
+def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoint]) -> list[Lease]:
+    """The newest checkpoints of running attempts; those that lack chunks, to be sent again if they are the last ones.
+
+    Checkpoints of attempts that have ended are dropped.
+    """
+    again: list[Lease] = []
     for checkpoint in taken:
         lease = checkpoint.lease
         run = queue.index.running.get(lease.job)
@@ -257,7 +261,8 @@ def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoi
         number = before[0] + 1 if before is not None else 1
         owned = Owned(Kind.CHECKPOINT, lease.job, number, run.project, tuple(contents))
         if references.add_many(tx, [owned])[0]:
-            continue  # its chunks did not all arrive: the next one will
+            again.append(lease)
+            continue
         attempts.set_checkpoint(tx, lease.job, number, checkpoint.files, before is not None)
         if before is not None:
             references.drop(tx, Kind.CHECKPOINT, lease.job, before[0])
@@ -266,3 +271,4 @@ def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoi
             "server", "job.checkpointed", project=run.project, subject=run.array,
             jobs=[ids.show(lease.job, queue.specs.get(tx, run.array).row.elements)], attempt=lease.attempt,
         )  # fmt: skip
+    return again

@@ -111,6 +111,7 @@ class Delivery:
         """The server could not take it now: ask after a pause what is missing, and report again."""
         if self.way in (Way.READY, Way.TOLD):
             self.way = Way.PAUSED
+            self.checkpoint_told = False  # what was not taken may have been the checkpoint that goes ahead of it
             self._timer = self._room.reactor.callLater(self._backoff.pause(), self.begin)
 
     async def settle(self) -> None:

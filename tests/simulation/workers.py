@@ -14,7 +14,7 @@ from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
 from cpc.spool.offload import inline
 from cpc.spool.ownership import Owner, claim
-from cpc.wire.messages import Orders, Program, Turn
+from cpc.wire.messages import Checkpoint, Orders, Program, Turn
 from cpc.worker.agent import Agent, Options
 from cpc.worker.credentials import Credentials, place
 from cpc.worker.offer import Offer
@@ -118,6 +118,7 @@ class Worker:
     def _listen(self, agent: Agent) -> None:
         """The oracle hears what the agent spools and what it is told."""
         spool, desk, oracle = agent.room.spool, agent.desk, self.world.oracle
+        told: list[Checkpoint] = []
         add, obey, answered = spool.add, desk.obey, desk.answered
 
         async def heard_add(lease: Lease, body: bytes) -> None:
@@ -127,11 +128,14 @@ class Worker:
         def heard_obey(orders: Orders) -> None:
             for settled in orders.settled:
                 oracle.settled(self.name, settled)
+            for checkpoint in told:
+                if checkpoint.lease not in orders.retry:
+                    oracle.checkpointed(self.name, checkpoint.lease, checkpoint.files)
+            told.clear()
             obey(orders)
 
         def heard_answered(turn: Turn) -> None:
-            for checkpoint in turn.checkpoints:
-                oracle.checkpointed(self.name, checkpoint.lease, checkpoint.files)
+            told.extend(turn.checkpoints)
             answered(turn)
 
         spool.add = heard_add  # type: ignore[method-assign]

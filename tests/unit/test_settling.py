@@ -269,6 +269,16 @@ def test_a_checkpoint_of_an_old_attempt_is_dropped(bench: Bench) -> None:
     assert bench.count(schema.checkpoints) == 0
 
 
+def test_a_checkpoint_whose_chunks_are_missing_is_sent_again(bench: Bench) -> None:
+    """Else the checkpoint that goes ahead of a job handed back would be lost with it."""
+    worker = bench.worker(cores=1)
+    job = bench.submit(checkpoint=("out",))
+    taken = [Checkpoint(lease=worker.leases[job], files=files()[0])]
+    again = act(bench, lambda tx: settling.take_checkpoints(bench.queue, tx, worker.worker, taken))
+    assert again == [worker.leases[job]]
+    assert bench.count(schema.checkpoints) == 0
+
+
 @pytest.mark.parametrize("how", ["succeeds", "late", "fails", "is cancelled", "is cancelled while it waits"])
 def test_the_checkpoint_goes_with_the_end_of_the_job(bench: Bench, how: str) -> None:
     worker = bench.worker(cores=1)
