@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -29,9 +30,35 @@ class _Ear:
     info = error = debug = critical = warn
 
 
-ear = _Ear()
-for module in (machines, monitor, retention, storage, writer):
-    module.log = ear  # type: ignore[attr-defined]
-for module in (connection, questions, link, waiting):
-    if hasattr(module, "_log"):
-        module._log = ear
+_EAR = _Ear()
+_NAMES = {
+    **dict.fromkeys((machines, monitor, retention, storage, writer), "log"),
+    **dict.fromkeys((connection, questions, link, waiting), "_log"),
+}
+_before: list[tuple[Any, str, Any]] = []
+
+
+def listen() -> None:
+    """From now on, until `stop`. The garbage collector must not run meanwhile: it closes coroutines of processes that were
+    killed in former worlds, and what they say then is of no interest."""
+    heard.clear()
+    if not _before:
+        gc.disable()
+        for module, name in _NAMES.items():
+            _before.append((module, name, getattr(module, name)))
+            setattr(module, name, _EAR)
+
+
+def stop() -> None:
+    """The modules have their own logs again."""
+    while _before:
+        setattr(*_before.pop())
+    gc.enable()
+
+
+def sweep() -> None:
+    """Collect what former worlds have left, and do not listen to it."""
+    listen()
+    gc.collect()
+    heard.clear()
+    stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from cpc.core.resources import Amounts
 from cpc.core.spec import JobSpec
 from cpc.server.principal import SERVER, Call
+from tests.simulation import logs
 from tests.simulation.network import Faults
 from tests.simulation.world import Plan, World, run
 
@@ -25,8 +25,9 @@ def test_nothing_acknowledged_is_lost_whatever_happens(first: int) -> None:
         world = run(seed)
         if world.broken:
             pytest.fail(world.report(), pytrace=False)
+        logs.listen()
         del world
-    gc.collect()
+    logs.sweep()
 
 
 @pytest.mark.parametrize("seed", [3, 8, 31])
@@ -52,8 +53,9 @@ def world() -> Iterator[World]:
     made.until(lambda: made.server is not None and made.server.ready)
     yield made
     made.check()
-    assert made.broken == []
+    heard = list(logs.heard)
     made.close()
+    assert made.broken == [] == heard
 
 
 def submit(world: World, *argv: str, **fields: object) -> int:
@@ -140,13 +142,10 @@ def test_a_frozen_worker_delivers_late_and_once(world: World) -> None:
 
 def test_a_repeated_submission_is_one_submission(world: World) -> None:
     spec = JobSpec(argv=("run", "ok", "1", "1"))
-    server = world.server
-    assert server is not None
     call = Call(SERVER, "the same key", b"1")
-    first = world.reactor.finish(server.jobs.submit(call, "p", spec, False))  # type: ignore[arg-type]
+    first = world.call(lambda server: server.jobs.submit(call, "p", spec, False))
     world.kill_server("killed", away=1.0)
     world.until(lambda: world.server is not None and world.server.ready)
-    assert world.server is not None
-    again = world.reactor.finish(world.server.jobs.submit(call, "p", spec, False))  # type: ignore[arg-type]
+    again = world.call(lambda server: server.jobs.submit(call, "p", spec, False))
     assert first == again
     assert world.oracle.rows("SELECT count(*) FROM arrays") == [(1,)]

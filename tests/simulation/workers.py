@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ class Worker:
         if not self.host.reactor.alive:
             self.host.start()
         world, host, kind = self.world, self.host, self.kind
-        chance = SeededChance(world.seed * 7919 + hash_of(self.name) + self.lives)
+        chance = SeededChance(number_of(f"{world.seed} {self.name} {self.lives}"))
         self.disk = disk = MemoryDisk(self.platter)
         try:
             self._begin(world, host, kind, chance, disk)
@@ -199,6 +200,6 @@ class Worker:
         return self.agent is not None and not self.agent.desk.attempts and not self.agent.desk.deliveries
 
 
-def hash_of(name: str) -> int:
-    """The same in every process."""
-    return sum(ord(letter) * 31**place for place, letter in enumerate(name)) % 100_003
+def number_of(text: str) -> int:
+    """The same in every run, and another one for every other text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])

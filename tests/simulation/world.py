@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,6 +82,7 @@ class World:
     """`run` tells the story of one seed. `broken` lists what should not have happened."""
 
     def __init__(self, seed: int, plan: Plan | None = None) -> None:
+        logs.listen()
         self.seed = seed
         self.chance = random.Random(seed)
         self.plan = plan or Plan.of(random.Random(seed + 1))
@@ -137,9 +137,6 @@ class World:
 
     def run(self) -> World:
         """From the first process to the last check."""
-        enabled = gc.isenabled()
-        gc.disable()  # a process that was killed must not have its coroutines closed in the middle of a run
-        logs.heard.clear()
         try:
             self._live()
         except Exception as error:
@@ -147,8 +144,6 @@ class World:
         finally:
             for text in logs.heard:
                 self.oracle.wrong(text)
-            if enabled:
-                gc.enable()
         return self
 
     def _live(self) -> None:
@@ -294,12 +289,16 @@ class World:
 
     def submit(self, spec: JobSpec, project: str = "p") -> int:
         """Submit and be told; the id."""
-        assert self.server is not None
         call = Call(SERVER, f"by hand {self.reactor.steps}")
-        made = self.reactor.finish(_submit(self.server, call, project, spec))
+        made = self.call(lambda server: server.jobs.submit(call, project, spec, False))
         array = ids.read(made.id)[0]
         self.oracle.acknowledged(array, spec)
         return array
+
+    def call(self, work: Callable[[Server], Awaitable[Any]]) -> Any:
+        """Ask the server something, without a network in between."""
+        assert self.server is not None
+        return self.reactor.finish(_await(work(self.server)))
 
     def joined(self, name: str, life: int = 1) -> bool:
         """Whether a machine's worker has a session, in at least this life of it."""
@@ -364,6 +363,7 @@ class World:
             self.server.end()
         self.oracle.close()
         self._directory.cleanup()
+        logs.stop()
 
     def report(self) -> str:
         """What a failure prints: the seed, what is wrong, and the story."""
@@ -372,8 +372,8 @@ class World:
         return f"seed {self.seed}: {self.plan}\n{self.story.last()}\nbroken:\n{wrong}\nagain: {again}"
 
 
-async def _submit(server: Server, call: Call, project: str, spec: JobSpec) -> Any:
-    return await server.jobs.submit(call, project, spec, False)
+async def _await(work: Awaitable[Any]) -> Any:
+    return await work
 
 
 async def _ask(server: Server, shown: str) -> Any:
