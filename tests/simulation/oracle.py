@@ -283,7 +283,7 @@ class Oracle:
 
     def why(self, server: Server, job: int, kinds: Iterable[str], final: bool) -> bool:
         """Whether the reason that a person is given is the true one. Between the answer and this look, other units of
-        the same batch may have changed the truth: only what is wrong again at once (`final`) is wrong."""
+        the same batch may have changed the truth: only what is wrong again and again (`final`) is wrong."""
         kinds = [kind for kind in kinds if kind not in ("again", "intake")]
         if self.rows("SELECT state, id FROM jobs WHERE id = ?", job) != [(1, job)]:
             self._soon.pop(job, None)
@@ -352,7 +352,9 @@ class Oracle:
             for job in known.jobs:
                 self._check_end(known, job)
         for lease, worker in self._kept.items():
-            if not self.world.removed(worker):
+            known = self.known.get(ids.array(lease.job))
+            unwanted = known is not None and lease.job in known.cancelled | known.declared
+            if not unwanted and not self.world.removed(worker):
                 self.wrong(f"the result of {lease} was safe at {worker}, and was never handed in")
 
     def _check_end(self, known: Known, job: int) -> None:

@@ -216,16 +216,16 @@ class World:
         for job in self.oracle.waiting(4):
             self._ask_why(server, job)
 
-    def _ask_why(self, server: Server, job: int, final: bool = False) -> None:
+    def _ask_why(self, server: Server, job: int, tries: int = 0) -> None:
         asked = ensureDeferred(_ask(server, ids.show(job, True)))
-        asked.addCallback(partial(self._told_why, server, job, final))
+        asked.addCallback(partial(self._told_why, server, job, tries))
         asked.addErrback(self._no_answer)
 
-    def _told_why(self, server: Server, job: int, final: bool, view: Any) -> None:
+    def _told_why(self, server: Server, job: int, tries: int, view: Any) -> None:
         if server is not self.server or not server.ready:
             return
-        if not self.oracle.why(server, job, [reason.kind for reason in view.reasons], final):
-            server.host.reactor.callLater(0.1, self._ask_why, server, job, True)
+        if not self.oracle.why(server, job, [reason.kind for reason in view.reasons], tries >= 3):
+            server.host.reactor.callLater(0.137 * (tries + 1), self._ask_why, server, job, tries + 1)
 
     def _no_answer(self, failure: Failure) -> None:
         if not failure.check(CopernicusError):
