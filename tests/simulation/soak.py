@@ -25,6 +25,7 @@ def main() -> int:
         first = int(time.time()) % 100_000_000 if chosen.first is None else chosen.first
         return _many(first, chosen.seconds)
     finally:
+        logs.listen()  # also to what is collected at the very end
         given().remove()
 
 
