@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cpc.core.lease import Lease
-from cpc.core.resources import Amounts
 from cpc.queue.journal import Journal
 from cpc.queue.requirement import Profile, Requirement, misses
 from cpc.queue.session import Running, Session
@@ -73,7 +71,7 @@ class Index:
         self.journal.note(self.running.pop, job)
         session = self._session_of(run.worker)
         if session is not None:
-            self._hold(session, run.lease, run.granted)
+            self._take(session, run)
 
     def end(self, job: int) -> Running:
         """The job's lease is over; its resources are free again."""
@@ -81,7 +79,8 @@ class Index:
         self.journal.note(self.running.__setitem__, job, run)
         session = self._session_of(run.worker)
         if session is not None and job in session.leases:
-            self._release(session, run.lease, run.granted)
+            self._let_go(session, run)
+            self._promote(session)
         return run
 
     def alter(self, run: Running, **values: object) -> None:
@@ -97,9 +96,13 @@ class Index:
         self.sessions[session.number] = session
         self._by_worker[session.worker] = session.number
         self.journal.note(self._forget_session, session)
-        for run in self.running.values():
-            if run.worker == session.worker:
-                self._hold(session, run.lease, run.granted)
+        held = [run for run in self.running.values() if run.worker == session.worker]
+        for run in sorted(held, key=lambda run: run.ahead):
+            # After a restart of this server nobody knows which of them the worker has begun: the oldest, most likely.
+            ahead = run.ahead or not session.free.covers(run.granted)
+            self._mark(run, ahead and session.most_ahead > 0)
+            self._take(session, run)
+        self._promote(session)
         self._sort(session)
 
     def leave(self, number: int) -> Session:
@@ -164,24 +167,44 @@ class Index:
         self._by_worker[session.worker] = session.number
         self._sort(session)
 
-    def _hold(self, session: Session, lease: Lease, granted: Amounts) -> None:
-        session.leases[lease.job] = lease
-        session.free -= granted
-        self.journal.note(self._drop, session, lease, granted)
+    def _take(self, session: Session, run: Running) -> None:
+        """The lease is the session's: with its resources, or ahead of them."""
+        self._add(session, run)
+        self.journal.note(self._drop, session, run)
+
+    def _let_go(self, session: Session, run: Running) -> None:
+        self._drop(session, run)
+        self.journal.note(self._add, session, run)
+
+    def _promote(self, session: Session) -> None:
+        """What waits at the worker and fits what is free now is begun there."""
+        while session.ahead:
+            run = next(iter(session.ahead.values()))
+            if not session.free.covers(run.granted):
+                return
+            self._let_go(session, run)
+            self._mark(run, False)
+            self._take(session, run)
+
+    def _mark(self, run: Running, ahead: bool) -> None:
+        if run.ahead != ahead:
+            self.journal.note(setattr, run, "ahead", run.ahead)
+            run.ahead = ahead
+
+    def _add(self, session: Session, run: Running) -> None:
+        session.leases[run.lease.job] = run.lease
+        if run.ahead:
+            session.ahead[run.lease.job] = run
+        else:
+            session.free -= run.granted
         self._sort(session)
 
-    def _drop(self, session: Session, lease: Lease, granted: Amounts) -> None:
-        session.leases.pop(lease.job, None)
-        session.free += granted
-        self._sort(session)
-
-    def _release(self, session: Session, lease: Lease, granted: Amounts) -> None:
-        self._drop(session, lease, granted)
-        self.journal.note(self._take_back, session, lease, granted)
-
-    def _take_back(self, session: Session, lease: Lease, granted: Amounts) -> None:
-        session.leases[lease.job] = lease
-        session.free -= granted
+    def _drop(self, session: Session, run: Running) -> None:
+        session.leases.pop(run.lease.job, None)
+        if run.ahead:
+            session.ahead.pop(run.lease.job, None)
+        else:
+            session.free += run.granted
         self._sort(session)
 
     def _set(self, session: Session, values: dict[str, object]) -> None:

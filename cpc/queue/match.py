@@ -3,6 +3,9 @@
 A round fills one worker from the windows it can run. A job that does not fit is passed over, and what is behind it goes
 on; but a job that fits the worker and has been passed over for too long gets a *reservation*: one worker takes nothing of
 lower rank until that job fits.
+
+A worker with no room left is given brief jobs *ahead*: no slot of it is idle for a round trip, and one message carries
+many of them. What is ahead is at most AHEAD seconds of its work, so nothing of higher rank waits longer than that.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from cpc.queue.window import UNTRIED, Key, Window
 COMPARED = 32
 #: How many submissions of a window are tried when its first job fits no worker now.
 TRIED = 500
+#: Seconds of a worker's work that it may be given ahead of its room, and the shortest time that a job is taken to last.
+AHEAD = 0.5
+BRIEFEST = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +45,78 @@ class Exact:
 @dataclass(frozen=True, slots=True)
 class Round:
     """The circumstances of a round. `now` by the lease clock, `wall` in µs; `exact(array)` and `refill(window)` read the
-    database where memory does not reach."""
+    database where memory does not reach; `pace(array)` is how many seconds its jobs take, if that is known."""
 
     now: float
     wall: int
     incarnation: int
     exact: Callable[[int], Exact]
     refill: Callable[[Window], None]
+    pace: Callable[[int], float | None]
 
 
 def fill(index: Index, session: Session, circumstances: Round, limit: int) -> list[Running]:
     """Give a worker up to `limit` jobs. The index has changed accordingly; the caller makes it durable."""
     placed: list[Running] = []
-    if not session.hungry:
+    if not session.hungry or limit <= 0:
         return placed
     reserved = session.reserved
-    order = [entry for window in index.candidates(session) if (entry := _entry(index, window, circumstances))]
-    heapq.heapify(order)
-    while order and len(placed) < limit and session.free.cores > 0:
-        _, _, _, window = heapq.heappop(order)
+    order = _Order(index, session, circumstances)
+    while len(placed) < limit and session.free.cores > 0 and (window := order.next()):
         run = _place(index, session, window, circumstances)
-        if run is None:
-            continue
-        placed.append(run)
-        if (again := _entry(index, window, circumstances)) is not None:
-            heapq.heappush(order, again)
+        if run is not None:
+            placed.append(run)
+            order.again(window)
     if reserved and not session.reserved:
         # What was kept back for the reserved job may have what is left.
         placed += fill(index, session, circumstances, limit - len(placed))
     return placed
+
+
+def fill_ahead(index: Index, session: Session, circumstances: Round, limit: int) -> list[Running]:
+    """Give a worker that has no room up to `limit` brief jobs that nobody else has room for either.
+
+    It ends at the first job, in the order of the claim, that the worker should have room for instead.
+    """
+    placed: list[Running] = []
+    if session.room_ahead <= 0:
+        return placed
+    order = _Order(index, session, circumstances)
+    while len(placed) < limit and session.room_ahead > 0 and (window := order.next()):
+        key = window.entries[0]
+        array = ids.array(key[1])
+        exact = circumstances.exact(array)
+        if not _could_take(session, exact, circumstances.now):
+            continue
+        if not _brief(session, exact, circumstances.pace(array)) or _best(index, window, key, exact, circumstances):
+            break
+        placed.append(_lease(index, session, window, key, exact, circumstances, ahead=True))
+        order.again(window)
+    return placed
+
+
+class _Order:
+    """The windows with jobs that a worker can ever run, in the order of the claim."""
+
+    def __init__(self, index: Index, session: Session, circumstances: Round) -> None:
+        self._index = index
+        self._round = circumstances
+        self._heap: list[tuple[int, float, int, Window]] = []
+        for window in index.candidates(session):
+            self.again(window)
+
+    def next(self) -> Window | None:
+        """The window with the first job of all; it comes again only if it is put back."""
+        return heapq.heappop(self._heap)[3] if self._heap else None
+
+    def again(self, window: Window) -> None:
+        """Put it where its first job belongs now."""
+        _refill(window, self._round)
+        if window.head is not None:
+            rank, job = window.head
+            heapq.heappush(
+                self._heap, (rank, self._index.shares.standing(window.project, self._round.now), job, window)
+            )
 
 
 def offer(index: Index, window: Window, circumstances: Round) -> Session | None:
@@ -169,14 +218,6 @@ def _has_time(session: Session, exact: Exact, now: float) -> bool:
     return left > 0 and (exact.walltime <= left or exact.checkpoints)
 
 
-def _entry(index: Index, window: Window, round_: Round) -> tuple[int, float, int, Window] | None:
-    _refill(window, round_)
-    if window.head is None:
-        return None
-    rank, job = window.head
-    return rank, index.shares.standing(window.project, round_.now), job, window
-
-
 def _refill(window: Window, round_: Round) -> None:
     if window.needs_refill:
         round_.refill(window)
@@ -193,6 +234,14 @@ def _place(index: Index, session: Session, window: Window, round_: Round) -> Run
         if not session.free.covers(index.requirements[window.requirement].least):
             return None  # no job of the class can fit
     return None
+
+
+def _brief(session: Session, exact: Exact, pace: float | None) -> bool:
+    """Whether one more such job ahead is no more than AHEAD seconds of the worker's work."""
+    if pace is None or pace > AHEAD or exact.max_cores > exact.need.cores:
+        return False  # nothing is known, or what it would be granted depends on what is free then
+    at_once = session.total.cores // exact.need.cores
+    return len(session.ahead) < at_once * AHEAD / max(pace, BRIEFEST)
 
 
 def _may_take(index: Index, session: Session, window: Window, key: Key, exact: Exact, now: float) -> bool:
@@ -212,7 +261,9 @@ def index_rank(index: Index, job: int) -> int | None:
     return None
 
 
-def _lease(index: Index, session: Session, window: Window, key: Key, exact: Exact, round_: Round) -> Running:
+def _lease(
+    index: Index, session: Session, window: Window, key: Key, exact: Exact, round_: Round, ahead: bool = False
+) -> Running:
     rank, job = key
     attempts, failures, losses = window.tried.get(job, UNTRIED)
     requirement = index.requirements[window.requirement]
@@ -223,12 +274,13 @@ def _lease(index: Index, session: Session, window: Window, key: Key, exact: Exac
         requirement=window.requirement,
         rank=rank,
         worker=session.worker,
-        granted=_grant(session, exact),
+        granted=exact.need if ahead else _grant(session, exact),
         version=best_version(requirement, session.profile.programs) or "",
         renewed=round_.now,
         started=round_.wall,
         failures=failures,
         losses=losses,
+        ahead=ahead,
     )
     window.remove(key)
     if window.stuck is not None and window.stuck[0] == job:

@@ -26,11 +26,16 @@ class Running:
     checkpoint: bool = False
     failures: int = 0  # of earlier attempts
     losses: int = 0
+    ahead: bool = False  # waits at its worker for room, as far as we know
 
 
 @dataclass(slots=True)
 class Session:
-    """One worker between its hello and its end. `free` is `total` less what its leases were granted."""
+    """One worker between its hello and its end. `free` is `total` less what its leases were granted.
+
+    Leases in `ahead` hold nothing yet: the worker starts them, oldest first, as soon as they fit what is free. When one
+    ends, the same rule is followed here, so `free` is the worker's own, a message later.
+    """
 
     number: int
     worker: int
@@ -45,8 +50,17 @@ class Session:
     deadline: float | None = None  # lease clock: when the worker's own time is over
     reserved: int = 0  # a job that is kept room for
     leases: dict[int, Lease] = field(default_factory=dict)  # job → lease
+    most_ahead: int = 0  # how many leases beyond its room the worker takes
+    ahead: dict[int, Running] = field(default_factory=dict)  # job → run, oldest first
 
     @property
     def hungry(self) -> bool:
-        """Whether it can be given a job at all."""
-        return self.wants and self.drain is None and self.free.cores > 0
+        """Whether it can be given a job that it begins at once."""
+        return self.wants and self.drain is None and self.free.cores > 0 and not self.ahead
+
+    @property
+    def room_ahead(self) -> int:
+        """How many more jobs it may be given beyond its room."""
+        if not self.wants or self.drain is not None or self.reserved:
+            return 0
+        return self.most_ahead - len(self.ahead)

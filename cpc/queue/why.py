@@ -57,6 +57,11 @@ def waiting(index: Index, job: Facts, now: float) -> list[Because]:
     if not free:
         return _all_full(job, ready, now)
     held = [session for session in free if session.reserved and session.reserved != job.job]
+    behind = [session for session in free if session.ahead and session not in held]
+    if behind and len(held) + len(behind) == len(free):
+        return [
+            Because("turn", f"{behind[0].name} first begins {len(behind[0].ahead)} brief job(s) that it has already")
+        ]
     if len(held) == len(free):
         other = ids.show(held[0].reserved, ids.index(held[0].reserved) > 0)
         return [Because("turn", f"{held[0].name} is being kept free for job {other}, which has waited longer for room")]

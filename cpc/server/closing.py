@@ -39,7 +39,9 @@ def end_attempt(queue: Queue, tx: Tx, run: Running, how: Ending) -> AttemptRow:
     queue.index.end(run.lease.job)
     queue.feed(queue.index.of_worker(run.worker))
     queue.tallies.end(tx, run.started)
-    used = run.granted.cores * max(0.0, (tx.now - run.started) / 1e6)
+    # What its program ran, where the worker says so: it may have waited at the worker for room.
+    leased = max(0.0, (tx.now - run.started) / 1e6)
+    used = run.granted.cores * (min(leased, how.wall) if how.wall else leased)
     queue.index.shares.charge(run.project, used - run.granted.cores * ADVANCE, queue.now)
     return AttemptRow(
         job=run.lease.job, number=run.lease.attempt, incarnation=run.lease.incarnation, worker=run.worker, session=0,

@@ -19,6 +19,7 @@ from cpc.wire.messages import Hello
 
 MAX_PROGRAMS = 1000
 MAX_HELD = 10_000
+MOST_AHEAD = 1000
 
 
 def check_hello(hello: Hello) -> Hello:
@@ -116,6 +117,7 @@ def _session(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello) -> Session:
         cores_per_job=hello.cores_per_job,
         drain=row.drain,
         deadline=None if hello.time_left is None else queue.now + hello.time_left,
+        most_ahead=max(0, min(hello.ahead, MOST_AHEAD)),
     )
 
 

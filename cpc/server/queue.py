@@ -19,6 +19,7 @@ from cpc.queue.index import Index
 from cpc.queue.journal import Journal
 from cpc.queue.leaseclock import LeaseClock
 from cpc.queue.match import Exact, Round
+from cpc.queue.pace import Pace
 from cpc.queue.session import Running, Session
 from cpc.queue.window import CAPACITY, Window
 from cpc.server.ends import Ends
@@ -54,6 +55,7 @@ class Queue:
         self.limits = limits
         self.index = Index(journal)
         self.specs = Specs(journal)
+        self.pace = Pace()
         self.journal = journal
         self.lease_clock = LeaseClock(clock.monotonic())
         self.edges = 0  # open dependencies: none means that nobody needs to look for dependents
@@ -142,6 +144,7 @@ class Queue:
             incarnation=self.incarnation,
             exact=lambda array: self.exact(tx, array),
             refill=lambda window: self._refill(tx, window),
+            pace=self.pace.of,
         )
         placed: list[Running] = []
         if self._hungry or self._fresh:
@@ -159,6 +162,11 @@ class Queue:
                 if not runs:
                     break
                 placed += runs
+        # Last of all: only what nobody has room for is worth giving ahead.
+        for number in hungry:
+            session = self.index.sessions.get(number)
+            if session is not None:
+                placed += match.fill_ahead(self.index, session, circumstances, MOST - len(placed))
         self.more = len(placed) >= MOST
         if self.more:
             self._hungry.update(hungry)

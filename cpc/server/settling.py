@@ -159,6 +159,10 @@ def _ending(result: Result, late: bool = False) -> Ending:
 def _current(queue: Queue, tx: Tx, run: Running, result: Result, said: Verdict, work: _Work) -> str:
     """The current attempt has ended; what the job does next, in words where it is not plain."""
     work.ended.append(closing.end_attempt(queue, tx, run, _ending(result)))
+    if result.wall_seconds:
+        queue.pace.note(run.array, result.wall_seconds)
+    elif run.ahead and result.outcome is Outcome.PREEMPTED:
+        queue.pace.doubt(run.array)
     if result.files.entries or result.tail:
         work.kept.append((run.lease.job, run.lease.attempt, result, said is Verdict.ACCEPT))
     if said is Verdict.ACCEPT:
@@ -229,16 +233,16 @@ def _accept_late(queue: Queue, tx: Tx, job: JobRow, attempt: AttemptRow, result:
 def lost(queue: Queue, tx: Tx, runs: Iterable[Running], message: str, counts: bool = True) -> int:
     """These attempts are over without a word of their own; how many. `counts`: against max_losses."""
     work = _Work()
-    number = 0
-    for run in runs:
-        number += 1
-        outcome = Outcome.LOST if counts else Outcome.PREEMPTED
+    # One that was still waiting for room cannot have brought its worker down. Asked first, because ends make room.
+    told = [(run, counts and not run.ahead) for run in runs]
+    for run, guilty in told:
+        outcome = Outcome.LOST if guilty else Outcome.PREEMPTED
         result = Result(lease=run.lease, outcome=outcome, message=message)
         said = verdict(Relation.CURRENT, outcome, State.RUNNING)
         _current(queue, tx, run, result, said, work)
     attempts.end(tx, work.ended)
     closing.close(queue, tx, work.closed, "server", frozenset(work.checkpoints))
-    return number
+    return len(told)
 
 
 def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoint]) -> list[Lease]:

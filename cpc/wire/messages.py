@@ -63,7 +63,10 @@ class Program(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """A worker joins, or comes back. `boot` changes with every start of the agent; `holds` are the attempts it has."""
+    """A worker joins, or comes back. `boot` changes with every start of the agent; `holds` are the attempts it has.
+
+    `ahead`: how many tasks beyond its room it takes and starts, oldest first, as soon as they fit.
+    """
 
     boot: str
     host: str
@@ -77,6 +80,7 @@ class Hello(Message, frozen=True):
     time_left: float | None = None  # until the worker's own walltime
     holds: tuple[Lease, ...] = ()
     note: str = ""
+    ahead: int = 0
 
 
 class Welcome(Message, frozen=True):

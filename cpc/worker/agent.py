@@ -34,6 +34,7 @@ from cpc.worker.offer import Offer
 from cpc.worker.placing import RUNS, run_directory
 from cpc.worker.processes import Processes
 from cpc.worker.room import Hooks, Room
+from cpc.worker.slots import Slots
 from cpc.worker.spares import Spares
 from cpc.worker.standing import Standing
 from cpc.worker.starting import Starter
@@ -41,6 +42,7 @@ from cpc.worker.transfer import Transfer
 from cpc.worker.waiting import in_background
 
 TICK = 5.0
+PATIENCE = 2.0  # seconds that a job given ahead waits for room before another worker may have it
 ADOPT_EVERY = 600.0
 GOODBYE = 10.0  # seconds for the server to answer; what it has not heard it finds out a heartbeat time later
 HURRY = 2.0
@@ -128,6 +130,7 @@ class Agent:
             transfer=transfer,
             processes=processes,
             starter=starter,
+            slots=Slots(offer.total, clock),
             reactor=reactor,
             clock=clock,
             chance=chance,
@@ -244,6 +247,7 @@ class Agent:
     def _stepped_back(self) -> None:
         now = self._clock.monotonic()
         self._say(f"stepping back: {self.standing.note(now)}")
+        self.desk.give_up_waiting("the worker has stepped back")
         self._reactor.callLater(max(0.0, self.standing.back_until - now), self._changed)
         self._changed()
 
@@ -258,6 +262,7 @@ class Agent:
             self.leave(f"nothing to do for {self._options.idle / 60:g} minutes")
         if self.standing.must_stop(now) and not self.standing.leaving:
             self.leave("the worker's own time is over", stop=Stop.WALLTIME)
+        self.desk.give_up_waiting("it found no room in time", PATIENCE)
         if now - self._touched >= ownership.TOUCH_EVERY:
             self._touched = now
             in_background(self._touch(), "keeping the directory ours")

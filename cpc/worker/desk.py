@@ -20,7 +20,7 @@ from cpc.worker.delivery import Delivery, Way
 from cpc.worker.ending import Stop
 from cpc.worker.offer import Offer, free
 from cpc.worker.room import Kept, Room
-from cpc.worker.running import Attempt
+from cpc.worker.running import Attempt, State
 from cpc.worker.standing import Standing
 from cpc.worker.waiting import in_background
 
@@ -28,6 +28,7 @@ TURN_BYTES = 4 << 20
 TURN_RESULTS = 500
 MEASURE_EVERY = 1.0  # seconds between looks at the node's free memory
 REMEMBERED = 20_000
+AHEAD = 250  # tasks beyond this worker's room that it takes: the server gives it only what is brief
 MOST_HELD = 5000  # named in one message; results beyond that wait their turn, a late success is taken anyway
 
 
@@ -107,6 +108,7 @@ class Desk:
             time_left=self.standing.time_left(now),
             holds=self.holds(),
             note=self.standing.note(now),
+            ahead=AHEAD,
         )
 
     def welcomed(self, welcome: Welcome) -> None:
@@ -125,11 +127,10 @@ class Desk:
 
     def free(self) -> Amounts:
         """What this worker has to give now."""
-        granted = [each.task.granted for each in self.attempts.values() if each.holds_resources]
         now = self.room.clock.monotonic()
         if now >= self._measure_at:
             self._measure_at, self._available = now + MEASURE_EVERY, self._measure()
-        return free(self._offer.total, granted, self._available)
+        return free(self.room.slots.free, self._available)
 
     def compose(self, number: int) -> Turn:
         """All that happened and is not settled yet, as far as it fits one turn."""
@@ -228,10 +229,19 @@ class Desk:
         if orders.drain is not None:
             self.standing.draining = orders.drain
             self.may_leave = False
+            if orders.drain:
+                self.give_up_waiting("the worker is drained")
         if orders.leave:
             self.may_leave = True
         for task in orders.tasks:
             self._accept(task)
+
+    def give_up_waiting(self, why: str, seconds: float = 0.0) -> None:
+        """Hand back what has waited so long for room: it has not begun, and another worker may have it."""
+        if seconds and any(each.state is State.STOPPING for each in self.attempts.values()):
+            return  # there is room in a moment
+        for lease in self.room.slots.waiting(seconds):
+            self.attempts[lease].stop(Stop.HAND_BACK, f"handed back before it began: {why}")
 
     def _settle(self, settled: Settled) -> None:
         delivery = self.deliveries.get(settled.lease)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -24,19 +23,9 @@ class Offer:
     cores_per_job: int = 0
 
 
-def free(total: Amounts, granted: Iterable[Amounts], available: int | None = None) -> Amounts:
-    """What is left of `total` when all in `granted` is in use; never below nothing.
+def free(left: Amounts, available: int | None = None) -> Amounts:
+    """What nobody has of this worker's amounts, as it is told to people.
 
     `available` is the memory that the node has left now, in bytes: other people's programs use it, too.
     """
-    left = total
-    for amounts in granted:
-        left = left - amounts
-    memory = left.memory if available is None else min(left.memory, available)
-    return msgspec.structs.replace(
-        left,
-        cores=max(0, left.cores),
-        gpus=max(0, left.gpus),
-        memory=max(0, memory),
-        other={name: max(0, amount) for name, amount in left.other.items()},
-    )
+    return left if available is None else msgspec.structs.replace(left, memory=min(left.memory, available))

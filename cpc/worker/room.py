@@ -19,6 +19,7 @@ from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
 from cpc.worker.cache import Cache
 from cpc.worker.processes import Processes
+from cpc.worker.slots import Slots
 from cpc.worker.spares import Spares
 from cpc.worker.starting import Starter
 from cpc.worker.transfer import Transfer
@@ -63,6 +64,7 @@ class Room:
     transfer: Transfer
     processes: Processes
     starter: Starter
+    slots: Slots
     reactor: Timers
     clock: Clock
     chance: Chance

@@ -1,6 +1,6 @@
 """One attempt at this worker: from a task to a result in the spool.
 
-Its states and what moves it are in TABLE; the program runs from `placed` to `end`. GONE means that nothing of it is
+Its states and what moves it are in TABLE; the program runs from `room` to `end`. GONE means that nothing of it is
 left here but, perhaps, a delivery: a result on its way to the server.
 """
 
@@ -12,7 +12,7 @@ import os
 from dataclasses import replace
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from cpc.core.errors import CopernicusError, TooLarge
 from cpc.core.manifest import Manifest
@@ -34,6 +34,7 @@ from cpc.worker.waiting import Backoff, in_background, sleep
 
 class State(enum.StrEnum):
     FETCHING = "fetching"
+    WAITING = "waiting"
     RUNNING = "running"
     STOPPING = "stopping"
     COLLECTING = "collecting"
@@ -41,7 +42,8 @@ class State(enum.StrEnum):
 
 
 class Event(enum.StrEnum):
-    PLACED = "placed"  # inputs are there, the program starts
+    PLACED = "placed"  # inputs are there
+    ROOM = "room"  # its cores and memory are free: the program starts
     STOP = "stop"  # cancelled, handed back, dropped
     END = "end"  # the program and all it started have ended
     KEPT = "kept"  # the result is in the spool, or nothing is to be reported
@@ -49,9 +51,12 @@ class Event(enum.StrEnum):
 
 
 TABLE: dict[tuple[State, Event], State] = {
-    (State.FETCHING, Event.PLACED): State.RUNNING,
+    (State.FETCHING, Event.PLACED): State.WAITING,
     (State.FETCHING, Event.STOP): State.GONE,
     (State.FETCHING, Event.FAULT): State.GONE,
+    (State.WAITING, Event.ROOM): State.RUNNING,
+    (State.WAITING, Event.STOP): State.GONE,
+    (State.WAITING, Event.FAULT): State.GONE,
     (State.RUNNING, Event.STOP): State.STOPPING,
     (State.RUNNING, Event.END): State.COLLECTING,
     (State.STOPPING, Event.STOP): State.STOPPING,
@@ -60,8 +65,6 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.COLLECTING, Event.KEPT): State.GONE,
     (State.COLLECTING, Event.FAULT): State.GONE,
 }
-
-HOLDS_RESOURCES = (State.FETCHING, State.RUNNING, State.STOPPING)
 
 
 class Attempt:
@@ -80,11 +83,6 @@ class Attempt:
         self._words = ""
         self._announced = False
 
-    @property
-    def holds_resources(self) -> bool:
-        """Whether its cores and memory are in use."""
-        return self.state in HOLDS_RESOURCES
-
     def begin(self) -> None:
         """Fetch, run, collect, keep."""
         in_background(self._live(), str(self.lease))
@@ -98,7 +96,7 @@ class Attempt:
         before = self.state
         self._to(Event.STOP)
         self.checkpointer.close()
-        if before is State.FETCHING:
+        if before in (State.FETCHING, State.WAITING):
             self._report_unstarted()
         elif before in (State.RUNNING, State.STOPPING):
             limit = self._room.grace if grace is None else grace
@@ -114,16 +112,21 @@ class Attempt:
         return self.state is not State.GONE
 
     async def _live(self) -> None:
+        room = self._room
         try:
-            command = await self._place()
-        except Stopped:
+            await self._place()
+            self._to(Event.PLACED)
+            await room.slots.take(self.lease, self.task.granted)
+            command = self._command()
+        except (Stopped, CancelledError):
             return await self._clear()
         except (OSError, CopernicusError) as error:
             return await self._refuse(error)
-        self._to(Event.PLACED)
+        self._to(Event.ROOM)
         end = await self._run(command)
         self._to(Event.END)
-        self._room.starter.release(self._key)
+        room.starter.release(self._key)
+        room.slots.give(self.lease)
         try:
             await self._finish(end)
         except Exception as error:  # whatever went wrong here is this worker's trouble, never the job's
@@ -131,7 +134,7 @@ class Attempt:
                 await self._refuse(error)
             raise
 
-    async def _place(self) -> Command:
+    async def _place(self) -> None:
         room, lease = self._room, self.lease
         if room.disk.free(room.directory) < room.least_free:
             words_ = f"the disk is full: less than {show_size(room.least_free)} are free"
@@ -143,11 +146,13 @@ class Attempt:
         await place(room.disk, room.offload, room.spares, self.directory, self.task, fetch)
         if not self._wanted():
             raise Stopped
+
+    def _command(self) -> Command:
+        """After the files, because a platform may write into the directory; and what it sets aside is in use from now."""
         try:
-            # After the files, because a platform may write into the directory; and what it sets aside is in use from now.
-            command = room.starter.command(self.task, self._key, self.directory)
+            command = self._room.starter.command(self.task, self._key, self.directory)
         except CopernicusError as error:
-            room.hooks.fault(words(error))
+            self._room.hooks.fault(words(error))
             raise
         self._announced = command.announced
         return command
@@ -268,6 +273,7 @@ class Attempt:
             self._to(Event.FAULT)
             self.checkpointer.close()
             room.starter.release(self._key)
+            room.slots.give(self.lease)
             text = words(error)
             if isinstance(error, CopernicusError):
                 room.hooks.ended(self.lease, Outcome.REFUSED, 0.0)
@@ -285,6 +291,7 @@ class Attempt:
         self._room.starter.release(self._key)
         self._room.hooks.gone(self)
         self._deliver_words(None)
+        self._room.slots.give(self.lease)
 
     async def _drop(self, end: Exit | None) -> None:
         """Cancelled, or not known to the server any more: nothing is kept."""

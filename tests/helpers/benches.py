@@ -155,11 +155,11 @@ class Bench:
                 held = keys if window.watermark is None else [key for key in keys if key <= window.watermark]
                 assert window.entries == held, f"window {project} {need}"
             for session in index.sessions.values():
-                used = sum(run.granted.cores for run in index.running.values() if run.worker == session.worker)
+                runs = {job: run for job, run in index.running.items() if run.worker == session.worker}
+                used = sum(run.granted.cores for run in runs.values() if not run.ahead)
                 assert session.free.cores == session.total.cores - used >= 0
-                assert set(session.leases) == {
-                    job for job, run in index.running.items() if run.worker == session.worker
-                }
+                assert set(session.leases) == set(runs)
+                assert set(session.ahead) == {job for job, run in runs.items() if run.ahead}
 
         self.do(unit)
 

@@ -43,6 +43,7 @@ class FakeProcesses:
         self.disk = disk
         self.programs = programs
         self.launched: list[Launch] = []
+        self.most = 0  # at one time
         self.closed = False
         self._running: dict[str, _Running] = {}
 
@@ -55,6 +56,7 @@ class FakeProcesses:
             return
         running = _Running(launch, program, on_exit, self.reactor.seconds())
         self._running[launch.key] = running
+        self.most = max(self.most, len(self._running))
         self._write(launch, "stdout", b"")
         self._write(launch, "stderr", b"")
         for after, path, data in program.writes:

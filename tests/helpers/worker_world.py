@@ -121,6 +121,7 @@ class Script:
     revoked: str = ""
     poisoned: Lease | None = None  # a turn with this result makes the server fail
     mute: bool = False
+    all_at_once: bool = False  # tasks also beyond the worker's room
 
     def put_file(self, data: bytes) -> Content:
         found = content(data)
@@ -282,7 +283,7 @@ class FakeServer:
                 settled.append(Settled(lease=result.lease, verdict="accepted"))
         orders, script.next_orders = script.next_orders, Orders()
         tasks, free = list(orders.tasks), turn.free
-        while turn.wants and script.tasks and free.covers(script.tasks[0].granted):
+        while turn.wants and script.tasks and (script.all_at_once or free.covers(script.tasks[0].granted)):
             task = script.tasks.pop(0)
             free = free - task.granted
             script.leased[task.lease] = task

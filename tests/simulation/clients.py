@@ -135,6 +135,8 @@ class Client:
             "max_cores": chance.choice([0, 0, 4]),
         }
         if chance.random() < 0.2:
+            fields |= self._many_brief_ones()
+        if chance.random() < 0.2:
             fields |= {"executable": "sim", "versions": chance.choice(["", ">=2"])}
         project = chance.choice(["p", "p", "q"])
         fields["after"] = self._after(fields, project)
@@ -147,6 +149,15 @@ class Client:
         self.world.oracle.acknowledged(array, spec)
         self.world.story.tell(self.name, f"has {made.id}")
         self.mine.append(array)
+
+    def _many_brief_ones(self) -> dict[str, Any]:
+        """What workers are given ahead of their room; of some submissions a few jobs take long."""
+        chance = self.chance
+        kind, seconds = chance.choice(["ok", "mixed"]), chance.choice([0.01, 0.05, 0.3])
+        return {
+            "argv": ("run", kind, f"{seconds:.3f}", "10"), "array": chance.choice([15, 30, 60]),
+            "walltime": 0.0, "max_cores": 0, "checkpoint": (), "max_losses": 50,
+        }  # fmt: skip
 
     def _after(self, fields: dict[str, Any], project: str) -> tuple[Dependency, ...]:
         chance, known = self.chance, self.world.oracle.known

@@ -19,6 +19,7 @@ from cpc.core.spec import JobSpec
 from cpc.queue.job import State
 from cpc.store.chunks import SMALL, path
 from cpc.wire.messages import Result, Settled
+from cpc.worker.placing import key_of
 from cpc.worker.processes import Launch
 from tests.simulation.programs import FULL, STEP, output
 
@@ -91,8 +92,18 @@ class Oracle:
         if launch.key in self._launched:
             self.wrong(f"attempt {launch.key} began twice: at {self._launched[launch.key]} and {worker.name}")
         self._launched[launch.key] = worker.name
+        self._fits(worker, launch)
         if launch.argv[1] == "steps":
             self._goes_on(worker, launch)
+
+    def _fits(self, worker: Worker, launch: Launch) -> None:
+        """The programs of a worker, with this one, need no more than it has."""
+        assert worker.agent is not None
+        running = set(worker.processes.running()) | {launch.key}
+        granted = [each.task.granted for lease, each in worker.agent.desk.attempts.items() if key_of(lease) in running]
+        cores, memory = sum(each.cores for each in granted), sum(each.memory for each in granted)
+        if cores > worker.kind.cores or memory > worker.kind.memory:
+            self.wrong(f"{launch.key} begins at {worker.name}, which has not enough for {len(granted)} jobs at a time")
 
     def _goes_on(self, worker: Worker, launch: Launch) -> None:
         """It begins with the checkpoint that is on record."""
@@ -268,9 +279,13 @@ class Oracle:
             if found != [(run.rank, run.failures, run.losses)]:
                 self.wrong(f"{run.lease} is {found} in the database, {(run.rank, run.failures, run.losses)} in memory")
         for session in index.sessions.values():
-            used = sum(run.granted.cores for run in index.running.values() if run.worker == session.worker)
+            runs = [run for run in index.running.values() if run.worker == session.worker]
+            used = sum(run.granted.cores for run in runs if not run.ahead)
             if session.free.cores != session.total.cores - used or session.free.cores < 0:
                 self.wrong(f"{session.name} has {session.free.cores} free of {session.total.cores}, and {used} in use")
+            ahead = [run.lease.job for run in runs if run.ahead]
+            if sorted(ahead) != sorted(session.ahead) or len(ahead) > session.most_ahead:
+                self.wrong(f"{session.name} was given {ahead} ahead, and is said to have {list(session.ahead)}")
         edges = self.rows("SELECT count(*) FROM dependencies")[0][0]
         if server.queue.edges != edges:
             self.wrong(f"{edges} dependencies in the database, {server.queue.edges} in memory")
@@ -322,9 +337,11 @@ class Oracle:
         for session in ready:
             kind, left = offers[session.number], session.deadline
             cores, memory = kind.cores, kind.memory
-            for (granted,) in self.rows(
-                "SELECT granted FROM attempts WHERE ended IS NULL AND worker = ?", session.worker
+            for held, granted in self.rows(
+                "SELECT job, granted FROM attempts WHERE ended IS NULL AND worker = ?", session.worker
             ):
+                if held in session.ahead:
+                    continue
                 amounts = msgspec.msgpack.decode(granted, type=Amounts)
                 cores, memory = cores - amounts.cores, memory - amounts.memory
             enough = cores >= spec.need.cores and memory >= spec.need.memory

@@ -1,6 +1,7 @@
 """The jobs of the simulation: what they do is written in their arguments, so that everybody knows how they must end.
 
 run ok SECONDS SIZE         writes `out` (SIZE bytes that follow from the job's id), exit 0
+run mixed SECONDS           exit 0; every ninth job takes 300 times as long
 run bad SECONDS             exit 1
 run flaky SECONDS           exit 1 unless the attempt's number is even
 run poison SECONDS          takes the whole machine down
@@ -83,7 +84,8 @@ class SimProcesses:
         elif running.kind == "poison":
             self._later(running, seconds, self._ear.poison, key)
         else:
-            self._later(running, seconds, self._done, key)
+            long = running.kind == "mixed" and int(key.partition(".")[0]) % 9 == 0
+            self._later(running, seconds * (300 if long else 1), self._done, key)
 
     def _step(self, key: str) -> None:
         running = self._running[key]

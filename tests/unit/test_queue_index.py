@@ -29,7 +29,15 @@ def state(index: Index) -> Any:
         if window.entries or window.total
     }
     sessions = {
-        number: (session.free, session.wants, session.drain, session.deadline, session.reserved, dict(session.leases))
+        number: (
+            session.free,
+            session.wants,
+            session.drain,
+            session.deadline,
+            session.reserved,
+            dict(session.leases),
+            list(session.ahead),
+        )
         for number, session in index.sessions.items()
     }
     hungry = {
@@ -37,7 +45,8 @@ def state(index: Index) -> Any:
     }  # the order within does not matter
     usage = {project: index.shares.usage(project, 1000.0) for project in (1, 2)}
     running = {
-        job: (run.lease, run.rank, run.failures, run.losses, run.checkpoint) for job, run in index.running.items()
+        job: (run.lease, run.rank, run.failures, run.losses, run.checkpoint, run.ahead)
+        for job, run in index.running.items()
     }
     found = windows, sessions, dict(sorted(hungry.items())), usage, running, dict(index._by_worker)
     return copy.deepcopy(found)
@@ -90,7 +99,7 @@ class Driver:
         self.index.start(
             Running(
                 lease=Lease(key[1], 1 + two, 1), array=key[1], project=project, requirement=need, rank=key[0],
-                worker=two % 4, granted=Amounts(cores=1), version="", renewed=0.0, started=0,
+                worker=two % 4, granted=Amounts(cores=1), version="", renewed=0.0, started=0, ahead=two % 3 == 0,
             )
         )  # fmt: skip
 
@@ -116,6 +125,7 @@ class Driver:
             Session(
                 number=self.sessions, worker=one % 4, name=f"w{one % 4}",
                 profile=requirement.profile((), (), total), total=total, free=total, wants=bool(two % 2),
+                most_ahead=two % 5,
             )
         )  # fmt: skip
 
