@@ -24,6 +24,7 @@ class Stat:
     mode: int
     changed: int
     inode: int
+    links: int = 1
 
 
 class Held(Protocol):

@@ -157,4 +157,5 @@ def _facts(name: str, facts: os.stat_result) -> Stat:
         kind = "dir"
     elif modes.S_ISLNK(facts.st_mode):
         kind = "link"
-    return Stat(name, kind, facts.st_size, modes.S_IMODE(facts.st_mode), facts.st_mtime_ns, facts.st_ino)
+    mode = modes.S_IMODE(facts.st_mode)
+    return Stat(name, kind, facts.st_size, mode, facts.st_mtime_ns, facts.st_ino, facts.st_nlink)

@@ -54,14 +54,18 @@ class Channel:
         """Send, now or when the other side has read. After the end, nothing happens."""
         if self.ended:
             return
-        if not self._unsent:
-            self._reactor.addWriter(self)
+        if self._unsent:
+            self._unsent += data
+            return
         self._unsent += data
+        self._send()
+        if self._unsent:
+            self._reactor.addWriter(self)
 
     def doRead(self) -> None:
         """Readable: hand over what there is."""
         try:
-            data = os.read(self._fd, 1 << 18)
+            data = os.read(self._fd, 1 << 16)
         except BlockingIOError:
             return
         except OSError:
@@ -73,14 +77,17 @@ class Channel:
 
     def doWrite(self) -> None:
         """Writable: send what waits."""
+        self._send()
+        if not self._unsent:
+            self._reactor.removeWriter(self)
+
+    def _send(self) -> None:
         try:
             del self._unsent[: os.write(self._fd, self._unsent)]
         except BlockingIOError:
             return
         except OSError:
             self._unsent.clear()  # reading tells the end, after what the other side still had to say
-        if not self._unsent:
-            self._reactor.removeWriter(self)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor found the descriptor broken."""

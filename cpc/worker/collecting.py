@@ -11,20 +11,24 @@ from cpc.core.digest import CHUNK, Content, of_chunk, of_chunks
 from cpc.core.errors import BadInput, CopernicusError, Damaged
 from cpc.core.manifest import Entry, Manifest
 from cpc.spool.disk import Disk, Stat, walk
+from cpc.worker.spares import STREAMS
 
 SMALL_CHUNK = 64 << 10
 SMALL_TOTAL = 1 << 20
 TAIL = 4 << 10
-STREAMS = ("stdout", "stderr")
+_EMPTY = of_chunks(())
 
 
 @dataclass(slots=True)
 class Collected:
-    """The manifest, contents that travel inside the result, and what had to be left out, in words."""
+    """The manifest, contents that travel inside the result, and what had to be left out, in words. `listing`: all that
+    is in the directory, with its facts.
+    """
 
     files: Manifest = field(default_factory=Manifest)
     small: dict[bytes, bytes] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    listing: tuple[tuple[str, Stat], ...] = ()
 
 
 def collect(
@@ -44,9 +48,9 @@ def collect(
     wanted = tuple(patterns)
     entries: list[Entry] = []
     small = 0
-    listing = list(walk(disk, directory))
-    parents = {path.rpartition("/")[0] for path, _ in listing}
-    for path, stat in listing:
+    found.listing = tuple(walk(disk, directory))
+    parents = {path.rpartition("/")[0] for path, _ in found.listing}
+    for path, stat in found.listing:
         name = os.fsencode(path)
         if path not in kept and not manifests.wanted(name, wanted):
             continue
@@ -82,6 +86,8 @@ def _take_link(disk: Disk, directory: str, path: str, entries: list[Entry], left
 
 def _read(disk: Disk, path: str, stat: Stat, room: int) -> tuple[Content, dict[bytes, bytes]]:
     """A file's address and, while they fit into `room`, its small chunks."""
+    if not stat.size:
+        return _EMPTY, {}
     small: dict[bytes, bytes] = {}
 
     def pieces() -> Iterator[bytes]:
@@ -154,11 +160,12 @@ def read_chunk(disk: Disk, source: Source, digest: bytes) -> bytes:
     return data
 
 
-def tail(disk: Disk, directory: str, size: int = TAIL) -> str:
+def tail(disk: Disk, directory: str, listing: Iterable[tuple[str, Stat]], size: int = TAIL) -> str:
     """The last lines of stderr and stdout, for people; stderr first when both have something."""
-    parts = []
-    texts = [(stream, _last(disk, os.path.join(directory, stream), size)) for stream in ("stderr", "stdout")]
+    facts = dict(listing)
+    texts = [(stream, _last(disk, directory, facts.get(stream), size)) for stream in ("stderr", "stdout")]
     filled = [(stream, text) for stream, text in texts if text.strip()]
+    parts = []
     for stream, text in filled:
         share = size // len(filled) - 32
         cut = text[-share:] if len(filled) > 1 else text[-size:]
@@ -166,12 +173,11 @@ def tail(disk: Disk, directory: str, size: int = TAIL) -> str:
     return "\n".join(parts).encode()[-size:].decode("utf-8", "ignore")
 
 
-def _last(disk: Disk, path: str, size: int) -> str:
-    stat = disk.stat(path)
-    if stat is None or stat.kind != "file":
+def _last(disk: Disk, directory: str, file: Stat | None, size: int) -> str:
+    if file is None or file.kind != "file" or not file.size:
         return ""
     try:
-        data = disk.read(path, max(0, stat.size - size), size)
+        data = disk.read(os.path.join(directory, file.name), max(0, file.size - size), size)
     except OSError:
         return ""
     return data.decode("utf-8", "replace").replace("\0", "")

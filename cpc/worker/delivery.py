@@ -13,7 +13,7 @@ from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
 from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
-from cpc.worker.collecting import sources, words
+from cpc.worker.collecting import Source, sources, words
 from cpc.worker.room import Kept, Room
 from cpc.worker.transfer import Stopped
 from cpc.worker.waiting import Backoff, in_background
@@ -52,7 +52,12 @@ class Delivery:
     def begin(self) -> None:
         """Upload what is too big for the report itself."""
         self.way = Way.UPLOADING
-        in_background(self._upload(), f"the result of {self.lease}")
+        kept = self.kept()
+        parts = self._parts(kept)
+        if parts:
+            in_background(self._upload(kept, parts), f"the result of {self.lease}")
+        else:
+            self._uploaded(kept)
 
     def kept(self) -> Kept:
         """The result and its checkpoint, from memory or from the spool."""
@@ -64,18 +69,19 @@ class Delivery:
         except (Damaged, OSError, msgspec.MsgspecError) as error:
             return self._lost(error)
 
-    async def _upload(self) -> None:
-        kept = self.kept()
+    def _parts(self, kept: Kept) -> dict[bytes, Source]:
+        """What the report cannot carry."""
         manifests = [kept.result.files] + ([kept.checkpoint] if kept.checkpoint else [])
         in_checkpoint = {digest for _, content in (kept.checkpoint or Manifest()).files() for digest in content.chunks}
-        parts = {
+        return {
             digest: source
             for digest, source in sources(self._directory, *manifests).items()
             if digest not in kept.result.small or digest in in_checkpoint
         }
+
+    async def _upload(self, kept: Kept, parts: dict[bytes, Source]) -> None:
         try:
-            if parts:
-                await self._room.transfer.upload(self.lease, parts, lambda: self.way is Way.UPLOADING)
+            await self._room.transfer.upload(self.lease, parts, lambda: self.way is Way.UPLOADING)
         except Stopped:
             return
         except (Damaged, OSError) as error:
@@ -83,8 +89,11 @@ class Delivery:
         except CopernicusError as error:
             # The server does not want these files; its verdict on the report says what becomes of the result.
             self.trouble = words(error)
+        self._uploaded(self._kept or kept)
+
+    def _uploaded(self, kept: Kept) -> None:
         if self.way is Way.UPLOADING:
-            self.weight = _weight(self._kept or kept)
+            self.weight = _weight(kept)
             if self._spool is not None and self.weight > KEEP_IN_MEMORY:
                 self._kept = None
             self.way = Way.READY

@@ -92,6 +92,11 @@ class Desk:
         on_their_way = (lease for lease in self.deliveries if lease not in self.attempts)
         return tuple(itertools.islice((*self.attempts, *on_their_way), MOST_HELD))
 
+    @property
+    def has_work_ahead(self) -> bool:
+        """Whether jobs wait here for room, so that no slot is idle if the server hears of things a moment later."""
+        return self.room.slots.crowded
+
     def hello(self) -> Hello:
         """Who this worker is, for a new session."""
         offer, now = self._offer, self.room.clock.monotonic()

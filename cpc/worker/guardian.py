@@ -107,7 +107,7 @@ class Guardian:
         if len(self._inbox) > 256:
             return True  # enough to do: the pipe may fill
         try:
-            data = os.read(self._channel, 1 << 18)
+            data = os.read(self._channel, 1 << 16)
         except BlockingIOError:
             return True
         except OSError:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from cpc.worker.running import Attempt
 
 
+LOOK_EVERY = 0.25
+
+
 class Kept(msgspec.Struct, frozen=True):
     """What the spool holds for one lease: the result, and the checkpoint that goes with a job handed back."""
 
@@ -74,3 +77,11 @@ class Room:
     least_free: int = 32 << 20  # bytes of disk below which a job's failure is the disk's
     checkpoint_interval: float = 900.0
     environment: dict[str, str] = field(default_factory=dict)
+    _free: tuple[float, int] = (float("-inf"), 0)  # when it was looked at, bytes
+
+    def free_disk(self) -> int:
+        """Bytes free on the disk, at most LOOK_EVERY seconds ago."""
+        now = self.clock.monotonic()
+        if now - self._free[0] >= LOOK_EVERY:
+            self._free = (now, self.disk.free(self.directory))
+        return self._free[1]

@@ -136,7 +136,7 @@ class Attempt:
 
     async def _place(self) -> None:
         room, lease = self._room, self.lease
-        if room.disk.free(room.directory) < room.least_free:
+        if room.free_disk() < room.least_free:
             words_ = f"the disk is full: less than {show_size(room.least_free)} are free"
             raise OSError(errno.ENOSPC, words_, room.directory)
 
@@ -237,7 +237,8 @@ class Attempt:
         if handed_back and task.checkpoint_patterns:
             checkpoint = collect(disk, self.directory, task.checkpoint_patterns, always=()).files
         self._sync(found, checkpoint)
-        whole = msgspec.structs.replace(result, files=found.files, small=found.small, tail=tail(disk, self.directory))
+        last = tail(disk, self.directory, found.listing)
+        whole = msgspec.structs.replace(result, files=found.files, small=found.small, tail=last)
         return Kept(whole, checkpoint if checkpoint and checkpoint.entries else None)
 
     def _sync(self, found: Collected, checkpoint: Manifest | None) -> None:

@@ -1,7 +1,7 @@
 """One session with the server: turns over one connection, at most one outstanding, until the connection is lost.
 
 A turn leaves at least every `beat`, and at once when there is something to tell; what happens within one reactor turn
-leaves together.
+leaves together. While jobs wait here for room, nothing is gained by hurry: then what happens within GATHER seconds does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cpc.wire.messages import Orders, Welcome
 from cpc.worker.desk import Desk
 
 FOLLOW_EVERY = 1.0
+GATHER = 0.01
 
 
 class Session:
@@ -30,6 +31,7 @@ class Session:
         self._clock = clock
         self._timeout = min(60.0, max(2.0, welcome.heartbeat_time / 3))
         self._dirty = False
+        self._gathering = False
         self._waiter: Deferred[None] | None = None
         self._soon: Timer | None = None
         self._timer: Timer | None = None
@@ -63,7 +65,7 @@ class Session:
     def poke(self) -> None:
         """There is something to tell."""
         self._dirty = True
-        if self._waiter is not None and self._soon is None:
+        if self._waiter is not None and self._soon is None and not self._gathering:
             self._soon = self._reactor.callLater(0, self._wake)
 
     async def _pause(self, until: float) -> None:
@@ -76,9 +78,14 @@ class Session:
             await self._wait(min(left, FOLLOW_EVERY) if followed else left)
             if followed and self._desk.tails():
                 return
-        # What else happens in this reactor turn goes along.
         if not self.connection.closed:
-            await self._wait(0)
+            await self._gather()
+
+    async def _gather(self) -> None:
+        """What else happens in this reactor turn goes along; or in a moment, while there is enough to do here."""
+        self._gathering = True
+        await self._wait(GATHER if self._desk.has_work_ahead else 0)
+        self._gathering = False
 
     async def _wait(self, seconds: float) -> None:
         self._waiter = Deferred()

@@ -39,6 +39,11 @@ class Slots:
             self.free += held
         self._next()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
     def waiting(self, seconds: float = 0.0) -> list[Lease]:
         """Who has waited for at least so long."""
         limit = self._clock.monotonic() - seconds

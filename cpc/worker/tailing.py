@@ -7,7 +7,7 @@ import os
 from cpc.core.lease import Lease
 from cpc.spool.disk import Disk
 from cpc.wire.messages import Tail
-from cpc.worker.collecting import STREAMS
+from cpc.worker.spares import STREAMS
 
 PIECE = 64 << 10
 BEHIND = 1 << 20

@@ -1,5 +1,6 @@
-"""Threads for what blocks. Lean, because every job passes through several: a call costs one wake-up of a thread, and all
-that has been done while the reactor was busy costs one wake-up of the reactor together.
+"""Threads for what blocks. Lean, because every job passes through them several times: one thread does what comes, however
+much it is, and all that has been done while the reactor was busy wakes the reactor once. The others are for the case that
+a call takes long.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
+LONG = 0.005  # seconds: whoever waits behind a call that takes longer gets a thread of its own
+
 
 class FromThread(Protocol):
-    """The part of a reactor that may be called from any thread (IReactorFromThreads)."""
+    """The part of a reactor that is needed (IReactorFromThreads, IReactorTime)."""
 
     def callFromThread(self, callable: Callable[..., Any]) -> object: ...
+    def callLater(self, delay: float, callable: Callable[..., Any]) -> object: ...
 
 
 class Threads:
@@ -27,9 +31,15 @@ class Threads:
 
     def __init__(self, reactor: FromThread, name: str, size: int = 1) -> None:
         self._reactor = reactor
-        self._todo: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
+        self._size = size
+        self._todo: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self._done: deque[tuple[Deferred[Any], Any]] = deque()
         self._told = False  # the reactor knows that something is done
+        self._alarms: SimpleQueue[bool] = SimpleQueue()  # one for each thread that is to wake up; False: to end
+        self._lock = threading.Lock()  # whether anybody is awake to do what was added
+        self._awake = 0
+        self._begun = 0  # calls
+        self._watching = False
         # Daemons: a process that must end does not wait for a disk that hangs.
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(size)
@@ -40,31 +50,63 @@ class Threads:
     def run(self, call: Callable[[], T], /) -> Deferred[T]:
         """The call's value, or what it raised, later."""
         answer: Deferred[T] = Deferred()
-        self._todo.put((call, answer))
+        self._todo.append((call, answer))
+        if not self._wake(0) and self._size > 1 and not self._watching:
+            self._watching = True
+            self._reactor.callLater(LONG, lambda begun=self._begun: self._look(begun))
         return answer
 
     def stop(self) -> None:
         """Wait for all that was asked for, and end the threads. Nothing may be asked for afterwards."""
         threads, self._threads = self._threads, []
         for _ in threads:
-            self._todo.put(None)
+            self._alarms.put(False)
         for thread in threads:
             thread.join()
 
+    def _wake(self, most: int) -> bool:
+        """Wake a thread if no more than `most` are awake."""
+        with self._lock:
+            if self._awake > most:
+                return False
+            self._awake += 1
+        self._alarms.put(True)
+        return True
+
+    def _look(self, begun: int) -> None:
+        """If nothing was begun for a while, what waits has another thread."""
+        self._watching = False
+        if not self._todo:
+            return
+        if begun == self._begun:
+            self._wake(self._size - 1)
+        self._watching = True
+        self._reactor.callLater(LONG, lambda begun=self._begun: self._look(begun))
+
     def _work(self) -> None:
-        while (item := self._todo.get()) is not None:
-            call, answer = item
-            value: Any
-            try:
-                value = call()
-            except BaseException:
-                value = Failure()
-            self._done.append((answer, value))
-            # Two threads may both find that it was not told: it is told twice, which does no harm.
-            if not self._told:
-                self._told = True
-                self._reactor.callFromThread(self._deliver)
-            del item, call, answer, value  # or what it held would live until the next one
+        while self._alarms.get():
+            while (item := self._next()) is not None:
+                call, answer = item
+                value: Any
+                try:
+                    value = call()
+                except BaseException:
+                    value = Failure()
+                self._done.append((answer, value))
+                # Two threads may both find that it was not told: it is told twice, which does no harm.
+                if not self._told:
+                    self._told = True
+                    self._reactor.callFromThread(self._deliver)
+                del item, call, answer, value  # or what it held would live until the next one
+
+    def _next(self) -> tuple[Callable[[], Any], Deferred[Any]] | None:
+        """What is to be done; None, and the thread does not count as awake any more, when nothing is."""
+        with self._lock:
+            if not self._todo:
+                self._awake -= 1
+                return None
+            self._begun += 1
+            return self._todo.popleft()
 
     def _deliver(self) -> None:
         self._told = False  # before looking: what is added from now on tells again

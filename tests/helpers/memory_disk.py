@@ -149,6 +149,8 @@ class MemoryDisk:
         if node.kind != "dir":
             self.platter.names[new] = self.platter.names.pop(old)
             return
+        if any(path.startswith(new + "/") for path in self.platter.names):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), new)
         for table in (self.platter.names, self.platter.durable):
             for path in [each for each in table if each == old or each.startswith(old + "/")]:
                 table[new + path[len(old) :]] = table.pop(path)

@@ -43,6 +43,37 @@ def test_the_next_attempt_gets_the_directory_empty_and_private(runs: Path) -> No
     assert stat.S_IMODE((runs / "2.1.1").stat().st_mode) == 0o700
 
 
+def test_streams_that_nothing_was_written_to_stay(runs: Path) -> None:
+    spares = Spares(DISK, str(runs), str(runs.parent / "spare"))
+    spares.take(str(runs / "1.1.1"))
+    for name in ("stdout", "stderr", "other"):
+        (runs / "1.1.1" / name).touch()
+    spares.give(str(runs / "1.1.1"))
+    spares.take(str(runs / "2.1.1"))
+    assert sorted(os.listdir(runs / "2.1.1")) == ["stderr", "stdout"]
+
+
+@pytest.mark.parametrize("change", ["write", "chmod", "link", "replace"])
+def test_a_stream_that_a_job_has_changed_goes(runs: Path, change: str) -> None:
+    spares = Spares(DISK, str(runs), str(runs.parent / "spare"))
+    spares.take(str(runs / "1.1.1"))
+    stream = runs / "1.1.1" / "stdout"
+    stream.touch()
+    match change:
+        case "write":
+            stream.write_text("x")
+        case "chmod":
+            stream.chmod(0o755)
+        case "link":  # it would show what the next job writes
+            os.link(stream, runs.parent / "mine")
+        case "replace":
+            stream.unlink()
+            os.mkfifo(stream)
+    spares.give(str(runs / "1.1.1"))
+    spares.take(str(runs / "2.1.1"))
+    assert os.listdir(runs / "2.1.1") == []
+
+
 def test_what_lies_at_the_path_already_is_removed(runs: Path) -> None:
     spares = Spares(DISK, str(runs), str(runs.parent / "spare"))
     used(spares, runs / "1.1.1")

@@ -17,12 +17,22 @@ class Reactor:
 
     def __init__(self) -> None:
         self.asked: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self.later: list[Callable[..., Any]] = []
 
     def callFromThread(self, callable: Callable[..., Any]) -> None:
         self.asked.put(callable)
 
+    def callLater(self, delay: float, callable: Callable[..., Any]) -> None:
+        self.later.append(callable)
+
     def turn(self) -> None:
         self.asked.get(timeout=10)()
+
+    def time_passes(self) -> None:
+        """All that was to be called later is."""
+        calls, self.later = self.later, []
+        for call in calls:
+            call()
 
 
 def test_values_and_errors_come_back_on_the_reactor_in_order() -> None:
@@ -74,4 +84,41 @@ def test_several_threads_lose_no_answer() -> None:
     while len(done) < 2000:
         reactor.turn()
     assert sorted(done) == list(range(2000))
+    threads.stop()
+
+
+def test_what_waits_behind_a_long_call_gets_a_thread_of_its_own() -> None:
+    reactor = Reactor()
+    threads = Threads(reactor, "test", 3)
+    begun, end = threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def long() -> None:
+        begun.set()
+        end.wait(10)
+
+    threads.run(long).addCallback(lambda _: told.append("long"))
+    assert begun.wait(10)
+    for name in ("one", "two"):
+        threads.run(lambda name=name: name).addCallback(told.append)  # type: ignore[misc]
+    reactor.time_passes()
+    while len(told) < 2:
+        reactor.turn()
+    assert told == ["one", "two"]
+    end.set()
+    reactor.turn()
+    assert told == ["one", "two", "long"]
+    threads.stop()
+
+
+def test_one_thread_does_what_is_brief_and_the_others_sleep() -> None:
+    reactor = Reactor()
+    threads = Threads(reactor, "test", 3)
+    who: set[int] = set()
+    done: list[None] = []
+    for _ in range(500):
+        threads.run(lambda: who.add(threading.get_ident())).addCallback(done.append)
+    while len(done) < 500:
+        reactor.turn()
+    assert len(who) == 1
     threads.stop()

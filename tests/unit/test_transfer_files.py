@@ -11,6 +11,7 @@ from cpc.core.digest import CHUNK
 from cpc.core.errors import BadInput, Damaged, TooLarge
 from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
+from cpc.spool.disk import walk
 from cpc.spool.offload import inline
 from cpc.spool.real_disk import RealDisk
 from cpc.wire.messages import Task
@@ -100,7 +101,7 @@ def test_too_many_paths_are_refused_in_words(tmp_path: Path, monkeypatch: pytest
 def test_a_tail_is_short_and_has_the_last_lines(tmp_path: Path) -> None:
     (tmp_path / "stdout").write_bytes(b"".join(b"line %d\n" % number for number in range(10_000)))
     (tmp_path / "stderr").write_bytes(b"\xff\xfe last words \xc3\xa9\n" * 1000)
-    text = tail(DISK, str(tmp_path))
+    text = tail(DISK, str(tmp_path), walk(DISK, str(tmp_path)))
     assert len(text.encode()) <= 4096
     assert "line 9999" in text
     assert "last words é" in text
