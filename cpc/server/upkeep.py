@@ -14,6 +14,7 @@ from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged
 from cpc.server import filesystem
 from cpc.server.config import Config, Place, write_secret
 from cpc.store import checks, copying, database, migrate
+from cpc.store.lock import DatabaseLock
 from cpc.wire.identity import Authority
 
 #: A SQLite database up to this size is looked through at each start; larger ones by `doctor`.
@@ -102,25 +103,49 @@ def look_at_database(config: Config) -> str:
 
 
 def upgrade(config: Config, clock: Clock, say: Callable[[str], None]) -> None:
-    """Back an older database up and give it this release's shape."""
-    before = migrate.current(config.database)
+    """Back an older database up and give it this release's shape; nobody else uses it meanwhile.
+
+    CopernicusError in one line when that fails: the database is as it was then, and the older release goes on with it.
+    """
+    lock = DatabaseLock(config.database)
+    try:
+        before = migrate.current(config.database)
+        copy = _copy(config, before, clock, say)
+        say(f"upgrading it to {migrate.newest()}")
+        try:
+            migrate.upgrade(config.database)
+        except Exception as error:
+            raise CopernicusError(
+                f"the database could not be upgraded and is as it was: {migrate.why(error)}",
+                f"go on with the older release; a copy is in {copy}",
+            ) from error
+    finally:
+        lock.release()
+
+
+def _copy(config: Config, shape: str, clock: Clock, say: Callable[[str], None]) -> Path:
+    """A copy of the database as it is. One that a failed upgrade has left serves again, else each try would leave one."""
     directory = Path(config.run_dir) / "backups"
     directory.mkdir(mode=0o700, exist_ok=True)
+    for found in sorted(directory.glob(f"before-{migrate.newest()}.*.sqlite"), reverse=True):
+        if copying.is_of_this_moment(config.database, found):
+            say(f"the database is of an older release ({shape}); a copy is there already: {found}")
+            return found
     copy = directory / f"before-{migrate.newest()}.{stamp(clock)}.sqlite"
-    say(f"the database is of an older release ({before}); a copy is made: {copy}")
+    say(f"the database is of an older release ({shape}); a copy is made: {copy}")
+    part = copy.with_suffix(".part")
     try:
-        copying.snapshot_as_it_is(config.database, copy)
-    except BaseException:
-        copy.unlink(missing_ok=True)
-        raise
-    say(f"upgrading it to {migrate.newest()}")
-    try:
-        migrate.upgrade(config.database)
+        part.touch(mode=0o600)
+        copying.snapshot_as_it_is(config.database, part)
+        part.rename(copy)
     except Exception as error:
         raise CopernicusError(
-            f"the database could not be upgraded and is as it was: {error}",
-            f"go on with the older release; a copy is in {copy}",
+            f"the database was not upgraded, because its copy {copy} cannot be made: {migrate.why(error)}",
+            f"make room in {directory} and start again, or go on with the older release",
         ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return copy
 
 
 def stamp(clock: Clock) -> str:

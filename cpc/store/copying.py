@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cpc.core.errors import CopernicusError
 from cpc.store import database, migrate, schema, statement
 from cpc.store.database import Connection
 from cpc.store.statement import Statement
@@ -54,6 +55,24 @@ def snapshot_as_it_is(url: str, target: Path) -> None:
         source.close()
         copy.close()
     settle(target)
+
+
+def is_of_this_moment(url: str, copy: Path) -> bool:
+    """Whether nothing has been written to the database, in this shape, since the copy was made of it."""
+    try:
+        return _moment(url) == _moment(f"sqlite:///{copy}")
+    except (sa.exc.SQLAlchemyError, CopernicusError):
+        return False  # not a copy, or of a shape that has no such table: another one is made
+
+
+def _moment(url: str) -> tuple[object, ...]:
+    engine = database.engine(url)
+    try:
+        with engine.connect() as connection:
+            row = connection.execute(sa.text("SELECT incarnation, seq FROM writer")).one()
+        return migrate.current(url), *row
+    finally:
+        engine.dispose()
 
 
 def _copy_sqlite(source: Path, target: Path) -> None:

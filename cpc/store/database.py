@@ -232,7 +232,16 @@ def connect(url: str, read_only: bool = False) -> Connection:
 
 
 def engine(url: str) -> sa.Engine:
-    """An SQLAlchemy engine, for migrations only."""
+    """An SQLAlchemy engine, for migrations only. A transaction holds everything, changes of tables too."""
     if is_postgresql(url):
         return sa.create_engine("postgresql+psycopg" + url[url.index("://") :], poolclass=sa.NullPool)
-    return sa.create_engine(url, poolclass=sa.NullPool)
+    made = sa.create_engine(url, poolclass=sa.NullPool)
+    sa.event.listen(made, "connect", _leave_transactions_to_us)
+    sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return made
+
+
+def _leave_transactions_to_us(connection: sqlite3.Connection, _record: object) -> None:
+    """Python's driver begins a transaction before the first INSERT only: a CREATE or ALTER before it would be for good."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous=FULL")

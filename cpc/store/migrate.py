@@ -57,6 +57,13 @@ def upgrade(url: str, revision: str = "head") -> None:
         engine.dispose()
 
 
+def why(error: Exception) -> str:
+    """What went wrong, in the database's own words and in one line."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
+    said = (str(cause).strip().splitlines() or [""])[0]
+    return said or type(cause).__name__
+
+
 def erase(url: str) -> None:
     """Take all our tables away again: for a setup or restore that failed half-way in a database that was empty."""
     engine = database.engine(url)
