@@ -23,6 +23,7 @@ from cpc.client.transfer import read
 from cpc.core.errors import CopernicusError, Unavailable
 from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.core.views import ArrayView, JobDetail, WorkerView
+from cpc.server.config import Place
 from cpc.wire import bundle as bundles
 from tests.helpers.real_programs import Answer, Program, gone, ssl_context, until
 
@@ -71,14 +72,8 @@ class Network:
     ) -> None:  # fmt: skip
         """`within`: words before each of the server's own commands, for another view of the file system."""
         self.directory = directory
-        self.within = tuple(within)
-        self.home = directory / "home"
-        self.run_directory = run_directory or directory / "run"
+        self._begin(directory, run_directory, within)
         self.home.mkdir(parents=True)
-        self.server: Program | None = None
-        self.workers: list[Worker] = []
-        self._clients: list[Client] = []
-        self._programs: list[Program] = []
         given = ("--database", database) if database else ()
         said = self.run(
             "cpc-server", "setup", "--port", "0", "--client-port", "0", "-stdin", *given, str(self.run_directory),
@@ -88,13 +83,37 @@ class Network:
         assert found is not None, said
         self.port, self.client_port = int(found[1]), int(found[2])
         self.start()
-        self.admin = Person(self, ADMINISTRATOR, self.home)
-        self.client = self.connect()
+        self.meet()
         for name, value in {"heartbeat_time": f"{HEARTBEAT:g}", **settings}.items():
             self.client.set_setting(name, value)
         self.project("p")
         self.client.project = "p"
         self.admin.run("cd", "p").done()
+
+    @classmethod
+    def found(cls, directory: Path) -> Network:
+        """One whose server was set up before and is not running: `start` it, then `meet` it."""
+        network = cls.__new__(cls)
+        network._begin(directory)
+        config = Place(network.place).read()
+        network.port, network.client_port = config.port, config.client_port
+        return network
+
+    def _begin(self, directory: Path, run_directory: Path | None = None, within: Sequence[str] = ()) -> None:
+        self.directory = directory
+        self.within = tuple(within)
+        self.bin = BIN  # where the programs are that are started from now on
+        self.home = directory / "home"
+        self.run_directory = run_directory or directory / "run"
+        self.server: Program | None = None
+        self.workers: list[Worker] = []
+        self._clients: list[Client] = []
+        self._programs: list[Program] = []
+
+    def meet(self) -> None:
+        """The administrator logs in, with cpcc and the SDK."""
+        self.admin = Person(self, ADMINISTRATOR, self.home)
+        self.client = self.connect()
 
     @property
     def bundle(self) -> Path:
@@ -116,7 +135,7 @@ class Network:
     ) -> Answer:
         """One of our programs, to its end."""
         done = subprocess.run(
-            [*(self.within if program == "cpc-server" else ()), str(BIN / program), *arguments],
+            [*(self.within if program == "cpc-server" else ()), str(self.bin / program), *arguments],
             input=stdin.encode(), capture_output=True, cwd=self.directory,
             env=self.environment(home), timeout=seconds, check=False,
         )  # fmt: skip
@@ -131,7 +150,7 @@ class Network:
     def begin(self, program: str, *arguments: str, home: Path | None = None) -> Program:
         """One of our programs, that goes on beside us."""
         output = self.directory / f"program-{len(self._programs)}"
-        made = Program([str(BIN / program), *arguments], self.directory, output, self.environment(home))
+        made = Program([str(self.bin / program), *arguments], self.directory, output, self.environment(home))
         self._programs.append(made)
         return made
 
@@ -144,7 +163,7 @@ class Network:
             listener.bind(path)
             listener.settimeout(0.1)
             self.server = Program(
-                [*self.within, str(BIN / "cpc-server"), "start", "--foreground"], self.directory, self.directory / "server.out",
+                [*self.within, str(self.bin / "cpc-server"), "start", "--foreground"], self.directory, self.directory / "server.out",
                 self.environment(NOTIFY_SOCKET=path),
             )  # fmt: skip
             until(lambda: self._ready(listener), "the server is ready", 30.0, self.story)
@@ -195,7 +214,7 @@ class Network:
         directory = work or self.directory / label
         directory.mkdir(exist_ok=True)
         worker = Worker(
-            [str(BIN / "cpc-worker"), "-c", str(bundle or self.bundle), "-n", str(cores), "-wd", str(directory),
+            [str(self.bin / "cpc-worker"), "-c", str(bundle or self.bundle), "-n", str(cores), "-wd", str(directory),
              "--labels", label, *options, "smp"],
             directory, self.directory / f"{label}.out", self.environment(),
         )  # fmt: skip
