@@ -25,7 +25,7 @@ def all_goes_on(network: Network, about: About) -> None:
         assert len(admin.get(f"/projects/{project}/files/{digest}"))
     _repeated(network, about)
     _upload(admin, about)
-    network.run("cpc-server", "bundle", "after", "--role", "worker", "-o", str(network.directory / "after.cnx")).done()
+    network.run("cpc-server", "bundle", "--name", "after", "--role", "worker", "-o", str(network.directory / "after.cnx")).done()
     network.worker("--labels", LATER, cores=4, bundle=network.directory / "after.cnx")
     for job, said in left.jobs.items():
         network.success_of(job, 60.0)

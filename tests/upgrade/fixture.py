@@ -143,17 +143,16 @@ def unpack(fixture: Fixture, directory: Path, url: str = "") -> Network:
     place.write(config)
     if url:
         dump.load(url, (directory / "database.sql").read_bytes())
-    _to_the_present(config.database, time.time_ns() // 1000 - about.recorded)
+    _to_the_present(config.database, about.shape, time.time_ns() // 1000 - about.recorded)
     return Network.found(directory)
 
 
-def _to_the_present(url: str, age: int) -> None:
+def _to_the_present(url: str, shape: dict[str, Any], age: int) -> None:
     """Add `age` µs to every time. Ids are larger numbers, and nothing else is as large."""
-    for table, columns in shape(url).items():
-        for name, column in columns["columns"].items():
-            if "INT" not in column["type"]:
-                continue
-            with _cursor(url) as connection:
+    with _cursor(url) as connection:
+        for table, columns in shape.items():
+            numbers = [name for name, column in columns["columns"].items() if column["type"] in ("BIGINT", "INTEGER")]
+            for name in numbers:
                 connection.exec_driver_sql(
                     f'UPDATE "{table}" SET "{name}" = "{name}" + {age} '
                     f'WHERE "{name}" BETWEEN {TIMES.start} AND {TIMES.stop}'

@@ -20,6 +20,7 @@ from tests.upgrade.raw_peer import RawPeer
 from tests.upgrade.tape import Line
 
 PATIENCE = 3600.0
+CUT_AFTER = 3.0  # seconds: what was said before has arrived
 Step = tuple[str, Any]  # ("order", {…}), ("push", {…}), ("cut", None), ("leave", None), ("after", what the worker did)
 
 
@@ -56,7 +57,8 @@ class OldServer:
                     self.steps.pop(0)
                     assert agent is not None
                     agent.leave("SIGTERM")
-            self._until(lambda: self._left, "goodbye")
+            self._until(lambda: self._left and worker.agent is not agent, "goodbye")
+            worker.retire()
         finally:
             world.close()
         return self
@@ -138,12 +140,15 @@ class OldServer:
                 self._control.send({"m": "orders", "b": what})
             elif kind == "cut":
                 self.steps.pop(0)
-                for link in self.world.network.links_of(WORKER):
-                    self.world.network.cut(link)
+                self.world.reactor.callLater(CUT_AFTER, self._cut)
                 return False
             else:
                 return False
         return False
+
+    def _cut(self) -> None:
+        for link in self.world.network.links_of(WORKER):
+            self.world.network.cut(link)
 
     def _is_done(self, what: Counter[Any]) -> bool:
         return all(self.seen[each] >= count for each, count in what.items())
@@ -172,7 +177,7 @@ def _steps(lines: list[Line]) -> list[Step]:
     found: list[Step] = []
     done: Counter[Any] = Counter()
     turns: set[tuple[int, int]] = set()
-    for line in _of_worker(lines):
+    for line in of_worker(lines):
         frame = line.get("frame", {})
         if line.get("act") in ("cut", "leave"):
             found += [("after", Counter(done)), (line["act"], None)]
@@ -188,7 +193,7 @@ def _steps(lines: list[Line]) -> list[Step]:
     return found
 
 
-def _of_worker(lines: list[Line]) -> list[Line]:
+def of_worker(lines: list[Line]) -> list[Line]:
     """Without the stranger who was refused."""
     strange = {
         line["on"] for line in lines if line.get("frame", {}).get("release") == conversation.GREETING["release"]
@@ -201,7 +206,7 @@ def _asked(lines: list[Line], method: str) -> list[tuple[Line, dict[str, Any]]]:
     answers = {(line["on"], line["frame"]["r"]): line["frame"] for line in lines if "r" in line.get("frame", {})}
     return [
         (line, answers[line["on"], line["frame"]["i"]]["b"])
-        for line in _of_worker(lines)
+        for line in of_worker(lines)
         if line.get("frame", {}).get("m") == method and "b" in answers.get((line["on"], line["frame"].get("i")), {})
     ]
 
@@ -214,7 +219,7 @@ def results_then(lines: list[Line]) -> dict[tuple[int, ...], dict[str, Any]]:
     """What the worker of then reported, by lease."""
     return {
         tuple(result["lease"]): result
-        for line in _of_worker(lines)
+        for line in of_worker(lines)
         if line.get("frame", {}).get("m") == "turn"
         for result in line["frame"]["b"].get("results", ())
     }

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tests.helpers import postgres
 from tests.helpers.network_of_processes import PASSWORD, Network
-from tests.upgrade import fixture, inventory, scenario
+from tests.upgrade import fixture, inventory, scenario, tape
 from tests.upgrade.api import Api
+from tests.upgrade.conversation import Conversation
 
 
 def database(release: str, kind: str, directory: Path, server: postgres.Server | None) -> None:
@@ -36,6 +37,8 @@ def main(release: str) -> None:
     """Everything, into the tree."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", release):
         sys.exit(f"{release!r} is not the number of a release: write for example 3.1.0")
+    tape.save(tape.TRANSCRIPTS / release / "worker.jsonl", Conversation().run())
+    print(f"recorded the machines' protocol of {release}")
     with tempfile.TemporaryDirectory(prefix="cpc-record-", ignore_cleanup_errors=True) as scratch:
         server = postgres.Server(Path(scratch) / "postgresql")
         try:

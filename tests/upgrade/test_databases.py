@@ -44,11 +44,14 @@ def test_a_database_of_every_release_is_upgraded_and_all_goes_on(recorded: Fixtu
 
 
 @pytest.mark.parametrize("recorded", all_fixtures(), ids=str)
-def test_an_upgraded_database_has_the_shape_of_a_new_one(
+def test_a_fixture_has_rows_in_every_table_and_gets_the_shape_of_a_new_one(
     recorded: Fixture, url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     network = fixture.unpack(recorded, tmp_path, url)
     upgraded = Place(network.place).read().database
+    rows = fixture.counts(upgraded)
+    empty = [table for table, count in rows.items() if not count and table not in HISTORY]
+    assert not empty, f"tests/upgrade/scenario.py leaves nothing in {', '.join(empty)}"
     migrate.upgrade(upgraded)
     fresh = f"sqlite:///{tmp_path}/fresh.db" if not url else request.getfixturevalue("postgresql").database()
     migrate.upgrade(fresh)
@@ -67,14 +70,6 @@ def test_a_migration_that_was_released_is_never_changed(
         f"release are out there. Add a new revision in migrations/versions instead; only while {recorded.release} has "
         f"not been released, record it again: {AGAIN} {recorded.release}"
     )
-
-
-@pytest.mark.parametrize("recorded", all_fixtures(), ids=str)
-def test_a_fixture_has_rows_in_every_table(recorded: Fixture, url: str, tmp_path: Path) -> None:
-    network = fixture.unpack(recorded, tmp_path, url)
-    rows = fixture.counts(Place(network.place).read().database)
-    empty = [table for table, count in rows.items() if not count and table not in HISTORY]
-    assert not empty, f"tests/upgrade/scenario.py leaves nothing in {', '.join(empty)}"
 
 
 def test_a_release_has_its_fixtures() -> None:
