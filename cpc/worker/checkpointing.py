@@ -50,7 +50,9 @@ class Checkpointer:
     def close(self) -> None:
         """No more of them: the program ends, and what it leaves is collected then."""
         self._open = False
-        self.ready = None
+        ready, self.ready = self.ready, None
+        if ready is not None:  # the server has its chunks, and will not be told of them any more
+            in_background(self._remove(ready.copy), "removing a checkpoint's copy")
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -87,13 +89,13 @@ class Checkpointer:
         room = self._room
         self._number += 1
         copy = self._copy_directory(self._number)
-        signature = await room.offload(lambda: self._copy(copy))
-        if not signature:
-            return
-        found = await room.offload(lambda: collect(room.disk, copy, ("**",), always=()))
         try:
+            signature = await room.offload(lambda: self._copy(copy))
+            if not signature:
+                return
+            found = await room.offload(lambda: collect(room.disk, copy, ("**",), always=()))
             await room.transfer.upload(self._task.lease, sources(copy, found.files), lambda: self._open)
-        except (Stopped, CopernicusError):
+        except (Stopped, CopernicusError, OSError):
             await self._remove(copy)
             raise
         self._last = signature
@@ -110,9 +112,9 @@ class Checkpointer:
         for _ in range(TRIES):
             before = self._look()
             signature = _signature(before)
+            disk.remove_tree(copy)  # what an earlier try has left
             if not signature or signature == self._last:
                 return ()
-            disk.remove_tree(copy)
             disk.make_directory(copy)
             try:
                 for path, stat in before:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from cpc.core.manifest import Entry, Manifest
 from cpc.core.outcome import Outcome
 from cpc.wire.messages import Orders
@@ -39,6 +41,41 @@ def test_a_file_that_never_stands_still_is_not_taken_as_a_checkpoint() -> None:
     worker.disk.copy = busy  # type: ignore[method-assign]
     here.until(lambda: here.script.settled(job), within=1000.0)
     assert here.script.checkpoints == []
+
+
+def test_a_checkpoint_that_was_not_told_in_time_leaves_no_copy() -> None:
+    here = world(md=Program(130.0, writes=((50.0, "state.cpt", b"step 1"),)))
+    job = here.script.add(1, "md", checkpoint_patterns=("*.cpt",))
+    here.worker()
+    here.until(lambda: job in here.script.leased)
+    here.reactor.advance(90.0)
+    here.script.mute = True  # the turn in which it would be told is not answered
+    here.reactor.advance(30.0)
+    assert [each for each in here.platter.names if "/checkpoints/" in each]
+    here.reactor.advance(30.0)
+    here.script.mute = False
+    here.until(lambda: here.script.settled(job), within=1000.0)
+    here.reactor.advance(10.0)
+    assert [each for each in here.platter.names if "/checkpoints/" in each] == []
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_leaves_no_copy() -> None:
+    here = world(md=Program(350.0, writes=((50.0, "state.cpt", b"step 1"), (50.0, "state2.cpt", b"step 1"))))
+    job = here.script.add(1, "md", checkpoint_patterns=("*.cpt",))
+    worker = here.worker()
+    copy, copied = worker.disk.copy, []
+
+    def full(old: str, new: str) -> None:
+        if copied:
+            raise OSError(errno.ENOSPC, "No space left on device", new)
+        copied.append(new)
+        copy(old, new)
+
+    worker.disk.copy = full  # type: ignore[method-assign]
+    here.until(lambda: copied, within=1000.0)
+    here.reactor.advance(10.0)
+    assert [each for each in here.platter.names if "/checkpoints/" in each] == []
+    here.until(lambda: here.script.settled(job), within=1000.0)
 
 
 def test_the_next_attempt_begins_from_the_checkpoint() -> None:
