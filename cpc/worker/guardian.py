@@ -7,8 +7,8 @@ parent below them, by a double fork or otherwise, becomes their child and cannot
 * The agent dies, however: the guardian reads the end of the pipe, ends every descendant, ends itself.
 * The guardian dies: all its descendants are the keeper's now, which ends them, then itself; the agent sees both go.
 * The keeper dies: the guardian is told by a parent-death signal, and ends every descendant and itself.
-* Guardian and keeper die at once: the next guardian of the same directory finds their attempts by a mark in the
-  environment (CPC_GUARDIAN), and ends them.
+* Guardian and keeper die at once: the next guardian, or the next worker, of the same work directory finds their attempts
+  by a mark in the environment (CPC_GUARDIAN), and ends them.
 
 Nothing here polls for ends of processes: the loop sleeps until a signal, a message or a deadline. Only what no control
 group limits is looked at in intervals. Few and light imports: it starts in about 40 ms.
@@ -155,14 +155,7 @@ class Guardian:
     def _end_former(self, directory: str) -> None:
         """End what a former guardian of the same directory has left, if it and its keeper were killed at once."""
         until = self._now() + 5
-        while self._now() < until:
-            left = [
-                pid
-                for pid in tree.everybody()
-                if (mark := tree.variable(pid, b"CPC_GUARDIAN")) and tree.is_over(mark, directory)
-            ]
-            if not left:
-                return
+        while self._now() < until and (left := tree.leftovers(directory)):
             tree.end(left)
             select.select([], [], [], 0.01)
 

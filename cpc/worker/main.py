@@ -25,6 +25,7 @@ from cpc.spool.real_disk import RealDisk
 from cpc.wire import bundle as bundles
 from cpc.wire.bundle import Bundle
 from cpc.wire.messages import Program
+from cpc.worker import tree
 from cpc.worker.agent import Agent, Options
 from cpc.worker.collecting import words
 from cpc.worker.credentials import Credentials, place
@@ -127,7 +128,8 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
         key = place(disk, (str(settings.home), work), bundle, node.host)
         _log(settings.debug)
         threads = Threads(reactor, "disk", THREADS)
-        processes = GuardedProcesses(reactor, Path(claim.directory), machine.limits)
+        _end_leftovers(work)
+        processes = GuardedProcesses(reactor, Path(claim.directory), machine.limits, Path(work))
         agent = Agent(
             bundle=bundle,
             credentials=Credentials(disk, key.directory, bundle, chance),
@@ -231,6 +233,13 @@ def _claim(disk: RealDisk, work: str, owner: Owner) -> Claim:
 
 def _remove_if_unused(disk: RealDisk, claim: Claim) -> None:
     ownership.release(disk, claim, remove=True)
+
+
+def _end_leftovers(work: str) -> None:
+    """A worker that was killed together with its guardian and keeper has left nobody to end its jobs but the next one."""
+    number = tree.end_leftovers(str(Path(work).resolve()))
+    if number:
+        say(f"ended {number} processes that a killed worker in {work} has left")
 
 
 def _until(settings: Settings, clock: SystemClock) -> float | None:

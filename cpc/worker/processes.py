@@ -105,12 +105,16 @@ class _Guardian:
 class GuardedProcesses:
     """Processes under a guardian (`cpc.worker.guardian`), started with the first attempt and again if it dies.
 
-    `directory` must exist; the guardian's own complaints go to `guardian.log` in it.
+    `directory` must exist; the guardian's own complaints go to `guardian.log` in it. `work`: the directory whose guardians
+    end what another of them has left, if it was killed together with its keeper; `directory` itself, if it is not given.
     """
 
-    def __init__(self, reactor: Reactor, directory: Path, limits: Limits | None = None) -> None:
+    def __init__(
+        self, reactor: Reactor, directory: Path, limits: Limits | None = None, work: Path | None = None
+    ) -> None:
         self._reactor = reactor
         self._directory = directory
+        self._work = work or directory
         self._limits = (limits or Limits()).check()
         self._guardian: _Guardian | None = None
         self._waiting: dict[int, _Waiting] = {}
@@ -217,7 +221,7 @@ class GuardedProcesses:
             process, channel, Channel(self._reactor, life, lambda data: None, self._life_ended)
         )
         limits = self._limits
-        directory = str(self._directory.resolve())
+        directory = str(self._work.resolve())
         guardian.channel.write(pipe.pack([("begin", directory, limits.memory, limits.interval, limits.grace)]))
         for message in self._held:
             guardian.channel.write(pipe.pack([message]))

@@ -183,3 +183,21 @@ def is_over(mark: str, directory: str | None = None) -> bool:
         return False
     found = stat(int(parts[2]))
     return found is None or found.started != int(parts[3]) or found.state in "ZX"
+
+
+def leftovers(directory: str) -> list[int]:
+    """What attempts of guardians of `directory` that are no more have left running on this machine."""
+    return [
+        pid for pid in everybody() if (mark := variable(pid, b"CPC_GUARDIAN")) and is_over(mark, directory)
+    ]  # fmt: skip
+
+
+def end_leftovers(directory: str, rounds: int = 100) -> int:
+    """End them, and what they fork meanwhile, in so many rounds at most; how many there were."""
+    number = 0
+    for _ in range(rounds):
+        left = leftovers(directory)
+        if not left:
+            break
+        number += end(left)
+    return number

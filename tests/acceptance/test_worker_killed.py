@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cpc.worker import tree
 from tests.helpers.network_of_processes import Network, until
 from tests.helpers.network_of_processes import gone as ended
 from tests.helpers.processes import daemon
@@ -86,6 +87,26 @@ def test_a_worker_that_comes_back_at_once_gives_its_jobs_back_at_once(lab: Netwo
         lab.dismiss(second)
     finally:
         lab.client.set_setting("heartbeat_time", "2")
+
+
+def test_the_next_worker_ends_what_is_left_when_nobody_was_left_to_end_it(lab: Network, tmp_path: Path) -> None:
+    """Worker, keeper and guardian killed at once, as `killall -9` does."""
+    first = lab.worker()
+    job = lab.submit(*daemon(tmp_path / "daemon", "keep", "stay"))
+    until((tmp_path / "daemon").exists, "it forks")
+    pids = [int((tmp_path / "daemon").read_text())]
+    keeper = tree.children(first.pid)[0]
+    guardian = tree.children(keeper)[0]
+    pids += tree.children(guardian)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (first.pid, keeper, guardian):
+            tree.send(pid, number)
+    first.process.wait()
+    assert not ended(*pids)
+    lab.client.cancel(job)
+    second = lab.worker(work=first.directory)
+    until(lambda: ended(*pids), f"no process is left of {pids}", 5.0)
+    lab.dismiss(second)
 
 
 def gated(directory: Path) -> str:
