@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cpc.core.errors import OverQuota, Unavailable
+from tests.helpers.mounts import Mount
 from tests.helpers.network_of_processes import Network, gone, until
 
 MIB = 1 << 20
@@ -41,53 +41,12 @@ def test_a_result_beyond_the_quota_is_not_lost(network: Network) -> None:
     assert len(network.output(job, "big")) == 3_000_000
 
 
-class Mount:
-    """A small disk of its own, in a user and mount namespace that nobody else sees."""
-
-    def __init__(self, directory: Path, size: int) -> None:
-        self.directory = directory
-        command = f"mount -t tmpfs -o size={size} tmpfs '{directory}' && echo mounted && exec cat"
-        self.process = subprocess.Popen(
-            ["unshare", "-rm", "sh", "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.why_not = ""
-        if self.process.stdout.readline() != b"mounted\n":
-            self.why_not = self.process.stderr.read().decode().strip()
-
-    @property
-    def within(self) -> tuple[str, ...]:
-        """Words before a command that is to see it."""
-        return ("nsenter", "-t", str(self.process.pid), "-U", "-m", "--preserve-credentials")
-
-    def run(self, text: str) -> None:
-        """A shell text that sees it."""
-        subprocess.run([*self.within, "sh", "-c", text], check=True, capture_output=True)
-
-    def fill(self, leave: int) -> None:
-        """Leave so many bytes free, of those that are free now."""
-        status = os.statvfs(f"/proc/{self.process.pid}/root{self.directory}")
-        self.run(f"head -c {max(0, status.f_bavail * status.f_frsize - leave)} /dev/zero >> '{self.directory}/ballast'")
-
-    def empty(self) -> None:
-        """Make room again."""
-        self.run(f"rm -f '{self.directory}/ballast'")
-
-    def close(self) -> None:
-        """It goes with its last process."""
-        self.process.communicate()
-
-
 @pytest.fixture(scope="module")
 def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
     """A disk of 64 MiB."""
     made = Mount(tmp_path_factory.mktemp("disk"), SIZE)
     if made.why_not:
-        pytest.skip(f"a tmpfs cannot be mounted in a user namespace here (unshare -rm; util-linux): {made.why_not}")
+        pytest.skip(made.why_not)
     yield made
     made.close()
 

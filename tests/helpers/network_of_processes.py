@@ -207,14 +207,16 @@ class Network:
         return worker
 
     def start_worker(
-        self, *options: str, cores: int = 2, bundle: Path | None = None, work: Path | None = None
-    ) -> Worker:
-        """The same, but returns at once."""
+        self, *options: str, cores: int = 2, bundle: Path | None = None, work: Path | None = None,
+        within: Sequence[str] = (),
+    ) -> Worker:  # fmt: skip
+        """The same, but returns at once. `within`: words before the command, for another view of the file system."""
         label = f"w{len(self.workers)}"
         directory = work or self.directory / label
         directory.mkdir(exist_ok=True)
         worker = Worker(
-            [str(self.bin / "cpc-worker"), "-c", str(bundle or self.bundle), "-n", str(cores), "-wd", str(directory),
+            [*within, str(self.bin / "cpc-worker"), "-c", str(bundle or self.bundle), "-n", str(cores),
+             "-wd", str(directory),
              "--labels", label, *options, "smp"],
             directory, self.directory / f"{label}.out", self.environment(),
         )  # fmt: skip
