@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 SECONDS ?= 600
+CYCLES ?= 200
+SEED ?= 1
 
 .PHONY: demo test lint docs bench soak clean format migration
 
@@ -34,6 +36,7 @@ bench: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --cycles $(CYCLES)
 
 clean:
 	rm -rf build dist site demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

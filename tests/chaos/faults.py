@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cpc.core.errors import CopernicusError, OverQuota
 from cpc.worker import tree
+from tests.chaos.books import Books
 from tests.chaos.ensemble import MIB, MIN_FREE, Ensemble, Machine
 from tests.helpers.network_of_processes import until
 
@@ -408,11 +412,30 @@ def answers_are_lost(ensemble: Ensemble) -> None:
 @fault()
 def backup_while_it_runs(ensemble: Ensemble) -> None:
     moment(ensemble)
+    there = {entry.id for entry in ensemble.ledger.open()}
     target = ensemble.directory / "backup.tar"
-    target.unlink(missing_ok=True)
     said = ensemble.lab.run("cpc-server", "backup", str(target), seconds=120.0).done()
     assert target.exists(), said
-    assert not [path for path in target.parent.iterdir() if path.name.startswith(".backup")], "a backup has left pieces"
+    left = [path.name for path in target.parent.iterdir() if path.name.startswith(".backup")]
+    assert not left, f"a backup has left {left}"
+    _restore(ensemble, target, there)
+    target.unlink()
+
+
+def _restore(ensemble: Ensemble, backup: Path, there: set[str]) -> None:
+    """It gives back what was acknowledged before it was begun, and every file that is referred to."""
+    home = ensemble.directory / "restored"
+    run = home / "run"
+    home.mkdir()
+    database = f"sqlite:///{run}/copernicus.db"
+    arguments = ("restore", str(backup), "--run-dir", str(run), "--database", database)
+    ensemble.lab.run("cpc-server", *arguments, home=home, seconds=120.0).done()
+    with contextlib.closing(Books(database, run)) as books:
+        missing = there - books.acknowledged()
+        assert not missing, f"the backup lacks {missing}, which were acknowledged before"
+        wrong = [*books.wrong(), *books.collected()]
+        assert not wrong, f"what was restored is not sound: {wrong}"
+    shutil.rmtree(home)
 
 
 @fault()

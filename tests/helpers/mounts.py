@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+WHAT = "a tmpfs cannot be mounted in a user namespace here (unshare -rm; util-linux)"
+
 
 class Mount:
     """A small disk of its own, in a user and mount namespace that nobody else sees."""
@@ -13,18 +15,20 @@ class Mount:
     def __init__(self, directory: Path, size: int) -> None:
         self.directory = directory
         command = f"mount -t tmpfs -o size={size} tmpfs '{directory}' && echo mounted && exec cat"
-        self.process = subprocess.Popen(
-            ["unshare", "-rm", "sh", "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
         self.why_not = ""
+        try:
+            self.process = subprocess.Popen(
+                ["unshare", "-rm", "sh", "-c", command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except FileNotFoundError as error:
+            self.why_not = f"{WHAT}: {error}"
+            return
+        assert self.process.stdout is not None
         if self.process.stdout.readline() != b"mounted\n":
-            said = self.process.stderr.read().decode().strip()
-            self.why_not = f"a tmpfs cannot be mounted in a user namespace here (unshare -rm; util-linux): {said}"
+            self.why_not = f"{WHAT}: {self.process.communicate()[1].decode().strip()}"
 
     @property
     def within(self) -> tuple[str, ...]:
