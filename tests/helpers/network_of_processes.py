@@ -163,8 +163,8 @@ class Network:
             listener.bind(path)
             listener.settimeout(0.1)
             self.server = Program(
-                [*self.within, str(self.bin / "cpc-server"), "start", "--foreground"], self.directory, self.directory / "server.out",
-                self.environment(NOTIFY_SOCKET=path),
+                [*self.within, str(self.bin / "cpc-server"), "start", "--foreground"],
+                self.directory, self.directory / "server.out", self.environment(NOTIFY_SOCKET=path),
             )  # fmt: skip
             until(lambda: self._ready(listener), "the server is ready", 30.0, self.story)
         os.unlink(path)
