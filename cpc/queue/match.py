@@ -208,10 +208,11 @@ def reserve(
 
 def _could_take(session: Session, exact: Exact, now: float) -> bool:
     """Whether the job would fit the worker if nothing else ran there."""
-    return session.total.covers(exact.need) and _has_time(session, exact, now)
+    return session.total.covers(exact.need) and has_time(session, exact, now)
 
 
-def _has_time(session: Session, exact: Exact, now: float) -> bool:
+def has_time(session: Session, exact: Exact, now: float) -> bool:
+    """Whether the worker's own time suffices for the job, or for a part of it that is kept."""
     if session.deadline is None:
         return True
     left = session.deadline - now
@@ -245,12 +246,17 @@ def _brief(session: Session, exact: Exact, pace: float | None) -> bool:
 
 
 def _may_take(index: Index, session: Session, window: Window, key: Key, exact: Exact, now: float) -> bool:
-    if not session.free.covers(exact.need) or not _has_time(session, exact, now):
+    if not session.free.covers(exact.need) or not has_time(session, exact, now):
         return False
-    if session.reserved and session.reserved != key[1]:
-        reserved = index_rank(index, session.reserved)
-        return reserved is None or key[0] < reserved
-    return True
+    return not held_back(index, session, key)
+
+
+def held_back(index: Index, session: Session, key: Key) -> bool:
+    """Whether the worker is being kept free for another job that this one may not overtake."""
+    if not session.reserved or session.reserved == key[1]:
+        return False
+    reserved = index_rank(index, session.reserved)
+    return reserved is not None and key[0] >= reserved
 
 
 def index_rank(index: Index, job: int) -> int | None:
@@ -310,6 +316,7 @@ def _note_stuck(window: Window, key: Key, now: float) -> None:
 def blocked_by(need: Exact, session: Session, now: float) -> list[tuple[str, str]]:
     """Why a worker that could run a job does not get it now, for `why`."""
     found = shortage(need.need, session.free, "free")
-    if session.deadline is not None and need.walltime > session.deadline - now and not need.checkpoints:
-        found.append(("time", "its own time ends before the job's walltime would"))
+    if session.deadline is not None and not has_time(session, need, now):
+        over = session.deadline <= now
+        found.append(("time", "its own time is over" if over else "its own time ends before the job's walltime would"))
     return found

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from cpc.core import ids
 from cpc.queue.index import Index
 from cpc.queue.job import State
-from cpc.queue.match import Exact, blocked_by
+from cpc.queue.match import Exact, blocked_by, has_time, held_back
 from cpc.queue.requirement import Requirement, misses, shortage
 from cpc.queue.session import Session
 from cpc.queue.window import Key
+
+#: What the first reason of a job that waits can be, in the order in which they are looked for.
+KINDS = ("paused", "no-worker", "nobody", "draining", "stepped-back", "full", "turn", "soon")
 
 #: How many workers are named before the rest is only counted.
 NAMED = 3
@@ -42,30 +45,66 @@ class Facts:
 
 def waiting(index: Index, job: Facts, now: float) -> list[Because]:
     """The reasons for a job in state WAITING."""
+    kind, sessions = standing(index, job, now)
+    match kind:
+        case "paused":
+            return [Because("paused", "its project gets no new leases now", "see `cpcc status`")]
+        case "no-worker":
+            return [_nobody_joined(index, job)]
+        case "nobody":
+            return _nearest_misses(job, sessions)
+        case "draining" | "stepped-back":
+            return _not_taking(sessions)
+        case "full":
+            return _all_full(job, sessions, now)
+        case "turn":
+            return [Because("turn", _after_whom(index, job, sessions[0]))]
+    return [Because("soon", f"{sessions[0].name} has room; the job is next in the coming round")]
+
+
+def standing(index: Index, job: Facts, now: float) -> tuple[str, list[Session]]:
+    """The kind of the first reason for a job in state WAITING, and the workers that it is about.
+
+    The only place where that is decided: for one job's `why` and for the figures of all that wait.
+    """
     if job.project in index.paused:
-        return [Because("paused", "its project gets no new leases now", "see `cpcc status`")]
+        return "paused", []
     sessions = [session for session in index.sessions.values() if session.project in (0, job.project)]
     if not sessions:
-        return [_nobody_joined(index, job)]
-    able = [session for session in sessions if not _never(job, session)]
+        return "no-worker", []
+    able = [session for session in sessions if _could(index, job, session)]
     if not able:
-        return _nearest_misses(job, sessions)
+        return "nobody", sessions
     ready = [session for session in able if session.wants and session.drain is None]
     if not ready:
-        return _not_taking(able)
-    free = [session for session in ready if not blocked_by(job.exact, session, now)]
+        return "stepped-back" if able[0].drain is None else "draining", able
+    free = [session for session in ready if session.free.covers(job.exact.need) and has_time(session, job.exact, now)]
     if not free:
-        return _all_full(job, ready, now)
-    held = [session for session in free if session.reserved and session.reserved != job.job]
-    behind = [session for session in free if session.ahead and session not in held]
-    if behind and len(held) + len(behind) == len(free):
-        return [
-            Because("turn", f"{behind[0].name} first begins {len(behind[0].ahead)} brief job(s) that it has already")
-        ]
-    if len(held) == len(free):
-        other = ids.show(held[0].reserved, ids.index(held[0].reserved) > 0)
-        return [Because("turn", f"{held[0].name} is being kept free for job {other}, which has waited longer for room")]
-    return [Because("soon", f"{free[0].name} has room; the job is next in the coming round")]
+        return "full", ready
+    held: list[Session] = []
+    behind: list[Session] = []
+    for session in free:
+        if held_back(index, session, job.key):
+            held.append(session)
+        elif session.ahead:
+            behind.append(session)
+    return ("turn", behind or held) if len(held) + len(behind) == len(free) else ("soon", free)
+
+
+def _could(index: Index, job: Facts, session: Session) -> bool:
+    """Whether the worker could ever run the job; remembered by class, because the figures ask it often."""
+    if job.number and job.number in index.requirements:
+        fits = index.can_run(session.profile, job.number)
+    else:
+        fits = not misses(job.requirement, session.profile)
+    return fits and session.total.covers(job.exact.need)
+
+
+def _after_whom(index: Index, job: Facts, session: Session) -> str:
+    if not held_back(index, session, job.key):
+        return f"{session.name} first begins {len(session.ahead)} brief job(s) that it has already"
+    other = ids.show(session.reserved, ids.index(session.reserved) > 0)
+    return f"{session.name} is being kept free for job {other}, which has waited longer for room"
 
 
 def _never(job: Facts, session: Session) -> list[tuple[str, str]]:

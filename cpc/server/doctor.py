@@ -34,7 +34,6 @@ from cpc.wire.identity import Authority, not_after_of
 _BEFORE = 1_750_000_000 * SECOND
 _SOON = 30 * DAY
 _OPEN_FILES = 4096
-_OLD_BACKUP = 7 * DAY
 _SHOWN = 5
 
 
@@ -343,7 +342,7 @@ class Doctor:
             yield warn("there is no backup", "cpc-server backup FILE, every night from cron or a systemd timer")
             return
         age = self._clock.now() - last.made
-        if age > _OLD_BACKUP:
+        if age > upkeep.OLD_BACKUP:
             yield warn(f"the last backup is {show_span(age / SECOND)} old", "cpc-server backup FILE, every night")
         else:
             yield ok(f"last backup: {upkeep.show_time(last.made)}, {last.file}")

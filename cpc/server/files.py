@@ -34,15 +34,21 @@ from cpc.store.writer import Threads
 
 HASHES = 256  # uploads whose running digest is kept in memory; others are read again at their end
 Read = Callable[[int, int], Awaitable[bytes]]
+Moved = Callable[[str, int], None]  # ("in" or "out", bytes): for the figures
 AHEAD = 2  # chunks read before they are asked for
 MAX_DIGESTS = 10_000  # in one question of a worker
+
+
+def _nobody(direction: str, size: int) -> None:
+    """Nobody counts."""
 
 
 class Reader:
     """The bytes of one content. It holds nothing open; damage is found when it is read."""
 
-    def __init__(self, store: ChunkStore, content: Content) -> None:
+    def __init__(self, store: ChunkStore, content: Content, moved: Moved = _nobody) -> None:
         self._store = store
+        self._moved = moved
         self.content = content
 
     @property
@@ -57,7 +63,9 @@ class Reader:
         if offset >= self.size or not length:
             return b""
         index, inside = divmod(offset, CHUNK)
-        return await self._store.read(self.content.chunks[index], self.content.chunk_size(index), inside, length)
+        found = await self._store.read(self.content.chunks[index], self.content.chunk_size(index), inside, length)
+        self._moved("out", len(found))
+        return found
 
     async def pieces(self, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """The range in pieces of at most a chunk, in order; the next ones are read while one is being sent."""
@@ -96,6 +104,7 @@ class Files:
         self._storage = storage
         self._threads = threads
         self._wholes: OrderedDict[int, _Whole] = OrderedDict()
+        self.moved: Moved = _nobody
 
     # --- for people: up ---
 
@@ -138,7 +147,7 @@ class Files:
             return uploads.finish(tx, now, who.actor) if now.whole and len(now.content.chunks) == 1 else now
 
         after = await self._chunks.put(named, record)
-        self._storage.took(len(data))
+        self._took(len(data))
         if not after.file:
             await self._follow(after, first, pieces)
         return await self._finish(after, who) if after.whole else _view(after)
@@ -223,7 +232,11 @@ class Files:
 
     def reader(self, content: Content) -> Reader:
         """Reads a content that the caller has found in a manifest and may give away."""
-        return Reader(self._chunks, content)
+        return Reader(self._chunks, content, self.moved)
+
+    def _took(self, size: int) -> None:
+        self._storage.took(size)
+        self.moved("in", size)
 
     # --- for workers; the caller has checked the lease ---
 
@@ -239,7 +252,7 @@ class Files:
             references.arrive(tx, Kind.UPLOAD, owner, project, arrived)
 
         await self._chunks.put({digest: data}, record)
-        self._storage.took(len(data))
+        self._took(len(data))
 
     async def missing(self, project: int, digests: Iterable[bytes]) -> tuple[bytes, ...]:
         """Which of these the project lacks. The others are pinned for a day, so that the answer stays true."""
@@ -262,7 +275,9 @@ class Files:
         known = await self._store.read(lambda tx: chunks.known(tx, project, [digest]))
         if digest not in known or not known[digest].used:
             raise NotFound(f"chunk {digest.hex()} is not in this project")
-        return await self._chunks.read(digest, known[digest].size)
+        data = await self._chunks.read(digest, known[digest].size)
+        self.moved("out", len(data))
+        return data
 
     # --- for other services ---
 

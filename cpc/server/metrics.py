@@ -21,6 +21,7 @@ TOP_PROJECTS = 20
 OTHER = "other"
 
 _LONG = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 86400, 7 * 86400)
+_STAGE = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86400)
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -66,7 +67,8 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=False)
         self.queue_wait = self._histogram("job_queue_wait_seconds", "From submission to the first start", _LONG)
         self.run = self._histogram("job_run_seconds", "How long attempts ran", _LONG)
-        self.stage = self._histogram("job_stage_seconds", "Transfer of inputs and outputs", _LONG, ("direction",))
+        stage = self._histogram("job_stage_seconds", "Transfer of an attempt's files", _STAGE, ("direction",))
+        self._staged = {direction: stage.labels(direction) for direction in ("in", "out")}
         self.transaction = self._histogram("db_transaction_seconds", "One batch of the writer", _SHORT)
         self._http = Counter(
             "copernicus_http_requests", "Answered requests", ("route", "method", "code"), registry=self.registry
@@ -79,6 +81,10 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], labels: Iterable[str] = ()) -> Histogram:
         return Histogram("copernicus_" + name, text, labels, buckets=tuple(buckets), registry=self.registry)
+
+    def staged(self, direction: str, seconds: float) -> None:
+        """The files of an attempt were under way for so long, "in" to the worker or "out" from it."""
+        self._staged[direction].observe(seconds)
 
     def http(self, route: str, method: bytes, code: int, seconds: float) -> None:
         """Count a request. `route` is the template, so that there are not more of them than are declared."""

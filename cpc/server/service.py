@@ -15,7 +15,7 @@ from cpc.core.chance import Chance, SystemChance
 from cpc.core.clock import SECOND, Clock, SystemClock, Timer
 from cpc.core.errors import Conflict, CopernicusError
 from cpc.core.views import ServerStatus, ServerView
-from cpc.server import joining
+from cpc.server import joining, upkeep
 from cpc.server.accounts import Accounts, Rules
 from cpc.server.bundles import Bundles, Terms
 from cpc.server.config import Config, Place
@@ -160,7 +160,7 @@ class Service:
         self.status_page = Status(
             config=self.config, server=self.authority_key.server_id, fingerprint=self.authority_key.fingerprint,
             store=store, gate=gate, queue=self.queue, machines=self.machines, storage=self.storage, clock=clock,
-            certificates=self._certificates,
+            certificates=self._certificates, last_backup=self._last_backup,
         )  # fmt: skip
         self.storage.on_low = self.retention.hurry
         self._join_services()
@@ -169,6 +169,7 @@ class Service:
         """Where one service has to hear of what another does, in the same commit."""
         self.projects.jobs = self.jobs
         self.projects.files = self.files
+        self.files.moved = self.queue.tallies.move
         self.projects.on_change.append(self._project_changed)
         self.accounts.on_delete.append(self.bundles.user_deleted)
         self.bundles.on_revoke.append(self._bundle_revoked)
@@ -185,6 +186,8 @@ class Service:
         self.metrics = Metrics()
         self.queue.tallies.waited = self.metrics.queue_wait.observe
         self.queue.tallies.ran = self.metrics.run.observe
+        self.queue.tallies.staged = self.metrics.staged
+        self._store.writer.took = self.metrics.transaction.observe
         self.door = Door(self, reactor=self._reactor, clock=self._clock, chance=self._chance, metrics=self.metrics)
         for address in self.config.listen:
             try:
@@ -269,6 +272,10 @@ class Service:
         if self.settings.text("site_certificate"):
             found.append(("the site certificate", self._people_tls.not_after))
         return found
+
+    def _last_backup(self) -> int | None:
+        last = upkeep.last_backup(self.place)
+        return last.made if last else None
 
     # --- what changes while it runs ---
 

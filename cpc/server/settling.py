@@ -46,12 +46,16 @@ def settle(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: 
     """Judge the results of one worker. Everything in `settled` is on record when this unit is committed."""
     answer = Settlement()
     work = _Work()
+    arrived = 0  # bytes
     results = [_sane(result) for result in results]
     for result, missing in zip(results, _refer(queue, tx, results), strict=True):
         if missing:
             answer.retry.append(result.lease)
             continue
         answer.settled.append(_judge(queue, tx, worker, result, work))
+        arrived += sum(map(len, result.small.values()))
+    if arrived:
+        tx.after(lambda: queue.tallies.move("in", arrived))
     attempts.end(tx, work.ended)
     kept = [(job, number, result.files, result.tail[-8192:], used) for job, number, result, used in work.kept]
     attempts.add_results(tx, kept)
@@ -159,6 +163,7 @@ def _ending(result: Result, late: bool = False) -> Ending:
 def _current(queue: Queue, tx: Tx, run: Running, result: Result, said: Verdict, work: _Work) -> str:
     """The current attempt has ended; what the job does next, in words where it is not plain."""
     work.ended.append(closing.end_attempt(queue, tx, run, _ending(result)))
+    queue.tallies.stage(tx, result.stage_in_seconds, result.stage_out_seconds)
     if result.wall_seconds:
         queue.pace.note(run.array, result.wall_seconds)
     elif run.ahead and result.outcome is Outcome.PREEMPTED:
@@ -211,6 +216,7 @@ def _accept_late(queue: Queue, tx: Tx, job: JobRow, attempt: AttemptRow, result:
     elif job.state is State.WAITING:
         queue.index.not_waiting(job.project, job.requirement, job.key)
     ending = _ending(result, late=True)
+    queue.tallies.stage(tx, result.stage_in_seconds, result.stage_out_seconds)
     work.ended.append(
         AttemptRow(
             job=job.id, number=attempt.number, incarnation=attempt.incarnation, worker=attempt.worker,

@@ -9,6 +9,7 @@ from cpc import __version__
 from cpc.core.clock import DAY, SECOND, Clock
 from cpc.core.resources import show_span
 from cpc.core.views import ServerStatus, ServerView
+from cpc.server import pending, upkeep
 from cpc.server.config import Config
 from cpc.server.gate import Gate
 from cpc.server.machines import Machines
@@ -32,6 +33,7 @@ class Status:
     def __init__(
         self, *, config: Config, server: str, fingerprint: str, store: Store, gate: Gate, queue: Queue, machines: Machines,
         storage: Storage, clock: Clock, certificates: Callable[[], list[tuple[str, int]]],
+        last_backup: Callable[[], int | None],
     ) -> None:  # fmt: skip
         self._config = config
         self._server = server
@@ -43,6 +45,7 @@ class Status:
         self._storage = storage
         self._clock = clock
         self._certificates = certificates
+        self._last_backup = last_backup  # µs UTC; it looks at a file, so not on the reactor
         self.started = clock.now()
         self.soon = SOON  # µs; a setting
 
@@ -65,7 +68,7 @@ class Status:
     async def status(self, who: Principal) -> ServerStatus:
         """What an administrator looks at first."""
 
-        def unit(tx: Tx) -> tuple[dict[int, dict[str, int]], int, list[str]]:
+        def unit(tx: Tx) -> tuple[dict[int, dict[str, int]], int, list[str], int | None]:
             totals = {
                 number: dict(zip(("open", "succeeded", "failed", "cancelled"), counted, strict=True))
                 for number, counted in figures.totals(tx).items()
@@ -75,9 +78,9 @@ class Status:
                 f"bundle {row.name} ends {_when(row.expires - tx.now)}; make a new one with `cpc-server bundle`"
                 for row in bundles.expiring(tx, tx.now + self.soon)
             ]
-            return totals, used, ending
+            return totals, used, ending, self._last_backup()
 
-        totals, used, ending = await self._gate.read(who, Act.SERVER_STATUS, unit)
+        totals, used, ending, backed_up = await self._gate.read(who, Act.SERVER_STATUS, unit)
         sessions = list(self._queue.index.sessions.values())
         return ServerStatus(
             server=self.view(),
@@ -87,7 +90,7 @@ class Status:
             storage_used=used,
             storage_free=self._storage.space.free,
             intake_paused=self._storage.intake_paused,
-            warnings=(*self.health(), *self._ending(), *ending),
+            warnings=(*self.health(), *self._ending(), *ending, *upkeep.backup_warnings(backed_up, self._clock.now())),
         )
 
     def health(self) -> tuple[str, ...]:
@@ -119,7 +122,7 @@ class Status:
                 names[number] = row.name if row else "deleted"
             return names[number]
 
-        def unit(tx: Tx) -> tuple[dict[tuple[str, str], int], int, int, int | None]:
+        def unit(tx: Tx) -> tuple[dict[tuple[str, str], int], int, int, int | None, int | None]:
             for number, _ in tallies.finished:
                 name_of(tx, number)
             jobs: dict[tuple[str, str], int] = {}
@@ -132,9 +135,11 @@ class Status:
                 for state, count in states.items():
                     jobs[name, state] = jobs.get((name, state), 0) + count
             count, used = figures.storage(tx)
-            return jobs, count, used, figures.oldest_waiting(tx)
+            return jobs, count, used, figures.oldest_waiting(tx), self._last_backup()
 
-        jobs, count, used, oldest = await self._store.read(unit)
+        jobs, count, used, oldest, backed_up = await self._store.read(unit)
+        reasons = await pending.reasons(self._store, self._queue)
+        reasons["blocked"] = sum(number for (_, state), number in jobs.items() if state == "blocked")
         seats = {seat.session: seat for seat in self._machines.seats.values()}
         workers, cores, memory, gpus = Counter[tuple[str, str]](), Counter[str](), Counter[str](), Counter[str]()
         for session in list(self._queue.index.sessions.values()):
@@ -154,6 +159,7 @@ class Status:
             release=__version__,
             started=self.started / SECOND,
             jobs=jobs,
+            pending_reasons=reasons,
             oldest_pending=(self._clock.now() - oldest) / SECOND if oldest else 0.0,
             workers=workers,
             cores=cores,
@@ -170,6 +176,8 @@ class Status:
             workers_lost=tallies.lost,
             heartbeats_received=tallies.heartbeats,
             heartbeats_missed=tallies.missed,
+            transferred={direction: tallies.moved[direction] for direction in ("in", "out")},
+            last_backup=backed_up / SECOND if backed_up else None,
             certificate_expiry=min(ends) / SECOND if ends else None,
         )
 

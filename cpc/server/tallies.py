@@ -8,9 +8,12 @@ from collections.abc import Callable
 from cpc.core.clock import SECOND
 from cpc.store.transaction import Tx
 
+#: No transfer is that long (s): what a worker says beyond it is not a time.
+LONGEST = 1e8
+
 
 class Tallies:
-    """`waited` and `ran` get seconds; the server connects them to histograms."""
+    """`waited`, `ran` and `staged` get seconds; the server connects them to histograms."""
 
     def __init__(self) -> None:
         self.submitted = 0
@@ -20,8 +23,10 @@ class Tallies:
         self.lost = 0
         self.heartbeats = 0
         self.missed = 0
+        self.moved: Counter[str] = Counter()  # bytes of files, by direction: in, out
         self.waited: Callable[[float], None] = lambda seconds: None
         self.ran: Callable[[float], None] = lambda seconds: None
+        self.staged: Callable[[str, float], None] = lambda direction, seconds: None
 
     def submit(self, tx: Tx, count: int) -> None:
         """Jobs were accepted."""
@@ -41,6 +46,17 @@ class Tallies:
         """An attempt has ended."""
         ran = max(0.0, (tx.now - started) / SECOND)
         tx.after(lambda: self.ran(ran))
+
+    def stage(self, tx: Tx, into: float, out: float) -> None:
+        """How long the files of an attempt were under way, to the worker and from it; 0: there were none."""
+        if 0 < into < LONGEST:
+            tx.after(lambda: self.staged("in", into))
+        if 0 < out < LONGEST:
+            tx.after(lambda: self.staged("out", out))
+
+    def move(self, direction: str, size: int) -> None:
+        """Bytes of files were taken ("in") or given ("out"). Called on the reactor."""
+        self.moved[direction] += size
 
     def finish(self, tx: Tx, project: int, outcome: str, count: int = 1) -> None:
         """Jobs have ended."""

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from cpc.core.chance import Chance
-from cpc.core.clock import SECOND, Clock
+from cpc.core.clock import DAY, SECOND, Clock
 from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged
+from cpc.core.resources import show_span
 from cpc.server import filesystem
 from cpc.server.config import Config, Place, write_secret
 from cpc.store import checks, copying, database, migrate
@@ -19,6 +20,9 @@ from cpc.wire.identity import Authority
 
 #: A SQLite database up to this size is looked through at each start; larger ones by `doctor`.
 LOOKED_THROUGH = 1 << 30
+
+#: A backup older than this is warned of.
+OLD_BACKUP = 7 * DAY
 
 _LAST_BACKUP = "last-backup.json"
 
@@ -174,3 +178,12 @@ def last_backup(place: Place) -> LastBackup | None:
         return msgspec.json.decode((place.directory / _LAST_BACKUP).read_bytes(), type=LastBackup)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def backup_warnings(made: int | None, now: int) -> list[str]:
+    """What is to be said of the newest backup, made at that time (µs); nothing while it is young."""
+    if made is None:
+        return ["there is no backup; make one with `cpc-server backup FILE`"]
+    if now - made > OLD_BACKUP:
+        return [f"the last backup is {show_span((now - made) / SECOND)} old; make one with `cpc-server backup FILE`"]
+    return []

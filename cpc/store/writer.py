@@ -73,6 +73,7 @@ class _Batch:
     effects: list[Callable[[], Any]] = field(default_factory=list)
     event: int = 0
     kinds: tuple[str, ...] = ()  # of the ids that it took
+    seconds: list[float] = field(default_factory=list)  # of each transaction that was committed
 
 
 class Writer:
@@ -101,6 +102,8 @@ class Writer:
         self.away = ""
         # Told on the reactor, after each commit that wrote events, the number of the newest one.
         self.on_events: list[Callable[[int], None]] = []
+        # Told on the reactor how long each transaction took that was committed, in seconds.
+        self.took: Callable[[float], object] = lambda seconds: None
         self._told = 0
         self._database = connect()
         self._seq, self.numbers = self._take_over()
@@ -165,6 +168,8 @@ class Writer:
                 effect()
             except Exception:
                 log.failure("an effect after a commit failed")
+        for seconds in result.seconds:
+            self.took(seconds)
         self._tell(result.event)
         for waiting, outcome in zip(batch, result.outcomes, strict=True):
             if isinstance(outcome, Failure):
@@ -253,12 +258,14 @@ class Writer:
                 single = _Batch([Failure(_for_people(own))])
             result.outcomes += single.outcomes
             result.effects += single.effects
+            result.seconds += single.seconds
             result.event = max(result.event, single.event)
         return result
 
     def _together(self, units: list[Unit[Any]]) -> _Batch:
         tx = Tx(self._database, self._clock.now(), self.numbers)
         result = _Batch()
+        began = self._clock.monotonic()
         sent = False
         try:
             for unit in units:
@@ -273,6 +280,7 @@ class Writer:
                 self._database.commit()
                 self._seq += 1
                 self.numbers.stored(result.kinds)
+                result.seconds.append(self._clock.monotonic() - began)
             elif tx.open:
                 self._database.rollback()
         except DatabaseAway as error:

@@ -118,6 +118,8 @@ class Result(Message, frozen=True):
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     max_memory: int = 0
+    stage_in_seconds: float = 0.0  # its inputs were under way; 0: it had none
+    stage_out_seconds: float = 0.0  # chunks of its outputs were; 0: all were in `small`
 
 
 class Checkpoint(Message, frozen=True):

@@ -47,6 +47,8 @@ class Delivery:
         self._timer: Timer | None = None
         self.checkpoint_told = False
         self.told_at = 0.0  # monotonic
+        self._began = 0.0  # monotonic: when its upload began
+        self._stage_out = 0.0  # seconds that the upload took
         self.weight = 0  # about how many bytes it takes in a turn
 
     def begin(self) -> None:
@@ -69,6 +71,12 @@ class Delivery:
         except (Damaged, OSError, msgspec.MsgspecError) as error:
             return self._lost(error)
 
+    def report(self, kept: Kept) -> Result:
+        """What the server is told: the result, and how long its chunks were under way."""
+        if not self._stage_out:
+            return kept.result
+        return msgspec.structs.replace(kept.result, stage_out_seconds=self._stage_out)
+
     def _parts(self, kept: Kept) -> dict[bytes, Source]:
         """What the report cannot carry."""
         manifests = [kept.result.files] + ([kept.checkpoint] if kept.checkpoint else [])
@@ -81,7 +89,9 @@ class Delivery:
 
     async def _upload(self, kept: Kept, parts: dict[bytes, Source]) -> None:
         try:
+            self._began = self._began or self._room.clock.monotonic()
             await self._room.transfer.upload(self.lease, parts, lambda: self.way is Way.UPLOADING)
+            self._stage_out = self._room.clock.monotonic() - self._began
         except Stopped:
             return
         except (Damaged, OSError) as error:

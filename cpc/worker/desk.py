@@ -157,7 +157,7 @@ class Desk:
                 # A turn ahead of the result: with the result the attempt ends, and its right to a checkpoint.
                 checkpoints.append(Checkpoint(lease=delivery.lease, files=kept.checkpoint))
             else:
-                results.append(kept.result)
+                results.append(delivery.report(kept))
         for attempt in self.attempts.values():
             if attempt.checkpointer.ready is not None:
                 checkpoints.append(Checkpoint(lease=attempt.lease, files=attempt.checkpointer.ready.files))

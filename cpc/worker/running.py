@@ -82,6 +82,7 @@ class Attempt:
         self._stop: Stop | None = None
         self._words = ""
         self._announced = False
+        self._stage_in = 0.0  # seconds
 
     def begin(self) -> None:
         """Fetch, run, collect, keep."""
@@ -143,7 +144,10 @@ class Attempt:
         async def fetch(digest: bytes) -> bytes:
             return await room.transfer.fetch(lease, digest, self._wanted)
 
+        began = room.clock.monotonic()
         await place(room.disk, room.offload, room.spares, self.directory, self.task, fetch)
+        if self.task.inputs or self.task.checkpoint:
+            self._stage_in = room.clock.monotonic() - began
         if not self._wanted():
             raise Stopped
 
@@ -197,6 +201,7 @@ class Attempt:
             wall_seconds=end.wall_seconds,
             cpu_seconds=end.cpu_seconds,
             max_memory=end.max_memory,
+            stage_in_seconds=self._stage_in,
         )
         try:
             kept = await room.offload(lambda: self._collect(result))

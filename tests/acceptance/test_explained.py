@@ -104,6 +104,27 @@ def test_a_worker_that_steps_back_says_so(lab: Network) -> None:
         lab.client.cancel(late)
 
 
+def test_the_monitoring_counts_jobs_by_the_reason_that_why_gives(lab: Network, tmp_path: Path) -> None:
+    def counted() -> dict[str, float]:
+        name = 'jobs_pending_reason{reason="'
+        return {key.removeprefix(name)[:-2]: value for key, value in lab.figures().items() if value and name in key}
+
+    assert counted() == {}
+    first = lab.shell(gated(tmp_path / "go"), need=Amounts(cores=2))
+    assert counted() == {"no-worker": 1}
+    with lab.working(cores=2):
+        lab.running(first)
+        jobs = [lab.shell("true"), lab.shell("true", need=Amounts(cores=64)), lab.shell("true", after=[first])]
+        said = [lab.client.why(job).reasons[0].kind for job in jobs]
+        assert said == ["full", "nobody", "blocked"]
+        assert counted() == dict.fromkeys(said, 1)
+        (tmp_path / "go").touch()
+        lab.success_of(jobs[2])
+        assert counted() == {"nobody": 1}
+        lab.client.cancel(jobs[1])
+        assert counted() == {}
+
+
 def test_a_time_that_is_too_long_for_the_worker_is_named(lab: Network) -> None:
     with lab.working("--until", "+10m") as worker:
         job = lab.shell("true", walltime=3600.0)

@@ -91,11 +91,19 @@ def test_a_job_knows_who_it_is(one: Network) -> None:
 
 def test_a_big_output_arrives_whole(lab: Network) -> None:
     data = "b''.join(hashlib.sha256(b'%d' % n).digest() for n in range(20 << 15))"
+    before = lab.figures()
     job = lab.submit("python3", "-c", f"import hashlib; open('big', 'wb').write({data})")
     lab.success_of(job, 60)
+    after = lab.figures()
     whole = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(20 << 15))
     assert len(whole) == 20 << 20
     assert lab.output(job, "big") == whole
+    came, went = 'transfer_bytes_total{direction="in"}', 'transfer_bytes_total{direction="out"}'
+    assert 0 <= after[came] - before[came] - len(whole) < 1000  # and the streams
+    assert lab.figures()[went] - after[went] == len(whole)
+    staged = 'job_stage_seconds_count{direction="out"}'
+    assert after[staged] - before[staged] == 1
+    assert after["db_transaction_seconds_count"] > before["db_transaction_seconds_count"]
 
 
 def test_many_small_files_arrive(one: Network, tmp_path: Path) -> None:

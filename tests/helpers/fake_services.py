@@ -311,7 +311,7 @@ class FakeServices:
         return Figures(
             release="3.0", started=NOW / 1e6, jobs={("villin", "waiting"): 1}, submitted=3,
             finished={("villin", "ok"): 2}, workers={("idle", "smp"): 1}, cores={"total": 4, "allocated": 0},
-            storage={"files": 10}, transferred={"in": 5}, retried={"lost": 1}, pending_reasons={"no_worker": 1},
+            storage={"files": 10}, transferred={"in": 5}, retried={"lost": 1}, pending_reasons={"no-worker": 1},
             memory={"total": 1 << 30}, gpus={"total": 0}, last_backup=1.0, certificate_expiry=2.0, desired_workers=1,
         )  # fmt: skip
 

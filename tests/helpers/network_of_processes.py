@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.core.views import ArrayView, JobDetail, WorkerView
 from cpc.server.config import Place
 from cpc.wire import bundle as bundles
-from tests.helpers.real_programs import Answer, Program, gone, ssl_context, until
+from tests.helpers.real_programs import Answer, Program, figures, gone, ssl_context, until
 
 __all__ = ["Answer", "Network", "Person", "Program", "Worker", "gone", "ssl_context", "until"]
 
@@ -344,17 +343,19 @@ class Network:
 
         return until(careful, what, seconds, self.story)
 
+    def figures(self) -> dict[str, float]:
+        """What the server tells the monitoring."""
+        return figures(self.client_port, bundles.read(self.bundle).authority)
+
     def requests(self) -> dict[str, float]:
         """Answered requests of people by route, as the server counts them for the monitoring."""
-        context = ssl_context(bundles.read(self.bundle).authority)
-        url = f"https://127.0.0.1:{self.client_port}/metrics"
-        with urllib.request.urlopen(url, context=context, timeout=10) as answer:
-            text = answer.read().decode()
         found: dict[str, float] = {}
-        for labels, value in re.findall(r"^copernicus_http_requests_total\{(.*)\} (\S+)$", text, re.MULTILINE):
+        for labels, value in self.figures().items():
+            if not labels.startswith("http_requests_total{"):
+                continue
             route = re.search(r'route="([^"]*)"', labels)
             assert route is not None
-            found[route[1]] = found.get(route[1], 0.0) + float(value)
+            found[route[1]] = found.get(route[1], 0.0) + value
         return found
 
     def story(self, job: str = "") -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import ssl
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,14 @@ def ssl_context(authority: str) -> ssl.SSLContext:
     made.check_hostname = False
     made.load_verify_locations(cadata=authority)
     return made
+
+
+def figures(port: int, authority: str) -> dict[str, float]:
+    """What a server on 127.0.0.1 tells the monitoring: `name{labels}` without its prefix → value."""
+    url = f"https://127.0.0.1:{port}/metrics"
+    with urllib.request.urlopen(url, context=ssl_context(authority), timeout=10) as answer:
+        text = answer.read().decode()
+    return {name: float(value) for name, value in re.findall(r"^copernicus_(.*) (\S+)$", text, re.MULTILINE)}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ def test_promtool_finds_nothing_wrong_with_the_figures() -> None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
     house = House()
     house.metrics.queue_wait.observe(3)
-    house.metrics.stage.labels("in").observe(2)
+    house.metrics.staged("in", 2)
+    house.metrics.transaction.observe(0.01)
     for path in ("/api/v1/jobs/57", "/nix"):
         house.ask("GET", path)
     text = house.ask("GET", "/metrics").body

@@ -16,9 +16,11 @@ import pytest
 from cpc.server import backup as backups
 from cpc.server.config import Place
 from cpc.store import chunks
+from tests.helpers.real_programs import figures
 from tests.helpers.server_program import Server
 from tests.helpers.stores import ManualClock
 
+LAST = "backup_last_success_timestamp_seconds"
 PIECES = [bytes([number]) * (100_000 + number) for number in range(5)]
 
 
@@ -51,6 +53,10 @@ def pieces(server: Server) -> set[bytes]:
     return {path.read_bytes() for path in (server.run_dir / "chunks").rglob("*") if path.is_file()}
 
 
+def shown(server: Server) -> dict[str, float]:
+    return figures(server.config()["client_port"], (server.place / "authority.crt").read_text())
+
+
 def elsewhere(server: Server) -> Server:
     """Another machine: another home and run directory."""
     return Server(server.directory / "elsewhere", server.name)
@@ -69,10 +75,13 @@ def rewrite(source: Path, target: Path, change) -> None:
 
 def test_a_backup_of_a_running_server_is_a_server_elsewhere(server):
     server.done("start")
+    assert LAST not in shown(server)
+    assert any("no backup" in warning for warning in server.status()["warnings"])
     server.done("bundle", "--name", "field", "-o", str(server.directory / "field.cnx"))
     saved = server.directory / "saved.tar"
     server.done("backup", str(saved))
     assert saved.stat().st_mode & 0o077 == 0
+    assert shown(server)[LAST] == server.status()["last_backup"] / 1e6
     assert not any("no backup" in warning for warning in server.status()["warnings"])
     assert "exists already" in server.refused("backup", str(saved))
     server.done("stop")

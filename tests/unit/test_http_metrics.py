@@ -78,7 +78,7 @@ def test_a_name_with_odd_letters_is_written_safely() -> None:
 def test_what_services_observe_is_shown() -> None:
     metrics = Metrics()
     metrics.queue_wait.observe(3)
-    metrics.stage.labels("in").observe(2)
+    metrics.staged("in", 2)
     text = metrics.render(Figures(release="3", started=0)).decode()
     assert 'copernicus_job_queue_wait_seconds_bucket{le="5.0"} 1.0' in text
     assert 'copernicus_job_stage_seconds_count{direction="in"} 1.0' in text

@@ -18,7 +18,6 @@ from cpc.server.storage import show_size
 from cpc.store import checks
 from cpc.wire.identity import not_after_of, show_fingerprint
 
-OLD_BACKUP = 7 * DAY
 _SOON = 30 * DAY
 
 
@@ -104,11 +103,8 @@ def _local(report: Report, context: Context, place: Place) -> None:
         report.warnings.append(str(error))
     last = upkeep.last_backup(place)
     report.last_backup = last.made if last else None
-    if last is None:
-        report.warnings.append("there is no backup; make one with `cpc-server backup FILE`")
-    elif now - last.made > OLD_BACKUP:
-        age = show_span((now - last.made) / SECOND)
-        report.warnings.append(f"the last backup is {age} old; make one with `cpc-server backup FILE`")
+    if not report.answers:
+        report.warnings += upkeep.backup_warnings(report.last_backup, now)
 
 
 def show(report: Report) -> None:
