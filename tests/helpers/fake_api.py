@@ -1,20 +1,25 @@
-"""A scripted people's door: TLS on 127.0.0.1, the answers that a test has written, and a record of what was asked."""
+"""A scripted people's door: TLS on 127.0.0.1, the answers that a test has written, and a record of what was asked.
+
+`small_server.SmallServer` is the same door with a small world behind it, for what nobody has scripted.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
+import re
 import socket
 import ssl
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -39,6 +44,8 @@ class Call:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    target: str = ""  # the path as it came, not decoded
+    connection: int = 0
 
     @property
     def json(self) -> Any:
@@ -67,6 +74,10 @@ class Cut:
     """The connection breaks instead of an answer."""
 
 
+class Hangup(Exception):
+    """Raised by the messages of a stream: the connection breaks here."""
+
+
 class Turns:
     """One answer after the other; the last one stays."""
 
@@ -93,10 +104,12 @@ def identity(role: Role = Role.SERVER, name: str = "", server: str = SERVER_ID) 
 
 
 class FakeApi:
-    """`on` says what is answered; `calls` says what was asked."""
+    """`on` says what is answered; `calls` says what was asked. A context manager: it serves meanwhile."""
 
-    def __init__(self, directory: Path, shown: Identity | None = None) -> None:
-        self.authority = authority()
+    host = "127.0.0.1"
+
+    def __init__(self, directory: Path, shown: Identity | None = None, own: Authority | None = None) -> None:
+        self.authority = own or authority()
         self.calls: list[Call] = []
         self._answers: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
@@ -119,10 +132,17 @@ class FakeApi:
         """Answer this call so: a structure, Raw, Sse, a CopernicusError, Cut, Turns, or a function of the Call."""
         self._answers[method, path] = answer
 
+    def otherwise(self, call: Call) -> Any:
+        """The answer to what is not scripted; None: not found."""
+        return None
+
     def answer(self, call: Call) -> Any:
         with self._lock:
             self.calls.append(call)
+            scripted = (call.method, call.path) in self._answers
             found = self._answers.get((call.method, call.path))
+        if not scripted:
+            return self.otherwise(call)
         while found is not Cut and (isinstance(found, Turns) or callable(found)):
             if isinstance(found, Turns):
                 with self._lock:
@@ -132,9 +152,10 @@ class FakeApi:
         return found
 
     def asked(self, method: str, path: str) -> list[Call]:
-        """The calls of one kind, in order."""
+        """The calls of one kind, in order; `path` may be a pattern of the whole."""
         with self._lock:
-            return [call for call in self.calls if (call.method, call.path) == (method, path)]
+            calls = [call for call in self.calls if call.method == method]
+        return [call for call in calls if call.path == path or re.fullmatch(path, call.path)]
 
     @property
     def pin(self) -> Pin:
@@ -151,23 +172,23 @@ class FakeApi:
             Server(name="lab", host="127.0.0.1", port=self.port, pin=self.pin, token=token, user=user, project=project)
         )
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
+        self._thread.join(10)
 
 
 @contextlib.contextmanager
 def fake_api(directory: Path, shown: Identity | None = None) -> Iterator[FakeApi]:
     """A running one."""
-    api = FakeApi(directory, shown)
-    thread = threading.Thread(target=api._server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with FakeApi(directory, shown) as api:
         yield api
-    finally:
-        api.stop()
-        thread.join(10)
 
 
 class _Quiet(ThreadingHTTPServer):
@@ -193,7 +214,7 @@ class _Quiet(ThreadingHTTPServer):
 
 def _serve(api: FakeApi, directory: Path, shown: Identity) -> _Quiet:
     chain = directory / f"door-{id(api)}.pem"
-    chain.write_bytes(shown.key_pem + shown.certificate_pem)
+    chain.write_bytes(shown.key_pem + shown.certificate_pem + shown.authority_pem)
     server = _Quiet(("127.0.0.1", 0), _handler(api))
     server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.context.load_cert_chain(chain)
@@ -201,8 +222,14 @@ def _serve(api: FakeApi, directory: Path, shown: Identity) -> _Quiet:
 
 
 def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
+    numbers = itertools.count(1)
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            self.number = next(numbers)
+            super().setup()
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -218,15 +245,19 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
                 query=dict(urllib.parse.parse_qsl(address.query, keep_blank_values=True)),
                 headers={name.lower(): value for name, value in self.headers.items()},
                 body=self.rfile.read(int(self.headers.get("Content-Length", 0))),
+                target=address.path.removeprefix("/api/v1"),
+                connection=self.number,
             )
-            self._send(api.answer(call), call)
+            try:
+                self._send(api.answer(call), call)
+            except Hangup:
+                self._cut()
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
 
         def _send(self, answer: Any, call: Call) -> None:
             if isinstance(answer, Cut) or answer is Cut:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
+                self._cut()
                 return
             if isinstance(answer, Sse):
                 self._stream(answer)
@@ -239,8 +270,11 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(raw.body[: raw.cut])
             if raw.cut is not None:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
+                self._cut()
+
+        def _cut(self) -> None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
 
         def _stream(self, answer: Sse) -> None:
             self.send_response(200)
@@ -269,7 +303,4 @@ def _raw(answer: Any, call: Call) -> Raw:
         return Raw(msgspec.json.encode(said), answer.status)
     if isinstance(answer, list | tuple):
         answer = Page(items=tuple(answer))
-    return Raw(msgspec.json.encode(answer))
-
-
-Answer = Callable[[Call], Any]
+    return Raw(msgspec.json.encode(answer), headers={"Content-Type": "application/json"})

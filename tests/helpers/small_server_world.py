@@ -34,10 +34,6 @@ OVER = ("succeeded", "failed", "cancelled")
 NOW = 1_700_000_000_000_000
 
 
-class Hangup(Exception):
-    """The connection breaks here."""
-
-
 @dataclass(slots=True)
 class Output:
     """What a job left at one path."""

@@ -45,7 +45,7 @@ def admin(api: SmallServer) -> Iterator[Client]:
 def test_calls_share_one_connection(api: SmallServer, alice: Client) -> None:
     for _ in range(5):
         alice.whoami()
-    assert len({one.connection for one in api.seen}) == 1
+    assert len({one.connection for one in api.calls}) == 1
 
 
 def test_a_connection_that_the_server_has_closed_is_replaced(api: SmallServer, alice: Client) -> None:
@@ -59,8 +59,8 @@ def test_a_submission_whose_reply_is_lost_is_stored_once(api: SmallServer, alice
     done = alice.submit_spec(JobSpec(argv=("true",)))
     assert done.id == "57"
     assert list(api.world.specs) == ["57"]
-    keys = {one.headers["idempotency-key"] for one in api.calls("POST", ".*/jobs")}
-    assert len(api.calls("POST", ".*/jobs")) == 3
+    keys = {one.headers["idempotency-key"] for one in api.asked("POST", ".*/jobs")}
+    assert len(api.asked("POST", ".*/jobs")) == 3
     assert len(keys) == 1
 
 
@@ -71,7 +71,7 @@ def test_two_submissions_have_two_keys(api: SmallServer, alice: Client) -> None:
 def test_a_server_that_is_restarting_is_waited_for(api: SmallServer, alice: Client) -> None:
     api.faults.busy["whoami"] = 3
     assert alice.whoami().name == "alice"
-    assert len(api.seen) == 4
+    assert len(api.calls) == 4
 
 
 def test_patience_ends(api: SmallServer, alice: Client) -> None:
@@ -126,7 +126,7 @@ def test_a_wrong_password_is_tried_once(api: SmallServer) -> None:
     with pytest.raises(NotLoggedIn, match="wrong user name or password"):
         client.login("alice", "nope")
     client.close()
-    assert len(api.calls("POST", "/login")) == 1
+    assert len(api.asked("POST", "/login")) == 1
 
 
 def test_long_lists_are_read_to_the_end(api: SmallServer, alice: Client) -> None:

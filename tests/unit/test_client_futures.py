@@ -80,7 +80,7 @@ def test_an_ended_job_cannot_be_cancelled(api: SmallServer, jobs: Executor) -> N
     api.world.end(future.job)
     future.result(SOON)
     assert not future.cancel()
-    assert not api.calls("POST", ".*/cancel")
+    assert not api.asked("POST", ".*/cancel")
 
 
 def test_callbacks_are_called_once(api: SmallServer, jobs: Executor) -> None:
@@ -107,13 +107,13 @@ def test_futures_are_completed_in_the_order_in_which_jobs_end(api: SmallServer, 
 def test_a_map_is_one_array_with_a_future_for_each_row(api: SmallServer, jobs: Executor) -> None:
     futures = jobs.map(["sim", "--seed", "{seed}"], [{"seed": number} for number in range(1500)])
     assert [one.job for one in futures[:2]] == ["57[0]", "57[1]"]
-    assert len(api.calls("POST", ".*/jobs")) == 1
+    assert len(api.asked("POST", ".*/jobs")) == 1
     assert api.world.jobs["57[7]"].command == "sim --seed 7"
     api.world.end(*[one.job for one in futures])
     done, rest = concurrent.futures.wait(futures, SOON)
     assert not rest
     assert all(one.result().exit_code == 0 for one in done)
-    assert len(api.seen) < 60, "not one question for each job"
+    assert len(api.calls) < 60, "not one question for each job"
 
 
 def test_a_lost_connection_is_not_a_lost_future(api: SmallServer, jobs: Executor) -> None:
@@ -155,7 +155,7 @@ def test_rows_with_different_names_are_refused(jobs: Executor) -> None:
 @pytest.mark.parametrize("asked", [False, True])
 def test_shutdown_without_waiting_is_prompt(api: SmallServer, jobs: Executor, asked: bool) -> None:
     jobs.submit(["sleep", "1000"])
-    while asked and not api.calls("GET", ".*/wait"):
+    while asked and not api.asked("GET", ".*/wait"):
         time.sleep(0.01)
     begun = time.perf_counter()
     jobs.shutdown(wait=False)

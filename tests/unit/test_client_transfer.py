@@ -56,7 +56,7 @@ def test_a_file_goes_up_in_parts_of_at_most_8_mib(api: SmallServer, alice: Clien
     seen: list[tuple[int, int]] = []
     content = transfer.upload(alice, path, progress=lambda done, whole: seen.append((done, whole)))
     assert api.world.files == {content.digest.hex(): BIG}
-    assert [len(one.body) for one in api.calls("PUT", "/uploads/1")] == [2 * CHUNK, 2 * CHUNK, len(BIG) - 4 * CHUNK]
+    assert [len(one.body) for one in api.asked("PUT", "/uploads/1")] == [2 * CHUNK, 2 * CHUNK, len(BIG) - 4 * CHUNK]
     assert seen[-1] == (len(BIG), len(BIG))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -65,7 +65,7 @@ def test_content_that_the_project_has_is_not_sent_again(api: SmallServer, alice:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"the same")
         transfer.upload(alice, tmp_path / name)
-    assert len(api.calls("PUT", ".*")) == 1
+    assert len(api.asked("PUT", ".*")) == 1
 
 
 def test_an_upload_goes_on_where_it_stopped(api: SmallServer, alice: Client, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_an_upload_goes_on_where_it_stopped(api: SmallServer, alice: Client, tmp
     state = alice.announce({"digest": content.digest.hex(), "size": content.size, "chunks": chunks})
     api.world.take(state.id, 0, BIG[: 3 * CHUNK])
     transfer.upload(alice, path)
-    assert [one.query["offset"] for one in api.calls("PUT", ".*")] == [str(3 * CHUNK), str(5 * CHUNK)]
+    assert [one.query["offset"] for one in api.asked("PUT", ".*")] == [str(3 * CHUNK), str(5 * CHUNK)]
 
 
 def test_a_part_whose_reply_is_lost_is_sent_again(api: SmallServer, alice: Client, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_download_goes_on_where_the_connection_broke(api: SmallServer, alice: 
     api.faults.cut_after["outputs/traj.xtc"] = 7 << 20
     transfer.fetch(alice, "57", place)
     assert (place / "traj.xtc").read_bytes() == BIG
-    first, second = api.calls("GET", ".*/traj.xtc")
+    first, second = api.asked("GET", ".*/traj.xtc")
     assert "range" not in first.headers
     assert second.headers["range"] != "bytes=0-"
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_here_already_is_not_fetched_again(api: SmallServer, alic
     finish(api, Output(b"a.txt", b"same"))
     for _ in range(2):
         transfer.fetch(alice, "57", place)
-    assert len(api.calls("GET", ".*/outputs/.*")) == 1
+    assert len(api.asked("GET", ".*/outputs/.*")) == 1
 
 
 def test_patterns_choose_and_one_that_matches_nothing_is_an_error(api: SmallServer, alice: Client, place: Path) -> None:

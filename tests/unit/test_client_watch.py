@@ -39,7 +39,7 @@ def test_a_broken_stream_goes_on_after_the_last_event(api: SmallServer, alice: C
     watched = alice.watch(after=0)
     assert [event.number for event in islice(watched, 10)] == list(range(1, 11))
     watched.close()
-    assert [one.headers.get("last-event-id") for one in api.calls("GET", "/events/stream")] == [None, "4"]
+    assert [one.headers.get("last-event-id") for one in api.asked("GET", "/events/stream")] == [None, "4"]
 
 
 def test_a_watch_begins_now_unless_told_otherwise(api: SmallServer, alice: Client) -> None:
