@@ -101,6 +101,13 @@ class Refused(CopernicusError):
     status = 403
 
 
+class TurnedAway(Refused):
+    """Refused for good: this identity is revoked, or its time is over. No later try with it is answered otherwise."""
+
+    code = "turned-away"
+    status = 403
+
+
 class Damaged(CopernicusError):
     """A file or database that is not what it was when written. Says which, and how to go on."""
 
@@ -112,7 +119,7 @@ BY_CODE: dict[str, type[CopernicusError]] = {
     kind.code: kind
     for kind in (
         BadInput, NotLoggedIn, Denied, NotFound, Conflict, Gone, TooLarge, RateLimited, Unavailable, OverQuota,
-        Refused, Damaged, CopernicusError,
+        Refused, TurnedAway, Damaged, CopernicusError,
     )
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cpc.core import names
 from cpc.core.clock import SECOND, Clock
-from cpc.core.errors import BadInput, Conflict, NotFound, Refused
+from cpc.core.errors import BadInput, Conflict, NotFound, TurnedAway
 from cpc.core.views import BundleView, Page
 from cpc.server.gate import Gate
 from cpc.server.principal import Call, Principal
@@ -180,16 +180,16 @@ class Bundles:
     def refusal(self, name: Name, fingerprint: str) -> str | None:
         """Why a machine may not connect, if it may not: its key, or the bundle it came with, is revoked."""
         if name.server == self._authority.server_id and fingerprint in self._revoked:
-            return f"{name} has been revoked; ask for a new connection bundle"
+            return f"{name} has been revoked"
         return None
 
     def admit(self, tx: Tx, bundle: str, fingerprint: str) -> int:
-        """Within a unit: the bundle with this name and key may enrol a worker now; its id. Refused in words."""
+        """Within a unit: the bundle with this name and key may enrol a worker now; its id. TurnedAway in words."""
         row = bundles.by_name(tx, bundle)
         if row is None or row.role != WORKER or row.fingerprint != fingerprint:
-            raise Refused(f"the bundle {bundle[:80]} has been revoked", "ask for a new one: cpc-server bundle")
+            raise TurnedAway(f"the bundle {bundle[:80]} has been revoked", "ask for a new one: cpc-server bundle")
         if row.expires <= tx.now:
-            raise Refused(f"the bundle {bundle[:80]} has expired", "ask for a new one: cpc-server bundle")
+            raise TurnedAway(f"the bundle {bundle[:80]} has expired", "ask for a new one: cpc-server bundle")
         bundles.note_use(tx, row.id)
         return row.id
 

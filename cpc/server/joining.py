@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from cpc.core import ids
-from cpc.core.errors import BadInput, Conflict, NotFound, Refused
+from cpc.core.errors import BadInput, Conflict, NotFound, Refused, TurnedAway
 from cpc.core.lease import Lease
 from cpc.core.names import clean
 from cpc.queue.requirement import profile
@@ -35,11 +35,11 @@ def check_hello(hello: Hello) -> Hello:
 
 
 def enrolled(tx: Tx, name: str, fingerprint: str, bundle: int) -> WorkerRow:
-    """The worker with this key: the same key always gets the same name. Refused once it is revoked."""
+    """The worker with this key: the same key always gets the same name. TurnedAway once it is revoked."""
     found = workers.by_key(tx, fingerprint)
     if found is not None:
         if found.revoked is not None:
-            raise Refused(f"the worker {found.name} has been revoked", "set it up again with another bundle")
+            raise TurnedAway(f"the worker {found.name} has been revoked", "set it up again with another bundle")
         return found
     row = WorkerRow(
         id=tx.next("worker"), name=name, fingerprint=fingerprint, bundle=bundle, host="", created=tx.now,
@@ -50,12 +50,12 @@ def enrolled(tx: Tx, name: str, fingerprint: str, bundle: int) -> WorkerRow:
 
 
 def worker(tx: Tx, fingerprint: str) -> WorkerRow:
-    """The enrolled worker with this key, or Refused."""
+    """The enrolled worker with this key; Refused if there is none, TurnedAway if it is revoked."""
     found = workers.by_key(tx, fingerprint)
     if found is None:
         raise Refused("this server does not know the worker's key", "enrol again with a connection bundle")
     if found.revoked is not None:
-        raise Refused(f"the worker {found.name} has been revoked", "set it up again with another bundle")
+        raise TurnedAway(f"the worker {found.name} has been revoked", "set it up again with another bundle")
     return found
 
 

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from cpc import __version__
 from cpc.core.clock import SECOND, Clock
-from cpc.core.errors import BadInput, Gone, Refused, Unavailable
+from cpc.core.errors import BadInput, Gone, Refused, TurnedAway, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
 from cpc.queue.session import Session
@@ -46,6 +46,7 @@ from cpc.wire.messages import (
 log = Logger()
 
 MAX_NOTE = 500
+NEW_BUNDLE = "ask the server's administrator for a new bundle"
 
 
 class Chunks(Protocol):
@@ -129,14 +130,14 @@ class Machines:
         for number in sessions:
             seat = self.seats.pop(number, None)
             if seat is not None:
-                seat.connection.refuse(Refused(reason))
+                seat.connection.refuse(TurnedAway(reason, NEW_BUNDLE))
 
     def cut_names(self, refused: Callable[[Name, str], str | None], connections: tuple[Connection, ...]) -> None:
         """Close every open connection, bulk ones too, of whoever is refused now."""
         for connection in connections:
             words = refused(connection.peer, connection.peer_fingerprint) if connection.peer else None
             if words:
-                connection.refuse(Refused(words))
+                connection.refuse(TurnedAway(words, NEW_BUNDLE))
 
     def _send(self, session: int, orders: Orders) -> None:
         seat = self.seats.get(session)

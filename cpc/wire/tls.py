@@ -21,7 +21,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cpc.core.clock import SECOND
-from cpc.core.errors import BadInput, Damaged, Refused
+from cpc.core.errors import BadInput, Damaged, Refused, TurnedAway
 from cpc.wire.identity import Identity, Name, Role, authority_id, key_fingerprint, name_of, read_certificate, when
 
 ALPN = b"cpc/1"
@@ -57,6 +57,7 @@ class ServerTls:
     """
 
     wants_roles = frozenset(Role)
+    over = TurnedAway  # what a revoked or expired identity is answered
 
     def __init__(self, identity: Identity, authorities: Callable[[], Mapping[str, bytes]],
                  refuse: Refuse = _accept_all) -> None:  # fmt: skip
@@ -83,8 +84,8 @@ class ServerTls:
         return SSL.Connection(self._context, None)
 
     def check(self, connection: SSL.Connection, now: int) -> Peer:
-        """Who has connected, or Refused in words."""
-        return _check(connection, now, self._roots, self.wants_roles, self._refuse)
+        """Who has connected; Refused in words, TurnedAway when it is revoked or its time is over."""
+        return _check(connection, now, self._roots, self.wants_roles, self._refuse, self.over)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -95,6 +96,7 @@ class ClientTls:
     """
 
     wants_roles = frozenset((Role.SERVER,))
+    over = Refused  # the server renews its certificate by itself: worth another try
 
     def __init__(self, identity: Identity | None, authority_pem: bytes, server: str,
                  refuse: Refuse = _accept_all) -> None:  # fmt: skip
@@ -109,7 +111,7 @@ class ClientTls:
 
     def check(self, connection: SSL.Connection, now: int) -> Peer:
         """Which server has answered, or Refused in words."""
-        return _check(connection, now, self._roots, self.wants_roles, self._refuse)
+        return _check(connection, now, self._roots, self.wants_roles, self._refuse, self.over)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -233,7 +235,7 @@ def _roots(pinned: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _check(connection: SSL.Connection, now: int, roots: Mapping[str, bytes], roles: frozenset[Role],
-           refuse: Refuse) -> Peer:  # fmt: skip
+           refuse: Refuse, over: type[Refused]) -> Peer:  # fmt: skip
     """The rule: the server id in the URI is the id that is pinned for the authority that signed the certificate."""
     if connection.get_alpn_proto_negotiated() != ALPN:
         raise Refused("this port speaks cpc/1, which was not asked for", "people's tools use the other port, 14807")
@@ -253,14 +255,14 @@ def _check(connection: SSL.Connection, now: int, roots: Mapping[str, bytes], rol
         raise Refused(f"the certificate of {name.uri} is not valid yet", "compare the clocks of both machines")
     not_after = when(certificate.not_valid_after_utc)
     if not_after + CLOCK_SLACK < now:
-        raise Refused(
+        raise over(
             f"the certificate of {name.uri} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
             "get a new bundle from the server's administrator, and compare the clocks of both machines",
         )
     fingerprint = key_fingerprint(certificate)
     why = refuse(name, fingerprint)
     if why is not None:
-        raise Refused(f"{name.uri} is refused: {why}")
+        raise over(f"{name.uri} is refused: {why}", "ask the server's administrator for a new bundle")
     return Peer(name, fingerprint, not_after)
 
 

@@ -164,7 +164,7 @@ class Agent:
         return self._mine.claim.directory
 
     async def run(self) -> str:
-        """Work until told to leave; why it left. Raises Revoked when the server wants this worker no more."""
+        """Work until told to leave; why it left. Raises TurnedAway when the server wants this worker no more."""
         if self._options.hand_in:
             for directory in self._options.hand_in:
                 self._adopt_one(directory)

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timer, Timers
-from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.core.errors import CopernicusError, Refused, TurnedAway, Unavailable
 from cpc.wire.bundle import Bundle
 from cpc.wire.connection import ClientEndpoint, Connection, connect
 from cpc.wire.identity import Identity
@@ -24,29 +24,14 @@ from cpc.worker.waiting import Backoff, in_background, later
 
 CONNECT_TIME = 30.0
 RENEW_AGAIN = 60.0
-FINAL = ("is refused:", "expired on", "has expired", "revoked")
 
 _log = Logger()
 
 Connect = Callable[[str, int], ClientEndpoint]
 
 
-class Revoked(CopernicusError):
-    """The server does not want this worker any more, in words that will not change: the worker ends."""
-
-    code = "refused"
-    status = 403
-
-
-def _final(error: Refused) -> CopernicusError:
-    """Revoked, if no later try will be answered otherwise; else the same."""
-    if any(sign in str(error) for sign in FINAL):
-        return Revoked(error.message, error.hint or "ask the server's administrator for a new bundle")
-    return error
-
-
 class Link:
-    """Joins, and joins again for ever. `run` ends only with Revoked, or after `close`."""
+    """Joins, and joins again for ever. `run` ends only with TurnedAway, or after `close`."""
 
     def __init__(
         self,
@@ -73,6 +58,7 @@ class Link:
         self._say = say
         self._said = ""
         self._backoff = Backoff(chance)
+        self._unknown = False  # the server does not know our key: enrol before the next session
         self._closing = False
         self._pause: Deferred[None] | None = None
         self._renewal: Timer | None = None
@@ -84,7 +70,7 @@ class Link:
             for address in self._bundle.addresses:
                 try:
                     await self._one_session(address)
-                except Revoked:
+                except TurnedAway:
                     raise
                 except CopernicusError as error:
                     refused = isinstance(error, Refused)
@@ -137,8 +123,10 @@ class Link:
         connection = await self._join(address)
         try:
             welcome = await connection.call("hello", self._hello(), Welcome)
-        except CopernicusError:
+        except CopernicusError as error:
             connection.close()
+            # It took the certificate and does not know the key: it was restored from before this worker had enrolled.
+            self._unknown = isinstance(error, Refused)
             raise
         self._said = ""
         self._say(f"joined server {welcome.server} at {address[0]} port {address[1]}")
@@ -148,9 +136,6 @@ class Link:
         self._renew_later(welcome.certificate_valid_for, session)
         try:
             await session.run()
-        except Refused as error:
-            self._lost(session)
-            raise _final(error) from None
         except Exception:
             self._lost(session)
             raise
@@ -171,7 +156,7 @@ class Link:
     async def _join(self, address: tuple[str, int]) -> Connection:
         """A connection under our own name; enrols first when there is no certificate that the server takes."""
         identity = self._credentials.identity
-        if identity is not None:
+        if identity is not None and not self._unknown:
             try:
                 return await self._connect(address, identity)
             except Refused as error:
@@ -182,14 +167,12 @@ class Link:
         return await self._connect(address, identity)
 
     async def _enrol(self, address: tuple[str, int]) -> None:
+        connection = await self._connect(address, self._credentials.bundle_identity)
         try:
-            connection = await self._connect(address, self._credentials.bundle_identity)
-            try:
-                await self._credentials.enrol(connection)
-            finally:
-                connection.close()
-        except Refused as error:
-            raise _final(error) from None
+            await self._credentials.enrol(connection)
+        finally:
+            connection.close()
+        self._unknown = False
 
     async def _connect(self, address: tuple[str, int], identity: Identity) -> Connection:
         bundle = self._bundle

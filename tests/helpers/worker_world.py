@@ -119,6 +119,8 @@ class Script:
     settle: bool = True
     postpone: int = 0  # answer so many results with retry
     revoked: str = ""
+    refuses: dict[str, CopernicusError] = field(default_factory=dict)  # by method: enrol, hello
+    knows: set[str] | None = None  # fingerprints of the keys that may say hello; None: all
     poisoned: Lease | None = None  # a turn with this result makes the server fail
     mute: bool = False
     all_at_once: bool = False  # tasks also beyond the worker's room
@@ -220,8 +222,22 @@ class FakeServer:
         assert connection.peer is not None
         if connection.peer.role is not Role.BUNDLE:
             raise Refused("only a bundle may enrol")
+        self._refuse("enrol")
         self.script.enrolments += 1
+        if self.script.knows is not None:
+            from cpc.wire.identity import fingerprint_of
+
+            self.script.knows.add(fingerprint_of(question.request))
         return self._certificate(question)
+
+    def _refuse(self, method: str) -> None:
+        if method in self.script.refuses:
+            raise self.script.refuses[method]
+
+    def cut(self, error: CopernicusError) -> None:
+        """End all sessions with this error."""
+        for connection in list(self.sessions):
+            connection.refuse(error)
 
     async def _renew(self, connection: Connection, question: Enrol) -> Enrolled:
         self.script.renewals += 1
@@ -241,6 +257,9 @@ class FakeServer:
 
     async def _hello(self, connection: Connection, hello: Hello) -> Welcome:
         script = self.script
+        self._refuse("hello")
+        if script.knows is not None and connection.peer_fingerprint not in script.knows:
+            raise Refused("this server does not know the worker's key", "enrol again with a connection bundle")
         script.hellos.append(hello)
         self.sessions[connection] = hello
         drop, script.drop = script.drop, ()

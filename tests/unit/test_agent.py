@@ -7,7 +7,6 @@ import pytest
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
 from cpc.wire.messages import Orders
-from cpc.worker.link import Revoked
 from tests.helpers.programs import Program
 from tests.helpers.worker_fixture import expected, world
 from tests.helpers.worker_world import lease
@@ -280,20 +279,6 @@ def test_an_expired_certificate_is_replaced_with_the_bundles_help() -> None:
     here.until(lambda: len(here.script.hellos) == 2, within=200.0)
     assert here.script.enrolments == 2
     assert here.script.names == dict.fromkeys(here.script.names, "w1")
-
-
-def test_a_revoked_worker_stops_its_jobs_and_ends_in_words() -> None:
-    here = world(long=Program(10_000.0))
-    here.script.add(1, "long")
-    worker = here.worker()
-    here.until(lambda: worker.processes.launched)
-    here.script.revoked = "its bundle was revoked"
-    here.restart_server(away=1.0)
-    here.until(lambda: worker.ended, within=200.0)
-    failure = worker.ended[0]
-    assert failure.check(Revoked)  # type: ignore[attr-defined]
-    assert "revoked" in failure.value.message  # type: ignore[attr-defined]
-    assert not worker.processes.running()
 
 
 def test_two_workers_on_one_host_are_two() -> None:

@@ -15,7 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from cpc.core.clock import SECOND
-from cpc.core.errors import BadInput, Damaged, Refused, Unavailable
+from cpc.core.errors import BadInput, Damaged, Refused, TurnedAway, Unavailable
 from cpc.wire import identity
 from cpc.wire.connection import Connection, connect
 from cpc.wire.frames import Greeting
@@ -51,11 +51,14 @@ def test_a_pinned_peer_server_may_connect_and_is_called_by_its_own_id() -> None:
     assert wires.taken[0].peer == Name("server-b", Role.SERVER)
 
 
-def refused(wires: Wires, says: str, who: Identity | None = None, server: str = HERE) -> None:
+def refused(
+    wires: Wires, says: str, who: Identity | None = None, server: str = HERE, kind: type[Refused] = Refused
+) -> None:  # fmt: skip
     """The connection is refused in these words, and the server has not let anybody in."""
     before = len(wires.taken)
-    with pytest.raises(Refused, match=re.escape(says)):
+    with pytest.raises(Refused, match=re.escape(says)) as raised:
         wires.connect(who, server=server)
+    assert raised.type is kind
     wires.reactor.advance(60)
     assert len(wires.taken) == before
     assert wires.network.links == ()
@@ -150,13 +153,14 @@ def test_dates_are_checked_by_the_clock_that_was_handed_in() -> None:
     wires.s.clock.offset = HOUR + 4 * 60 * SECOND  # within the slack of 5 minutes
     wires.connect(worker).close()
     wires.s.clock.offset = HOUR + 6 * 60 * SECOND
-    refused(wires, "expired on", worker)
+    refused(wires, "expired on", worker, kind=TurnedAway)
     wires.s.clock.offset = -HOUR
     refused(wires, "is not valid yet", worker)
     wires.s.clock.offset = 0
     wires.w.clock.offset = int(2 * YEAR) * SECOND
-    with pytest.raises(Refused, match=r"certificate of cpc://server-a/server expired"):
+    with pytest.raises(Refused, match=r"certificate of cpc://server-a/server expired") as raised:
         wires.connect(worker)
+    assert raised.type is Refused  # a server renews its own
 
 
 def test_a_revoked_identity_is_told_why_and_others_come_in() -> None:
@@ -166,7 +170,7 @@ def test_a_revoked_identity_is_told_why_and_others_come_in() -> None:
     worker, other = wires.worker("w1"), wires.worker("w2")
     wires.connect(worker).close()
     revoked[worker.fingerprint] = "revoked by anna"
-    refused(wires, "cpc://server-a/worker/w1 is refused: revoked by anna", worker)
+    refused(wires, "cpc://server-a/worker/w1 is refused: revoked by anna", worker, kind=TurnedAway)
     assert wires.connect(other).peer is not None
 
 
