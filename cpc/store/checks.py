@@ -170,7 +170,8 @@ def faults(url: str, thorough: bool) -> list[str]:
         return [str(error)]
     finally:
         look.close()
-    return [] if found == ["ok"] else [line for text in found for line in text.splitlines() if line.strip()]
+    lines = [] if found == ["ok"] else [line for text in found for line in text.splitlines()]
+    return [line for line in lines if line.strip() and not line.startswith("***")]  # *** in database main ***
 
 
 def _quoted(path: Path) -> str:

@@ -120,6 +120,7 @@ def test_a_damaged_database_is_refused_by_name(server, part):
     line = server.refused("start")
     assert str(path) in line
     assert "restore" in line
+    assert "***" not in line
     assert path.read_bytes() == before
     doctor = server.run("doctor")
     assert doctor.returncode == 1

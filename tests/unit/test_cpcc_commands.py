@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cpc.client.commands.status import event_line
+from cpc.client.output import when
+from cpc.core.views import EventView
 from cpc.wire import bundle
 from tests.helpers.cpcc_person import Person
 from tests.helpers.small_server import SmallServer
-from tests.helpers.small_server_world import Output
+from tests.helpers.small_server_world import NOW, Output
 
 
 @pytest.fixture
@@ -32,6 +35,16 @@ def alice(api: SmallServer, cpcc: Person) -> Person:
 
 
 # --- servers and people ---
+
+
+def test_times_in_events_are_times_for_people() -> None:
+    details = {"name": "lab", "expires": NOW, "size": NOW}
+    event = EventView(
+        number=7, time=NOW, kind="bundle.made", actor="server", version=1, project="", subject="", details=details
+    )
+    line = event_line(event)
+    day = when(NOW).replace(" ", "T")
+    assert line.endswith(f"name=lab expires={day} size={NOW}")
 
 
 def test_a_server_is_added_only_when_somebody_has_compared_its_fingerprint(api: SmallServer, cpcc: Person) -> None:

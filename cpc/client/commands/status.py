@@ -196,12 +196,14 @@ def _show_events(context: Context, kind: str, found: list[EventView]) -> None:
 
 def event_line(event: EventView) -> str:
     """One event for people."""
-    details = [f"{name}={_detail(value)}" for name, value in event.details.items() if value not in ("", None)]
+    details = [f"{name}={_detail(name, value)}" for name, value in event.details.items() if value not in ("", None)]
     parts = (str(event.number), when(event.time), event.kind, event.project, event.actor, " ".join(details))
     return harmless("  ".join(part for part in parts if part))
 
 
-def _detail(value: object) -> str:
+def _detail(name: str, value: object) -> str:
+    if name == "expires" and isinstance(value, int):
+        return when(value).replace(" ", "T")
     if isinstance(value, list):
         shown = ",".join(map(str, value[:8]))
         return f"{shown},… ({len(value)})" if len(value) > 8 else shown
