@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from cpc.core.chance import Chance, SystemChance
 from cpc.core.clock import SECOND, Clock, SystemClock, Timer
 from cpc.core.errors import Conflict, CopernicusError
+from cpc.core.threads import Threads
 from cpc.core.views import ServerStatus, ServerView
 from cpc.server import joining, upkeep
 from cpc.server.accounts import Accounts, Rules
@@ -41,7 +42,6 @@ from cpc.server.seal import Seal
 from cpc.server.settings import Settings
 from cpc.server.status import Status
 from cpc.server.storage import Storage
-from cpc.server.threads import Pool
 from cpc.server.tokens import Tokens
 from cpc.server.workers import Workers
 from cpc.store import projects, schema
@@ -80,7 +80,7 @@ class Service:
         self._chance = chance or SystemChance()
         self._fatal = fatal
         self._ports: list[Any] = []
-        self._pools: list[Pool] = []
+        self._pools: list[Threads] = []
         self._renewal: Timer | None = None
         self._identity: Identity | None = None
 
@@ -102,8 +102,8 @@ class Service:
             lambda tx: tx.event("server", "server.started", release=self.status_page.view().release)
         )
 
-    def _pool(self, name: str, size: int = 1) -> Pool:
-        made = Pool(self._reactor, name, size)
+    def _pool(self, name: str, size: int = 1) -> Threads:
+        made = Threads(self._reactor, name, size)
         self._pools.append(made)
         return made
 

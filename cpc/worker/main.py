@@ -19,6 +19,7 @@ from cpc.api import Found, Node, Platform
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SECOND, SystemClock
 from cpc.core.errors import BadInput, CopernicusError
+from cpc.core.threads import Threads
 from cpc.spool import ownership
 from cpc.spool.ownership import Claim, Owner
 from cpc.spool.real_disk import RealDisk
@@ -38,7 +39,6 @@ from cpc.worker.processes import GuardedProcesses
 from cpc.worker.programs import Programs
 from cpc.worker.show import show
 from cpc.worker.starting import clean
-from cpc.worker.threads import Threads
 from cpc.worker.times import batch_seconds_left, seconds_until
 
 THREADS = 8

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
-from cpc.worker.threads import Threads
+from cpc.core.threads import Threads
 
 
 class Reactor:

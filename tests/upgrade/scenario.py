@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
+from cpc.client.transfer import upload
 from cpc.core.digest import CHUNK, of_chunks
 from cpc.core.spec import Dependency, Input, JobSpec
-from cpc.client.transfer import upload
 from tests.helpers.network_of_processes import PASSWORD, Network, Person
 from tests.upgrade.api import PREFIX, Api
 

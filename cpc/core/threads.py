@@ -1,6 +1,8 @@
-"""Threads for what blocks. Lean, because every job passes through them several times: one thread does what comes, however
-much it is, and all that has been done while the reactor was busy wakes the reactor once. The others are for the case that
-a call takes long.
+"""Threads for what blocks: databases, disks, hashes, passwords. Used by server and worker.
+
+Lean, because every job passes through them several times: one thread does what comes, however much it is, and all that
+has been done while the reactor was busy wakes the reactor once. The others are for the case that a call takes long.
+Twisted's own pool was slower: it wakes more threads than there is work for, and the reactor for each call.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -17,6 +18,12 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 LONG = 0.005  # seconds: whoever waits behind a call that takes longer gets a thread of its own
+
+
+def _closed() -> threading.Lock:
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
 
 
 class FromThread(Protocol):
@@ -35,14 +42,15 @@ class Threads:
         self._todo: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self._done: deque[tuple[Deferred[Any], Any]] = deque()
         self._told = False  # the reactor knows that something is done
-        self._alarms: SimpleQueue[bool] = SimpleQueue()  # one for each thread that is to wake up; False: to end
         self._lock = threading.Lock()  # whether anybody is awake to do what was added
-        self._awake = 0
+        self._asleep = [_closed() for _ in range(size)]  # a gate for each thread; who fell asleep last wakes first
         self._begun = 0  # calls
         self._watching = False
+        self._stopping = False
         # Daemons: a process that must end does not wait for a disk that hangs.
         self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(size)
+            threading.Thread(target=self._work, args=(gate,), name=f"{name}-{number}", daemon=True)
+            for number, gate in enumerate(self._asleep)
         ]
         for thread in self._threads:
             thread.start()
@@ -51,26 +59,27 @@ class Threads:
         """The call's value, or what it raised, later."""
         answer: Deferred[T] = Deferred()
         self._todo.append((call, answer))
-        if not self._wake(0) and self._size > 1 and not self._watching:
+        if not self._wake(1) and self._size > 1 and not self._watching:
             self._watching = True
             self._reactor.callLater(LONG, lambda begun=self._begun: self._look(begun))
         return answer
 
     def stop(self) -> None:
         """Wait for all that was asked for, and end the threads. Nothing may be asked for afterwards."""
+        self._stopping = True
+        while self._wake(self._size):
+            pass
         threads, self._threads = self._threads, []
-        for _ in threads:
-            self._alarms.put(False)
         for thread in threads:
             thread.join()
 
     def _wake(self, most: int) -> bool:
-        """Wake a thread if no more than `most` are awake."""
+        """Wake a thread, so that up to `most` are awake; whether there was one to wake."""
         with self._lock:
-            if self._awake > most:
+            if self._size - len(self._asleep) >= most or not self._asleep:
                 return False
-            self._awake += 1
-        self._alarms.put(True)
+            gate = self._asleep.pop()
+        gate.release()
         return True
 
     def _look(self, begun: int) -> None:
@@ -79,13 +88,14 @@ class Threads:
         if not self._todo:
             return
         if begun == self._begun:
-            self._wake(self._size - 1)
+            self._wake(self._size)
         self._watching = True
         self._reactor.callLater(LONG, lambda begun=self._begun: self._look(begun))
 
-    def _work(self) -> None:
-        while self._alarms.get():
-            while (item := self._next()) is not None:
+    def _work(self, gate: threading.Lock) -> None:
+        while True:
+            gate.acquire()
+            while (item := self._next(gate)) is not None:
                 call, answer = item
                 value: Any
                 try:
@@ -98,12 +108,15 @@ class Threads:
                     self._told = True
                     self._reactor.callFromThread(self._deliver)
                 del item, call, answer, value  # or what it held would live until the next one
+            if self._stopping:
+                return
 
-    def _next(self) -> tuple[Callable[[], Any], Deferred[Any]] | None:
+    def _next(self, gate: threading.Lock) -> tuple[Callable[[], Any], Deferred[Any]] | None:
         """What is to be done; None, and the thread does not count as awake any more, when nothing is."""
         with self._lock:
             if not self._todo:
-                self._awake -= 1
+                if not self._stopping:
+                    self._asleep.append(gate)
                 return None
             self._begun += 1
             return self._todo.popleft()
