@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cpc.worker.cgroups import Group
 
 GIB = 1 << 30
+_STREAMS = ("stdin", "stdout", "stderr")
+_NOTHING = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # for all who have nothing to read
 # All of them: for each signal that it is not told of, posix_spawn asks what is done with it now.
 _DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -45,24 +47,25 @@ def start(
     """
     if not argv or not argv[0]:
         raise NotStarted("there is no command to start")
-    opened: list[int] = []
+    streams: list[int] = []
     former = None
     try:
         _enter(cwd)
-        for name, path in zip(("stdin", "stdout", "stderr"), files, strict=True):
-            opened.append(_open(name, path))
+        for name, path in zip(_STREAMS, files, strict=True):
+            streams.append(_open(name, path) if path else _NOTHING)
         if memory and group is None:
             former = resource.getrlimit(resource.RLIMIT_AS)
             wanted = _below(address_space(memory), former[1])
             resource.setrlimit(resource.RLIMIT_AS, (wanted, former[1]))
-        pid = _spawn(argv, env, opened) if group is None else _spawn_into(group, argv, env, opened)
+        pid = _spawn(argv, env, streams) if group is None else _spawn_into(group, argv, env, streams)
     except (OSError, ValueError, subprocess.SubprocessError, MemoryError) as error:
         raise NotStarted(_why(error, argv[0], cwd, env)) from None
     finally:
         if former is not None:
             resource.setrlimit(resource.RLIMIT_AS, former)
-        for fd in opened:
-            os.close(fd)
+        for fd in streams:
+            if fd != _NOTHING:
+                os.close(fd)
         os.chdir("/")  # or the file system of the run directory could not be unmounted
     if former is not None:
         _harden(pid, _below(address_space(memory), former[1]))
@@ -121,7 +124,7 @@ def _enter(cwd: str) -> None:
 
 
 def _open(name: str, path: str) -> int:
-    place = os.path.abspath(path) if path else os.devnull
+    place = os.path.abspath(path)
     flags = os.O_RDONLY if name == "stdin" else os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
         return os.open(place, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)

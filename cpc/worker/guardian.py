@@ -280,7 +280,7 @@ class Guardian:
 
     def _find_strays(self) -> None:
         """Children that this process has without having started them, and whose they can be."""
-        present = [pid for pid in tree.children(os.getpid()) if pid not in self._mains]
+        present = [pid for pid in tree.own_children() if pid not in self._mains]
         known = self._strays
         self._strays = {}
         for pid in present:

@@ -83,6 +83,12 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def own_children() -> list[int]:
+    """The children of this process, which has one thread."""
+    pid = os.getpid()
+    return list(map(int, read(f"/proc/{pid}/task/{pid}/children").split())) if _HAS_CHILDREN else _by_scan([pid])
+
+
 def below(roots: list[int]) -> list[int]:
     """`roots` and all that descend from them, parents before children."""
     found = list(roots)
