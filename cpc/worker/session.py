@@ -15,7 +15,7 @@ from cpc.wire.messages import Orders, Welcome
 from cpc.worker.desk import Desk
 
 FOLLOW_EVERY = 1.0
-GATHER = 0.01
+GATHER = 0.02
 
 
 class Session:
