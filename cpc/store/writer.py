@@ -10,6 +10,7 @@ connection breaks at COMMIT, nobody is answered until the sequence number in the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
@@ -226,7 +227,9 @@ class Writer:
             result = self._together(units)
         except (StatementError, DatabaseFull, _Refused) as error:
             result = self._one_by_one(units, error)
-        self._database.tidy()
+        # What the batch came to is decided; if tidying fails, the next commit will say why.
+        with contextlib.suppress(DatabaseAway, DatabaseFull, StatementError):
+            self._database.tidy()
         return result
 
     def _reconnect(self, doubtful: _Batch | None) -> _Batch | None:

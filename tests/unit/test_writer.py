@@ -12,7 +12,7 @@ from twisted.internet.task import Clock as FakeReactor
 
 from cpc.core.errors import BadInput, Unavailable
 from cpc.store import database, schema, statement
-from cpc.store.database import DatabaseAway
+from cpc.store.database import DatabaseAway, DatabaseFull
 from cpc.store.statement import Statement
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
@@ -75,6 +75,22 @@ def test_what_is_answered_is_there_for_another_connection(store: Store) -> None:
     assert other.fetch(_ALL.on(other.dialect)[0]) == [("a",)]
     other.rollback()
     other.close()
+
+
+def test_a_disk_that_fills_up_at_the_tidying_costs_nothing_that_was_committed(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is on disk by then: it is answered, and the server goes on."""
+    store, threads, fatal = held
+
+    def full() -> None:
+        raise DatabaseFull("no space left")
+
+    monkeypatch.setattr(store.writer._database, "tidy", full)
+    answer = store.write(put("a"))
+    threads.go()
+    assert result(answer) == "a"
+    assert fatal == []
 
 
 def test_a_refusal_in_a_batch_leaves_the_others_alone(held: Held) -> None:
