@@ -26,6 +26,7 @@ class Index:
         self.sessions: dict[int, Session] = {}
         self.paused: set[int] = set()  # projects that get no new leases
         self._by_worker: dict[int, int] = {}  # worker → its session
+        self._held: dict[int, dict[int, Running]] = {}  # worker → what of `running` names it
         self._hungry: dict[Profile, dict[int, Session]] = {}
         self._can_run: dict[Profile, dict[int, bool]] = {}
 
@@ -64,19 +65,28 @@ class Index:
 
     # --- running ---
 
+    def load(self, run: Running) -> None:
+        """A job that runs already, at the start."""
+        self.running[run.lease.job] = run
+        self._held.setdefault(run.worker, {})[run.lease.job] = run
+
+    def held(self, worker: int) -> list[Running]:
+        """What a worker runs, joined or not; a copy: the caller ends some."""
+        return list(self._held.get(worker, {}).values())
+
     def start(self, run: Running) -> None:
         """A job got a lease."""
-        job = run.lease.job
-        self.running[job] = run
-        self.journal.note(self.running.pop, job)
+        self.load(run)
+        self.journal.note(self._unload, run)
         session = self._session_of(run.worker)
         if session is not None:
             self._take(session, run)
 
     def end(self, job: int) -> Running:
         """The job's lease is over; its resources are free again."""
-        run = self.running.pop(job)
-        self.journal.note(self.running.__setitem__, job, run)
+        run = self.running[job]
+        self._unload(run)
+        self.journal.note(self.load, run)
         session = self._session_of(run.worker)
         if session is not None and job in session.leases:
             self._let_go(session, run)
@@ -96,8 +106,7 @@ class Index:
         self.sessions[session.number] = session
         self._by_worker[session.worker] = session.number
         self.journal.note(self._forget_session, session)
-        held = [run for run in self.running.values() if run.worker == session.worker]
-        for run in sorted(held, key=lambda run: run.ahead):
+        for run in sorted(self.held(session.worker), key=lambda run: run.ahead):
             # After a restart of this server nobody knows which of them the worker has begun: the oldest, most likely.
             ahead = run.ahead or not session.free.covers(run.granted)
             self._mark(run, ahead and session.most_ahead > 0)
@@ -151,6 +160,14 @@ class Index:
                 yield window
 
     # --- inside ---
+
+    def _unload(self, run: Running) -> None:
+        job, worker = run.lease.job, run.worker
+        del self.running[job]
+        held = self._held[worker]
+        del held[job]
+        if not held:
+            del self._held[worker]
 
     def _session_of(self, worker: int) -> Session | None:
         number = self._by_worker.get(worker)

@@ -77,7 +77,7 @@ def join(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello, connected: bool) ->
         former = before.number
         tx.after(lambda: queue.outbox.forget(former))
     held = set(hello.holds)
-    mine = [run for run in queue.each_running() if run.worker == row.id]
+    mine = queue.index.held(row.id)
     for run in mine:
         run.renewed = queue.now
     gone = [run for run in mine if run.lease not in held]
@@ -126,8 +126,7 @@ def leave(queue: Queue, tx: Tx, number: int, reason: str) -> None:
     session = queue.index.sessions.get(number)
     if session is None:
         return
-    held = [run for run in queue.each_running() if run.worker == session.worker]
-    settling.lost(queue, tx, held, reason or "the worker left", counts=False)
+    settling.lost(queue, tx, queue.index.held(session.worker), reason or "the worker left", counts=False)
     _end(queue, tx, session, "worker.left", reason)
 
 
@@ -184,8 +183,7 @@ def revoke(queue: Queue, tx: Tx, bundle: int) -> list[int]:
     """Every worker of a bundle is out: its leases end, its sessions too; the session numbers to be cut off."""
     cut: list[int] = []
     for number in workers.revoke_bundle(tx, bundle):
-        held = [run for run in queue.each_running() if run.worker == number]
-        settling.lost(queue, tx, held, "the worker was revoked", counts=False)
+        settling.lost(queue, tx, queue.index.held(number), "the worker was revoked", counts=False)
         session = queue.index.of_worker(number)
         if session is not None:
             cut.append(session.number)

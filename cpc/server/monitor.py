@@ -83,7 +83,8 @@ class Monitor:
             return 0
         gone = {session.worker for session in silent}
         dead = [run for run in late if run.worker in gone or queue.index.of_worker(run.worker) is None]
-        undelivered = [run for run in late if run not in dead]
+        lost = {run.lease.job for run in dead}
+        undelivered = [run for run in late if run.lease.job not in lost]
         span = f"{queue.limits.heartbeat_time:g} s"
         expired = settling.lost(queue, tx, dead, f"its worker was silent for {span}")
         expired += settling.lost(queue, tx, undelivered, "its worker does not have it", counts=False)

@@ -80,7 +80,7 @@ class Queue:
             self.index.window(number, requirement).forget(count)
         for row in attempts.running(tx):
             self.need(tx, row.requirement)
-            self.index.running[row.attempt.job] = self._running(row)
+            self.index.load(self._running(row))
         self.edges = dependencies.count(tx)
 
     def _running(self, row: attempts.RunningRow) -> Running:

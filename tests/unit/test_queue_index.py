@@ -48,7 +48,8 @@ def state(index: Index) -> Any:
         job: (run.lease, run.rank, run.failures, run.losses, run.checkpoint, run.ahead)
         for job, run in index.running.items()
     }
-    found = windows, sessions, dict(sorted(hungry.items())), usage, running, dict(index._by_worker)
+    held = {worker: {run.lease for run in index.held(worker)} for worker in index._held}
+    found = windows, sessions, dict(sorted(hungry.items())), usage, running, held, dict(index._by_worker)
     return copy.deepcopy(found)
 
 
@@ -178,6 +179,7 @@ def test_free_is_always_total_less_what_was_granted(steps: list[Any]) -> None:
         for session in driver.index.sessions.values():
             held = {job: run.lease for job, run in driver.index.running.items() if run.worker == session.worker}
             assert session.leases == held
+            assert {run.lease.job: run.lease for run in driver.index.held(session.worker)} == held
             assert session.free.cores == session.total.cores - len(held)
 
 
