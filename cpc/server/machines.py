@@ -7,7 +7,7 @@ does. Relays and peers come through the same door later.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -16,10 +16,10 @@ from cpc import __version__
 from cpc.core.clock import SECOND, Clock
 from cpc.core.errors import BadInput, Gone, Refused, TurnedAway, Unavailable
 from cpc.core.lease import Lease
-from cpc.core.resources import Amounts
 from cpc.queue.session import Session
 from cpc.server import joining, settling
 from cpc.server.queue import Queue
+from cpc.server.seats import Seat, Seats
 from cpc.server.settling import Settlement
 from cpc.server.tails import Tails
 from cpc.store import attempts, jobs, workers
@@ -47,6 +47,7 @@ log = Logger()
 
 MAX_NOTE = 500
 NEW_BUNDLE = "ask the server's administrator for a new bundle"
+DEADLINE_SLACK = 1.0  # seconds: a worker's end that has moved by less is the same one
 
 
 class Chunks(Protocol):
@@ -67,22 +68,6 @@ class Enrolment(Protocol):
 
 
 @dataclass(slots=True)
-class Seat:
-    """What the reactor knows of a joined worker beside the index. `heard` by the lease clock."""
-
-    connection: Connection
-    session: int
-    worker: int
-    name: str
-    hello: Hello
-    joined: int
-    heard: float
-    note: str = ""
-    free: Amounts = field(default_factory=Amounts)
-    open: bool = True
-
-
-@dataclass(slots=True)
 class Terms:
     """What workers are told at their hello; settings may change it."""
 
@@ -94,12 +79,12 @@ class Terms:
 
 
 class Machines:
-    """All connections of workers. `seats` by session number."""
+    """All connections of workers."""
 
     def __init__(
         self, *, queue: Queue, store: Store, clock: Clock, chunks: Chunks, enrolment: Enrolment, terms: Terms
     ) -> None:
-        self.seats: dict[int, Seat] = {}
+        self.seats = Seats()
         self.tails = Tails(self._follow)
         self._queue = queue
         self._store = store
@@ -128,7 +113,7 @@ class Machines:
     def cut(self, sessions: list[int], reason: str) -> None:
         """Close the connections of these sessions: they are revoked."""
         for number in sessions:
-            seat = self.seats.pop(number, None)
+            seat = self.seats.give_up(number)
             if seat is not None:
                 seat.connection.refuse(TurnedAway(reason, NEW_BUNDLE))
 
@@ -148,13 +133,13 @@ class Machines:
         """The session is over in the database: what the reactor knew of it goes too, unless its worker still talks."""
         seat = self.seats.get(session)
         if seat is not None and not seat.open:
-            del self.seats[session]
+            self.seats.give_up(session)
 
     def _follow(self, lease: Lease) -> None:
-        for seat in self.seats.values():
-            session = self._queue.index.sessions.get(seat.session)
-            if session is not None and session.leases.get(lease.job) == lease:
-                self._queue.outbox.follow(seat.session, lease)
+        run = self._queue.index.running.get(lease.job)
+        session = self._queue.index.of_worker(run.worker) if run is not None and run.lease == lease else None
+        if session is not None:
+            self._queue.outbox.follow(session.number, lease)
 
     # --- enrolment ---
 
@@ -209,7 +194,7 @@ class _Worker:
 
         def unit(tx: Tx) -> tuple[Session, tuple[Lease, ...]]:
             row = joining.worker(tx, connection.peer_fingerprint)
-            seat = next((seat for seat in self._machines.seats.values() if seat.worker == row.id), None)
+            seat = self._machines.seats.of_worker(row.id)
             # A session that is over keeps nobody out, even if nobody has told us that its connection is gone.
             alive = seat is not None and seat.open and seat.session in queue.index.sessions
             busy = alive and seat is not None and seat.connection is not connection
@@ -235,11 +220,6 @@ class _Worker:
 
     def _sit(self, session: Session, hello: Hello) -> None:
         machines = self._machines
-        for number, seat in list(machines.seats.items()):
-            if seat.worker == session.worker:
-                del machines.seats[number]
-                if seat.connection is not self._connection:
-                    seat.connection.close("the worker has connected again")
         self._seat = Seat(
             self._connection,
             session.number,
@@ -249,7 +229,9 @@ class _Worker:
             machines._clock.now(),
             self._queue.now,
         )
-        machines.seats[session.number] = self._seat
+        former = machines.seats.take(self._seat)
+        if former is not None and former.connection is not self._connection:
+            former.connection.close("the worker has connected again")
         self._connection.on_closed(self._closed)
         for lease in machines.tails.followed(tuple(session.leases.values())):
             self._queue.outbox.follow(session.number, lease)
@@ -264,6 +246,8 @@ class _Worker:
             session = self._queue.index.sessions.get(seat.session)
             if session is not None:
                 self._queue.index.change(session, wants=False)
+            else:
+                tx.after(lambda: self._machines._ended(seat.session))  # it had ended before its connection did
 
         self._store.write(unit).addErrback(lambda failure: failure.trap(Unavailable))
 
@@ -284,12 +268,13 @@ class _Worker:
                 return None
             return self._take(tx, session, turn)
 
-        answer = await self._store.write(unit)
+        answer = Settlement() if self._only_renews(seat, turn) else await self._store.write(unit)
         if answer is None:
-            self._machines.seats.pop(seat.session, None)
+            self._machines.seats.give_up(seat.session)
             self._seat = None
             raise Gone("this session is over", "say hello again")
         seat.heard = queue.now
+        seat.wants = turn.wants
         queue.tallies.heartbeats += 1
         seat.note, seat.free = turn.note[:MAX_NOTE], turn.free
         for settled in answer.settled:
@@ -298,19 +283,42 @@ class _Worker:
         drained = session is not None and session.drain is not None and not session.leases
         return queue.outbox.take(seat.session, tuple(answer.settled), tuple(answer.retry), drained)
 
+    def _only_renews(self, seat: Seat, turn: Turn) -> bool:
+        """A turn that brings nothing but renewals, taken; False: it is one for the writer.
+
+        Nothing is decided by it and nothing written, so it need not wait in the writer's queue: heartbeats are answered
+        while a long batch is under way, and while the database is away. The index is only looked at here; if a session or
+        a lease is being ended at this moment, the turn came before that.
+        """
+        index, now = self._queue.index, self._queue.now
+        session = index.sessions.get(seat.session)
+        if session is None or session.drain is not None or turn.results or turn.checkpoints:
+            return False
+        if turn.wants is not seat.wants:
+            return False
+        if turn.time_left is not None and (
+            session.deadline is None or abs(now + turn.time_left - session.deadline) > DEADLINE_SLACK
+        ):
+            return False
+        self._renew_leases(session.worker, turn)
+        return True
+
+    def _renew_leases(self, worker: int, turn: Turn) -> None:
+        running, now = self._queue.index.running, self._queue.now
+        for lease in turn.holds:
+            run = running.get(lease.job)
+            if run is not None and run.lease == lease and run.worker == worker:
+                run.renewed = now
+
     def _take(self, tx: Tx, session: Session, turn: Turn) -> Settlement:
         """All that one turn brings, in one unit."""
         queue = self._queue
-        now = queue.now
-        for lease in turn.holds:
-            run = queue.index.running.get(lease.job)
-            if run is not None and run.lease == lease and run.worker == session.worker:
-                run.renewed = now
+        self._renew_leases(session.worker, turn)
         if session.wants != turn.wants:
             queue.index.change(session, wants=turn.wants)
             queue.feed(session)
         if turn.time_left is not None:
-            queue.index.change(session, deadline=now + turn.time_left)
+            queue.index.change(session, deadline=queue.now + turn.time_left)
         actor = f"worker:{session.name}"
         full = self._machines._chunks.full()
         if full and turn.results:
@@ -330,7 +338,7 @@ class _Worker:
             self._queue.round(tx)
 
         await self._store.write(unit)
-        self._machines.seats.pop(seat.session, None)
+        self._machines.seats.give_up(seat.session)
         self._seat = None
 
     async def _renew(self, connection: Connection, question: Enrol) -> Enrolled:

@@ -140,7 +140,7 @@ class Status:
         jobs, count, used, oldest, backed_up = await self._store.read(unit)
         reasons = await pending.reasons(self._store, self._queue)
         reasons["blocked"] = sum(number for (_, state), number in jobs.items() if state == "blocked")
-        seats = {seat.session: seat for seat in self._machines.seats.values()}
+        seats = {seat.session: seat for seat in self._machines.seats}
         workers, cores, memory, gpus = Counter[tuple[str, str]](), Counter[str](), Counter[str](), Counter[str]()
         for session in list(self._queue.index.sessions.values()):
             seat = seats.get(session.number)

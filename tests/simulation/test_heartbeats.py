@@ -1,0 +1,41 @@
+"""Heartbeats that bring nothing but renewals: what they hold up, and what they do not wait for."""
+
+from __future__ import annotations
+
+from cpc.core.spec import JobSpec
+from tests.simulation.test_world import QUIET, join, state, submit, world  # noqa: F401
+from tests.simulation.world import World
+
+
+def test_workers_stay_while_the_database_is_away(world: World) -> None:  # noqa: F811
+    """Longer than a worker waits for an answer: nobody takes the server for lost, so nobody comes back in a crowd."""
+    join(world, "n1", "n2")
+    job = submit(world, "ok", "900", "10")
+    world.until(lambda: state(world, job) == "running")
+    world.reactor.advance(QUIET.heartbeat_time)
+    server = world.server
+    assert server is not None
+    joined = server.queue.tallies.joined
+    world.trouble.away_until = world.now + 2 * QUIET.heartbeat_time
+    world.reactor.advance(4 * QUIET.heartbeat_time)
+    assert server.queue.tallies.joined == joined
+    world.until(lambda: state(world, job) == "succeeded", within=900.0)
+    assert world.attempts(job) == 1
+
+
+def test_a_renewal_does_not_bring_back_a_lease_that_is_over(world: World) -> None:  # noqa: F811
+    """The worker holds on to a cancelled job's lease in its turns until it has been told."""
+    join(world, "n1")
+    job = world.submit(JobSpec(argv=("run", "ok", "900", "10")))
+    world.until(lambda: state(world, job) == "running")
+    world.reactor.advance(QUIET.heartbeat_time)
+    server = world.server
+    assert server is not None
+    run = server.queue.index.running[job]
+    world.reactor.advance(QUIET.heartbeat_time)
+    assert server.queue.now - run.renewed < QUIET.heartbeat_time, "renewed by turns that bring nothing else"
+    worker = world.workers["n1"]
+    worker.host.freeze()
+    world.until(lambda: state(world, job) == "waiting", within=3 * QUIET.heartbeat_time)
+    worker.host.thaw()
+    world.until(lambda: state(world, job) == "succeeded", within=2000.0)
