@@ -33,6 +33,7 @@ from cpc.wire.calls import Calls
 from cpc.wire.channel import Channel
 from cpc.wire.identity import Name, Role
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
+from cpc.wire.pace import Pace
 from cpc.wire.questions import Handler, Questions
 
 T = TypeVar("T")
@@ -331,6 +332,7 @@ class Listener:
         self._strangers: dict[Connection, Timer] = {}
         self._known: dict[Connection, None] = {}  # a dict, because it keeps the order in which they came
         self._ports: list[ListeningPort] = []
+        self._pace = Pace(reactor, clock, lambda: self._ports)
         self.factory = _TlsFactory(security, False, self._make, reactor)
 
     @property
@@ -347,6 +349,7 @@ class Listener:
     async def stop(self, reason: str = "the server is stopping") -> None:
         """Take no more connections, and close those that are open."""
         ports, self._ports = self._ports, []
+        self._pace.stop()
         for port in ports:
             stopped = port.stopListening()
             if isinstance(stopped, Deferred):
@@ -362,16 +365,19 @@ class Listener:
         late = f"no greeting within {self._greeting_time:.0f} s"
         self._strangers[connection] = self._reactor.callLater(self._greeting_time, connection.channel.abort, late)
         connection.on_closed(lambda reason: self._gone(connection, reason))
+        self._pace.began(connection)
         return connection.channel
 
     def _opened(self, connection: Connection) -> None:
         self._strangers.pop(connection).cancel()
+        self._pace.ended(connection)
         self._known[connection] = None
         connection.drop_when_idle(self._idle)
         self._on_connection(connection)
 
     def _gone(self, connection: Connection, reason: str) -> None:
         timer = self._strangers.pop(connection, None)
+        self._pace.ended(connection)
         if timer is not None:
             if timer.active():
                 timer.cancel()

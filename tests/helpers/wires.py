@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
+from twisted.internet.defer import Deferred, ensureDeferred
+
 from cpc.core.chance import SeededChance
 from cpc.core.clock import DAY, SECOND
 from cpc.wire.connection import Connection, Listener, connect
@@ -61,6 +63,11 @@ class Wires:
         extra = {} if greeting is None else {"greeting": greeting}
         made = connect(self.w.connect("s", PORT), tls, self.w.reactor, self.w.clock, timeout, prepare=prepare, **extra)
         return self.reactor.finish(made, within)
+
+    def begin(self, identity: Identity) -> Deferred[Connection]:
+        """A connection from `w`, later."""
+        tls = ClientTls(identity, self.authority.certificate_pem, HERE)
+        return ensureDeferred(connect(self.w.connect("s", PORT), tls, self.w.reactor, self.w.clock))
 
 
 def words(lines: Iterable[str]) -> list[str]:

@@ -25,6 +25,7 @@ class Port:
         self.host = host
         self.number = number
         self.factory = factory
+        self._held: list[Link] | None = None  # connections that the machine has taken and the process has not
 
     def startListening(self) -> None:
         if self.number in self.host.ports:
@@ -41,8 +42,21 @@ class Port:
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", self.host.name, self.number)
 
+    def pauseProducing(self) -> None:
+        """Take nothing more for now."""
+        self._held = self._held or []
+
+    def resumeProducing(self) -> None:
+        """Take what has come meanwhile, and what comes."""
+        held, self._held = self._held or [], None
+        for link in held:
+            self.host.reactor.callLater(0, self.accept, link)
+
     def accept(self, link: Link) -> None:
         """The process takes a connection that its machine has taken already."""
+        if self._held is not None:
+            self._held.append(link)
+            return
         side = link.server
         if side.closed:
             return
