@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -101,8 +102,7 @@ class ClientTls:
     def __init__(self, identity: Identity | None, authority_pem: bytes, server: str,
                  refuse: Refuse = _accept_all) -> None:  # fmt: skip
         self._roots = _roots({server: authority_pem})
-        self._context = _context(identity, [authority_pem])
-        self._context.set_alpn_protos([ALPN])
+        self._context = _client_context(identity, authority_pem)
         self._refuse = refuse
 
     def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
@@ -182,6 +182,14 @@ def _plain_context() -> SSL.Context:
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # thousands of idle connections
+    return context
+
+
+@lru_cache(maxsize=4)
+def _client_context(identity: Identity | None, authority_pem: bytes) -> SSL.Context:
+    """Made once for the connections that one machine makes again and again."""
+    context = _context(identity, [authority_pem])
+    context.set_alpn_protos([ALPN])
     return context
 
 
