@@ -62,6 +62,36 @@ class System:
         if worker:
             self._start_worker()
 
+    @property
+    def bundle(self) -> Path:
+        """The worker bundle."""
+        return self.directory / "servers/default/worker.cnx"
+
+    @property
+    def url(self) -> str:
+        """The database."""
+        return self._url or f"sqlite:///{self.directory}/run/copernicus.db"
+
+    def end_server(self, kill: bool = False) -> None:
+        """Stop the server, or kill it as a power loss would."""
+        process = next(each for each in self._processes if each.pid == self.server)
+        self._processes.remove(process)
+        if kill:
+            process.kill()
+            process.wait()
+        else:
+            _end(process, PATIENCE)
+        self.server = 0
+
+    def start_server(self) -> float:
+        """Start it again; seconds until it answers."""
+        begin = time.perf_counter()
+        self.server = self._spawn([str(_HERE / "cpc-server"), "start", "--foreground"], "server")
+        meeting = _until(self._meet, "the server answers", 0.01)
+        seconds = time.perf_counter() - begin
+        meeting.close()
+        return seconds
+
     def stop(self) -> None:
         """End everything that was started."""
         if self._client is not None:
@@ -119,8 +149,7 @@ class System:
         )  # fmt: skip
         if done.returncode:
             raise CopernicusError(f"cpc-server setup failed: {done.stderr}")
-        self._spawn([str(_HERE / "cpc-server"), "start", "--foreground"], "server")
-        return self._processes[-1].pid
+        return self._spawn([str(_HERE / "cpc-server"), "start", "--foreground"], "server")
 
     def _meet(self) -> Client | None:
         self._check()
@@ -131,24 +160,23 @@ class System:
     def _start_worker(self) -> None:
         work = self.directory / "work"
         work.mkdir()
-        self._spawn(
-            [str(_HERE / "cpc-worker"), "-c", str(self.directory / "servers/default/worker.cnx"),
-             "-wd", str(work), "-n", str(self.slots), "smp"],
+        self.worker = self._spawn(
+            [str(_HERE / "cpc-worker"), "-c", str(self.bundle), "-wd", str(work), "-n", str(self.slots), "smp"],
             "worker",
-        )  # fmt: skip
-        self.worker = self._processes[-1].pid
+        )
         self.wait(self.submit(array=2 * self.slots))
         below = [each.pid for each in usage.tree(self.worker) if each.pid != self.worker]
         # The keeper is the agent's child, the guardian the keeper's; see cpc.worker.guardian.
         keepers = [pid for pid in below if (found := usage.look(pid)) and found.parent == self.worker]
         self.guardian = next(pid for pid in below if (found := usage.look(pid)) and found.parent in keepers)
 
-    def _spawn(self, command: list[str], name: str) -> None:
-        with (self.directory / f"{name}.out").open("wb") as output:
+    def _spawn(self, command: list[str], name: str) -> int:
+        with (self.directory / f"{name}.out").open("ab") as output:
             self._processes.append(subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=_ROOT, start_new_session=True,
                 env=self._environment(),
             ))  # fmt: skip
+        return self._processes[-1].pid
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "CPC_HOME": str(self.directory)}
@@ -173,13 +201,13 @@ def system(worker: bool = True, postgresql: bool = False, slots: int = 2) -> Ite
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _until(find: Callable[[], T | None], what: str) -> T:
+def _until(find: Callable[[], T | None], what: str, tick: float = 0.05) -> T:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         found = find()
         if found is not None:
             return found
-        time.sleep(0.05)
+        time.sleep(tick)
     raise CopernicusError(f"within {PATIENCE:.0f} s it did not come true that {what}")
 
 
