@@ -130,6 +130,8 @@ class Link:
             raise
         self._said = ""
         self._say(f"joined server {welcome.server} at {address[0]} port {address[1]}")
+        # A server that has been away gives every lease one heartbeat time from its start: be back by then.
+        self._backoff.bound(welcome.heartbeat_time / 2)
         self._desk.welcomed(welcome)
         self.session = session = Session(connection, welcome, self._desk, self._reactor, self._clock)
         self._transfer.attach(lambda: self._open_bulk(address, session.number))

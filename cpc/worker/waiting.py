@@ -53,7 +53,7 @@ class Backoff:
     def __init__(self, chance: Chance, first: float = 1.0, most: float = 60.0) -> None:
         self._chance = chance
         self._first = first
-        self._most = most
+        self._longest = self._most = most
         self._next = first
 
     def pause(self) -> float:
@@ -65,6 +65,11 @@ class Backoff:
         """The longest pause at once: for a refusal that will not change within seconds."""
         self._next = self._most
         return self.pause()
+
+    def bound(self, most: float) -> None:
+        """Never wait longer than this (or than was said at first)."""
+        self._most = min(self._longest, max(self._first, most))
+        self._next = min(self._next, self._most)
 
     def reset(self) -> None:
         """It worked."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+
 from cpc.core.spec import JobSpec
 from tests.simulation.test_world import QUIET, join, state, submit, world  # noqa: F401
 from tests.simulation.world import World
@@ -39,3 +43,23 @@ def test_a_renewal_does_not_bring_back_a_lease_that_is_over(world: World) -> Non
     world.until(lambda: state(world, job) == "waiting", within=3 * QUIET.heartbeat_time)
     worker.host.thaw()
     world.until(lambda: state(world, job) == "succeeded", within=2000.0)
+
+
+@pytest.mark.parametrize("heartbeat_time", [10.0, 30.0, 120.0])
+def test_after_an_outage_workers_are_back_within_a_heartbeat_time(heartbeat_time: float) -> None:
+    """However short it is: pauses between tries grow while the server is away, but leases run from its return."""
+    made = World(5, dataclasses.replace(QUIET, workers=8, heartbeat_time=heartbeat_time))
+    try:
+        made.start_server()
+        made.until(lambda: made.server is not None and made.server.ready)
+        join(made, *(name for name, worker in made.workers.items() if not worker.kind.time_left))
+        jobs = [submit(made, "ok", "700", "10") for _ in range(8)]
+        made.until(lambda: sum(len(one.processes.running()) for one in made.workers.values() if one.agent) == 8)
+        made.kill_server("killed", away=600.0)
+        made.until(lambda: made.server is not None and made.server.ready, within=700.0)
+        made.until(lambda: all(state(made, job) == "succeeded" for job in jobs), within=700.0)
+        assert [made.attempts(job) for job in jobs] == [1] * 8
+        made.check()
+        assert made.broken == []
+    finally:
+        made.close()
