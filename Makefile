@@ -37,6 +37,7 @@ bench: $(VENV)/.test
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --cycles $(CYCLES)
+	$(BIN)/python -m benchmarks.s4_outage --size 10000 --away 600
 
 clean:
 	rm -rf build dist site demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,10 +1,20 @@
-"""All benchmarks: `python -m benchmarks` at sizes that take half a minute, `--full` at those of the documented figures."""
+"""All benchmarks: `python -m benchmarks` at sizes that take a few minutes, `--full` at those of the documented figures."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import w1_throughput, w2_latency, w3_chain, w4_payload, w5_depth
+from benchmarks import (
+    s1_workers,
+    s2_depth,
+    s3_restart,
+    s4_outage,
+    w1_throughput,
+    w2_latency,
+    w3_chain,
+    w4_payload,
+    w5_depth,
+)
 from benchmarks.report import Options
 
 #: workload → (its module, smoke size, documented size)
@@ -14,7 +24,13 @@ ALL = {
     "w3": (w3_chain, 30, 200),
     "w4": (w4_payload, 4, 20),
     "w5": (w5_depth, 20_000, 100_000),
+    "s1": (s1_workers, 300, 10_000),
+    "s2": (s2_depth, 20_000, 1_000_000),
+    "s3": (s3_restart, 20_000, 1_000_000),
+    "s4": (s4_outage, 200, 10_000),
 }
+#: Seconds of an outage, at the two sizes.
+AWAY = (10.0, 600.0)
 
 
 def main() -> None:
@@ -31,7 +47,8 @@ def main() -> None:
     for name in given.workloads or ALL:
         module, smoke, full = ALL[name]
         size, runs = (full, 3) if given.full else (smoke, 1)
-        module.run(Options(size, runs, given.postgresql, given.json)).show(given.json)
+        away = AWAY[given.full]
+        module.run(Options(size, runs, given.postgresql, given.json, away)).show(given.json)
 
 
 if __name__ == "__main__":

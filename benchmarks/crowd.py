@@ -127,6 +127,10 @@ class Crowd:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
     def _tell(self, process: subprocess.Popen[bytes], **order: Any) -> None:
         assert process.stdin is not None

@@ -9,7 +9,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Row = dict[str, float]
@@ -17,12 +17,16 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`size`: jobs (or MiB-sized payloads) of a run; `runs`: how often; `postgresql`: use it instead of SQLite."""
+    """`size`: jobs, workers or payloads of a run; `runs`: how often; `postgresql`: use it instead of SQLite.
+
+    `away`: seconds of an outage, where there is one.
+    """
 
     size: int
     runs: int
     postgresql: bool = False
     json: bool = False
+    away: float = 60.0
 
 
 @dataclass(slots=True)
@@ -72,17 +76,21 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))]
 
 
-def main(what: str, run: Callable[[Options], Table], size: int, runs: int, meaning: str) -> None:
-    """The command line of one benchmark."""
+def main(what: str, run: Callable[[Options], Table], size: int, runs: int, meaning: str, outage: bool = False) -> None:
+    """The command line of one benchmark; `outage`: it may be said for how long."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("-n", "--size", type=int, default=size, help=f"{meaning} (default {size})")
     parser.add_argument("--runs", type=int, default=runs, help=f"repetitions (default {runs})")
     parser.add_argument("--postgresql", action="store_true", help="on PostgreSQL instead of SQLite")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    if outage:
+        parser.add_argument("--away", type=float, default=60.0, help="seconds of the outage (default 60)")
     given = parser.parse_args()
     if given.size < 1 or given.runs < 1:
         parser.error("--size and --runs are at least 1")
     if platform.system() != "Linux":
         sys.exit("the benchmarks read /proc: they run on Linux")
     options = Options(given.size, given.runs, given.postgresql, given.json)
+    if outage:
+        options = replace(options, away=given.away)
     run(options).show(options.json)

@@ -72,6 +72,11 @@ class System:
         """The database."""
         return self._url or f"sqlite:///{self.directory}/run/copernicus.db"
 
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the server."""
+        command = [str(_HERE / "cpc-server"), "config", name, value]
+        subprocess.run(command, check=True, capture_output=True, env=self._environment())
+
     def end_server(self, kill: bool = False) -> None:
         """Stop the server, or kill it as a power loss would."""
         process = next(each for each in self._processes if each.pid == self.server)

@@ -54,6 +54,12 @@ def resident(pid: int) -> float:
     return sum(each.resident for each in tree(pid)) / MIB
 
 
+def peak(pid: int) -> float:
+    """MiB that a process itself has had at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def cpu(pid: int) -> float:
     """CPU seconds of a process itself, without children."""
     found = look(pid)
