@@ -11,6 +11,7 @@ many of them. What is ahead is at most AHEAD seconds of its work, so nothing of 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,13 +83,16 @@ def fill_ahead(index: Index, session: Session, circumstances: Round, limit: int)
     if session.room_ahead <= 0:
         return placed
     order = _Order(index, session, circumstances)
+    begun = Counter(ids.array(job) for job in session.leases if job not in session.ahead)
     while len(placed) < limit and session.room_ahead > 0 and (window := order.next()):
         key = window.entries[0]
         array = ids.array(key[1])
         exact = circumstances.exact(array)
         if not _could_take(session, exact, circumstances.now):
             continue
-        if not _brief(session, exact, circumstances.pace(array)) or _best(index, window, key, exact, circumstances):
+        if not _brief(session, begun[array], exact, circumstances.pace(array)):
+            break
+        if _best(index, window, key, exact, circumstances):
             break
         placed.append(_lease(index, session, window, key, exact, circumstances, ahead=True))
         order.again(window)
@@ -237,12 +241,11 @@ def _place(index: Index, session: Session, window: Window, round_: Round) -> Run
     return None
 
 
-def _brief(session: Session, exact: Exact, pace: float | None) -> bool:
-    """Whether one more such job ahead is no more than AHEAD seconds of the worker's work."""
+def _brief(session: Session, begun: int, exact: Exact, pace: float | None) -> bool:
+    """Whether one more such job ahead is no more than AHEAD seconds of work, when `begun` of them run there at a time."""
     if pace is None or pace > AHEAD or exact.max_cores > exact.need.cores:
         return False  # nothing is known, or what it would be granted depends on what is free then
-    at_once = session.total.cores // exact.need.cores
-    return len(session.ahead) < at_once * AHEAD / max(pace, BRIEFEST)
+    return len(session.ahead) < begun * AHEAD / max(pace, BRIEFEST)
 
 
 def _may_take(index: Index, session: Session, window: Window, key: Key, exact: Exact, now: float) -> bool:

@@ -51,6 +51,18 @@ def test_a_full_worker_is_given_half_a_second_of_brief_jobs_ahead(bench: Bench) 
     assert worker.free.cores == 0
 
 
+def test_what_the_slots_that_long_jobs_have_cannot_do_is_not_counted_on(bench: Bench) -> None:
+    worker = bench.worker(cores=8, ahead=50)
+    bench.submit("long", array=7, priority=5)
+    array = bench.submit(array=100)
+    for _ in range(2):
+        lease = next(
+            lease for job, lease in worker.leases.items() if ids.array(job) == array and job not in worker.ahead
+        )
+        bench.report(worker, lease, wall_seconds=0.1)
+    assert len(ahead(worker)) == int(1 * AHEAD / 0.1)
+
+
 def test_a_worker_that_does_not_ask_for_it_is_given_nothing_ahead(bench: Bench) -> None:
     worker = bench.worker(cores=2)
     brief(bench, worker)
