@@ -218,6 +218,8 @@ class Desk:
 
     def obey(self, orders: Orders) -> None:
         """Do what the server says. Doing it twice is doing it once."""
+        for task in orders.tasks:  # first, because nobody waits for the rest, and a cancel below may mean one of them
+            self._accept(task)
         for settled in orders.settled:
             self._settle(settled)
         for lease in orders.retry:
@@ -238,8 +240,6 @@ class Desk:
                 self.give_up_waiting("the worker is drained")
         if orders.leave:
             self.may_leave = True
-        for task in orders.tasks:
-            self._accept(task)
 
     def give_up_waiting(self, why: str, seconds: float = 0.0) -> None:
         """Hand back what has waited so long for room: it has not begun, and another worker may have it."""
