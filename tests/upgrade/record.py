@@ -7,14 +7,18 @@ Writes `databases/3.1.0` and `transcripts/3.1.0`. Done once at a release, never 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tempfile
 from pathlib import Path
 
+from cpc.server.http import openapi
+from cpc.server.http.routes import ROUTES
+from cpc.wire import messages
 from tests.helpers import postgres
 from tests.helpers.network_of_processes import PASSWORD, Network
-from tests.upgrade import fixture, inventory, scenario, tape
+from tests.upgrade import calls, fixture, inventory, scenario, tape
 from tests.upgrade.api import Api
 from tests.upgrade.conversation import Conversation
 
@@ -33,20 +37,44 @@ def database(release: str, kind: str, directory: Path, server: postgres.Server |
         network.close()
 
 
+def protocol(target: Path) -> None:
+    """The machines' protocol; every method of it."""
+    lines = Conversation().run()
+    said = {line["frame"]["m"] for line in lines if "m" in line.get("frame", {})}
+    missing = {row.split("|")[1].strip() for row in (messages.__doc__ or "").splitlines() if row.startswith("| ")} - said
+    assert missing == {"method"}, f"tests/upgrade/conversation.py does not say {missing}"
+    tape.save(target / "worker.jsonl", lines)
+
+
+def public(target: Path, directory: Path) -> None:
+    """The public API; every call of it."""
+    network = Network(directory)
+    try:
+        lines = calls.record(network)
+    finally:
+        network.close()
+    described = openapi.document(ROUTES)
+    missing = calls.every(json.loads(described)) - calls.reached(lines, json.loads(described))
+    assert not missing, f"tests/upgrade/calls.py does not ask {missing}"
+    tape.save(target / "api.jsonl", lines)
+    (target / "openapi.json").write_bytes(described + b"\n")
+
+
 def main(release: str) -> None:
     """Everything, into the tree."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", release):
         sys.exit(f"{release!r} is not the number of a release: write for example 3.1.0")
-    tape.save(tape.TRANSCRIPTS / release / "worker.jsonl", Conversation().run())
-    print(f"recorded the machines' protocol of {release}")
+    target = tape.TRANSCRIPTS / release
     with tempfile.TemporaryDirectory(prefix="cpc-record-", ignore_cleanup_errors=True) as scratch:
+        protocol(target)
+        public(target, Path(scratch) / "api")
         server = postgres.Server(Path(scratch) / "postgresql")
         try:
             for kind, given in (("sqlite", None), ("postgresql", server)):
                 database(release, kind, Path(scratch) / kind, given)
-                print(f"recorded the database {release}, {kind}")
         finally:
             server.stop()
+    print(f"recorded {release}: look at `git status tests/upgrade`, and commit what is new")
 
 
 if __name__ == "__main__":

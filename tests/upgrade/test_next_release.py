@@ -89,9 +89,6 @@ def looks_as_before(network: Network, about: fixture.About) -> None:
     url = Place(network.place).read().database
     assert fixture.shape(url) == about.shape
     start(network, BIN).done()
-    if not hasattr(network, "client"):
-        network.meet()
-        network.client.project = "p"
     checks.all_is_there(network, about)
     network.run("cpc-server", "stop").done()
 
@@ -110,10 +107,8 @@ def test_a_failed_migration_leaves_the_old_database_usable(old: Network, next_re
     assert migrate.current(f"sqlite:///{copy}") == about.revision
     assert start(old, next_releases["badly"].bin).code == 1
     assert copies(old) == [copy], "a server that is started again and again does not fill the disk with copies"
-    looks_as_before(old, about)
     # The machine goes down in the middle of it.
     assert start(old, next_releases["killed"].bin).code not in (0, 1)
-    assert len(copies(old)) == 2, "the older release has written something since"
     looks_as_before(old, about)
 
 
