@@ -33,6 +33,7 @@ from cpc.wire.calls import Calls
 from cpc.wire.channel import Channel
 from cpc.wire.identity import Name, Role
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
+from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
 from cpc.wire.questions import Handler, Questions
 
@@ -215,10 +216,16 @@ class Connection:
     def _greeted(self, said: frames.Greeting | None) -> None:
         if said is None or self.peer is None:
             raise Refused("the first frame is a greeting")
-        self.protocol = negotiate(self._greeting, said)
+        self.protocol = negotiate(self._greeting, said, *self._sides(self.peer))
         self.release, self.capabilities = said.release, said.capabilities
         self.channel.reader.limit = _FRAME_LIMITS.get(self.peer.role, frames.MAX_FRAME)
         self._on_open(self)
+
+    def _sides(self, peer: Name) -> tuple[str, str]:
+        """This side and the other one, as people call them."""
+        if isinstance(self._security, tls.ServerTls):
+            return "the server", f"the worker with bundle {peer.name}" if peer.role is Role.BUNDLE else str(peer)
+        return "this server" if self._security.role is Role.SERVER else "this worker", "the server"
 
     def drop_when_idle(self, seconds: float) -> None:
         """End the connection when no frame has come for so long."""
@@ -256,18 +263,6 @@ class Connection:
     def end(self) -> CopernicusError | None:
         """Why it has ended, once it has."""
         return self._end
-
-
-def negotiate(ours: frames.Greeting, theirs: frames.Greeting) -> int:
-    """The newest protocol number that both sides speak, or Refused in words."""
-    number = min(ours.newest, theirs.newest)
-    if number < max(ours.oldest, theirs.oldest):
-        raise Refused(
-            f"no common protocol: release {ours.release} speaks {ours.oldest} to {ours.newest}, "
-            f"release {theirs.release} speaks {theirs.oldest} to {theirs.newest}",
-            "upgrade the older side",
-        )
-    return number
 
 
 def _words_of(error: BaseException, words: str) -> CopernicusError:

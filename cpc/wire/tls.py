@@ -25,7 +25,7 @@ from cpc.core.clock import SECOND
 from cpc.core.errors import BadInput, Damaged, Refused, TurnedAway
 from cpc.wire.identity import Identity, Name, Role, authority_id, key_fingerprint, name_of, read_certificate, when
 
-ALPN = b"cpc/1"
+ALPN = b"cpc/1"  # which door, and that it speaks frames; what they say is settled by the greeting, in words
 ALPN_PEOPLE = b"http/1.1"
 CLOCK_SLACK = 300 * SECOND  # how far two machines' clocks may be apart
 
@@ -101,6 +101,7 @@ class ClientTls:
 
     def __init__(self, identity: Identity | None, authority_pem: bytes, server: str,
                  refuse: Refuse = _accept_all) -> None:  # fmt: skip
+        self.role = identity.name.role if identity is not None else None
         self._roots = _roots({server: authority_pem})
         self._context = _client_context(identity, authority_pem)
         self._refuse = refuse

@@ -14,6 +14,7 @@ from cpc.wire.bundle import Bundle
 from cpc.wire.connection import ClientEndpoint, Connection, connect
 from cpc.wire.identity import Identity
 from cpc.wire.messages import Bulk, Goodbye, Hello, Orders, Welcome
+from cpc.wire.negotiation import NoCommonProtocol
 from cpc.wire.tls import ClientTls
 from cpc.worker.collecting import words
 from cpc.worker.credentials import Credentials
@@ -161,6 +162,8 @@ class Link:
         if identity is not None and not self._unknown:
             try:
                 return await self._connect(address, identity)
+            except NoCommonProtocol:
+                raise
             except Refused as error:
                 self._tell(f"the server does not take this worker's certificate: {words(error)}; enrolling again")
         await self._enrol(address)

@@ -15,12 +15,13 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from cpc.core.clock import SECOND
-from cpc.core.errors import BadInput, Damaged, Refused, TurnedAway, Unavailable
+from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused, TurnedAway, Unavailable
 from cpc.wire import identity
 from cpc.wire.connection import Connection, connect
 from cpc.wire.frames import Greeting
 from cpc.wire.identity import Identity, Name, Role
 from cpc.wire.messages import Enrol, Enrolled, Goodbye, Message
+from cpc.wire.negotiation import NoCommonProtocol
 from cpc.wire.tls import ClientTls, PeopleTls, ServerTls
 from tests.helpers.wires import HERE, PORT, YEAR, Wires
 from tests.simulation.link import Side
@@ -189,16 +190,35 @@ def test_a_server_shows_its_renewed_certificate_to_the_next_connection() -> None
 # --- versions -------------------------------------------------------------------------------------------------------------
 
 
-def test_versions_without_overlap_are_refused_in_words_that_both_sides_read() -> None:
+@pytest.mark.parametrize(
+    ("theirs", "speaks", "upgrade"),
+    [(Greeting(3, 1, "3.0"), "1 to 3", "this worker"), (Greeting(7, 7, "11.0"), "7", "the server"),
+     (Greeting(0, 0, "0.9"), "0", "this worker")],
+)  # fmt: skip
+def test_versions_without_overlap_are_refused_in_words_on_both_sides(
+    theirs: Greeting, speaks: str, upgrade: str
+) -> None:
     wires = Wires()
+    heard: list[CopernicusError] = []
+    refuse = Connection.refuse
+
+    def note(self: Connection, error: CopernicusError | None) -> None:
+        if error is not None and isinstance(self._security, ServerTls):
+            heard.append(error)
+        refuse(self, error)
+
     wires.listen(greeting=Greeting(5, 4, "9.0"))
-    said = "no common protocol"
-    with pytest.raises(Refused, match=said) as caught:
-        wires.connect(greeting=Greeting(3, 1, "3.0"))
-    assert "upgrade the older side" in caught.value.hint
-    assert "4 to 5" in caught.value.message
-    assert "1 to 3" in caught.value.message
-    wires.reactor.advance(60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "refuse", note)
+        with pytest.raises(NoCommonProtocol, match="no common protocol") as caught:
+            wires.connect(greeting=theirs)
+        wires.reactor.advance(60)
+    assert caught.value.hint == f"upgrade {upgrade}"
+    assert f"this worker has release {theirs.release} and speaks {speaks}, " in caught.value.message
+    assert "the server has release 9.0 and speaks 4 to 5" in caught.value.message
+    (told,) = heard
+    assert f"worker w1 has release {theirs.release} and speaks {speaks}" in told.message
+    assert told.hint == f"upgrade {upgrade}".replace("this worker", "worker w1")
     assert wires.taken == []
 
 

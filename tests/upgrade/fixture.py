@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from cpc.server import network
 from cpc.server.config import Place
 from cpc.store import database, migrate
+from cpc.wire.messages import PROTOCOL
 from tests.helpers.network_of_processes import Network
 from tests.upgrade import dump
 from tests.upgrade.inventory import TIMES
@@ -36,10 +37,11 @@ _KEPT = ("home/servers/default/authority.key", "home/servers/default/authority.c
 
 
 class About(msgspec.Struct):
-    """`revision` of the tables, `recorded` in µs UTC; `shape` of every table; `inventory` is what the server showed."""
+    """`revision` of the tables, `protocol` of the machines, `recorded` in µs UTC; `shape` of every table; `inventory` is what the server showed."""
 
     release: str
     revision: str
+    protocol: int
     recorded: int
     shape: dict[str, Any]
     left: Left
@@ -101,7 +103,8 @@ def record(network: Network, fixture: Fixture, left: Left, inventory: dict[str, 
             _settle(config.database)
             tar.add(file, file.relative_to(network.directory), filter=_anonymous)
     about = About(
-        release=fixture.release, revision=migrate.current(config.database), recorded=time.time_ns() // 1000,
+        release=fixture.release, revision=migrate.current(config.database), protocol=PROTOCOL,
+        recorded=time.time_ns() // 1000,
         shape=shape(config.database), left=left, inventory=inventory,
     )  # fmt: skip
     text = msgspec.json.format(msgspec.json.encode(about), indent=1) + b"\n"
