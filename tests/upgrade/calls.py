@@ -1,7 +1,7 @@
 """Transcripts of the public API: what people's programs asked and what was answered, in order; recorded and asked again.
 
-A line is a call, `{"as": user, "method", "path", "body" or "raw", "headers", "status", "kind", "answer"}`, or `{"act": "worker"}`: a worker
-comes. Tokens and ids of then are those of now when it is asked again.
+A line is a call, `{"as": user, "method", "path", "body" or "raw", "headers", "status", "kind", "answer"}`, or an act,
+`{"act": "worker"}`: a worker comes. Tokens and ids of then are those of now when it is asked again.
 """
 
 from __future__ import annotations
@@ -135,17 +135,32 @@ def _files_and_jobs(talk: Recorder) -> None:
     ask("ann", "PATCH", f"/jobs/{job}", {"priority": 5})
     talk.act("worker")
     ask("ann", "GET", f"/jobs/{job}/wait?timeout=60")
-    for path in ("/outputs", "/outputs/out/r", "/outputs/in.txt?attempt=1", "/logs?stream=stdout&offset=0&limit=100", ""):
+    for path in (
+        "/outputs",
+        "/outputs/out/r",
+        "/outputs/in.txt?attempt=1",
+        "/logs?stream=stdout&offset=0&limit=100",
+        "",
+    ):
         ask("ann", "GET", f"/jobs/{job}{path}")
     ask("ann", "GET", f"/jobs/{job}/logs/follow?stream=stderr")
-    array = {"argv": ["/bin/sh", "-c", "exit {code}"], "array": 2, "table": {"columns": ["code"], "rows": [["0"], ["3"]]}}
+    array = {
+        "argv": ["/bin/sh", "-c", "exit {code}"],
+        "array": 2,
+        "table": {"columns": ["code"], "rows": [["0"], ["3"]]},
+    }
     several = ask("ann", "POST", "/projects/villin/jobs", {"spec": array})["id"]
     after = {"argv": ["/bin/true"], "after": [{"job": several, "on": "end"}], "labels": ["nowhere"]}
     blocked = ask("ann", "POST", "/projects/villin/jobs", {"spec": after})["id"]
     ask("ann", "GET", f"/jobs/{several}/wait?timeout=60")
     ask("ann", "GET", f"/jobs/{several}[1]/wait?timeout=60".replace("[", "%5B").replace("]", "%5D"))
     ask("ann", "GET", f"/jobs/{blocked}/why")
-    for path in ("/jobs?state=failed,succeeded", "/projects/villin/jobs?limit=2", "/projects/villin/arrays", "/workers"):
+    for path in (
+        "/jobs?state=failed,succeeded",
+        "/projects/villin/jobs?limit=2",
+        "/projects/villin/arrays",
+        "/workers",
+    ):
         ask("ann", "GET", path)
     ask("ann", "POST", f"/jobs/{blocked}/cancel", {"reason": "enough"})
     ask("ann", "POST", f"/jobs/{several}/retry", {})

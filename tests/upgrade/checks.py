@@ -25,7 +25,9 @@ def all_goes_on(network: Network, about: About) -> None:
         assert len(admin.get(f"/projects/{project}/files/{digest}"))
     _repeated(network, about)
     _upload(admin, about)
-    network.run("cpc-server", "bundle", "--name", "after", "--role", "worker", "-o", str(network.directory / "after.cnx")).done()
+    network.run(
+        "cpc-server", "bundle", "--name", "after", "--role", "worker", "-o", str(network.directory / "after.cnx")
+    ).done()
     network.client.set_setting("heartbeat_time", "2")  # whoever held the leases is gone
     network.worker("--labels", LATER, cores=4, bundle=network.directory / "after.cnx")
     for job, said in left.jobs.items():

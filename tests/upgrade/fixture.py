@@ -37,7 +37,10 @@ _KEPT = ("home/servers/default/authority.key", "home/servers/default/authority.c
 
 
 class About(msgspec.Struct):
-    """`revision` of the tables, `protocol` of the machines, `recorded` in µs UTC; `shape` of every table; `inventory` is what the server showed."""
+    """`revision` of the tables, `protocol` of the machines, `recorded` in µs UTC; `shape` of every table.
+
+    `left` is what is open; `inventory` what the server showed.
+    """
 
     release: str
     revision: str
@@ -183,7 +186,11 @@ def shape(url: str) -> dict[str, Any]:
         return {
             table: {
                 "columns": {
-                    column["name"]: {"type": str(column["type"]), "null": column["nullable"], "default": column["default"]}
+                    column["name"]: {
+                        "type": str(column["type"]),
+                        "null": column["nullable"],
+                        "default": column["default"],
+                    }
                     for column in look.get_columns(table)
                 },
                 "key": look.get_pk_constraint(table)["constrained_columns"],
@@ -212,4 +219,3 @@ def counts(url: str) -> dict[str, int]:
             table: int(connection.exec_driver_sql(f'SELECT count(*) FROM "{table}"').scalar_one())
             for table in sa.inspect(connection).get_table_names()
         }
-

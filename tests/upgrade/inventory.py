@@ -63,7 +63,10 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         lost = [f"{path}/{name} is gone" for name in before if name not in after]
         return lost + [
-            line for name in before if name in after for line in differences(before[name], after[name], f"{path}/{name}")
+            line
+            for name in before
+            if name in after
+            for line in differences(before[name], after[name], f"{path}/{name}")
         ]
     if isinstance(before, list) and isinstance(after, list):
         if len(after) < len(before):

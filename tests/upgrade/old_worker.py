@@ -70,7 +70,9 @@ class OldWorker:
         if "lease" in line:
             line["lease"] = self._now(line["lease"])
         if "job" in line:
-            line["job"] = next(new[0] for old, new in self._names.items() if isinstance(old, tuple) and old[0] == line["job"])
+            line["job"] = next(
+                new[0] for old, new in self._names.items() if isinstance(old, tuple) and old[0] == line["job"]
+            )
         conversation.act(self.world, what, line)
 
     # --- what it says ---
@@ -201,7 +203,9 @@ class OldWorker:
             self.world.reactor.run_until(true, PATIENCE)
         except AssertionError:
             came = [str(each)[:200] for each in self._orders]
-            raise AssertionError(f"the server of today does not say {str(what)[:500]}; orders not looked for: {came}") from None
+            raise AssertionError(
+                f"the server of today does not say {str(what)[:500]}; orders not looked for: {came}"
+            ) from None
 
 
 def _is_lease(value: list[Any]) -> bool:

@@ -41,7 +41,9 @@ def protocol(target: Path) -> None:
     """The machines' protocol; every method of it."""
     lines = Conversation().run()
     said = {line["frame"]["m"] for line in lines if "m" in line.get("frame", {})}
-    missing = {row.split("|")[1].strip() for row in (messages.__doc__ or "").splitlines() if row.startswith("| ")} - said
+    missing = {
+        row.split("|")[1].strip() for row in (messages.__doc__ or "").splitlines() if row.startswith("| ")
+    } - said
     assert missing == {"method"}, f"tests/upgrade/conversation.py does not say {missing}"
     tape.save(target / "worker.jsonl", lines)
 

@@ -79,7 +79,8 @@ def _lose_a_life(network: Network, spare: str) -> None:
     network.stop_server()
     flag.touch()
     network.until(
-        lambda: any(b"lease" in path.read_bytes() for path in worker.directory.rglob("spool.log")), "its result is on disk"
+        lambda: any(b"lease" in path.read_bytes() for path in worker.directory.rglob("spool.log")),
+        "its result is on disk",
     )
     database = ("--database", spare) if spare else ()
     network.run("cpc-server", "restore", str(network.directory / "backup.tar"), "--force", *database).done()
@@ -115,7 +116,9 @@ def _ended_jobs(network: Network) -> dict[str, str]:
     small.write_text("a few words\n")
     large.write_text("".join(f"{number}\n" for number in range(50_000)))
     inputs = (Input("small.txt", upload(client, small)), Input("large.txt", upload(client, large)))
-    network.success_of(network.shell(f"cat small.txt; wc -l < large.txt; {BIG}", name="files", inputs=inputs, priority=3))
+    network.success_of(
+        network.shell(f"cat small.txt; wc -l < large.txt; {BIG}", name="files", inputs=inputs, priority=3)
+    )
     network.success_of(network.shell(UNLESS_REPEATED, name="flaky", max_failures=2))
     assert network.end_of(network.shell("echo no; exit 3", name="bad")).state == "failed"
     assert network.end_of(network.shell("sleep 1000", name="slow", walltime=0.5)).outcome == "exceeded"
@@ -169,4 +172,3 @@ def _repeated(network: Network) -> dict[str, Any]:
     call = {"spec": {"argv": ["/bin/echo", "once"], "labels": ["nowhere"], "name": "only once"}}
     answer = api.ask("POST", f"{PREFIX}/projects/p/jobs", call, Idempotency_Key="fixture-1").done()
     return {"path": f"{PREFIX}/projects/p/jobs", "body": call, "key": "fixture-1", "answer": answer}
-

@@ -93,9 +93,20 @@ def looks_as_before(network: Network, about: fixture.About) -> None:
     network.run("cpc-server", "stop").done()
 
 
-def test_a_failed_migration_leaves_the_old_database_usable(old: Network, next_releases: dict[str, Release]) -> None:
-    about = Fixture(newest(), "postgresql" if "postgres" in Place(old.place).read().database else "sqlite").about()
-    failed = start(old, next_releases["badly"].bin)
+def test_a_server_is_migrated_or_left_as_it_was(old: Network, next_releases: dict[str, Release]) -> None:
+    kind = "postgresql" if "postgres" in Place(old.place).read().database else "sqlite"
+    about = Fixture(newest(), kind).about()
+    it_fails(old, next_releases["badly"], about)
+    # The machine goes down in the middle of it.
+    assert start(old, next_releases["killed"].bin).code not in (0, 1)
+    looks_as_before(old, about)
+    it_works(old, next_releases["well"], about)
+    there_is_a_way_back(old, kind, about)
+
+
+def it_fails(old: Network, release: Release, about: fixture.About) -> None:
+    """In one line, with a copy, as often as somebody tries."""
+    failed = start(old, release.bin)
     assert failed.code == 1
     *told, line = failed.err.splitlines()
     assert line.startswith("cpc-server: the database could not be upgraded and is as it was: "), failed.err
@@ -105,38 +116,35 @@ def test_a_failed_migration_leaves_the_old_database_usable(old: Network, next_re
     (copy,) = copies(old)
     assert str(copy) in line
     assert migrate.current(f"sqlite:///{copy}") == about.revision
-    assert start(old, next_releases["badly"].bin).code == 1
+    assert start(old, release.bin).code == 1
     assert copies(old) == [copy], "a server that is started again and again does not fill the disk with copies"
-    # The machine goes down in the middle of it.
-    assert start(old, next_releases["killed"].bin).code not in (0, 1)
-    looks_as_before(old, about)
 
 
-def test_the_next_release_takes_everything_over_and_there_is_a_way_back(
-    old: Network, next_releases: dict[str, Release]
-) -> None:
-    kind = "postgresql" if "postgres" in Place(old.place).read().database else "sqlite"
-    about = Fixture(newest(), kind).about()
-    url = Place(old.place).read().database
-    start(old, next_releases["well"].bin).done()
-    (copy,) = copies(old)
+def it_works(old: Network, release: Release, about: fixture.About) -> None:
+    """Everything is there, goes on, and has its new shape."""
+    before = copies(old)
+    start(old, release.bin).done()
+    assert len(copies(old)) == len(before) + 1, "the older release has written something since the last copy"
     old.meet()
     old.client.project = "p"
     checks.all_is_there(old, about)
     checks.all_goes_on(old, about)
-    engine = database.engine(url)
+    engine = database.engine(Place(old.place).read().database)
     with engine.connect() as connection:
         took = connection.exec_driver_sql("SELECT COUNT(*) FROM finished WHERE seconds > 0").scalar_one()
     engine.dispose()
     assert took > 5
     old.run("cpc-server", "stop").done()
+
+
+def there_is_a_way_back(old: Network, kind: str, about: fixture.About) -> None:
+    """The older release refuses the newer database; on SQLite the copy takes its place, as the manual says."""
     refused = start(old, BIN).refused()
     assert "the shape 9001, which this release does not know (it was written by a newer release" in refused
     assert "newer release" in old.run("cpc-server", "doctor").out
     if kind == "sqlite":
-        # As the manual says: the copy takes the place of the database; what was done since is not in it.
-        path = database.sqlite_path(url)
+        path = database.sqlite_path(Place(old.place).read().database)
         for journal in path.parent.glob(path.name + "-*"):
             os.unlink(journal)
-        shutil.copy(copy, path)
+        shutil.copy(copies(old)[-1], path)
         looks_as_before(old, about)

@@ -31,7 +31,12 @@ REFUSED = {**THEN, "status": 400, "answer": {"code": "bad-input", "message": "no
         (THEN, 200, {"id": "2", "items": []}, ".items[] is not there any more"),
         (THEN, 200, {"id": 2, "items": [{"size": 4, "ended": 7, "of": {"cores": 2}}]}, ".id was text and is number"),
         (THEN, 200, {"items": [{"size": 4, "ended": 7, "of": {"cores": 2}}]}, ".id is not there any more"),
-        (THEN, 200, {"id": "2", "items": [{"size": 4, "ended": 7, "of": {}}]}, ".items[].of.cores is not there any more"),
+        (
+            THEN,
+            200,
+            {"id": "2", "items": [{"size": 4, "ended": 7, "of": {}}]},
+            ".items[].of.cores is not there any more",
+        ),
         (THEN, 404, {"code": "not-found"}, "was answered 200 and is answered 404"),
         (REFUSED, 400, {"code": "conflict", "message": ""}, "was refused as bad-input and is refused as conflict"),
     ],
