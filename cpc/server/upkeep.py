@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,10 @@ def _copy(config: Config, shape: str, clock: Clock, say: Callable[[str], None]) 
             say(f"the database is of an older release ({shape}); a copy is there already: {found}")
             return found
     copy = directory / f"before-{migrate.newest()}.{stamp(clock)}.sqlite"
+    for number in itertools.count(2):  # two within a second: neither takes the place of the other
+        if not copy.exists():
+            break
+        copy = directory / f"before-{migrate.newest()}.{stamp(clock)}-{number}.sqlite"
     say(f"the database is of an older release ({shape}); a copy is made: {copy}")
     part = copy.with_suffix(".part")
     try:
