@@ -56,6 +56,27 @@ def test_an_empty_database_is_old_and_one_of_a_newer_release_is_refused(empty_ur
         migrate.check(empty_url)
 
 
+def test_a_change_of_tables_that_fails_leaves_no_trace(empty_url: str) -> None:
+    migrate.initialise(empty_url, server="s", name="n", now=1)
+    engine = database.engine(empty_url)
+
+    def fail() -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE half (a INTEGER)"))
+            connection.execute(sa.text("ALTER TABLE server ADD COLUMN mood TEXT"))
+            connection.execute(sa.text("UPDATE server SET mood = 'new'"))
+            connection.execute(sa.text("INSERT INTO server (one) VALUES (2)"))
+
+    with pytest.raises(sa.exc.DBAPIError) as caught:
+        fail()
+    assert "\n" not in migrate.why(caught.value)
+    assert "null" in migrate.why(caught.value).casefold()
+    look = sa.inspect(engine)
+    assert "half" not in look.get_table_names()
+    assert "mood" not in [column["name"] for column in look.get_columns("server")]
+    engine.dispose()
+
+
 def test_a_claim_reads_an_index_in_its_own_order(tmp_path: Path) -> None:
     """Anything else would sort or scan: two orders of magnitude at depth."""
     url = f"sqlite:///{tmp_path}/plan.db"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 import cpc
-from cpc.server.config import Place
+from cpc.core.clock import SystemClock
+from cpc.core.errors import CopernicusError
+from cpc.server import upkeep
+from cpc.server.config import Config, Place
 from cpc.store import copying, migrate
+from tests.helpers.stores import ManualClock
 from tests.upgrade import checks, fixture
 from tests.upgrade.fixture import Fixture, all_fixtures
 
@@ -91,3 +96,39 @@ def test_a_copy_serves_again_only_while_nothing_was_written(tmp_path: Path) -> N
     assert not copying.is_of_this_moment(url, copy)
     copy.write_bytes(b"not a database, but long enough to look like a file of something" * 100)
     assert not copying.is_of_this_moment(url, copy)
+
+
+def config(url: str, directory: Path) -> Config:
+    return Config(
+        name="lab", host="127.0.0.1", listen=("127.0.0.1",), port=1, client_port=2, database=url, run_dir=str(directory)
+    )  # fmt: skip
+
+
+def test_without_room_for_a_copy_nothing_is_upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(url: str, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    url = f"sqlite:///{tmp_path}/a.db"
+    migrate.initialise(url, server="s", name="n", now=1)
+    monkeypatch.setattr(copying, "snapshot_as_it_is", full)
+    monkeypatch.setattr(migrate, "upgrade", lambda *_: pytest.fail("it was upgraded"))
+    wanted = config(url, tmp_path)
+    with pytest.raises(
+        CopernicusError, match=r"was not upgraded, because its copy .* database or disk is full"
+    ) as caught:
+        upkeep.upgrade(wanted, SystemClock(), lambda line: None)
+    assert "make room" in caught.value.hint
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_copies_of_one_second_are_kept_side_by_side(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    migrate.initialise(url, server="s", name="n", now=1)
+    wanted = config(url, tmp_path)
+    clock = ManualClock()
+    for number in range(1, 4):
+        upkeep.upgrade(wanted, clock, lambda line: None)
+        upkeep.upgrade(wanted, clock, lambda line: None)
+        assert len(list((tmp_path / "backups").iterdir())) == number
+        copying.new_life(url)

@@ -14,6 +14,7 @@ import pytest
 
 from cpc.server.config import Place
 from cpc.store import database, migrate
+from cpc.store.lock import DatabaseLock
 from tests.helpers.network_of_processes import BIN, Answer, Network
 from tests.upgrade import checks, fixture
 from tests.upgrade.fixture import KINDS, Fixture, newest
@@ -96,12 +97,23 @@ def looks_as_before(network: Network, about: fixture.About) -> None:
 def test_a_server_is_migrated_or_left_as_it_was(old: Network, next_releases: dict[str, Release]) -> None:
     kind = "postgresql" if "postgres" in Place(old.place).read().database else "sqlite"
     about = Fixture(newest(), kind).about()
+    if kind == "postgresql":
+        it_waits_for_the_other_server(old, next_releases["well"], about)
     it_fails(old, next_releases["badly"], about)
     # The machine goes down in the middle of it.
     assert start(old, next_releases["killed"].bin).code not in (0, 1)
     looks_as_before(old, about)
     it_works(old, next_releases["well"], about)
     there_is_a_way_back(old, kind, about)
+
+
+def it_waits_for_the_other_server(old: Network, release: Release, about: fixture.About) -> None:
+    """Another machine's server that works on the same database is not upgraded under its feet."""
+    url = Place(old.place).read().database
+    lock = DatabaseLock(url)
+    assert "in use by another server process" in start(old, release.bin).refused()
+    lock.release()
+    assert fixture.shape(url) == about.shape
 
 
 def it_fails(old: Network, release: Release, about: fixture.About) -> None:
