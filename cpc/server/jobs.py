@@ -136,7 +136,7 @@ class Jobs:
             session = self._queue.index.of_worker(run.worker)
             settling.lost(self._queue, tx, [run], f"declared lost by {call.who.name}", counts=False)
             if session is not None:
-                self._queue.outbox.cancel(tx, session.number, run.lease, f"declared lost by {call.who.name}")
+                self._queue.outbox.give_up(tx, session.number, run.lease, f"declared lost by {call.who.name}")
             self._queue.round(tx)
             return Counted(1)
 

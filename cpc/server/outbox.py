@@ -19,6 +19,7 @@ class _Pending:
     tasks: list[Task] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
     cancel: list[tuple[Lease, str]] = field(default_factory=list)
+    wanted: list[Lease] = field(default_factory=list)
     hand_back: list[Lease] = field(default_factory=list)
     follow: list[Lease] = field(default_factory=list)
     retry: list[Lease] = field(default_factory=list)
@@ -65,6 +66,16 @@ class Outbox:
         """End this."""
         tx.after(lambda: self._for(session).cancel.append((lease, reason)))
 
+    def give_up(self, tx: Tx, session: int, lease: Lease, reason: str) -> None:
+        """End this, because its attempt is over; the job is not: if the program has done its work, hand it in."""
+
+        def effect() -> None:
+            pending = self._for(session)
+            pending.cancel.append((lease, reason))
+            pending.wanted.append(lease)
+
+        tx.after(effect)
+
     def hand_back(self, tx: Tx, session: int, lease: Lease) -> None:
         """Checkpoint this and hand it back."""
         tx.after(lambda: self._for(session).hand_back.append(lease))
@@ -95,6 +106,7 @@ class Outbox:
             tasks=tuple(now),
             settled=(*settled, *pending.settled),
             cancel=tuple(pending.cancel),
+            wanted=tuple(pending.wanted),
             hand_back=tuple(pending.hand_back),
             follow=tuple(pending.follow),
             drain=pending.drain,

@@ -191,6 +191,7 @@ class Orders(Message, frozen=True):
     tasks: tuple[Task, ...] = ()
     settled: tuple[Settled, ...] = ()
     cancel: tuple[tuple[Lease, str], ...] = ()  # end these; the reason, for the log
+    wanted: tuple[Lease, ...] = ()  # of those in `cancel`: the job is open, a result that is complete is still wanted
     hand_back: tuple[Lease, ...] = ()  # checkpoint, stop and report PREEMPTED
     follow: tuple[Lease, ...] = ()  # somebody watches: send tails of these each second
     drain: str | None = None  # a reason: take nothing new; "" : take jobs again

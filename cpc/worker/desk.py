@@ -127,8 +127,10 @@ class Desk:
         for attempt in self.attempts.values():
             attempt.tailer.followed = False  # the server says again who is watched
         for lease in welcome.drop:
-            if lease in self.attempts:
-                self.attempts[lease].stop(Stop.DROP, "the server gave the job to another attempt")
+            attempt = self.attempts.get(lease)
+            # What has ended is told all the same: a success closes the job if nothing else has.
+            if attempt is not None and not attempt.has_ended:
+                attempt.stop(Stop.DROP, "the server gave the job to another attempt")
 
     def free(self) -> Amounts:
         """What this worker has to give now."""
@@ -226,7 +228,7 @@ class Desk:
             if lease in self.deliveries:
                 self.deliveries[lease].postpone()
         for lease, reason in orders.cancel:
-            self._cancel(lease, reason)
+            self._cancel(lease, reason, lease in orders.wanted)
         for lease in orders.hand_back:
             if lease in self.attempts:
                 self.attempts[lease].stop(Stop.HAND_BACK, "handed back: the server asked for it")
@@ -253,13 +255,15 @@ class Desk:
         if delivery is not None:
             in_background(delivery.settle(), f"forgetting {settled.lease}")
 
-    def _cancel(self, lease: Lease, reason: str) -> None:
+    def _cancel(self, lease: Lease, reason: str, wanted: bool) -> None:
         words = f"cancelled: {reason}" if reason else "cancelled"
-        if lease in self.attempts:
-            self.attempts[lease].stop(Stop.CANCEL, words)
+        attempt = self.attempts.get(lease)
+        if attempt is not None:
+            if not (wanted and attempt.has_ended):
+                attempt.stop(Stop.CANCEL, words)
             return
         delivery = self.deliveries.get(lease)
-        if delivery is not None and delivery.way in (Way.UPLOADING, Way.PAUSED):
+        if not wanted and delivery is not None and delivery.way in (Way.UPLOADING, Way.PAUSED):
             # Its files are not wanted any more: say so instead of sending them.
             in_background(delivery.settle(), f"forgetting {lease}")
             result = Result(lease=lease, outcome=Outcome.CANCELLED, message=words)

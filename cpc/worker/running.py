@@ -84,6 +84,11 @@ class Attempt:
         self._announced = False
         self._stage_in = 0.0  # seconds
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its program has done all that it will: what is left is to keep the result."""
+        return self.state is State.COLLECTING
+
     def begin(self) -> None:
         """Fetch, run, collect, keep."""
         in_background(self._live(), str(self.lease))

@@ -214,7 +214,6 @@ class Client:
     async def _fail_attempt(self) -> None:
         array = self.chance.choice(self.mine)
         shown = ids.show(array, bool(self.world.oracle.known[array].spec.array))
-        self.world.oracle.known[array].declared.add(array)
         await self.insist(
             f"declares the attempt of {shown} lost", lambda server, call: server.jobs.fail_attempt(call, shown)
         )

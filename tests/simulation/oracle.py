@@ -37,7 +37,6 @@ class Known:
     spec: JobSpec
     cancelled: set[int] = field(default_factory=set)  # elements that somebody asked to cancel
     retried: set[int] = field(default_factory=set)
-    declared: set[int] = field(default_factory=set)  # whose attempt a person has declared lost
 
     @property
     def kind(self) -> str:
@@ -153,10 +152,8 @@ class Oracle:
                 self.wrong(f"the checkpoint of {lease} was taken, and is not on record")
 
     def _over(self, job: int) -> bool:
-        """Whether a success may come to nothing: the job has ended, or a person has said that the attempt is lost."""
-        known = self.known.get(ids.array(job))
-        said = known is not None and (job in known.declared or job in known.retried)
-        return said or bool(self.rows("SELECT id FROM finished WHERE id = ?", job))
+        """Whether a success may come to nothing: the job has ended, and a person has perhaps begun it anew since."""
+        return self._forgiven(job) or bool(self.rows("SELECT id FROM finished WHERE id = ?", job))
 
     def _forgiven(self, job: int) -> bool:
         known = self.known.get(ids.array(job))
@@ -370,7 +367,7 @@ class Oracle:
                 self._check_end(known, job)
         for lease, worker in self._kept.items():
             known = self.known.get(ids.array(lease.job))
-            unwanted = known is not None and lease.job in known.cancelled | known.declared
+            unwanted = known is not None and lease.job in known.cancelled
             if not unwanted and not self.world.removed(worker):
                 self.wrong(f"the result of {lease} was safe at {worker}, and was never handed in")
 
