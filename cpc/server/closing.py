@@ -110,7 +110,7 @@ def cancel_run(queue: Queue, tx: Tx, run: Running, reason: str) -> None:
 def cancel(queue: Queue, tx: Tx, array: int, which: Range, reason: str, actor: str) -> int:
     """Every live job of the range is cancelled; how many there were."""
     running = [run for run in queue.each_running() if which.first <= run.lease.job < which.end]
-    waiting = _close_open(queue, tx, array, which, reason, actor)
+    waiting = _close_open(queue, tx, array, which, State.WAITING, reason, actor)
     rows = []
     for run in running:
         cancel_run(queue, tx, run, reason)
@@ -128,19 +128,20 @@ def cancelled_row(tx: Tx, run: Running, reason: str) -> DoneRow:
     )  # fmt: skip
 
 
-def _close_open(queue: Queue, tx: Tx, array: int, which: Range, reason: str, actor: str) -> int:
-    """Blocked and waiting jobs of the range become cancelled, however many they are."""
+def _close_open(queue: Queue, tx: Tx, array: int, which: Range, most: State, reason: str, actor: str) -> int:
+    """Jobs of the range that are blocked (and, with `most` WAITING, those that wait) become cancelled, however many."""
     counts = jobs.count(tx, which)
-    waiting, blocked = counts.get(State.WAITING, 0), counts.get(State.BLOCKED, 0)
+    blocked = counts.get(State.BLOCKED, 0)
+    waiting = counts.get(State.WAITING, 0) if most is State.WAITING else 0
     if not waiting + blocked:
         return 0
     submission = queue.specs.get(tx, array)
-    live = jobs.of_array(tx, array, which.first - 1, waiting + blocked + counts.get(State.RUNNING, 0))
-    closed = [row for row in live if row.id < which.end and row.state is not State.RUNNING]
+    live = jobs.of_array(tx, array, which.first - 1, sum(counts.values()))
+    closed = [row for row in live if row.id < which.end and row.state <= most]
     for row in closed:
         if row.attempts:
             drop_checkpoint(tx, row.id)
-    jobs.close_open(tx, which, State.CANCELLED, Outcome.CANCELLED.value, reason)
+    jobs.close_open(tx, which, most, State.CANCELLED, Outcome.CANCELLED.value, reason)
     if waiting:
         queue.need(tx, submission.row.requirement)
         queue.index.window(submission.row.project, submission.row.requirement).forget(-waiting)
@@ -175,10 +176,11 @@ def _cancelled_elements(queue: Queue, tx: Tx, array: int, closed: Sequence[int])
 
 
 def _array_ended(queue: Queue, tx: Tx, array: int, left: tuple[int, int, int]) -> None:
-    """If nothing of the array is open any more, settle what waits for the whole of it."""
+    """If nothing of the array is open any more, settle what waits for the whole of it; itself it waits for nothing."""
     still_open, size, succeeded = left
     if still_open:
         return
+    _fewer(queue, dependencies.drop(tx, array))
     for edge in dependencies.waiting_for(tx, array):
         if edge.kind is Kind.WHOLE:
             _settle_edge(queue, tx, edge, None, succeeded == size)
@@ -205,7 +207,8 @@ def _settle_edge(queue: Queue, tx: Tx, edge: Edge, index: int | None, succeeded:
     which = Range.of(edge.after, False) if index is None else Range(edge.after + index, edge.after + index + 1)
     if doomed(edge.needs_success, succeeded):
         reason = f"{ids.show(edge.before, ids.index(edge.before) > 0)} did not succeed"
-        _close_open(queue, tx, edge.after, which, reason, "server")
+        # Only what is blocked: somebody has given a waiting one a fresh start, whatever became of this dependency.
+        _close_open(queue, tx, edge.after, which, State.BLOCKED, reason, "server")
         return
     freed = jobs.unblock(tx, edge.after, index, tx.now)
     if freed:
@@ -213,10 +216,14 @@ def _settle_edge(queue: Queue, tx: Tx, edge: Edge, index: int | None, succeeded:
 
 
 def _met(queue: Queue, tx: Tx, edge: Edge) -> None:
-    dependencies.met(tx, edge)
-    queue.edges -= 1
-    queue.journal.note(_one_more, queue)
+    _fewer(queue, dependencies.met(tx, edge))
 
 
-def _one_more(queue: Queue) -> None:
-    queue.edges += 1
+def _fewer(queue: Queue, count: int) -> None:
+    if count:
+        queue.edges -= count
+        queue.journal.note(_more, queue, count)
+
+
+def _more(queue: Queue, count: int) -> None:
+    queue.edges += count

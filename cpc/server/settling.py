@@ -47,8 +47,9 @@ def settle(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: 
     answer = Settlement()
     work = _Work()
     arrived = 0  # bytes
-    results = [_sane(result) for result in results]
-    for result, missing in zip(results, _refer(queue, tx, results), strict=True):
+    once = {result.lease: result for result in reversed(results)}  # told twice in one turn: the first time counts
+    results = [_sane(result) for result in reversed(once.values())]
+    for result, missing in zip(results, _refer(queue, tx, worker, results), strict=True):
         if missing:
             answer.retry.append(result.lease)
             continue
@@ -73,7 +74,7 @@ def _sane(result: Result) -> Result:
     return result
 
 
-def _refer(queue: Queue, tx: Tx, results: Sequence[Result]) -> list[bool]:
+def _refer(queue: Queue, tx: Tx, worker: int, results: Sequence[Result]) -> list[bool]:
     """Make the results' files safe; which of the results lack chunks that must be sent first."""
     owned: list[Owned] = []
     places: list[int] = []
@@ -81,7 +82,7 @@ def _refer(queue: Queue, tx: Tx, results: Sequence[Result]) -> list[bool]:
     missing = [False] * len(results)
     for place, result in enumerate(results):
         contents = tuple(content for _, content in result.files.files() if content.chunks)
-        project, number = _place(queue, tx, result.lease) if contents else (0, 0)
+        project, number = _place(queue, tx, worker, result) if contents else (0, 0)
         if project:
             owned.append(Owned(Kind.RESULT, result.lease.job, number, project, contents))
             places.append(place)
@@ -92,17 +93,19 @@ def _refer(queue: Queue, tx: Tx, results: Sequence[Result]) -> list[bool]:
     return missing
 
 
-def _place(queue: Queue, tx: Tx, lease: Lease) -> tuple[int, int]:
+def _place(queue: Queue, tx: Tx, worker: int, result: Result) -> tuple[int, int]:
     """(project, number) that an attempt's files are kept under; project 0: they are not kept, or are here already."""
+    lease = result.lease
     run = queue.index.running.get(lease.job)
-    if run is not None and run.lease == lease:
+    if run is not None and run.lease == lease and run.worker == worker:
         return run.project, lease.attempt
     found = jobs.get(tx, lease.job) or jobs.done(tx, lease.job)
     if found is None:
         return 0, 0
-    attempt = attempts.get(tx, lease.job, lease.attempt)
-    ours = attempt is not None and attempt.incarnation == lease.incarnation
-    number = lease.attempt if ours else quarantined(lease)
+    relation = _relation(tx, worker, lease, attempts.get(tx, lease.job, lease.attempt), found)
+    if verdict(relation, result.outcome, found.state) is Verdict.DROP:
+        return 0, 0
+    number = quarantined(lease) if relation is Relation.FOREIGN else lease.attempt
     return (0, 0) if attempts.result(tx, lease.job, number) else (found.project, number)
 
 

@@ -111,22 +111,67 @@ def _pair(tx: Tx, row: ArrayRow, shown: str, needs: bool) -> Edge | None:
 
 
 def retry(queue: Queue, tx: Tx, array: int, which: Range, actor: str) -> int:
-    """Failed and cancelled jobs of the range wait again, with a fresh count of failures; how many."""
+    """Failed and cancelled jobs of the range get a fresh start, with a fresh count of failures; how many.
+
+    They wait for those of their dependencies that have not ended; what has ended, however that was, holds them up no more.
+    """
     counts = jobs.count_done(tx, which)
     failed, cancelled = counts.get(State.FAILED, 0), counts.get(State.CANCELLED, 0)
     if not failed + cancelled:
         live = jobs.count(tx, which)
         what = "is not finished yet" if live else "has succeeded"
         raise Conflict(f"nothing to retry: {ids.show(which.first)} {what}")
-    row = queue.specs.get(tx, array).row
-    jobs.revive(tx, which, row.requirement, -row.priority)
+    row, spec = queue.specs.get(tx, array).row, queue.specs.get(tx, array).spec
+    _wait_again(queue, tx, array, spec)
+    blocked = bool(queue.edges) and bool(dependencies.of(tx, array))
+    state = State.BLOCKED if blocked else State.WAITING
+    jobs.revive(tx, which, state, row.requirement, -row.priority)
     arrays.count(tx, array, bad=-failed, ended=-cancelled)
     tx.event(
         actor, "job.retried", project=row.project, subject=array,
         jobs=[ids.show(which.first, row.elements and which.end - which.first == 1)], count=failed + cancelled,
     )  # fmt: skip
-    queue.freed(tx, row.project, row.requirement, failed + cancelled)
+    free = jobs.count_blockers(tx, array) if blocked else failed + cancelled
+    queue.freed(tx, row.project, row.requirement, free)
+    if queue.edges:
+        _hold_up_again(queue, tx, array)
     return failed + cancelled
+
+
+def _wait_again(queue: Queue, tx: Tx, array: int, spec: JobSpec) -> None:
+    """The edges to dependencies of a submission that are open (again) but have been settled before."""
+    if not spec.after:
+        return
+    there = {(edge.before, edge.kind) for edge in dependencies.of(tx, array)}
+    edges = [edge for dependency in spec.after if (edge := _open_edge(tx, array, dependency)) is not None]
+    fresh = {(edge.before, edge.kind): edge for edge in edges if (edge.before, edge.kind) not in there}
+    if fresh:
+        dependencies.add(tx, list(fresh.values()))
+        queue.edges += len(fresh)
+        queue.journal.note(_fewer_edges, queue, len(fresh))
+
+
+def _open_edge(tx: Tx, array: int, dependency: Dependency) -> Edge | None:
+    """The edge of a dependency that was accepted once; None when it has ended, or is forgotten."""
+    number, element = ids.read(dependency.job)
+    row = arrays.get(tx, ids.array(number))
+    if row is None or not row.open:
+        return None
+    needs = dependency.on == "success"
+    if dependency.pairwise:
+        return Edge(row.id, array, Kind.PAIR, needs)
+    if element and row.elements:
+        return Edge(number, array, Kind.ELEMENT, needs) if jobs.get(tx, number) is not None else None
+    return Edge(row.id, array, Kind.WHOLE, needs)
+
+
+def _hold_up_again(queue: Queue, tx: Tx, array: int) -> None:
+    """Jobs of this submission are open again: whoever is paired with one of them and still blocked waits for it again."""
+    for edge in dependencies.waiting_for(tx, array):
+        if edge.kind is Kind.PAIR:
+            waiting = queue.specs.get(tx, edge.after).row
+            free = jobs.count_blockers(tx, edge.after)
+            queue.freed(tx, waiting.project, waiting.requirement, free)
 
 
 def prioritise(queue: Queue, tx: Tx, array: int, which: Range, priority: int) -> None:

@@ -73,14 +73,14 @@ def of(tx: Tx, after: int) -> list[Edge]:
     return [Edge(before, after, Kind(kind), bool(need)) for before, kind, need in tx.rows(_WAITS, {"after": after})]
 
 
-def met(tx: Tx, edge: Edge) -> None:
-    """The edge holds nobody up any more."""
-    tx.run(_MET, {"before": edge.before, "after": edge.after, "kind": int(edge.kind)})
+def met(tx: Tx, edge: Edge) -> int:
+    """The edge holds nobody up any more; 0 when it is gone already."""
+    return tx.run(_MET, {"before": edge.before, "after": edge.after, "kind": int(edge.kind)})
 
 
-def drop(tx: Tx, after: int) -> None:
-    """The array does not wait any more: it has ended or is forgotten."""
-    tx.run(_DROP_AFTER, {"after": after})
+def drop(tx: Tx, after: int) -> int:
+    """The array does not wait any more, because all of it has ended; how many edges that were."""
+    return tx.run(_DROP_AFTER, {"after": after})
 
 
 def count(tx: Tx) -> int:

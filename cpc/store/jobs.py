@@ -10,10 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from cpc.core import ids
+from cpc.queue.dependency import Kind
 from cpc.queue.job import State
 from cpc.queue.window import Key
 from cpc.store import statement
-from cpc.store.schema import finished, jobs
+from cpc.store.schema import dependencies, finished, jobs
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
 
@@ -101,6 +102,29 @@ _FREE = Statement(
     )
     .values(state=int(State.WAITING), since=sa.bindparam("now"))
 )  # fmt: skip
+_before = jobs.alias("before")
+_COUNT_BLOCKERS = Statement(
+    sa.update(jobs)
+    .where(
+        jobs.c.id >= sa.bindparam("first"), jobs.c.id < sa.bindparam("end"), jobs.c.state == int(State.BLOCKED),
+    )
+    .values(
+        blockers=sa.select(sa.func.count())
+        .select_from(dependencies)
+        .where(
+            dependencies.c.after == sa.bindparam("array"),
+            sa.or_(
+                dependencies.c.kind != int(Kind.PAIR),
+                sa.select(_before.c.id)
+                .where(_before.c.id == dependencies.c.before + jobs.c.id - sa.bindparam("array"))
+                .correlate(jobs, dependencies)
+                .exists(),
+            ),
+        )
+        .correlate(jobs)
+        .scalar_subquery()
+    )
+)  # fmt: skip
 _DONE_ADD = statement.insert(finished, *_DONE)
 _DONE_GET = statement.select(finished, *_DONE)
 _DONE_OF_ARRAY = Statement(
@@ -119,15 +143,13 @@ _CLOSE_RANGE = Statement(
             jobs.c.failures, jobs.c.losses,
             sa.cast(sa.bindparam("now"), sa.BigInteger), sa.cast(sa.bindparam("why"), sa.Text),
         ).where(
-            jobs.c.id >= sa.bindparam("first"), jobs.c.id < sa.bindparam("end"),
-            jobs.c.state.in_([sa.literal_column("0"), sa.literal_column("1")]),
+            jobs.c.id >= sa.bindparam("first"), jobs.c.id < sa.bindparam("end"), jobs.c.state <= sa.bindparam("most"),
         ),
     )
 )  # fmt: skip
 _DELETE_RANGE = Statement(
     sa.delete(jobs).where(
-        jobs.c.id >= sa.bindparam("first"), jobs.c.id < sa.bindparam("end"),
-        jobs.c.state.in_([sa.literal_column("0"), sa.literal_column("1")]),
+        jobs.c.id >= sa.bindparam("first"), jobs.c.id < sa.bindparam("end"), jobs.c.state <= sa.bindparam("most")
     )
 )  # fmt: skip
 _COUNT_RANGE = Statement(
@@ -145,7 +167,7 @@ _REVIVE = Statement(
         list(_LIVE),
         sa.select(
             finished.c.id, finished.c.project, sa.cast(sa.bindparam("class"), sa.BigInteger),
-            sa.literal_column("1"), sa.cast(sa.bindparam("rank"), jobs.c.rank.type), finished.c.attempts,
+            sa.cast(sa.bindparam("state"), jobs.c.state.type), sa.cast(sa.bindparam("rank"), jobs.c.rank.type), finished.c.attempts,
             sa.literal_column("0"), sa.literal_column("0"), sa.literal_column("0"),
             sa.cast(sa.bindparam("now"), sa.BigInteger),
         ).where(
@@ -311,11 +333,12 @@ class Range:
         return {"first": self.first, "end": self.end}
 
 
-def close_open(tx: Tx, which: Range, state: State, outcome: str, reason: str) -> None:
-    """Blocked and waiting jobs of the range get a terminal state, in two statements however many they are."""
-    row = {**which.row, "state": int(state), "outcome": outcome, "now": tx.now, "why": reason}
+def close_open(tx: Tx, which: Range, most: State, state: State, outcome: str, reason: str) -> None:
+    """Jobs of the range that are blocked (or, with `most` WAITING, wait) get a terminal state, in two statements however
+    many they are."""
+    row = {**which.row, "state": int(state), "outcome": outcome, "now": tx.now, "why": reason, "most": int(most)}
     tx.run(_CLOSE_RANGE, row)
-    tx.run(_DELETE_RANGE, which.row)
+    tx.run(_DELETE_RANGE, {**which.row, "most": int(most)})
 
 
 def count(tx: Tx, which: Range) -> dict[State, int]:
@@ -333,10 +356,16 @@ def set_rank(tx: Tx, which: Range, rank: int) -> None:
     tx.run(_RANK_RANGE, {**which.row, "new_rank": rank})
 
 
-def revive(tx: Tx, which: Range, requirement: int, rank: int) -> None:
-    """Failed and cancelled jobs of the range wait again, with nothing counted against them."""
-    tx.run(_REVIVE, {**which.row, "class": requirement, "rank": rank, "now": tx.now})
+def revive(tx: Tx, which: Range, state: State, requirement: int, rank: int) -> None:
+    """Failed and cancelled jobs of the range are live again, with nothing counted against them."""
+    tx.run(_REVIVE, {**which.row, "state": int(state), "class": requirement, "rank": rank, "now": tx.now})
     tx.run(_DELETE_DEAD, which.row)
+
+
+def count_blockers(tx: Tx, array: int) -> int:
+    """Count anew what each blocked job of the array waits for; how many of them wait for nothing and can run now."""
+    tx.run(_COUNT_BLOCKERS, {**_range(array), "array": array})
+    return tx.run(_FREE, _range(array, now=tx.now))
 
 
 def forget(tx: Tx, which: Range) -> None:

@@ -204,13 +204,24 @@ class Oracle:
             "f.state = 3)",
             "the counts of a submission are not those of its jobs",
         )
-        self._none(
-            "SELECT id, blockers FROM jobs j WHERE state = 0 AND NOT EXISTS (SELECT 1 FROM dependencies d WHERE "
-            "d.after = (j.id / 1048576) * 1048576)",
-            "a job is blocked by nothing",
-        )
+        self._check_blocked()
         self._check_ends()
         self._check_blame()
+
+    def _check_blocked(self) -> None:
+        """A job is blocked by exactly those of its dependencies that are open, and runs when there is none."""
+        open_edges = (
+            "(SELECT count(*) FROM dependencies d WHERE d.after = (j.id / 1048576) * 1048576 AND (d.kind != 2 OR "
+            "EXISTS (SELECT 1 FROM jobs b WHERE b.id = d.before + j.id % 1048576)))"
+        )
+        self._none(
+            f"SELECT j.id, j.blockers, {open_edges} FROM jobs j WHERE j.state = 0 AND (j.blockers = 0 OR "
+            f"j.blockers != {open_edges})",
+            "a job is not blocked by what it waits for",
+        )
+        for job, edges in self.rows(f"SELECT j.id, {open_edges} FROM jobs j WHERE j.state != 0"):
+            if edges and not self._forgiven(job):
+                self.wrong(f"job {ids.show(job, True)} does not wait for {edges} dependencies that are open")
 
     def _check_ends(self) -> None:
         """Terminal is final; a result is accepted once."""
@@ -240,6 +251,13 @@ class Oracle:
             'SELECT hex(r.digest), r.kind, r.owner FROM "references" r LEFT JOIN chunks c ON c.digest = r.digest '
             "WHERE c.digest IS NULL",
             "a file is referred to and not on record",
+        )
+        self._none(
+            'SELECT r.kind, r.owner, r.number FROM "references" r WHERE '
+            "(r.kind = 1 AND NOT EXISTS (SELECT 1 FROM arrays a WHERE a.id = r.owner)) OR "
+            "(r.kind = 2 AND NOT EXISTS (SELECT 1 FROM results s WHERE s.job = r.owner AND s.number = r.number)) OR "
+            "(r.kind = 3 AND NOT EXISTS (SELECT 1 FROM checkpoints c WHERE c.job = r.owner AND c.number = r.number))",
+            "files are kept for nothing",
         )
         disk = self.world.server_disk
         for digest, size, data in self.rows("SELECT digest, size, data FROM chunks"):

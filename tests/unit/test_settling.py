@@ -214,6 +214,39 @@ def test_a_result_whose_chunks_are_missing_is_sent_again(bench: Bench) -> None:
     assert bench.state(job) is State.RUNNING
 
 
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.PREEMPTED])
+def test_files_of_a_dropped_result_are_not_kept(bench: Bench, outcome: Outcome) -> None:
+    worker = bench.worker(cores=1)
+    job = bench.submit()
+    old = worker.leases[job]
+    lose(bench, worker)
+    manifest, small = files()
+    assert bench.report(worker, old, outcome, files=manifest, small=small) == "dropped"
+    assert bench.count(schema.references) == bench.count(schema.chunks) == 0
+
+
+def test_a_result_told_twice_is_dropped_and_keeps_the_files_of_the_first(bench: Bench) -> None:
+    worker = bench.worker(cores=1)
+    job = bench.submit(max_failures=3)
+    lease = worker.leases[job]
+    manifest, small = files()
+    result = Result(lease=lease, outcome=Outcome.FAILED, exit_code=1, files=manifest, small=small)
+    assert [said.verdict for said in bench.turn(worker, result, result)] == ["failed"]
+    assert bench.report(worker, lease, Outcome.FAILED, files=manifest, small=small) == "dropped"
+    assert bench.count(schema.references, owner=job, number=1) == 1
+
+
+def test_files_in_quarantine_lie_where_the_result_does(bench: Bench) -> None:
+    mine = bench.worker("mine", cores=1)
+    job = bench.submit()
+    other = bench.worker("other", wants=False)
+    bench.do(lambda tx: tx.run(_SET_BUNDLE, {"bundle": 2, "key_id": other.worker}))
+    manifest, small = files()
+    assert bench.report(other, mine.leases[job], files=manifest, small=small) == "quarantined"
+    number = settling.quarantined(mine.leases[job])
+    assert bench.count(schema.references, owner=job, number=number) == bench.count(schema.results, number=number) == 1
+
+
 # --- limits ---------------------------------------------------------------------------------------------------------------
 
 
