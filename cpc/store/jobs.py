@@ -167,8 +167,8 @@ _REVIVE = Statement(
         list(_LIVE),
         sa.select(
             finished.c.id, finished.c.project, sa.cast(sa.bindparam("class"), sa.BigInteger),
-            sa.cast(sa.bindparam("state"), jobs.c.state.type), sa.cast(sa.bindparam("rank"), jobs.c.rank.type), finished.c.attempts,
-            sa.literal_column("0"), sa.literal_column("0"), sa.literal_column("0"),
+            sa.cast(sa.bindparam("state"), jobs.c.state.type), sa.cast(sa.bindparam("rank"), jobs.c.rank.type),
+            finished.c.attempts, sa.literal_column("0"), sa.literal_column("0"), sa.literal_column("0"),
             sa.cast(sa.bindparam("now"), sa.BigInteger),
         ).where(
             finished.c.id >= sa.bindparam("first"), finished.c.id < sa.bindparam("end"),

@@ -127,10 +127,9 @@ class Desk:
         for attempt in self.attempts.values():
             attempt.tailer.followed = False  # the server says again who is watched
         for lease in welcome.drop:
-            attempt = self.attempts.get(lease)
             # What has ended is told all the same: a success closes the job if nothing else has.
-            if attempt is not None and not attempt.has_ended:
-                attempt.stop(Stop.DROP, "the server gave the job to another attempt")
+            if lease in self.attempts and not self.attempts[lease].has_ended:
+                self.attempts[lease].stop(Stop.DROP, "the server gave the job to another attempt")
 
     def free(self) -> Amounts:
         """What this worker has to give now."""
