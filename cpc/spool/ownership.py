@@ -61,9 +61,11 @@ def touch(disk: Disk, mine: Claim) -> None:
 
 def release(disk: Disk, mine: Claim, remove: bool) -> None:
     """Give the directory up; `remove` when nothing in it is needed any more."""
-    if remove:
-        disk.remove_tree(mine.directory)
-    mine.lock.release()
+    try:
+        if remove:
+            disk.remove_tree(mine.directory)
+    finally:
+        mine.lock.release()
 
 
 def orphans(disk: Disk, work: str, mine: Claim) -> tuple[str, ...]:

@@ -272,7 +272,10 @@ class Agent:
 
     async def _touch(self) -> None:
         for home in (self._mine, *self._adopted):
-            await self._offload(lambda claim=home.claim: ownership.touch(self._disk, claim))  # type: ignore[misc]
+            try:
+                await self._offload(lambda claim=home.claim: ownership.touch(self._disk, claim))  # type: ignore[misc]
+            except OSError as error:
+                self._say(f"{home.claim.directory} cannot be marked as in use: {words(error)}")
 
     # --- directories ----------------------------------------------------------------------------------------------------
 
@@ -285,8 +288,11 @@ class Agent:
     def _adopt(self) -> None:
         """Hand in what dead workers with our credential left in the same work directory."""
         self._looked = self._clock.monotonic()
-        for directory in ownership.orphans(self._disk, self._work, self._mine.claim):
-            self._adopt_one(directory)
+        try:
+            for directory in ownership.orphans(self._disk, self._work, self._mine.claim):
+                self._adopt_one(directory)
+        except OSError as error:
+            self._say(f"{self._work} cannot be searched for what other workers have left: {words(error)}")
         in_background(self._give_up_empty(), "removing an adopted directory")
 
     def _adopt_one(self, directory: str) -> None:
@@ -310,7 +316,7 @@ class Agent:
         for home in [each for each in self._adopted if not len(each.spool)]:
             self._adopted.remove(home)
             await home.spool.close()
-            await self._offload(lambda claim=home.claim: ownership.release(self._disk, claim, remove=True))  # type: ignore[misc]
+            await self.room.clear_away(lambda claim=home.claim: ownership.release(self._disk, claim, remove=True))  # type: ignore[misc]
 
     # --- the end --------------------------------------------------------------------------------------------------------
 
@@ -359,4 +365,6 @@ class Agent:
                     f"{left} results are not handed in yet; they are safe in {home.claim.directory}: the next worker "
                     f"there hands them in, or cpc-worker --hand-in {home.claim.directory}"
                 )
-            await self._offload(lambda h=home, n=left: ownership.release(self._disk, h.claim, remove=not n))  # type: ignore[misc]
+            await self.room.clear_away(
+                lambda h=home, n=left: ownership.release(self._disk, h.claim, remove=not n)  # type: ignore[misc]
+            )

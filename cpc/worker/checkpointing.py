@@ -137,7 +137,7 @@ class Checkpointer:
         return os.path.join(self._room.directory, "checkpoints", f"{key_of(self._task.lease)}-{number}")
 
     async def _remove(self, copy: str) -> None:
-        await self._room.offload(lambda: self._room.disk.remove_tree(copy))
+        await self._room.clear_away(lambda: self._room.disk.remove_tree(copy))
 
 
 def _signature(found: list[tuple[str, Stat]]) -> Signature:

@@ -140,7 +140,7 @@ class Delivery:
         if self._spool is not None:
             self._spool.forget(self.lease)
         if self._directory:
-            await self._room.offload(lambda: self._room.spares.give(self._directory))
+            await self._room.clear_away(lambda: self._room.spares.give(self._directory))
         self._room.hooks.settled(self)
 
     def abandon(self) -> None:

@@ -135,7 +135,7 @@ class Link:
         self._backoff.bound(welcome.heartbeat_time / 2)
         self._desk.welcomed(welcome)
         self.session = session = Session(connection, welcome, self._desk, self._reactor, self._clock)
-        self._transfer.attach(lambda: self._open_bulk(address, session.number))
+        self._transfer.attach(lambda: self._open_bulk(address, session))
         self._renew_later(welcome.certificate_valid_for, session)
         try:
             await session.run()
@@ -207,13 +207,19 @@ class Link:
             ):
                 self.poke()
 
-    async def _open_bulk(self, address: tuple[str, int], session: int) -> Connection:
+    async def _open_bulk(self, address: tuple[str, int], session: Session) -> Connection:
         identity = self._credentials.identity
         if identity is None:
             raise Unavailable("there is no certificate yet")
-        connection = await self._connect(address, identity)
         try:
-            await connection.call("bulk", Bulk(session=session), Nothing)
+            connection = await self._connect(address, identity)
+        except Refused as error:
+            # It has expired, by the clock that the server has now; the session that is open gets another.
+            self._tell(f"the server does not take this worker's certificate: {words(error)}; renewing it")
+            await self._credentials.enrol(session.connection, "renew-certificate")
+            connection = await self._connect(address, self._credentials.identity or identity)
+        try:
+            await connection.call("bulk", Bulk(session=session.number), Nothing)
         except CopernicusError:
             connection.close()
             raise
@@ -222,9 +228,10 @@ class Link:
     # --- the certificate ------------------------------------------------------------------------------------------------
 
     def _renew_later(self, valid_for: float, session: Session) -> None:
-        """Renew when half of the time is over, by our own clock; the server said for how long it is valid."""
-        if valid_for > 0:
-            self._renewal = self._reactor.callLater(valid_for / 2, self._renew_now, valid_for / 2, session)
+        """Renew when half of the time is over, by our own clock; the server said for how long it is valid. 0: it is over
+        already, or nobody knows.
+        """
+        self._renewal = self._reactor.callLater(valid_for / 2, self._renew_now, valid_for / 2, session)
 
     def _renew_now(self, left: float, session: Session) -> None:
         in_background(self._renew(left, session), "renewing the certificate")
@@ -238,7 +245,7 @@ class Link:
                 self._renew_later(max(2 * RENEW_AGAIN, left), session)
             return
         if self.session is session:
-            self._renew_later(valid_for, session)
+            self._renew_later(max(2 * RENEW_AGAIN, valid_for), session)
 
     def _tell(self, text: str) -> None:
         """A line, once: not again for every try."""

@@ -18,6 +18,7 @@ from cpc.spool.offload import Offload
 from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
 from cpc.worker.cache import Cache
+from cpc.worker.collecting import words
 from cpc.worker.processes import Processes
 from cpc.worker.slots import Slots
 from cpc.worker.spares import Spares
@@ -85,3 +86,10 @@ class Room:
         if now - self._free[0] >= LOOK_EVERY:
             self._free = (now, self.disk.free(self.directory))
         return self._free[1]
+
+    async def clear_away(self, work: Callable[[], None]) -> None:
+        """Remove what nobody needs any more. A disk that does not let it is told of, and holds nothing up."""
+        try:
+            await self.offload(work)
+        except OSError as error:
+            self.say(f"something is left behind on the disk: {words(error)}")

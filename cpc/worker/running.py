@@ -329,4 +329,4 @@ class Attempt:
 
     async def _clear(self) -> None:
         await self.checkpointer.clear()
-        await self._room.offload(lambda: self._room.spares.give(self.directory))
+        await self._room.clear_away(lambda: self._room.spares.give(self.directory))

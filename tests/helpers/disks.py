@@ -60,6 +60,15 @@ class FakeDisk:
         self.directories = dict.fromkeys(self.flushed_directories, "")
         self.heal()
 
+    def snapshot(self) -> dict[str, _File]:
+        """What is on the platter now, for a copy of the machine."""
+        return {name: _File(file.flushed, file.flushed, file.modified) for name, file in self.durable.items()}
+
+    def replace(self, names: dict[str, _File]) -> None:
+        """All files, and nothing else."""
+        self.names = {name: _File(file.data, file.flushed, file.modified) for name, file in names.items()}
+        self.durable = dict(self.names)
+
     def _change(self) -> None:
         self.changes += 1
         if self._cut is not None and self.changes > self._cut:

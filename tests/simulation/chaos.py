@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tests.simulation.databases import Strike
+from tests.simulation import faults_server, faults_workers
 
 if TYPE_CHECKING:
     from tests.simulation.workers import Worker
     from tests.simulation.world import World
 
-HOUR = 3_600_000_000  # µs
+Fault = Callable[["Chaos"], object]
 
 
 class Chaos:
@@ -20,15 +20,17 @@ class Chaos:
 
     def __init__(self, world: World, chance: random.Random, mean: float) -> None:
         self.world = world
-        self._chance = chance
+        self.chance = chance
         self._mean = mean
         self._stopped = False
-        self._faults: list[Callable[[], None]] = [
-            self.kill_server, self.kill_server_at_commit, self.kill_server_at_commit, self.lose_power, self.freeze_server,
-            self.step_server_clock, self.fill_server, self.lose_database, self.kill_worker, self.kill_worker,
-            self.kill_worker_power, self.freeze_worker, self.fill_worker, self.step_worker_clock, self.cut, self.cut,
-            self.partition, self.partition, self.clone, self.break_server_disk, self.leave,
-        ]  # fmt: skip
+        self._faults: list[Fault] = [
+            *faults_server.of(world.plan),
+            *faults_workers.of(world.plan),
+            cut,
+            cut,
+            partition,
+            partition,
+        ]
 
     def start(self) -> None:
         """The first fault comes."""
@@ -36,11 +38,13 @@ class Chaos:
 
     def _next(self) -> None:
         if not self._stopped:
-            self.world.reactor.callLater(self._chance.expovariate(1 / self._mean), self._strike)
+            self.world.reactor.callLater(self.chance.expovariate(1 / self._mean), self._strike)
 
     def _strike(self) -> None:
         if not self._stopped:
-            self._chance.choice(self._faults)()
+            fault = self.chance.choice(self._faults)
+            if fault(self) is not False:
+                self.world.fault(fault.__name__.replace("_", " "))
             self.world.check()
             self._next()
 
@@ -54,6 +58,7 @@ class Chaos:
         world.story.tell("…", "faults end")
         world.trouble.heal()
         world.server_disk.heal()
+        world.slowness = 1.0
         world.server_host.clock.offset = 0
         world.network.heal()
         if world.server_host.reactor.frozen:
@@ -61,112 +66,55 @@ class Chaos:
         for worker in world.workers.values():
             worker.host.clock.offset = 0
             worker.platter.capacity = 1 << 40
+            worker.platter.broken = lambda operation, path: None
+            worker.flaps_until = 0.0
             if worker.host.reactor.frozen:
                 worker.host.thaw()
 
-    def _later(self, low: float, high: float, call: Callable[[], object]) -> float:
-        seconds = self._chance.uniform(low, high)
+    # --- for the faults -------------------------------------------------------------------------------------------------
+
+    def later(self, low: float, high: float, call: Callable[[], object]) -> float:
+        """In so many seconds, between two numbers."""
+        seconds = self.chance.uniform(low, high)
         self.world.reactor.callLater(seconds, call)
         return seconds
 
-    def _worker(self) -> Worker:
-        return self.world.workers[self._chance.choice(sorted(self.world.workers))]
+    def worker(self) -> Worker:
+        """One of them."""
+        return self.world.workers[self.chance.choice(sorted(self.world.workers))]
 
-    # --- the server -----------------------------------------------------------------------------------------------------
+    def freeze(self, host: Any) -> bool:
+        """SIGSTOP, and SIGCONT after a while; False when it cannot be."""
+        reactor = host.reactor
+        if not reactor.alive or reactor.frozen:
+            return False
+        host.freeze()
+        self.later(1.0, 300.0, lambda: reactor.thaw() if reactor.frozen else None)
+        return True
 
-    def kill_server(self) -> None:
-        self.world.kill_server("killed", away=self._chance.choice([1.0, 10.0, 100.0, 400.0]))
 
-    def kill_server_at_commit(self) -> None:
-        strike = self._chance.choice([Strike.KILL_BEFORE, Strike.KILL_AFTER])
-        self.world.trouble.plan(strike, self._chance.randrange(4))
+# --- the network ----------------------------------------------------------------------------------------------------------
 
-    def lose_power(self) -> None:
-        self.world.kill_server("loses power", away=self._chance.uniform(20.0, 120.0), power=True)
 
-    def freeze_server(self) -> None:
-        host = self.world.server_host
-        if host.reactor.alive and not host.reactor.frozen:
-            host.freeze()
-            self.world.story.tell("s", "freezes")
-            reactor = host.reactor
-            self._later(1.0, 300.0, lambda: reactor.thaw() if reactor.frozen else None)
+def cut(chaos: Chaos) -> bool:
+    links = chaos.world.network.links
+    if not links:
+        return False
+    link = chaos.chance.choice(links)
+    tell = chaos.chance.choice([("client", "server"), ("client",), ("server",), ()])
+    chaos.world.network.cut(link, tell)
+    chaos.world.story.tell("…", f"{link} is cut, told: {', '.join(tell) or 'nobody'}")
+    return True
 
-    def step_server_clock(self) -> None:
-        offset = self._chance.choice([-200_000_000, 100_000_000, HOUR, 30 * HOUR])
-        self.world.server_host.clock.offset = offset
-        self.world.story.tell("s", f"its clock steps to {offset / 1e6:+.0f} s")
 
-    def fill_server(self) -> None:
-        seconds = self._chance.uniform(5.0, 200.0)
-        self.world.server_disk.full = True
-        if self._chance.random() < 0.5:
-            self.world.trouble.full_until = self.world.now + seconds
-        self.world.story.tell("s", f"its disk is full for {seconds:.0f} s")
-        self.world.reactor.callLater(seconds, setattr, self.world.server_disk, "full", False)
+def partition(chaos: Chaos) -> None:
+    world = chaos.world
+    other = chaos.chance.choice([*sorted(world.workers), *sorted(world.clients)])
+    one, two = ("s", other) if chaos.chance.random() < 0.5 else (other, "s")
+    both = chaos.chance.random() < 0.5
+    world.network.partition(one, two, both)
+    world.story.tell("…", f"nothing gets from {one} to {two}{' and back' if both else ''}")
+    chaos.later(2.0, 250.0, lambda: world.network.heal(one, two))
 
-    def break_server_disk(self) -> None:
-        self.world.server_disk.fail(self._chance.randrange(4))
-        self.world.story.tell("s", "a write will fail")
 
-    def lose_database(self) -> None:
-        strike = self._chance.choice([Strike.AWAY_BEFORE, Strike.AWAY_AFTER])
-        self.world.trouble.plan(strike, self._chance.randrange(3), self._chance.uniform(0.0, 150.0))
-
-    # --- workers --------------------------------------------------------------------------------------------------------
-
-    def kill_worker(self) -> None:
-        self._worker().kill(away=self._chance.choice([0.5, 20.0, 200.0]))
-
-    def kill_worker_power(self) -> None:
-        self._worker().kill(power=True, away=self._chance.uniform(5.0, 150.0))
-
-    def leave(self) -> None:
-        worker = self._worker()
-        if worker.agent is not None and not worker.host.reactor.frozen:
-            worker.agent.leave("SIGTERM", at_once=self._chance.random() < 0.3)
-
-    def freeze_worker(self) -> None:
-        worker = self._worker()
-        host = worker.host
-        if host.reactor.alive and not host.reactor.frozen:
-            host.freeze()
-            self.world.story.tell(worker.name, "freezes")
-            reactor = host.reactor
-            self._later(1.0, 300.0, lambda: reactor.thaw() if reactor.frozen else None)
-
-    def fill_worker(self) -> None:
-        worker = self._worker()
-        platter = worker.platter
-        platter.capacity = platter.used() + self._chance.choice([0, 2000, 1_100_000])
-        self.world.story.tell(worker.name, "its disk is full")
-        self._later(5.0, 200.0, lambda: setattr(platter, "capacity", 1 << 40))
-
-    def step_worker_clock(self) -> None:
-        worker = self._worker()
-        worker.host.clock.offset = self._chance.choice([-200_000_000, HOUR, -30 * HOUR, 30 * HOUR])
-        self.world.story.tell(worker.name, f"its clock steps to {worker.host.clock.offset / 1e6:+.0f} s")
-        host = worker.host
-        self._later(30.0, 300.0, lambda: setattr(host.clock, "offset", 0))
-
-    def clone(self) -> None:
-        """Somebody has copied a machine with its worker's key: two say that they are the same."""
-        self.world.clone(self._worker(), self._chance.uniform(20.0, 200.0))
-
-    # --- the network ----------------------------------------------------------------------------------------------------
-
-    def cut(self) -> None:
-        links = self.world.network.links
-        if links:
-            link = self._chance.choice(links)
-            tell = self._chance.choice([("client", "server"), ("client",), ("server",), ()])
-            self.world.network.cut(link, tell)
-            self.world.story.tell("…", f"{link} is cut, told: {', '.join(tell) or 'nobody'}")
-
-    def partition(self) -> None:
-        other = self._chance.choice([*sorted(self.world.workers), *sorted(self.world.clients)])
-        one, two = ("s", other) if self._chance.random() < 0.5 else (other, "s")
-        both = self._chance.random() < 0.5
-        self.world.network.partition(one, two, both)
-        self.world.story.tell("…", f"nothing gets from {one} to {two}{' and back' if both else ''}")
-        self._later(2.0, 250.0, lambda: self.world.network.heal(one, two))
+NETWORK: tuple[Fault, ...] = (cut, cut, partition, partition)

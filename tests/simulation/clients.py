@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -20,6 +21,7 @@ from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.server.principal import SERVER, Call
 from cpc.worker.waiting import sleep
 from tests.simulation.programs import INPUT
+from tests.simulation.server import given
 
 if TYPE_CHECKING:
     from tests.simulation.server import Server
@@ -41,7 +43,13 @@ class Client:
         self.done = False
         self._left = actions
         self._keys = 0
-        self.mine: list[int] = []
+        self._mine: list[int] = []
+        self._own = ""  # a project of mine
+
+    @property
+    def mine(self) -> list[int]:
+        """My submissions, as far as the server knows them still."""
+        return [array for array in self._mine if array in self.world.oracle.known]
 
     def start(self) -> None:
         """Begin."""
@@ -59,6 +67,8 @@ class Client:
 
     async def _act(self) -> None:
         acts = [self._submit] * 6 + [self._cancel, self._retry, self._prioritise, self._fail_attempt, self._drain]
+        if self.world.plan.forgetful:
+            acts += [self._forget, self._forget, self._make_project, self._delete_project]
         act = self.chance.choice(acts) if self.mine else self._submit
         try:
             await act()
@@ -94,12 +104,17 @@ class Client:
 
         def reply(value: Any) -> None:
             lost = world.chance.random() < world.plan.lost_replies
+            if lost:
+                world.fault("answer lost")
             if not lost and not network.blocked("s", self.name):
                 network.reactor.callLater(network.latency(), deliver, value)
 
         def arrive() -> None:
             server = world.server
-            if network.blocked(self.name, "s") or world.chance.random() < world.plan.lost_replies:
+            if network.blocked(self.name, "s"):
+                return
+            if world.chance.random() < world.plan.lost_replies:
+                world.fault("question lost")
                 return
             if server is None or not server.ready:
                 network.reactor.callLater(network.latency(), deliver, Failure(Unavailable("nothing listens there")))
@@ -118,10 +133,13 @@ class Client:
         chance = self.chance
         kind = chance.choice(["ok"] * 5 + ["bad", "flaky", "steps", "steps", "copy", *self.world.plan.also])
         seconds = chance.choice([0.0, 1.0, chance.uniform(2.0, 60.0), chance.uniform(20.0, 200.0)])
+        seconds = min(seconds, 80.0) if kind == "grow" else seconds
         size = chance.choice([0, 10, 1000, 70_000, 300_000]) if kind == "ok" else 0
+        size = chance.choice([4 << 20, (4 << 20) + 1, 9_000_000]) if kind == "big" else size
+        alone = kind in ("poison", "big", "grow")
         fields: dict[str, Any] = {
             "argv": ("run", kind, f"{seconds:.3f}", str(size)),
-            "array": chance.choice([0, 0, 0, 1, 3, 8]) if kind != "poison" else 0,
+            "array": chance.choice([0, 0, 0, 1, 3, 8]) if not alone else 0,
             "need": Amounts(
                 cores=chance.choice([1, 1, 1, 2, 4]),
                 memory=chance.choice([0, 0, 512 * MIB, GIB + 3, 3 * GIB + chance.randrange(200) * MIB]),
@@ -129,16 +147,16 @@ class Client:
             "priority": chance.choice([0, 0, 0, 3, -2]),
             "max_failures": chance.choice([1, 2, 3]),
             "max_losses": 3 if kind == "poison" else 50,
-            "checkpoint": ("p.cpt",) if kind == "steps" else (),
+            "checkpoint": ("p.cpt",) if kind in ("steps", "grow") else (),
             "labels": chance.choice([(), (), (), (), ("fast",), ("nowhere",)]),
-            "walltime": chance.choice([0.0, 0.0, 90.0, 400.0]) if kind != "steps" else 0.0,
+            "walltime": chance.choice([0.0, 0.0, 90.0, 400.0]) if kind not in ("steps", "grow") else 0.0,
             "max_cores": chance.choice([0, 0, 4]),
         }
         if chance.random() < 0.2:
             fields |= self._many_brief_ones()
         if chance.random() < 0.2:
             fields |= {"executable": "sim", "versions": chance.choice(["", ">=2"])}
-        project = chance.choice(["p", "p", "q"])
+        project = chance.choice(["p", "p", "q", self._own or "q"])
         fields["after"] = self._after(fields, project)
         if kind == "copy":
             fields["inputs"] = (Input("in", await self._upload(project)),)
@@ -146,9 +164,11 @@ class Client:
         what = f"submits {kind} {seconds:.1f} s × {spec.size} to {project}"
         made = await self.insist(what, lambda server, call: server.jobs.submit(call, project, spec, False))
         array = ids.read(made.id)[0]
+        if ids.incarnation(array) < self.world.oracle.life and not self.world.project_of(array):
+            return  # the server that said so has been restored since, and the submission is lost with it
         self.world.oracle.acknowledged(array, spec)
         self.world.story.tell(self.name, f"has {made.id}")
-        self.mine.append(array)
+        self._mine.append(array)
 
     def _many_brief_ones(self) -> dict[str, Any]:
         """What workers are given ahead of their room; of some submissions a few jobs take long."""
@@ -217,6 +237,31 @@ class Client:
         await self.insist(
             f"declares the attempt of {shown} lost", lambda server, call: server.jobs.fail_attempt(call, shown)
         )
+
+    async def _forget(self) -> None:
+        array = self.chance.choice(self.mine)
+        self.world.oracle.known[array].forgotten = True
+        await self.insist(f"forgets {ids.show(array)}", lambda server, call: server.jobs.forget(call, ids.show(array)))
+
+    async def _make_project(self) -> None:
+        if self._own:
+            return
+        name = f"{self.name}-own"  # the same again and again: it inherits nothing
+        await self.insist(
+            f"makes project {name}",
+            lambda server, call: server.projects.create(replace(call, who=given().owner), name),
+        )
+        self._own = name
+
+    async def _delete_project(self) -> None:
+        if not self._own:
+            return
+        name, self._own = self._own, ""
+        for array, known in self.world.oracle.known.items():
+            if self.world.project_of(array) == name:
+                known.forgotten = True
+                known.cancelled.update(known.jobs)
+        await self.insist(f"deletes project {name}", lambda server, call: server.projects.delete(call, name))
 
     async def _drain(self) -> None:
         name = self.world.worker_name(self.chance.choice(sorted(self.world.workers)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpc.core.errors import Unavailable
-from cpc.store.database import DatabaseAway, DatabaseFull, Rows, SQLite, sqlite_path
+from cpc.store.database import DatabaseAway, DatabaseBroken, DatabaseFull, Rows, SQLite, sqlite_path
 
 
 class Killed(BaseException):
@@ -18,12 +18,16 @@ class Killed(BaseException):
 
 
 class Strike(enum.StrEnum):
-    """What happens at a commit."""
+    """What happens at a commit, or at any statement."""
 
     KILL_BEFORE = "killed before COMMIT"
     KILL_AFTER = "killed after COMMIT"
     AWAY_BEFORE = "database lost before COMMIT"
     AWAY_AFTER = "database lost after COMMIT, its answer too"
+    KILL = "killed at a statement"
+    AWAY = "database lost at a statement"
+    FULL = "no space left at a statement"
+    BROKEN = "input/output error at a statement"
 
 
 @dataclass
@@ -38,25 +42,40 @@ class Trouble:
     away_until: float = 0.0
     away_for: float = 0.0
     full_until: float = 0.0
-    commits: int = 0
+    statement: Strike | None = None
+    statement_in: int = 0  # statements from now
+    happened: Callable[[str], None] = lambda what: None
     open: list[Connection] = field(default_factory=list)
 
     def plan(self, strike: Strike, commits: int, away_for: float = 0.0) -> None:
         """Strike at a coming commit."""
         self.strike, self.strike_in, self.away_for = strike, commits, away_for
 
+    def plan_statement(self, strike: Strike, statements: int, away_for: float = 0.0) -> None:
+        """Strike at a coming statement."""
+        self.statement, self.statement_in, self.away_for = strike, statements, away_for
+
     def heal(self) -> None:
         """No more trouble."""
-        self.strike = None
+        self.strike = self.statement = None
         self.away_until = self.full_until = 0.0
 
     def due(self) -> Strike | None:
         """What happens at this commit."""
-        self.commits += 1
         if self.strike is None or self.strike_in > 0:
             self.strike_in -= 1
             return None
         found, self.strike = self.strike, None
+        self.happened(found)
+        return found
+
+    def due_now(self) -> Strike | None:
+        """What happens at this statement."""
+        if self.statement is None or self.statement_in > 0:
+            self.statement_in -= 1
+            return None
+        found, self.statement = self.statement, None
+        self.happened(found)
         return found
 
 
@@ -80,8 +99,25 @@ class Connection:
             self._away = True
             raise DatabaseAway("the connection to the database is lost")
 
-    def begin(self, read_only: bool = False) -> None:
+    def _statement(self) -> None:
         self._check()
+        strike = self._trouble.due_now()
+        if strike is None:
+            return
+        if strike is Strike.KILL:
+            self._trouble.killed(strike)
+            raise Killed
+        if strike is Strike.AWAY:
+            self._away = True
+            self._real.rollback()
+            self._trouble.away_until = self._trouble.now() + self._trouble.away_for
+            raise DatabaseAway("the connection was lost")
+        if strike is Strike.FULL:
+            raise DatabaseFull("no space left")
+        raise DatabaseBroken("input/output error")
+
+    def begin(self, read_only: bool = False) -> None:
+        self._statement()
         self._real.begin(read_only)
 
     def commit(self) -> None:
@@ -109,15 +145,15 @@ class Connection:
         self._real.rollback()
 
     def execute(self, sql: str, arguments: Sequence[Any] = ()) -> int:
-        self._check()
+        self._statement()
         return self._real.execute(sql, arguments)
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        self._check()
+        self._statement()
         self._real.executemany(sql, rows)
 
     def fetch(self, sql: str, arguments: Sequence[Any] = ()) -> Rows:
-        self._check()
+        self._statement()
         return self._real.fetch(sql, arguments)
 
     def tidy(self) -> None:

@@ -198,10 +198,12 @@ class Side:
         """Whether this segment meets a fault: then it is not sent now."""
         faults, chance = self._network.faults, self._network.chance
         if faults.cut and chance.random() < faults.cut:
+            self._network.on_fault("segment lost, connection cut")
             self._network.cut(self.link, [side.role for side in self.link.sides if chance.random() >= faults.silent])
             self._stall(self._sent)
             return True
         if faults.stall and chance.random() < faults.stall:
+            self._network.on_fault("segment held up")
             number = self._sent
             self._network.reactor.callLater(chance.uniform(0, faults.stall_time), self._send, number)
             return True

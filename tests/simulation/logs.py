@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -35,7 +36,14 @@ _NAMES = {
     **dict.fromkeys((machines, monitor, retention, storage, writer), "log"),
     **dict.fromkeys((connection, questions, link, waiting), "_log"),
 }
+_for_good = False
 _before: list[tuple[Any, str, Any]] = []
+
+
+def deaf() -> None:
+    """For good: a program that runs nothing but worlds."""
+    listen()
+    globals()["_for_good"] = True
 
 
 def listen() -> None:
@@ -44,6 +52,8 @@ def listen() -> None:
     heard.clear()
     if not _before:
         gc.disable()
+        _before.append((sys, "unraisablehook", sys.unraisablehook))
+        sys.unraisablehook = lambda unraisable: None  # coroutines of killed processes, collected
         for module, name in _NAMES.items():
             _before.append((module, name, getattr(module, name)))
             setattr(module, name, _EAR)
@@ -51,9 +61,10 @@ def listen() -> None:
 
 def stop() -> None:
     """The modules have their own logs again."""
-    while _before:
+    while not _for_good and _before:
         setattr(*_before.pop())
-    gc.enable()
+    if not _for_good:
+        gc.enable()
 
 
 def sweep() -> None:

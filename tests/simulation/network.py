@@ -104,6 +104,7 @@ class Network:
         self._blocked: dict[tuple[str, str], None] = {}
         self._made = 0
         self.on_note: Callable[[str], None] = self.trace.append
+        self.on_fault: Callable[[str], None] = lambda what: None
 
     def host(self, name: str) -> Host:
         """The machine of that name; made when it is not there yet."""

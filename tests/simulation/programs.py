@@ -5,13 +5,16 @@ run mixed SECONDS           exit 0; every ninth job takes 300 times as long
 run bad SECONDS             exit 1
 run flaky SECONDS           exit 1 unless the attempt's number is even
 run poison SECONDS          takes the whole machine down
+run big SECONDS SIZE        like ok, with more than a chunk
 run steps SECONDS           one line of `p.cpt` each ten seconds, goes on from what it finds, exit 0 at the end
+run grow SECONDS            like steps, with a mebibyte for each line
 run copy SECONDS            exit 0 if the input `in` is what the submission says, else 9
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +32,16 @@ def output(job: int, size: int) -> bytes:
     """What a job of kind `ok` writes."""
     seed = hashlib.sha256(str(job).encode()).hexdigest().encode()
     return (seed * (size // len(seed) + 1))[:size]
+
+
+def step(kind: str, number: int) -> bytes:
+    """What a job of kind `steps` or `grow` appends in its step of this number."""
+    return b"%07d\n" % number * (131_072 if kind == "grow" else 1)
+
+
+def checkpoint(kind: str, seconds: float) -> bytes:
+    """The whole of `p.cpt` at the end."""
+    return b"".join(step(kind, number) for number in range(math.ceil(seconds / STEP)))
 
 
 @dataclass
@@ -79,7 +92,7 @@ class SimProcesses:
         self._write(launch, "stderr", b"")
         if launch.walltime and seconds > launch.walltime:
             self._later(running, launch.walltime, self._exceeded, key)
-        if running.kind == "steps":
+        if running.kind in ("steps", "grow"):
             self._step(key)
         elif running.kind == "poison":
             self._later(running, seconds, self._ear.poison, key)
@@ -91,11 +104,11 @@ class SimProcesses:
         running = self._running[key]
         path = os.path.join(running.launch.cwd, "p.cpt")
         found = self._disk.stat(path)
-        lines = found.size // 8 if found else 0
+        lines = found.size // len(step(running.kind, 0)) if found else 0
         if lines * STEP >= float(running.launch.argv[2]):
             self._end(key, 0, own=True)
             return
-        if self._write(running.launch, "p.cpt", b"%07d\n" % lines):
+        if self._write(running.launch, "p.cpt", step(running.kind, lines)):
             self._later(running, STEP, self._step, key)
         else:
             self._end(key, FULL, own=True)
@@ -105,7 +118,7 @@ class SimProcesses:
         job, attempt, _ = (int(part) for part in key.split("."))
         code = 0
         match launch.argv[1]:
-            case "ok":
+            case "ok" | "big":
                 code = 0 if self._write(launch, "out", output(job, int(launch.argv[3]))) else FULL
             case "bad":
                 code = 1

@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import ensureDeferred
 
 from cpc.core.chance import SeededChance
+from cpc.core.errors import CopernicusError
+from cpc.server import joining
 from cpc.server.bundles import Bundles
 from cpc.server.bundles import Terms as BundleTerms
 from cpc.server.files import Files
@@ -22,27 +23,31 @@ from cpc.server.machines import Machines
 from cpc.server.machines import Terms as MachineTerms
 from cpc.server.monitor import Monitor
 from cpc.server.outbox import Outbox
-from cpc.server.principal import SERVER, Call
+from cpc.server.principal import SERVER, Call, Principal
+from cpc.server.projects import Projects
 from cpc.server.queue import Limits, Queue
 from cpc.server.retention import Keep, Retention
 from cpc.server.seal import Seal
 from cpc.server.storage import Storage
 from cpc.server.tokens import Tokens
 from cpc.server.workers import Workers
-from cpc.store import projects
+from cpc.store import projects, users
 from cpc.store.chunks import ChunkFiles
 from cpc.store.chunkstore import ChunkStore
 from cpc.store.disk import Found, Space
+from cpc.store.projects import ProjectRow
 from cpc.store.store import Store
+from cpc.store.transaction import Tx
 from cpc.wire.bundle import Bundle, decode
 from cpc.wire.connection import Listener
 from cpc.wire.identity import Authority, Identity, Name, Role
 from cpc.wire.tls import ServerTls
 from tests.helpers.disks import FakeDisk
 from tests.helpers.stores import InlineThreads, ManualClock, create, open_store, result
+from tests.simulation import versions
 from tests.simulation.clock import START
 from tests.simulation.databases import Connection, Killed, Trouble
-from tests.simulation.network import Host
+from tests.simulation.threads import Threads
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -54,61 +59,46 @@ PORT = 13807
 YEARS = 10 * 366 * 86400.0
 
 
-class Threads:
-    """The thread seam on virtual time: a call takes a while, and what waits meanwhile is taken together."""
-
-    def __init__(self, host: Host, seconds: Callable[[], float]) -> None:
-        self._reactor = host.reactor
-        self._seconds = seconds
-        self._free_at = 0.0
-
-    def run(self, call: Callable[[], T]) -> Deferred[T]:
-        answer: Deferred[T] = Deferred()
-        now = self._reactor.seconds()
-        self._free_at = max(self._free_at, now) + self._seconds()
-        self._reactor.callLater(self._free_at - now, self._do, call, answer)
-        return answer
-
-    def _do(self, call: Callable[[], Any], answer: Deferred[Any]) -> None:
-        try:
-            value = call()
-        except Killed:
-            return  # nobody is left to be told
-        except Exception:
-            answer.errback(Failure())
-        else:
-            answer.callback(value)
-
-
 class LifeDisk:
-    """The server's disk as one process has it; ended, it does nothing any more."""
+    """The server's disk as one process has it; ended, it does nothing any more. `kill_in`: changes until the process is
+    killed in the middle of one, below 0 never."""
 
-    def __init__(self, disk: FakeDisk) -> None:
+    def __init__(self, disk: FakeDisk, killed: Callable[[str], None]) -> None:
         self._disk = disk
+        self._killed = killed
         self.ended = False
+        self.kill_in = -1
 
     def _now(self) -> FakeDisk:
         if self.ended:
             raise Killed
         return self._disk
 
+    def _change(self) -> FakeDisk:
+        disk = self._now()
+        if self.kill_in == 0:
+            self._killed("killed at a write")
+            raise Killed
+        self.kill_in -= 1
+        return disk
+
     def make(self, directory: str) -> None:
-        self._now().make(directory)
+        self._change().make(directory)
 
     def create(self, path: str, data: bytes | memoryview) -> None:
-        self._now().create(path, data)
+        self._change().create(path, data)
 
     def rename(self, old: str, new: str) -> None:
-        self._now().rename(old, new)
+        self._change().rename(old, new)
 
     def sync(self, directory: str) -> None:
-        self._now().sync(directory)
+        self._change().sync(directory)
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         return self._now().read(path, offset, length)
 
     def unlink(self, path: str) -> bool:
-        return self._now().unlink(path)
+        return self._change().unlink(path)
 
     def list(self, directory: str) -> list[Found]:
         return self._now().list(directory)
@@ -135,8 +125,12 @@ class Given:
         bundles = Bundles(store, gate, Tokens(store, gate, clock, chance), self.authority, clock, terms)
         text, _ = result(ensureDeferred(bundles.make(Call(SERVER, "bundle"), "lab", "worker", expires_in=YEARS)))
         self.bundle: Bundle = decode(text.encode())
+        text, _ = result(ensureDeferred(bundles.make(Call(SERVER, "field"), "field", "worker", expires_in=YEARS)))
+        self.field: Bundle = decode(text.encode())  # the one that may be revoked
+        owner = result(store.write(lambda tx: users.add(tx, "ada", "", False)))
+        self.owner = Principal(owner.id, owner.name, False)
         self.projects = [
-            result(store.write(lambda tx, name=name: projects.add(tx, name, 0, 0, 1.0)))  # type: ignore[misc]
+            result(store.write(lambda tx, name=name: projects.add(tx, name, owner.id, 0, 1.0)))  # type: ignore[misc]
             for name in ("p", "q")
         ]
         result(ensureDeferred(store.close()))
@@ -170,37 +164,68 @@ class Server:
     def _make(self) -> None:
         world, host, shared = self.world, self.host, given()
         reactor, clock, chance = host.reactor, host.clock, SeededChance(world.seed * 1000 + self.number)
-        threads = Threads(host, lambda: world.chance.uniform(0.0005, 0.004))
-        self.disk = LifeDisk(world.server_disk)
+        threads = Threads(host, lambda: world.chance.uniform(0.0005, 0.004) * world.slowness)
+        self.disk = LifeDisk(world.server_disk, world.killed)
         self.store = store = Store(
             world.url, writing=threads, reading=InlineThreads(), clock=clock, reactor=reactor, fatal=self._fatal,
             holder=f"life {self.number}", connect=self._connect,
         )  # fmt: skip
         gate = Gate(store, Seal(shared.authority.key_pem, chance))
-        disk_threads = Threads(host, lambda: world.chance.uniform(0.001, 0.02))
+        disk_threads = Threads(host, lambda: world.chance.uniform(0.001, 0.02) * world.slowness)
         chunk_store = ChunkStore(store, ChunkFiles(self.disk), disk_threads, clock)
         self.storage = Storage(self.disk, InlineThreads(), reactor, lambda: 1 << 20)
         limits = Limits(heartbeat_time=world.plan.heartbeat_time, patience=world.plan.patience)
         self.queue = Queue(store.journal, clock, store.incarnation, Outbox(reactor), limits)
         tokens = Tokens(store, gate, clock, chance)
-        terms = BundleTerms("simulation", (("s", PORT),), ())
-        self.bundles = Bundles(store, gate, tokens, shared.authority, clock, terms)
+        terms = BundleTerms("simulation", (("s", PORT),), (), certificate_time=world.plan.certificate_time)
+        authority = Authority.load(shared.authority.key_pem, shared.authority.certificate_pem, clock, chance)
+        self.bundles = Bundles(store, gate, tokens, authority, clock, terms)
         self.files = Files(store, chunk_store, gate, self.storage, disk_threads)
         self.machines = Machines(
             queue=self.queue, store=store, clock=clock, chunks=_Chunks(self.files, self.storage),
             enrolment=self.bundles,
-            terms=MachineTerms(HERE, limits.heartbeat_time, 3, world.plan.checkpoint_interval),
+            terms=MachineTerms(
+                HERE, limits.heartbeat_time, 3, world.plan.checkpoint_interval, world.plan.certificate_time
+            ),
         )  # fmt: skip
-        self.retention = Retention(store, chunk_store, Keep, gate.expire_answers, clock, reactor)
-        self.jobs = Jobs(store, gate, self.queue, self.storage, self.retention.purge)
+        keep = Keep(jobs=world.plan.keep)
+        self.retention = Retention(store, chunk_store, lambda: keep, gate.expire_answers, clock, reactor)
+        self.jobs = Jobs(store, gate, self.queue, self.storage, self._purge)
+        self.projects = Projects(gate)
+        self.projects.jobs, self.projects.files = self.jobs, self.files
+        self.projects.on_change.append(self._project_changed)
+        self.bundles.on_revoke.append(self._bundle_revoked)
         self.workers = Workers(store, gate, self.queue, self.machines)
         self.monitor = Monitor(self.queue, store, reactor, clock, self.machines.heard)
         pinned = {HERE: shared.authority.certificate_pem}
         tls = ServerTls(shared.identity, lambda: pinned, self.bundles.refusal)
-        self.listener = Listener(reactor, tls, self.machines.connected, clock)
+        speaks = versions.NEXT if world.plan.mixed else versions.THIS
+        self.listener = Listener(reactor, tls, self.machines.connected, clock, greeting=speaks)
+        if world.plan.mixed:
+            versions.speak_newer(self.machines)
+
+    # As `cpc.server.service` does it.
+
+    def _purge(self, array: int) -> None:
+        purging = ensureDeferred(self.retention.purge(array))
+        purging.addErrback(lambda failure: failure.trap(CopernicusError, Killed))
+
+    def _project_changed(self, tx: Tx, row: ProjectRow) -> None:
+        shares, now = self.queue.index.shares, self.queue.now
+        shares.load(row.id, shares.usage(row.id, now), now, row.weight)
+
+    def _bundle_revoked(self, tx: Tx, bundle: int) -> None:
+        sessions = joining.revoke(self.queue, tx, bundle)
+        self.queue.round(tx)
+
+        def cut() -> None:
+            self.machines.cut(sessions, "the worker has been revoked")
+            self.machines.cut_names(self.bundles.refusal, self.listener.connections)
+
+        tx.after(cut)
 
     async def start(self) -> None:
-        """As `cpc.server.service` does it."""
+        """The doors open when everything is loaded."""
         await self.store.write(self.queue.load)
         await self.bundles.start()
         await self.storage.start()

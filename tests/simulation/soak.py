@@ -4,12 +4,61 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 
 from tests.simulation import logs
 from tests.simulation.server import given
 from tests.simulation.world import World, run
+
+SWEEP_EVERY = 20  # worlds between garbage collections
+
+
+@dataclass
+class Sum:
+    """What the worlds so far come to."""
+
+    first: int
+    seeds: int = 0
+    jobs: int = 0
+    events: int = 0
+    checks: int = 0
+    broken: list[int] = field(default_factory=list)
+    hours: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    began: float = field(default_factory=time.monotonic)
+    used: float = field(default_factory=time.process_time)
+
+    def add(self, world: World) -> None:
+        """One more."""
+        self.seeds += 1
+        self.events += world.story.events
+        self.hours += world.now / 3600
+        self.checks += world.oracle.invariants.checks
+        self.jobs += sum(len(known.jobs) for known in world.oracle.known.values())
+        self.faults += world.faults
+        self.verdicts += world.oracle.verdicts
+        if world.broken:
+            self.broken.append(world.seed)
+
+    def report(self) -> str:
+        """For people: a few lines."""
+        real, used = time.monotonic() - self.began, time.process_time() - self.used
+        simulated = self.hours * 3600
+        kinds = ", ".join(f"{what} {count:,}" for what, count in self.faults.most_common())
+        verdicts = ", ".join(f"{what} {count:,}" for what, count in self.verdicts.most_common())
+        return (
+            f"{self.seeds:,} seeds from {self.first}: {self.faults.total():,} fault events, {self.events:,} events, "
+            f"{self.checks:,} whole checks, {self.jobs:,} jobs\n"
+            f"{self.hours:,.1f} simulated hours in {real:,.0f} s on one core of {os.cpu_count()}: {used:,.0f} s of CPU, "
+            f"{simulated / max(real, 1e-9):,.0f} times real time, {simulated / max(used, 1e-9):,.0f} times CPU time\n"
+            f"faults: {kinds or 'none'}\nverdicts: {verdicts or 'none'}\n"
+            f"{len(self.broken)} broken{': seeds ' + ', '.join(map(str, self.broken)) if self.broken else ''}"
+        )
 
 
 def main() -> int:
@@ -18,15 +67,19 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to go on (default: 60)")
     parser.add_argument("--first", type=int, default=None, help="the first seed (default: by the time of day)")
     parser.add_argument("--seed", type=int, default=None, help="only this one, with its whole story")
+    parser.add_argument("--most", type=int, default=10**9, help="so many seeds at most")
+    parser.add_argument("--every", type=float, default=0.0, help="a report each so many seconds")
     chosen = parser.parse_args()
-    try:
-        if chosen.seed is not None:
-            return _one(chosen.seed)
+    logs.deaf()
+    if chosen.seed is not None:
+        code = _one(chosen.seed)
+    else:
         first = int(time.time()) % 100_000_000 if chosen.first is None else chosen.first
-        return _many(first, chosen.seconds)
-    finally:
-        logs.listen()  # also to what is collected at the very end
-        given().remove()
+        code = _many(Sum(first), chosen.seconds, chosen.most, chosen.every)
+    given().remove()
+    sys.stdout.flush()
+    # What killed processes say when Python collects them at its end is of no interest.
+    os._exit(code)
 
 
 def _one(seed: int) -> int:
@@ -36,30 +89,22 @@ def _one(seed: int) -> int:
     return 1 if world.broken else 0
 
 
-def _many(first: int, seconds: float) -> int:
-    began = time.monotonic()
-    seeds = events = broken = checks = jobs = 0
-    hours = 0.0
-    while time.monotonic() - began < seconds:
-        world: World = run(first + seeds)
-        seeds += 1
-        events += world.story.events
-        hours += world.now / 3600
-        checks += world.oracle.checks
-        jobs += sum(len(known.jobs) for known in world.oracle.known.values())
+def _many(total: Sum, seconds: float, most: int, every: float) -> int:
+    end = total.began + seconds
+    due = total.began + every
+    while time.monotonic() < end and total.seeds < most:
+        world = run(total.first + total.seeds)
+        total.add(world)
         if world.broken:
-            broken += 1
             print(world.report(), flush=True)
-        logs.listen()  # to what the last world's processes say when they are collected, so that nobody else does
         del world
-        if not seeds % 20:
+        if not total.seeds % SWEEP_EVERY:
             gc.collect()
-    spent = time.monotonic() - began
-    print(
-        f"{seeds} seeds from {first}, {jobs} jobs, {events} events, {checks} checks, {hours:.1f} simulated hours in "
-        f"{spent:.0f} s ({hours * 3600 / spent:.0f} times as fast as life); {broken} broken"
-    )
-    return 1 if broken else 0
+        if every and time.monotonic() >= due:
+            due += every
+            print(total.report(), flush=True)
+    print(total.report())
+    return 1 if total.broken else 0
 
 
 if __name__ == "__main__":

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
 from cpc.core.chance import SeededChance
+from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
 from cpc.spool.offload import inline
 from cpc.spool.ownership import Owner, claim
+from cpc.wire.bundle import Bundle
 from cpc.wire.messages import Checkpoint, Orders, Program, Turn
 from cpc.worker.agent import Agent, Options
 from cpc.worker.credentials import Credentials, place
@@ -22,12 +25,17 @@ from cpc.worker.offer import Offer
 from cpc.worker.room import Kept
 from cpc.worker.starting import PlainStarter
 from tests.helpers.memory_disk import MemoryDisk, Node, Platter
+from tests.simulation import versions
 from tests.simulation.network import Host
 from tests.simulation.programs import Ear, SimProcesses
 from tests.simulation.server import HERE, given
+from tests.simulation.threads import Pool
+from tests.simulation.versions import Release
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,9 @@ class Worker:
         self.lives = 0
         self.clone_of = ""
         self.retired = False
+        self.bundle = given().bundle
+        self.release = Release.SAME
+        self.flaps_until = 0.0  # until then, it is killed soon after each start
 
     # --- life ---
 
@@ -75,19 +86,23 @@ class Worker:
         self.disk = disk = MemoryDisk(self.platter)
         try:
             self._begin(world, host, kind, chance, disk)
-        except OSError as error:
-            world.story.tell(self.name, f"cannot start: {error.strerror}")
+        except (OSError, CopernicusError) as error:
+            world.story.tell(self.name, f"cannot start: {error}")
             disk.end()
             self.host.kill()
             world.reactor.callLater(60.0, self.start)
 
     def _begin(self, world: World, host: Host, kind: Kind, chance: SeededChance, disk: MemoryDisk) -> None:
+        self._threads = Pool(host)
         for directory in ("/work", "/home"):
             disk.make_directory(directory)
-        bundle = given().bundle
+        bundle = self.bundle
         spot = place(disk, ("/home",), bundle, self.clone_of or host.name)
         self.processes = SimProcesses(
-            host.reactor, disk, Ear(self._started, self._ended, self._poison), chance.uniform(0.1, 40.0)
+            host.reactor,
+            MemoryDisk(self.platter, breaks=False),
+            Ear(self._started, self._ended, self._poison),
+            chance.uniform(0.1, 40.0),
         )
         options = Options(
             least_free=1 << 20, linger=30.0, cache_limit=1 << 20,
@@ -103,8 +118,8 @@ class Worker:
             processes=self.processes,
             starter=PlainStarter(),
             disk=disk,
-            offload=inline,
-            claim=claim(disk, "/work", Owner(credential=f"{HERE}/lab", host=host.name, pid=100 + self.lives)),
+            offload=self._offload if world.plan.slow else inline,
+            claim=claim(disk, "/work", Owner(credential=f"{HERE}/{bundle.name}", host=host.name, pid=100 + self.lives)),
             offer=Offer(
                 host.name, "smp", kind.total, tuple(Program(name=name, version=v) for name, v in kind.programs),
                 kind.labels, kind.project, kind.cores_per_job,
@@ -114,7 +129,20 @@ class Worker:
         )  # fmt: skip
         self.agent = agent
         self._listen(agent)
+        if self.release is not Release.SAME:
+            versions.speak(agent, self.release)
+        if world.now < self.flaps_until:
+            host.reactor.callLater(world.chance.uniform(0.0, 6.0), self.flap)
         ensureDeferred(agent.run()).addBoth(self._left, agent)
+
+    def _offload(self, work: Callable[[], T]) -> Deferred[T]:
+        """A thread of the agent's: meanwhile other things happen."""
+        seconds = self.world.chance.choice([0.0, 0.001, 0.05])
+        return self._threads.run(work, seconds * self.world.slowness)
+
+    def flap(self) -> None:
+        """Its allocation is taken away again."""
+        self.kill(away=self.world.chance.uniform(0.5, 4.0))
 
     def _listen(self, agent: Agent) -> None:
         """The oracle hears what the agent spools and what it is told."""
@@ -153,8 +181,9 @@ class Worker:
         self.host.kill()
         self.world.reactor.callLater(self.world.chance.uniform(5.0, 60.0), self.start)
 
-    def kill(self, power: bool = False, away: float = 10.0) -> None:
-        """kill -9 of the agent and all its jobs; `power`: of the machine, with what its disk had not flushed."""
+    def kill(self, power: bool = False, away: float = 10.0, zeros: bool = False) -> None:
+        """kill -9 of the agent and all its jobs; `power`: of the machine, with what its disk had not flushed; `zeros`: of
+        what was appended and not flushed, the file system kept the length."""
         if self.agent is None:
             return
         self.world.story.tell(self.name, "loses power" if power else "is killed")
@@ -162,7 +191,7 @@ class Worker:
         self.host.kill(silent=power)
         self.disk.end()
         if power and not self.world.shares(self.platter):
-            self.platter.power_loss()
+            self.platter.power_loss(zeros)
         self.world.reactor.callLater(away, self.start)
 
     def copy_home(self, other: Worker) -> None:
@@ -174,6 +203,20 @@ class Worker:
                 self.platter.names[name] = self.platter.durable[name] = Node(
                     node.kind, self.platter.inodes, node.mode, node.data, node.synced, node.changed
                 )
+
+    def set_up(self, bundle: Bundle) -> None:
+        """A person gives the machine another bundle; the worker that runs with the old one is ended."""
+        self.bundle = bundle
+        self.world.story.tell(self.name, f"is set up with {bundle.name}")
+        self.kill(away=1.0)
+
+    def lose_key(self) -> None:
+        """Its home is gone: the next life enrols under a new name, and finds the old one's work."""
+        for names in (self.platter.names, self.platter.durable):
+            for name in [
+                name for name in names if name.startswith(f"/home/worker/{HERE}/{self.bundle.name}/{self.name}-")
+            ]:
+                del names[name]
 
     def retire(self) -> None:
         """Gone for good."""

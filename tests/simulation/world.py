@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,55 +27,16 @@ from tests.simulation.clock import VirtualReactor
 from tests.simulation.databases import Killed, copy, end_all
 from tests.simulation.network import Faults, Network
 from tests.simulation.oracle import Oracle
+from tests.simulation.past import Backup, back_up, restore
+from tests.simulation.plan import ALL, KINDS, Plan
 from tests.simulation.server import Server, given, server_trouble
 from tests.simulation.story import Story
+from tests.simulation.versions import Release
 from tests.simulation.workers import Kind, Worker
 
-ALL = Kind(cores=4, memory=8 << 30, labels=("fast", "any"), programs=(("sim", "1.0"), ("sim", "2.5")))
-KINDS = (
-    ALL,
-    Kind(cores=1, memory=1 << 30),
-    Kind(cores=16, memory=4 << 30, programs=(("sim", "1.0"),)),
-    Kind(cores=4, memory=3 * (1 << 30) + 100 * (1 << 20), project="p", labels=("fast",)),
-    Kind(cores=8, memory=8 << 30, cores_per_job=2, programs=(("sim", "2.0"),)),
-    Kind(cores=4, memory=8 << 30, time_left=900.0),
-)
-CHECK_EVERY = 5  # commits
-NO_FAULTS = Faults()
-BOUND = 6 * 3600.0  # seconds from the last fault until all has settled
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a world is made. Seconds."""
-
-    span: float = 600.0
-    workers: int = 3
-    clients: int = 2
-    actions: int = 8
-    mean: float = 60.0  # between faults
-    heartbeat_time: float = 60.0
-    checkpoint_interval: float = 45.0
-    patience: float = 120.0
-    lost_replies: float = 0.05
-    probe_every: float = 20.0
-    also: tuple[str, ...] = ()
-    faults: Faults = NO_FAULTS
-
-    @classmethod
-    def of(cls, chance: random.Random) -> Plan:
-        """By seed: calm and stormy worlds."""
-        storm = chance.choice([0.0, 0.0, 0.001, 0.004])
-        return cls(
-            span=chance.choice([200.0, 400.0, 700.0]),
-            workers=chance.choice([1, 2, 3, 4]),
-            clients=chance.choice([1, 2]),
-            actions=chance.choice([6, 12, 20]),
-            mean=chance.choice([12.0, 30.0, 80.0]),
-            lost_replies=chance.choice([0.0, 0.05, 0.3]),
-            also=("poison",) if chance.random() < 0.2 else (),
-            faults=Faults(cut=storm, stall=storm, stall_time=chance.choice([2.0, 40.0])),
-        )
+CHECK_EVERY = 1  # commits
+MOST_WHYS = 200  # jobs whose reason to wait is asked for at once
+BOUND = 2 * 3600.0  # seconds from the last fault until all has settled
 
 
 class World:
@@ -86,10 +47,13 @@ class World:
         self.seed = seed
         self.chance = random.Random(seed)
         self.plan = plan or Plan.of(random.Random(seed + 1))
+        self.faults: Counter[str] = Counter()
+        self.slowness = 1.0  # of disks and databases
         self.reactor = VirtualReactor()
         self.story = Story(self.reactor.seconds)
         self.network = Network(self.reactor, random.Random(seed + 2), self.plan.faults)
         self.network.on_note = self.story.note
+        self.network.on_fault = self.fault
         self._directory = tempfile.TemporaryDirectory(prefix=f"seed-{seed}-", dir=given().directory)
         self.url = copy(given().database, Path(self._directory.name))
         self.path = self.url.removeprefix("sqlite:///")
@@ -97,10 +61,14 @@ class World:
         self.server_disk = FakeDisk(self.server_host.clock.now)
         self.server_disk.make("run")
         self.trouble = server_trouble(self.reactor.seconds)
-        self.trouble.killed = self._killed
+        self.trouble.killed = self.killed
+        self.trouble.happened = self.fault
         self.trouble.committed = self._committed
         self.oracle = Oracle(self)
         self.project_numbers = {row.name: row.id for row in given().projects}
+        self.backup: Backup | None = None
+        self.field = given().field
+        self.bundles_made = 0
         self.server: Server | None = None
         self.workers: dict[str, Worker] = {}
         self.clones: dict[str, Worker] = {}
@@ -118,7 +86,11 @@ class World:
             name = f"n{number + 1}"
             kind = ALL if number == 0 else self.chance.choice(KINDS)
             platter = shared if self.chance.random() < 0.3 else Platter(self.reactor.seconds)
-            self.workers[name] = Worker(self, name, kind, platter)
+            worker = self.workers[name] = Worker(self, name, kind, platter)
+            if self.plan.revokes and number:
+                worker.bundle = given().field
+            if self.plan.mixed:
+                worker.release = self.chance.choice(list(Release))
         for number in range(self.plan.clients):
             name = f"u{number + 1}"
             self.clients[name] = Client(self, name, self.plan.actions)
@@ -132,6 +104,10 @@ class World:
     def broken(self) -> list[str]:
         """What should not have happened, in words."""
         return self.oracle.broken
+
+    def fault(self, what: str) -> None:
+        """Something has gone wrong, on purpose."""
+        self.faults[what] += 1
 
     # --- the run --------------------------------------------------------------------------------------------------------
 
@@ -182,6 +158,8 @@ class World:
             if self._unchecked:
                 self._unchecked = False
                 self.check()
+            elif self.server is not None and self.server.ready:
+                self.oracle.invariants.glance(self.server)
             if self._settling and self.now - looked > 5.0:
                 looked = self.now
                 if done():
@@ -205,7 +183,7 @@ class World:
 
     def check(self) -> None:
         """All invariants that hold at any time."""
-        self.oracle.check(self.server)
+        self.oracle.invariants.check(self.server)
 
     def _probe(self) -> None:
         """Ask why some jobs wait; the answer must be the truth."""
@@ -213,7 +191,7 @@ class World:
         server = self.server
         if server is None or not server.ready or server.host.reactor.frozen or server.store.writer.away:
             return
-        for job in self.oracle.waiting(4):
+        for job in self.oracle.truth.waiting(MOST_WHYS):
             self._ask_why(server, job)
 
     def _ask_why(self, server: Server, job: int, tries: int = 0) -> None:
@@ -259,7 +237,8 @@ class World:
         """It has found that it must stop and recover."""
         self.kill_server(f"stops: {reason}", away=2.0)
 
-    def _killed(self, how: str) -> None:
+    def killed(self, how: str) -> None:
+        """The server's process ends in the middle of something."""
         self.kill_server(how, away=self.chance.choice([0.5, 5.0, 130.0]))
 
     def kill_server(self, how: str, away: float, power: bool = False) -> None:
@@ -274,6 +253,19 @@ class World:
         if power:
             self.server_disk.power_loss(eager=self.chance.random() < 0.5)
         self.reactor.callLater(away, self.start_server)
+
+    def back_up(self) -> None:
+        """A person has a backup made."""
+        self.backup = back_up(self)
+        self.story.tell("s", "is backed up")
+
+    def restore(self) -> None:
+        """Its disk is lost; a person restores the backup."""
+        assert self.backup is not None
+        self.kill_server("loses its disk", away=self.chance.uniform(10.0, 100.0))
+        life = restore(self, self.backup)
+        self.project_numbers = dict(self.oracle.rows("SELECT name, id FROM projects WHERE deleted IS NULL"))
+        self.story.tell("s", f"is restored, incarnation {life}")
 
     def _committed(self) -> None:
         self._commits += 1
@@ -317,9 +309,10 @@ class World:
     # --- lookups --------------------------------------------------------------------------------------------------------
 
     def project_of(self, array: int) -> str:
-        """The project of a submission."""
-        (number,) = self.oracle.rows("SELECT project FROM arrays WHERE id = ?", array)[0]
-        return next(name for name, known in self.project_numbers.items() if known == number)
+        """The project of a submission; "" when either is not there any more."""
+        query = "SELECT p.name FROM arrays a JOIN projects p ON p.id = a.project WHERE a.id = ? AND p.deleted IS NULL"
+        found = self.oracle.rows(query, array)
+        return str(found[0][0]) if found else ""
 
     def worker_name(self, host: str) -> str:
         """What the server calls the worker of a machine; "" while it does not know it."""

@@ -1,0 +1,48 @@
+"""Backups of the simulated server, and what a restore of one means for those who remember more than it does."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpc.store import copying
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+@dataclass(frozen=True)
+class Backup:
+    """The database and the files as they were at one moment between two commits."""
+
+    database: bytes
+    files: Any
+    life: int
+
+
+def back_up(world: World) -> Backup:
+    """What `cpc-server backup` copies, at once."""
+    source, copy = sqlite3.connect(world.path), sqlite3.connect(":memory:")
+    try:
+        source.backup(copy)
+        (life,) = source.execute("SELECT incarnation FROM writer").fetchone()
+        return Backup(copy.serialize(), world.server_disk.snapshot(), life)
+    finally:
+        source.close()
+        copy.close()
+
+
+def restore(world: World, backup: Backup) -> int:
+    """The server does not run. Its database and files are the backup's, in a new incarnation; which one that is."""
+    (life,) = world.oracle.rows("SELECT incarnation FROM writer")[0]
+    world.oracle.close()
+    path = Path(world.path)
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(backup.database)
+    world.server_disk.replace(backup.files)
+    begun = copying.new_life(world.url, life)
+    world.oracle.forget_what_came_after(begun)
+    return begun
