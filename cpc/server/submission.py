@@ -90,6 +90,8 @@ def _edge(tx: Tx, project: int, spec: JobSpec, dependency: Dependency) -> Edge |
     single = element and row.elements
     if single:
         done = jobs.done(tx, number)
+        if done is None and jobs.get(tx, number) is None:
+            raise NotFound(f"job {dependency.job}, which this one should wait for, is being forgotten")
         ended, succeeded = done is not None, done is not None and done.state is State.SUCCEEDED
     else:
         ended, succeeded = row.open == 0, row.succeeded == row.size

@@ -95,8 +95,12 @@ def adopt(disk: Disk, directory: str, mine: Owner) -> Claim | None:
     except OSError:
         lock.release()
         return None
-    _write_owner(disk, target, mine)
-    disk.sync_directory(work)
+    try:
+        _write_owner(disk, target, mine)
+        disk.sync_directory(work)
+    except OSError:
+        lock.release()  # or nobody, we included, could try again
+        raise
     return Claim(target, mine, lock)
 
 

@@ -8,8 +8,9 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 
 from cpc.core.clock import Clock, Timers
+from cpc.core.errors import Unavailable
 from cpc.store import database
-from cpc.store.database import Connection, DatabaseAway
+from cpc.store.database import Connection, DatabaseAway, DatabaseBroken, DatabaseFull
 from cpc.store.transaction import Tx
 from cpc.store.writer import Threads, Unit, Writer
 
@@ -45,16 +46,28 @@ class Store:
         return self.writer.write(unit)
 
     def read(self, unit: Unit[T]) -> Deferred[T]:
-        """Run `unit(tx)` on a read-only snapshot. Keep it short: page through what may be long."""
+        """Run `unit(tx)` on a read-only snapshot. Keep it short: page through what may be long.
+
+        Unavailable when the database cannot be read now.
+        """
         return self._reading.run(lambda: self._snapshot(unit))
 
     def _snapshot(self, unit: Unit[T]) -> T:
         try:
-            return self._try(unit)
-        except DatabaseAway:
-            # A restarted database: one new connection, then it is the caller's error.
-            self._reader = None
-            return self._try(unit)
+            try:
+                return self._try(unit)
+            except DatabaseAway:
+                # A restarted database: one new connection, then it is the caller's error.
+                self._drop_reader()
+                return self._try(unit)
+        except (DatabaseAway, DatabaseFull, DatabaseBroken) as error:
+            self._drop_reader()
+            raise Unavailable(f"the database cannot be read now: {error}", "see `cpc-server doctor`") from error
+
+    def _drop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def _try(self, unit: Unit[T]) -> T:
         if self._reader is None:

@@ -44,6 +44,7 @@ from cpc.worker.waiting import in_background
 TICK = 5.0
 PATIENCE = 2.0  # seconds that a job given ahead waits for room before another worker may have it
 ADOPT_EVERY = 600.0
+ADOPT_AGAIN = 30.0  # after one that the disk did not let us
 GOODBYE = 10.0  # seconds for the server to answer; what it has not heard it finds out a heartbeat time later
 HURRY = 2.0
 
@@ -293,6 +294,7 @@ class Agent:
                 self._adopt_one(directory)
         except OSError as error:
             self._say(f"{self._work} cannot be searched for what other workers have left: {words(error)}")
+            self._looked += ADOPT_AGAIN - ADOPT_EVERY
         in_background(self._give_up_empty(), "removing an adopted directory")
 
     def _adopt_one(self, directory: str) -> None:
@@ -304,6 +306,7 @@ class Agent:
                 self._say(f"{directory} is in use by a worker that lives; it hands in itself")
         except (OSError, CopernicusError) as error:
             self._say(f"{directory} was left by another worker and cannot be taken over: {words(error)}")
+            self._looked = self._clock.monotonic() - ADOPT_EVERY + ADOPT_AGAIN
 
     def _hand_in(self, home: _Home) -> None:
         self._adopted.append(home)
@@ -313,7 +316,8 @@ class Agent:
             self.desk.deliver(Delivery(self.room, lease, run_directory(home.claim.directory, lease), home.spool))
 
     async def _give_up_empty(self) -> None:
-        for home in [each for each in self._adopted if not len(each.spool)]:
+        # One after the other, looking anew each time: another call may be at it meanwhile.
+        while (home := next((each for each in self._adopted if not len(each.spool)), None)) is not None:
             self._adopted.remove(home)
             await home.spool.close()
             await self.room.clear_away(lambda claim=home.claim: ownership.release(self._disk, claim, remove=True))  # type: ignore[misc]

@@ -148,27 +148,25 @@ def check_out(chaos: Chaos, server: Server, name: str) -> None:
 
 
 def set_up_again(chaos: Chaos) -> None:
-    """A new bundle for the machines whose old one is worth nothing; again later when that cannot be."""
+    """A new bundle for the machines whose old one is worth nothing; again and again until they have one."""
     world, server = chaos.world, chaos.world.server
+    if not any(worker.bundle.name in world.oracle.revoked for worker in world.workers.values()):
+        return
+    chaos.later(20.0, 40.0, lambda: set_up_again(chaos))
     if server is None or not server.ready:
-        chaos.later(10.0, 30.0, lambda: set_up_again(chaos))
         return
     world.bundles_made += 1
     name = f"field-{world.bundles_made}"
 
     async def work() -> None:
         text, _ = await server.bundles.make(Call(SERVER), name, "worker", expires_in=10 * 366 * DAY)
-        old, world.field = world.field.name, decode(text.encode())
+        world.field = decode(text.encode())
         world.story.tell("s", f"bundle {name} is made")
         for worker in world.workers.values():
-            if worker.bundle.name == old:
+            if worker.bundle.name in world.oracle.revoked:
                 worker.set_up(world.field)
 
-    def failed(failure: Failure) -> None:
-        _refused(failure)
-        chaos.later(10.0, 30.0, lambda: set_up_again(chaos))
-
-    ensureDeferred(work()).addErrback(failed)
+    ensureDeferred(work()).addErrback(_refused)
 
 
 def _refused(failure: Failure) -> Any:

@@ -46,6 +46,13 @@ def deaf() -> None:
     globals()["_for_good"] = True
 
 
+def hear_again() -> None:
+    """The end of `deaf`; what is left is collected first."""
+    sweep()
+    globals()["_for_good"] = False
+    stop()
+
+
 def listen() -> None:
     """From now on, until `stop`. The garbage collector must not run meanwhile: it closes coroutines of processes that were
     killed in former worlds, and what they say then is of no interest."""

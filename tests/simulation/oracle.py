@@ -215,11 +215,18 @@ class Oracle:
         for known in self.known.values():
             for job in known.jobs:
                 self._check_end(known, job)
+        for lease in self.kept():
+            self.wrong(f"the result of {lease} was safe at {self._kept[lease]}, and was never handed in")
+
+    def kept(self) -> list[Lease]:
+        """Results that are safe with a worker, and wanted, and not handed in."""
+        found = []
         for lease, worker in self._kept.items():
             known = self.known.get(ids.array(lease.job))
             unwanted = known is not None and lease.job in known.cancelled
             if not unwanted and not self.world.removed(worker):
-                self.wrong(f"the result of {lease} was safe at {worker}, and was never handed in")
+                found.append(lease)
+        return found
 
     def _check_end(self, known: Known, job: int) -> None:
         name, kind = ids.show(job, True), known.kind

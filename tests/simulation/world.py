@@ -172,6 +172,7 @@ class World:
             and self.server.ready
             and not self.clones
             and not self.oracle.unfinished()
+            and not self.oracle.kept()
             and all(worker.quiet for worker in self.workers.values())
         )
 
@@ -179,7 +180,9 @@ class World:
         left = self.oracle.unfinished()
         busy = [worker.name for worker in self.workers.values() if not worker.quiet]
         waiting = [client.name for client in self.clients.values() if not client.done]
-        self.oracle.wrong(f"after {BOUND / 3600:g} h: jobs {left}, busy {busy}, people who wait {waiting}")
+        kept = ", ".join(map(str, self.oracle.kept()))
+        after = f"after {BOUND / 3600:g} h: jobs {left}, busy {busy}, people who wait {waiting}"
+        self.oracle.wrong(f"{after}, results not handed in: {kept or 'none'}")
 
     def check(self) -> None:
         """All invariants that hold at any time."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cpc.core.errors import NotFound
 from cpc.core.outcome import Outcome
 from cpc.store import dependencies, history
 from tests.helpers.benches import Bench
@@ -125,3 +126,12 @@ def test_forgetting_what_was_cancelled_leaves_no_edge_behind(bench: Bench) -> No
     assert bench.queue.edges == bench.do(dependencies.count) == 0
     run_all(bench)
     assert labels(bench, first) == ["succeeded"]
+
+
+def test_nobody_waits_for_a_job_that_is_half_forgotten(bench: Bench) -> None:
+    """Forgetting takes several steps: the jobs go before their submission does."""
+    first = bench.submit("a", array=2)
+    run_all(bench)
+    assert not bench.do(lambda tx: history.purge(tx, first, 1))
+    with pytest.raises(NotFound, match="forgotten"):
+        bench.submit("b", after=(after(bench, first, element=0),))
