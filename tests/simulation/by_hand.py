@@ -40,7 +40,8 @@ def end(made: World) -> None:
     made.check()
     heard = list(logs.heard)
     made.close()
-    assert made.broken == [] == heard
+    assert made.broken == []
+    assert heard == []
 
 
 @pytest.fixture

@@ -134,7 +134,9 @@ class Oracle:
         if found is None or found.bundle.name in self.revoked:
             return  # nobody will take it
         self._kept[lease] = worker
-        if result.outcome is Outcome.OK:
+        ours = "SELECT job FROM attempts WHERE job = ? AND number = ? AND incarnation = ?"
+        lost = lease.incarnation < self.life and not self.rows(ours, lease.job, lease.attempt, lease.incarnation)
+        if result.outcome is Outcome.OK and not lost:
             self._good[lease] = worker
 
     def settled(self, worker: str, settled: Settled) -> None:

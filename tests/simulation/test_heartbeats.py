@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 
 from cpc.core.spec import JobSpec
-from tests.simulation.test_world import QUIET, join, state, submit, world  # noqa: F401
+from tests.simulation.by_hand import QUIET, collected, join, state, submit, world
 from tests.simulation.world import World
 
+__all__ = ["collected", "world"]
 
-def test_workers_stay_while_the_database_is_away(world: World) -> None:  # noqa: F811
+
+def test_workers_stay_while_the_database_is_away(world: World) -> None:
     """Longer than a worker waits for an answer: nobody takes the server for lost, so nobody comes back in a crowd."""
     join(world, "n1", "n2")
     job = submit(world, "ok", "900", "10")
@@ -27,7 +29,7 @@ def test_workers_stay_while_the_database_is_away(world: World) -> None:  # noqa:
     assert world.attempts(job) == 1
 
 
-def test_a_renewal_does_not_bring_back_a_lease_that_is_over(world: World) -> None:  # noqa: F811
+def test_a_renewal_does_not_bring_back_a_lease_that_is_over(world: World) -> None:
     """The worker holds on to a cancelled job's lease in its turns until it has been told."""
     join(world, "n1")
     job = world.submit(JobSpec(argv=("run", "ok", "900", "10")))
