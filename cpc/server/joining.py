@@ -8,6 +8,7 @@ from cpc.core import ids
 from cpc.core.errors import BadInput, Conflict, NotFound, Refused, TurnedAway
 from cpc.core.lease import Lease
 from cpc.core.names import clean
+from cpc.core.texts import plain
 from cpc.queue.requirement import profile
 from cpc.queue.session import Session
 from cpc.server import settling
@@ -20,6 +21,7 @@ from cpc.wire.messages import Hello
 MAX_PROGRAMS = 1000
 MAX_HELD = 10_000
 MOST_AHEAD = 1000
+MAX_WORD = 500  # characters of what a worker says about itself
 
 
 def check_hello(hello: Hello) -> Hello:
@@ -31,7 +33,10 @@ def check_hello(hello: Hello) -> Hello:
         raise BadInput("the worker announces more programs, labels or attempts than are taken")
     for label in hello.labels:
         clean(label, "label")
-    return hello
+    if hello.project:
+        clean(hello.project, "project")
+    words = {name: plain(getattr(hello, name), MAX_WORD) for name in ("boot", "host", "release", "platform", "note")}
+    return msgspec.structs.replace(hello, **words)
 
 
 def enrolled(tx: Tx, name: str, fingerprint: str, bundle: int) -> WorkerRow:

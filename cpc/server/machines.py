@@ -16,6 +16,7 @@ from cpc import __version__
 from cpc.core.clock import SECOND, Clock
 from cpc.core.errors import BadInput, Gone, Refused, TurnedAway, Unavailable
 from cpc.core.lease import Lease
+from cpc.core.texts import plain
 from cpc.queue.session import Session
 from cpc.server import joining, settling
 from cpc.server.queue import Queue
@@ -189,7 +190,7 @@ class _Worker:
     # --- control ---
 
     async def _hello(self, connection: Connection, hello: Hello) -> Welcome:
-        joining.check_hello(hello)
+        hello = joining.check_hello(hello)
         queue, terms = self._queue, self._machines.terms
 
         def unit(tx: Tx) -> tuple[Session, tuple[Lease, ...]]:
@@ -276,7 +277,7 @@ class _Worker:
         seat.heard = queue.now
         seat.wants = turn.wants
         queue.tallies.heartbeats += 1
-        seat.note, seat.free = turn.note[:MAX_NOTE], turn.free
+        seat.note, seat.free = plain(turn.note, MAX_NOTE), turn.free
         for settled in answer.settled:
             machines.tails.wake(settled.lease)
         session = queue.index.sessions.get(seat.session)
@@ -334,7 +335,7 @@ class _Worker:
         seat = self._mine()
 
         def unit(tx: Tx) -> None:
-            joining.leave(self._queue, tx, seat.session, goodbye.reason[:MAX_NOTE])
+            joining.leave(self._queue, tx, seat.session, plain(goodbye.reason, MAX_NOTE))
             self._queue.round(tx)
 
         await self._store.write(unit)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cpc.core import ids
 from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
 from cpc.core.manifest import check
 from cpc.core.outcome import Outcome
+from cpc.core.texts import plain
 from cpc.queue.job import Event, State, after
 from cpc.queue.session import Running
 from cpc.queue.verdict import Relation, Verdict, gives_up, verdict
@@ -22,6 +25,9 @@ from cpc.store.jobs import DoneRow, JobRow
 from cpc.store.references import Kind, Owned
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Checkpoint, Result, Settled
+
+MAX_MESSAGE = 4000  # characters
+MAX_TAIL = 8192
 
 
 @dataclass(slots=True)
@@ -58,20 +64,24 @@ def settle(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: 
     if arrived:
         tx.after(lambda: queue.tallies.move("in", arrived))
     attempts.end(tx, work.ended)
-    kept = [(job, number, result.files, result.tail[-8192:], used) for job, number, result, used in work.kept]
+    kept = [(job, number, result.files, result.tail, used) for job, number, result, used in work.kept]
     attempts.add_results(tx, kept)
     closing.close(queue, tx, work.closed, actor, frozenset(work.checkpoints))
     return answer
 
 
 def _sane(result: Result) -> Result:
-    """The result; one whose files cannot be what a worker of ours collected is the worker's fault, and without files."""
+    """The result, its texts as they can be kept; one whose files cannot be what a worker of ours collected is the worker's
+    fault, and without files."""
     try:
         check(result.files)
     except CopernicusError as error:
         words = f"the worker sent a result that cannot be taken: {error}"
-        return Result(lease=result.lease, outcome=Outcome.REFUSED, message=words)
-    return result
+        return Result(lease=result.lease, outcome=Outcome.REFUSED, message=plain(words, MAX_MESSAGE))
+    if len(result.message) <= MAX_MESSAGE and len(result.tail) <= MAX_TAIL and "\0" not in result.message + result.tail:
+        return result
+    message, tail = plain(result.message, MAX_MESSAGE), plain(result.tail[-MAX_TAIL:], MAX_TAIL)
+    return msgspec.structs.replace(result, message=message, tail=tail)
 
 
 def _refer(queue: Queue, tx: Tx, worker: int, results: Sequence[Result]) -> list[bool]:

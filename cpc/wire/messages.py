@@ -21,6 +21,8 @@ numbers are served.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from cpc.core.digest import Content
@@ -31,6 +33,13 @@ from cpc.core.resources import Amounts
 
 PROTOCOL = 1
 OLDEST_PROTOCOL = 1
+
+# What a database takes, and what can be written as JSON: a number outside is refused before anything is done with it.
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Cores = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
+ExitCode = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]  # neither infinite nor NaN
+Left = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,8 +85,8 @@ class Hello(Message, frozen=True):
     programs: tuple[Program, ...] = ()
     labels: tuple[str, ...] = ()
     project: str = ""  # take jobs of this project only
-    cores_per_job: int = 0  # -s: give each job exactly so many, where its limits allow
-    time_left: float | None = None  # until the worker's own walltime
+    cores_per_job: Cores = 0  # -s: give each job exactly so many, where its limits allow
+    time_left: Left | None = None  # until the worker's own walltime
     holds: tuple[Lease, ...] = ()
     note: str = ""
     ahead: int = 0
@@ -110,16 +119,16 @@ class Result(Message, frozen=True):
 
     lease: Lease
     outcome: Outcome
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     files: Manifest = Manifest()
     small: dict[bytes, bytes] = {}
     message: str = ""
     tail: str = ""
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    max_memory: int = 0
-    stage_in_seconds: float = 0.0  # its inputs were under way; 0: it had none
-    stage_out_seconds: float = 0.0  # chunks of its outputs were; 0: all were in `small`
+    wall_seconds: Seconds = 0.0
+    cpu_seconds: Seconds = 0.0
+    max_memory: Count = 0
+    stage_in_seconds: Seconds = 0.0  # its inputs were under way; 0: it had none
+    stage_out_seconds: Seconds = 0.0  # chunks of its outputs were; 0: all were in `small`
 
 
 class Checkpoint(Message, frozen=True):
@@ -134,7 +143,7 @@ class Tail(Message, frozen=True):
 
     lease: Lease
     stream: str
-    offset: int
+    offset: Count
     data: bytes
 
 
@@ -151,7 +160,7 @@ class Turn(Message, frozen=True):
     tails: tuple[Tail, ...] = ()
     free: Amounts = Amounts()
     wants: bool = True
-    time_left: float | None = None
+    time_left: Left | None = None
     note: str = ""  # why the worker stepped back, in words: shown by `cpcc workers`
 
 

@@ -47,6 +47,17 @@ def create(url: str, *, server: str = "00000000-0000-4000-8000-000000000001", in
     engine.dispose()
 
 
+def empty(url: str) -> None:
+    """A database as `create` makes it, once more."""
+    engine = database.engine(url)
+    with engine.begin() as connection:
+        rows = [table for table in schema.metadata.sorted_tables if table.name not in ("server", "writer")]
+        for table in reversed(rows):
+            connection.execute(sa.delete(table))
+        connection.execute(sa.update(schema.writer).values(incarnation=1, seq=0, holder=""))
+    engine.dispose()
+
+
 def sqlite_url(directory: Path) -> str:
     """A fresh SQLite database in this directory."""
     url = f"sqlite:///{directory}/test.db"
