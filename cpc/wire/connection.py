@@ -36,6 +36,7 @@ from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
 from cpc.wire.questions import Handler, Questions
+from cpc.wire.strangers import MAX_OF_ONE_ADDRESS, MAX_STRANGERS, Strangers
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -44,7 +45,6 @@ MAX_BACKLOG = 32 << 20  # bytes of one-way messages that are not read: beyond, t
 GREETING_TIME = 20.0  # seconds from TCP to the greeting
 IDLE_TIME = 900.0  # seconds without a frame
 MAX_CONNECTIONS = 20_000
-MAX_STRANGERS = 1_000  # connections that have not said yet who they are
 
 HERE = frames.Greeting(PROTOCOL, OLDEST_PROTOCOL, cpc.__version__)
 
@@ -288,7 +288,7 @@ class _TlsFactory(TLSMemoryBIOFactory):
     protocol = TLSMemoryBIOProtocol
     noisy = False
 
-    def __init__(self, security: Any, is_client: bool, make: Callable[[], Channel | None], reactor: Any) -> None:
+    def __init__(self, security: Any, is_client: bool, make: Callable[[str], Channel | None], reactor: Any) -> None:
         super().__init__(security, is_client, cast(Any, _Made(make)), reactor)
 
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
@@ -297,15 +297,15 @@ class _TlsFactory(TLSMemoryBIOFactory):
 
 
 class _Made(Factory):
-    """Hands out channels that `make` makes; None turns a connection away."""
+    """Hands out channels that `make` makes for a host; None turns a connection away."""
 
     noisy = False
 
-    def __init__(self, make: Callable[[], Channel | None]) -> None:
+    def __init__(self, make: Callable[[str], Channel | None]) -> None:
         self._make = make
 
     def buildProtocol(self, addr: IAddress | None) -> Channel | None:
-        return self._make()
+        return self._make(str(getattr(addr, "host", "")))
 
 
 class Listener:
@@ -314,7 +314,7 @@ class Listener:
     def __init__(self, reactor: Timers, security: tls.ServerTls, on_connection: Callable[[Connection], None],
                  clock: Clock, *, idle: float = IDLE_TIME, greeting_time: float = GREETING_TIME,
                  max_connections: int = MAX_CONNECTIONS, max_strangers: int = MAX_STRANGERS,
-                 greeting: frames.Greeting = HERE) -> None:  # fmt: skip
+                 max_of_one_address: int = MAX_OF_ONE_ADDRESS, greeting: frames.Greeting = HERE) -> None:  # fmt: skip
         self._reactor = reactor
         self._clock = clock
         self._security = security
@@ -322,9 +322,8 @@ class Listener:
         self._idle = idle
         self._greeting_time = greeting_time
         self._max_connections = max_connections
-        self._max_strangers = max_strangers
         self._greeting = greeting
-        self._strangers: dict[Connection, Timer] = {}
+        self._strangers: Strangers[Connection] = Strangers(max_strangers, max_of_one_address)
         self._known: dict[Connection, None] = {}  # a dict, because it keeps the order in which they came
         self._ports: list[ListeningPort] = []
         self._pace = Pace(reactor, clock, lambda: self._ports)
@@ -352,30 +351,29 @@ class Listener:
         for connection in (*self._strangers, *self._known):
             connection.close(reason)
 
-    def _make(self) -> Channel | None:
-        if len(self._strangers) >= self._max_strangers or len(self._known) >= self._max_connections:
-            _log.warn("a connection is turned away: {count} are open", count=len(self._strangers) + len(self._known))
+    def _make(self, host: str) -> Channel | None:
+        if len(self._known) >= self._max_connections or not self._strangers.has_room(host):
+            count = len(self._strangers) + len(self._known)
+            _log.warn("a connection of {host} is turned away: {count} are open", host=host, count=count)
             return None
         connection = Connection(self._reactor, self._clock, self._security, self._opened, self._greeting)
         late = f"no greeting within {self._greeting_time:.0f} s"
-        self._strangers[connection] = self._reactor.callLater(self._greeting_time, connection.channel.abort, late)
+        timer = self._reactor.callLater(self._greeting_time, connection.channel.abort, late)
+        self._strangers.add(connection, host, timer)
         connection.on_closed(lambda reason: self._gone(connection, reason))
         self._pace.began(connection)
         return connection.channel
 
     def _opened(self, connection: Connection) -> None:
-        self._strangers.pop(connection).cancel()
+        self._strangers.remove(connection)
         self._pace.ended(connection)
         self._known[connection] = None
         connection.drop_when_idle(self._idle)
         self._on_connection(connection)
 
     def _gone(self, connection: Connection, reason: str) -> None:
-        timer = self._strangers.pop(connection, None)
         self._pace.ended(connection)
-        if timer is not None:
-            if timer.active():
-                timer.cancel()
+        if self._strangers.remove(connection):
             _log.info("{remote} was not let in: {reason}", remote=connection.remote, reason=reason)
         self._known.pop(connection, None)
 
@@ -404,7 +402,7 @@ async def connect(endpoint: ClientEndpoint, security: tls.ClientTls, reactor: Ti
 
     connection = Connection(reactor, clock, security, on_open, greeting)
     connection.on_closed(on_closed)
-    attempt = endpoint.connect(_TlsFactory(security, True, lambda: connection.channel, reactor))
+    attempt = endpoint.connect(_TlsFactory(security, True, lambda _: connection.channel, reactor))
     words = f"no answer within {timeout:g} s"
 
     def late() -> None:

@@ -2,7 +2,8 @@
 
 At most MAX_QUESTIONS calls are held at a time, MAX_MESSAGES with one-way messages, MAX_QUESTION_BYTES of bodies: beyond that
 nothing more is read until some are done, so the other side waits. A side that keeps to `calls` never gets there. No handler
-starts while ANSWER_BACKLOG bytes of answers wait to be read.
+starts while ANSWER_BACKLOG bytes of answers wait to be read. A side that asks MAX_UNSERVED times for what is not served here
+is not a newer release, but a flood: its connection ends.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ MAX_QUESTIONS = MAX_CALLS + BULK_CALLS
 MAX_MESSAGES = 1024
 MAX_QUESTION_BYTES = 64 << 20
 ANSWER_BACKLOG = 8 << 20
+MAX_UNSERVED = 10_000
 
 _log = Logger()
 
@@ -56,6 +58,7 @@ class Questions:
         self._calls = 0
         self._messages = 0
         self._bytes = 0
+        self._unserved = 0
         self._ended = False
 
     def __len__(self) -> int:
@@ -67,13 +70,13 @@ class Questions:
         self._served[method] = _Served(question, handler, bulk)
 
     def asked(self, envelope: frames.Envelope) -> None:
-        """A question or one-way message has come."""
+        """A question or one-way message has come. Refused when too many came that are not served here."""
         served = self._served.get(envelope.method)
-        if envelope.owner:
-            self._answer(envelope.call, Refused("messages for other servers are not relayed here"))
-        elif served is None:
-            known = f"release {cpc.__version__} does not serve it on this connection"
-            self._answer(envelope.call, Refused(f"unknown method {envelope.method!r}", known))
+        if served is None or envelope.owner:
+            self._unserved += 1
+            if self._unserved > MAX_UNSERVED:
+                raise Refused(f"{MAX_UNSERVED} messages came that are not served on this connection")
+            self._answer(envelope.call, _not_served(envelope))
         else:
             self._messages += 1
             self._calls += envelope.call != 0
@@ -136,3 +139,10 @@ class Questions:
     def _answer(self, call: int, error: CopernicusError) -> None:
         if call and not self._ended:
             self._channel.send(frames.refusal(error, call))
+
+
+def _not_served(envelope: frames.Envelope) -> Refused:
+    if envelope.owner:
+        return Refused("messages for other servers are not relayed here")
+    known = f"release {cpc.__version__} does not serve it on this connection"
+    return Refused(f"unknown method {envelope.method!r}", known)

@@ -135,6 +135,19 @@ def test_an_unknown_method_is_refused_by_name_and_the_connection_lives() -> None
     assert two.call("turn", Turn(number=1), Turn) is not None
 
 
+def test_a_side_that_asks_only_for_what_is_not_served_is_a_flood_and_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(questions, "MAX_UNSERVED", 20)
+    two = Two(turn=(Turn, same))
+    for _ in range(20):
+        two.here.tell("dance", Goodbye())
+    assert two.call("turn", Turn(number=1), Turn) is not None
+    with pytest.raises(Refused, match="not served on this connection"):
+        two.call("dance", Goodbye())
+    assert two.here.closed
+
+
 def test_a_wrong_body_or_answer_is_refused_with_its_path_and_the_connection_lives() -> None:
     two = Two(turn=(ChunksMissing, nothing), chunk_get=(ChunkGet, same))
     with pytest.raises(Refused, match=r"turn: the message does not fit: .*lease"):
