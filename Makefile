@@ -34,10 +34,11 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.test
+soak: $(VENV)/.test $(VENV)/.fuzz
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --cycles $(CYCLES)
 	$(BIN)/python -m benchmarks.s4_outage --size 10000 --away 600
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 clean:
 	rm -rf build dist site demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
@@ -57,6 +58,10 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet -e ".[test,lint]"
+	touch $@
+
+$(VENV)/.fuzz: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet -e ".[test,demo,fuzz]"
 	touch $@
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python

@@ -12,6 +12,7 @@ import msgspec
 
 from cpc.client.trust import Pin
 from cpc.core.errors import BadInput, Conflict, Damaged, NotFound
+from cpc.core.reading import UNREADABLE
 
 
 class Server(msgspec.Struct, kw_only=True):
@@ -50,7 +51,7 @@ class Config:
             found = msgspec.json.decode(self.path.read_bytes(), type=_File)
         except FileNotFoundError:
             return _File()
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise Damaged(
                 f"{self.path} cannot be read: {error}", "repair or remove it, and add your servers again"
             ) from error

@@ -18,6 +18,7 @@ import msgspec
 
 from cpc.core.errors import BadInput, Conflict, Damaged, NotFound
 from cpc.core.names import clean
+from cpc.core.reading import UNREADABLE
 
 DEFAULT_NAME = "default"
 PORT = 13807
@@ -99,7 +100,7 @@ class Place:
         """The configuration, or Damaged with the file's name."""
         try:
             return msgspec.json.decode(self.config_file.read_bytes(), type=Config)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise Damaged(
                 f"the configuration {self.config_file} cannot be read: {error}",
                 "restore it from a backup (`cpc-server restore`), or repair the file",

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from cpc.core.errors import CopernicusError, from_code
+from cpc.core.reading import UNREADABLE
 
 #: Told once: None when the server answers, else why it could not start.
 Ready = Callable[[CopernicusError | None], None]
@@ -62,7 +63,7 @@ def launch(serve: Callable[[Ready], int], log_file: Path) -> None:
         text = pipe.read()
     try:
         word = msgspec.json.decode(text, type=_Word)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise CopernicusError("the server ended before it was ready", f"see the end of {log_file}") from None
     if word.code:
         raise from_code(word.code, word.message, word.hint)

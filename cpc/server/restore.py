@@ -20,6 +20,7 @@ import msgspec
 from cpc.core.clock import Clock
 from cpc.core.digest import CHUNK, of_chunk
 from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged
+from cpc.core.reading import UNREADABLE
 from cpc.server import backup, filesystem, process, upkeep
 from cpc.server.backup import About, sync
 from cpc.server.config import Config, Place, write_secret
@@ -108,7 +109,7 @@ def _config(source: Path, tar: tarfile.TarFile, wanted: Wanted) -> Config:
         raise Damaged(f"{source} is not a backup of a Copernicus server", "use another file")
     try:
         config = msgspec.json.decode(_content(tar, member).read(), type=Config)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Damaged(f"{source}: {backup.SETTINGS} cannot be read: {error}", "use another backup") from error
     if wanted.run_dir:
         run_dir = str(Path(wanted.run_dir).expanduser().absolute())
@@ -182,7 +183,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 def _about(source: Path, text: bytes) -> About:
     try:
         about = msgspec.json.decode(text, type=About)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Damaged(f"{source}: {backup.ABOUT} cannot be read: {error}", "use another backup") from error
     if about.format > backup.FORMAT:
         raise Damaged(f"{source} was written by release {about.release}", "restore it with that release or a newer one")
@@ -270,7 +271,7 @@ def _life(config: Config) -> int:
 
 
 def _lives(base: Path) -> dict[str, int]:
-    with suppress(OSError, msgspec.DecodeError):
+    with suppress(OSError, *UNREADABLE):
         return msgspec.json.decode((base / "servers" / _LIVES).read_bytes(), type=dict[str, int])
     return {}
 

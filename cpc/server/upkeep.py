@@ -12,6 +12,7 @@ import msgspec
 from cpc.core.chance import Chance
 from cpc.core.clock import DAY, SECOND, Clock
 from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged
+from cpc.core.reading import UNREADABLE
 from cpc.core.resources import show_span
 from cpc.server import filesystem
 from cpc.server.config import Config, Place, write_secret
@@ -181,7 +182,7 @@ def last_backup(place: Place) -> LastBackup | None:
     """The newest backup that was made of this server."""
     try:
         return msgspec.json.decode((place.directory / _LAST_BACKUP).read_bytes(), type=LastBackup)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

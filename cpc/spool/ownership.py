@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from cpc.core.reading import UNREADABLE
 from cpc.spool.disk import Disk, Held
 from cpc.spool.spool import LOG
 
@@ -108,7 +109,7 @@ def read_owner(disk: Disk, directory: str) -> Owner | None:
     """Whose directory this is; None when it is none of ours."""
     try:
         return msgspec.json.decode(disk.read(os.path.join(directory, OWNER)), type=Owner)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return None
 
 

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.errors import Damaged
 from cpc.core.lease import Lease
+from cpc.core.reading import UNREADABLE
 from cpc.spool.disk import Disk
 from cpc.spool.log import Hole, body_at, frame, frames
 from cpc.spool.offload import Offload
@@ -82,7 +83,7 @@ class Spool:
                 continue
             try:
                 record = msgspec.msgpack.decode(part.body, type=Record)
-            except msgspec.MsgspecError:
+            except UNREADABLE:
                 holes.append(Hole(part.offset, part.offset + part.size))
                 continue
             self._note(record, Place(part.offset, part.size))

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from cpc.core.spec import JobSpec
 from cpc.queue.requirement import Requirement
 from cpc.store import statement
+from cpc.store.packed import unpack
 from cpc.store.schema import arrays, classes
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
@@ -87,7 +88,7 @@ def get(tx: Tx, array: int) -> ArrayRow | None:
 def spec(tx: Tx, array: int) -> JobSpec | None:
     """Its description."""
     found = tx.scalar(_SPEC, {"id": array})
-    return msgspec.msgpack.decode(found, type=JobSpec) if found else None
+    return unpack(found, JobSpec, "the specification of a job") if found else None
 
 
 def count(tx: Tx, array: int, good: int = 0, bad: int = 0, ended: int = 0) -> tuple[int, int, int]:
@@ -125,4 +126,4 @@ def class_number(tx: Tx, requirement: Requirement) -> int:
 
 def requirement(tx: Tx, number: int) -> Requirement:
     """The class with this number."""
-    return msgspec.msgpack.decode(tx.scalar(_CLASS, {"id": number}), type=Requirement)
+    return unpack(tx.scalar(_CLASS, {"id": number}), Requirement, "what a kind of job needs")

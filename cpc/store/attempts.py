@@ -13,6 +13,7 @@ from cpc.core import ids
 from cpc.core.manifest import Manifest
 from cpc.core.resources import Amounts
 from cpc.store import statement
+from cpc.store.packed import unpack
 from cpc.store.schema import attempts, checkpoints, jobs, results
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
@@ -91,7 +92,7 @@ class RunningRow:
 
 
 def _row(found: tuple[Any, ...]) -> AttemptRow:
-    granted = msgspec.msgpack.decode(found[5], type=Amounts)
+    granted = unpack(found[5], Amounts, "the resources of an attempt")
     return AttemptRow(*(*found[:5], granted, *found[6:10], bool(found[10]), *found[11:]))
 
 
@@ -156,13 +157,13 @@ def add_results(tx: Tx, rows: Iterable[tuple[int, int, Manifest, str, bool]]) ->
 def result(tx: Tx, job: int, number: int) -> tuple[Manifest, str, bool] | None:
     """(files, last lines, used) that an attempt left."""
     found = tx.one(_RESULT, {"job": job, "number": number})
-    return (msgspec.msgpack.decode(found[0], type=Manifest), found[1], bool(found[2])) if found else None
+    return (unpack(found[0], Manifest, "the files of a result"), found[1], bool(found[2])) if found else None
 
 
 def checkpoint(tx: Tx, job: int) -> tuple[int, int, Manifest] | None:
     """(number, when, files) of the newest checkpoint."""
     found = tx.one(_CHECKPOINT, {"job": job})
-    return (found[0], found[1], msgspec.msgpack.decode(found[2], type=Manifest)) if found else None
+    return (found[0], found[1], unpack(found[2], Manifest, "the files of a result")) if found else None
 
 
 def set_checkpoint(tx: Tx, job: int, number: int, files: Manifest, replaces: bool) -> None:

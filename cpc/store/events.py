@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from cpc.store import schema
+from cpc.store.packed import unpack
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
 
@@ -84,7 +84,9 @@ class EventRow:
 
 def _row(found: tuple[Any, ...]) -> EventRow:
     number, time, actor, kind, version, project, subject, payload, name = found
-    return EventRow(number, time, actor, kind, version, project, subject, msgspec.msgpack.decode(payload), name or "")
+    return EventRow(
+        number, time, actor, kind, version, project, subject, unpack(payload, dict[str, Any], "an event"), name or ""
+    )
 
 
 def newest(tx: Tx) -> int:

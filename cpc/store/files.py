@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from cpc.core.digest import CHUNK, Content
 from cpc.store import schema, statement
 from cpc.store.chunks import known
+from cpc.store.packed import unpack
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
 
@@ -50,7 +51,7 @@ class File:
 
 
 def _file(row: Sequence[Any]) -> File:
-    return File(row[0], row[1], row[2], msgspec.msgpack.decode(row[3], type=Content), row[4], row[5])
+    return File(row[0], row[1], row[2], unpack(row[3], Content, "the content of a file"), row[4], row[5])
 
 
 def insert(tx: Tx, file: File) -> None:

@@ -22,6 +22,7 @@ from cpc.core.errors import BadInput, Conflict, NotFound, TooLarge
 from cpc.store import chunks, files, references, schema, statement
 from cpc.store.chunks import Arrived
 from cpc.store.files import File
+from cpc.store.packed import unpack
 from cpc.store.references import Kind
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
@@ -105,7 +106,7 @@ class Upload:
 
 
 def _upload(row: Sequence[Any]) -> Upload:
-    return Upload(row[0], row[1], row[2], msgspec.msgpack.decode(row[3], type=Content), *row[4:7])
+    return Upload(row[0], row[1], row[2], unpack(row[3], Content, "the content of an upload"), *row[4:7])
 
 
 def _done(file: File, user: int) -> Upload:

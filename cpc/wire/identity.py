@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -36,6 +36,9 @@ AUTHORITY_VALID = 20 * 365.25 * 86_400  # seconds
 MAX_PEM = 64 << 10
 
 _BACKDATE = 60  # seconds: a certificate is valid at once for a machine whose clock is a little behind
+#: What the library raises for parts of a certificate that cannot be read.
+_UNREADABLE = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
+               x509.UnsupportedGeneralNameType)  # fmt: skip
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _SERVER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 _UTC = datetime.UTC
@@ -108,6 +111,11 @@ class Identity:
         certificate = read_certificate(certificate_pem)
         if _fingerprint(_read_key(key_pem).public_key()) != fingerprint_of(certificate_pem):
             raise Damaged("the certificate was made for another key", "use the key and certificate of one bundle")
+        if not _signed(certificate, read_certificate(authority_pem)):
+            raise Damaged(
+                "the certificate is not what the authority has signed",
+                "use the certificate and authority of one bundle",
+            )
         return cls(name_of(certificate), key_pem, certificate_pem, authority_pem)
 
 
@@ -154,6 +162,8 @@ class Authority:
         server_id = authority_id(certificate)
         if _fingerprint(key.public_key()) != fingerprint_of(certificate_pem):
             raise Damaged("the authority's certificate was made for another key", "restore both files from a backup")
+        if not _signed(certificate, certificate):
+            raise Damaged("the authority's certificate is not what was signed", "restore both files from a backup")
         return cls(server_id, key, certificate, clock or SystemClock(), chance or SystemChance())
 
     def issue(self, public_key_pem_or_csr: bytes, name: Name, valid_for: float, hosts: Iterable[str] = ()) -> bytes:
@@ -223,7 +233,7 @@ def fingerprint_of(pem: bytes) -> str:
             return _fingerprint(serialization.load_pem_public_key(pem))
         if b"PRIVATE KEY" in pem[:MAX_PEM]:
             return _fingerprint(_read_key(pem).public_key())
-    except (ValueError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise BadInput("this is not a readable key or certificate request (PEM)") from None
     return _fingerprint(read_certificate(pem).public_key())
 
@@ -241,8 +251,11 @@ def read_certificate(pem: bytes) -> x509.Certificate:
     try:
         if len(pem) > MAX_PEM:
             raise ValueError
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError:
+        found = x509.load_pem_x509_certificate(pem)
+        # The library reads these when they are asked for; what cannot be read is to be known here.
+        found.public_key(), found.extensions, found.not_valid_before_utc, found.not_valid_after_utc
+        return found
+    except _UNREADABLE:
         raise Damaged("this is not a readable certificate (PEM)", "fetch the bundle or file again") from None
 
 
@@ -274,11 +287,20 @@ def key_fingerprint(certificate: x509.Certificate) -> str:
     return _fingerprint(certificate.public_key())
 
 
+def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    """Whether the signature is right: one flipped bit anywhere in a certificate shows here."""
+    try:
+        certificate.verify_directly_issued_by(by)
+    except (InvalidSignature, *_UNREADABLE):
+        return False
+    return True
+
+
 def _one_uri(certificate: x509.Certificate) -> str:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         uris = []
     if len(uris) != 1:
         raise Refused(f"a certificate of a Copernicus machine has one URI, this one has {len(uris)}")
@@ -305,7 +327,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _read_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise Damaged("this is not a readable private key (PEM)", "fetch the bundle or file again") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Damaged("machine keys are EC keys; this is another kind", "let the server make a new bundle")
@@ -325,7 +347,7 @@ def _read_public(pem: bytes) -> ec.EllipticCurvePublicKey:
             public = serialization.load_pem_public_key(pem)
     except CopernicusError:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise BadInput("this is not a readable certificate request (PEM)") from None
     if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.key_size < 256:
         raise BadInput("machine keys are EC keys of at least 256 bits; this is another kind")

@@ -11,6 +11,7 @@ from cpc.core.errors import CopernicusError, Damaged
 from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
+from cpc.core.reading import UNREADABLE
 from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
 from cpc.worker.collecting import Source, sources, words
@@ -68,7 +69,7 @@ class Delivery:
         assert self._spool is not None
         try:
             return msgspec.msgpack.decode(self._spool.read(self.lease), type=Kept)
-        except (Damaged, OSError, msgspec.MsgspecError) as error:
+        except (Damaged, OSError, *UNREADABLE) as error:
             return self._lost(error)
 
     def report(self, kept: Kept) -> Result:

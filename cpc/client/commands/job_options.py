@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cpc.core.errors import BadInput, TooLarge
+from cpc.core.reading import UNREADABLE
 
 if TYPE_CHECKING:
     from cpc.core.spec import Dependency, JobSpec, Table
@@ -140,7 +141,7 @@ def _from_file(name: str) -> JobSpec:
 
     try:
         return msgspec.json.decode(_read(name), type=JobSpec)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise BadInput(f"{name} is not a description of a job: {str(error).replace('`', chr(39))}") from None
 
 
