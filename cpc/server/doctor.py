@@ -274,6 +274,8 @@ class Doctor:
     def _database(self) -> Findings:
         url = self.config.database
         checks.check_file(url)
+        if self._pid is None:
+            checks.check_log(url)
         found = checks.faults(url, thorough=self._deep)
         for fault in found[:_SHOWN]:
             yield fail(f"database {checks.shown(url)}: {fault}", "restore it: cpc-server restore FILE --force")

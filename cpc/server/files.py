@@ -50,6 +50,7 @@ class Reader:
         self._store = store
         self._moved = moved
         self.content = content
+        self._checked = -1  # the chunk that was hashed last
 
     @property
     def size(self) -> int:
@@ -63,7 +64,9 @@ class Reader:
         if offset >= self.size or not length:
             return b""
         index, inside = divmod(offset, CHUNK)
-        found = await self._store.read(self.content.chunks[index], self.content.chunk_size(index), inside, length)
+        digest, size = self.content.chunks[index], self.content.chunk_size(index)
+        found = await self._store.read(digest, size, inside, length, index == self._checked)
+        self._checked = index
         self._moved("out", len(found))
         return found
 

@@ -90,6 +90,7 @@ def check_database(config: Config) -> None:
 def look_at_database(config: Config) -> str:
     """ "" when the database fits, "old" when it must be upgraded. Damaged, naming the file, when it is damaged."""
     checks.check_file(config.database)
+    checks.check_log(config.database)
     if not database.is_postgresql(config.database):
         path = database.sqlite_path(config.database)
         filesystem.check_database(path)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from cpc.core import ids
 from cpc.core.digest import of_chunk
 from cpc.core.errors import Damaged, Unavailable
-from cpc.store import chunks, database, figures, references, schema, settings
+from cpc.store import chunks, database, figures, references, schema, settings, wal
 from cpc.store.database import DatabaseAway, DatabaseBroken, DatabaseFull, StatementError
 from cpc.store.references import Kind
 from cpc.store.statement import Statement
@@ -154,6 +154,23 @@ def _check_length(path: Path, head: bytes) -> None:
     if path.stat().st_size < size * pages and not (logged.exists() and logged.stat().st_size):
         raise Damaged(
             f"the database {path} has been cut short: {path.stat().st_size} of {size * pages} bytes", _RESTORE
+        )
+
+
+def check_log(url: str) -> None:
+    """The write-ahead log of a SQLite database that nobody uses holds all that was committed; Damaged when it does not.
+
+    To be called before anything opens the database: SQLite drops what it cannot read, and then removes the log.
+    """
+    if database.is_postgresql(url):
+        return
+    path = database.sqlite_path(url)
+    found = wal.damage(path)
+    if found is not None:
+        raise Damaged(
+            f"the write-ahead log {wal.of(path)} is damaged at byte {found.offset}: {found.lost} transactions behind that "
+            "place cannot be read",
+            f"{_RESTORE}; or go on without them: cpc-server backup --damaged FILE, then restore that",
         )
 
 

@@ -230,6 +230,13 @@ class ChunkFiles:
         with contextlib.suppress(OSError):  # else it is swept up at the next start
             self.disk.unlink(name)
 
+    def read_checked(self, digest: bytes, size: int, offset: int, length: int) -> bytes:
+        """The same as `read`, once all of the chunk was read and hashed; Damaged when it is not what it was."""
+        whole = self.read(digest, size, 0, size)
+        if of_chunk(whole) != digest:
+            raise _damaged(digest, "is not what it was: its bytes have changed")
+        return whole if length >= size else whole[offset : offset + length]
+
     def read(self, digest: bytes, size: int, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` of a chunk on disk that has `size` bytes; Damaged when they are not there."""
         length = min(length, size - offset)

@@ -145,14 +145,24 @@ class ChunkStore:
 
     # --- out ---
 
-    async def read(self, digest: bytes, size: int, offset: int = 0, length: int = 1 << 62) -> bytes:
-        """Bytes of a chunk that is on record; Damaged when they are not there. The hash is not checked again:
-        who receives a file checks it, and `verify` does."""
+    async def read(
+        self, digest: bytes, size: int, offset: int = 0, length: int = 1 << 62, checked: bool = False
+    ) -> bytes:
+        """Bytes of a chunk that is on record; Damaged when they are not there, or not what they were.
+
+        `checked`: the caller has read from this chunk a moment ago, so that it need not be hashed for each of its pieces.
+        """
         if size > SMALL:
-            return await self._threads.run(lambda: self._files.read(digest, size, offset, length))
+            read = self._files.read if checked else self._files.read_checked
+            return await self._threads.run(lambda: read(digest, size, offset, length))
         found = await self._store.read(lambda tx: chunks.data(tx, digest))
-        if found is None or found[1] is None or len(found[1]) != size:
+        if found is None or found[1] is None:
             raise Damaged(f"chunk {digest.hex()} is not in the database", "see `cpc-server doctor`")
+        if len(found[1]) != size or of_chunk(found[1]) != digest:
+            raise Damaged(
+                f"chunk {digest.hex()} in the database is not what it was",
+                "see `cpc-server doctor --deep` for what is affected; restore it from a backup",
+            )
         return found[1][offset : offset + length]
 
     # --- away ---

@@ -19,8 +19,9 @@ from cpc.store import checks
 
 @click.command(short_help="Write a backup, while the server runs.")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--damaged", is_flag=True, help="Of a damaged database: what can be read of it.")
 @pass_context
-def backup(context: Context, file: Path | None) -> None:
+def backup(context: Context, file: Path | None, damaged: bool) -> None:
     """Write everything that the server keeps to one FILE; the server may be running.
 
     Without FILE: a new one in the directory of the setting backup_directory, else in RUN_DIR/backups. It holds the
@@ -28,7 +29,8 @@ def backup(context: Context, file: Path | None) -> None:
     """
     place = context.place()
     config = upkeep.check_config(place)
-    upkeep.check_database(config)
+    if not damaged:
+        upkeep.check_database(config)
     target = (file or _default(context, place, config)).absolute()
     if not target.parent.is_dir():
         raise BadInput(f"there is no directory {target.parent}", "make it, or choose another place")
