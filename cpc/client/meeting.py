@@ -23,6 +23,13 @@ def by_bundle(path: Path | str) -> Transport:
     if found.role != "client":
         raise BadInput(f"{path} is a bundle for a {found.role}", "make one with: cpc-server bundle --role client")
     pin = Pin(server=found.server, authority=found.authority)
+    try:
+        trust.context(pin)
+    except Damaged:
+        again = "copy it again, or ask for a new one: cpc-server bundle"
+        raise Damaged(
+            f"the connection bundle {path} is damaged: its server's certificate cannot be read", again
+        ) from None
     tried = [Transport(host, port, pin, found.token) for host, port in found.client_addresses]
     for transport in tried if len(tried) > 1 else ():
         try:

@@ -9,6 +9,7 @@ SQLite's own tools, and into either kind of database, it is read back by `restor
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -38,7 +39,10 @@ _PINNED = ".backup-"
 
 
 class About(msgspec.Struct, frozen=True):
-    """`backup.json`, the last part: what the file is. `made` in µs UTC, `size` of all chunks in bytes."""
+    """`backup.json`, the last part: what the file is. `made` in µs UTC, `size` of all chunks in bytes.
+
+    `parts` has the SHA-256 (hex) of every part that is not named by its own: one flipped bit is found by it.
+    """
 
     format: int
     release: str
@@ -47,6 +51,7 @@ class About(msgspec.Struct, frozen=True):
     chunks: int
     size: int
     server: str = ""
+    parts: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,14 @@ def _write(
 ) -> Report:  # fmt: skip
     url = f"sqlite:///{snapshot}"
     written = size = 0
+    parts: dict[str, str] = {}
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, path in (
             (SETTINGS, place.config_file), (KEY, place.key_file), (CERTIFICATE, place.certificate_file),
             (DATABASE, snapshot),
         ):  # fmt: skip
+            parts[name] = digest_of(path)
             _add(tar, name, path)
         for piece in found:
             try:
@@ -140,7 +147,7 @@ def _write(
             written += 1
             size += piece.size
         life = checks.incarnation(url)
-        about = About(FORMAT, __version__, clock.now(), life, written, size, checks.server_id(url))
+        about = About(FORMAT, __version__, clock.now(), life, written, size, checks.server_id(url), parts)
         data = msgspec.json.encode(about)
         entry = tarfile.TarInfo(ABOUT)
         entry.size, entry.mode = len(data), 0o600
@@ -157,6 +164,12 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
         entry.size = os.fstat(file.fileno()).st_size
         entry.mode = 0o600
         tar.addfile(entry, file)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(directory: Path) -> None:

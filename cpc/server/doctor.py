@@ -260,7 +260,11 @@ class Doctor:
             missing = "site_key" if certificate else "site_certificate"
             yield fail(f"{missing} is not set", f"cpc-server config {missing} /path")
             return
-        left = not_after_of(Path(certificate).read_bytes()) - self._clock.now()
+        try:
+            left = not_after_of(Path(certificate).read_bytes()) - self._clock.now()
+        except CopernicusError as error:
+            yield fail(f"the site certificate {certificate}: {error.message}", "renew it, then cpcc readconf")
+            return
         if left < _SOON:
             when = f"ends in {show_span(left / SECOND)}" if left > 0 else "has expired"
             yield (warn if left > 0 else fail)(

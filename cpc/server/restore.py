@@ -7,6 +7,7 @@ and tokens that were made after the backup are recognised and never confused wit
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -70,7 +71,7 @@ def restore(base: Path, source: Path, wanted: Wanted, clock: Clock) -> Restored:
 
 
 def _restore(base: Path, source: Path, tar: tarfile.TarFile, wanted: Wanted, clock: Clock, undo: ExitStack) -> Restored:
-    config = _config(source, tar, wanted)
+    config, settings = _config(source, tar, wanted)
     place = Place.named(base, wanted.name or config.name)
     config.name = place.directory.name
     make_directory(base / "servers", undo)
@@ -89,6 +90,8 @@ def _restore(base: Path, source: Path, tar: tarfile.TarFile, wanted: Wanted, clo
     make_directory(staging, undo)
     undo.callback(shutil.rmtree, staging, ignore_errors=True)
     about = _unpack(source, tar, staging)
+    if about.parts.get(backup.SETTINGS, settings) != settings:
+        raise Damaged(f"{source}: {backup.SETTINGS} is not what it was", "use another backup")
     missing = _check(source, staging, about)
     last = max(_known_life(base, about.server), *(_life(each) for each in (config, _former(place)) if each), 0)
     aside = move_aside(base, found, upkeep.stamp(clock), undo)
@@ -102,13 +105,14 @@ def _restore(base: Path, source: Path, tar: tarfile.TarFile, wanted: Wanted, clo
 # --- what is wanted -----------------------------------------------------------------------------------------------------
 
 
-def _config(source: Path, tar: tarfile.TarFile, wanted: Wanted) -> Config:
-    """The first part, changed as wanted."""
+def _config(source: Path, tar: tarfile.TarFile, wanted: Wanted) -> tuple[Config, str]:
+    """The first part, changed as wanted; the SHA-256 (hex) of what it was."""
     member = tar.next()
     if member is None or member.name != backup.SETTINGS or not member.isreg() or member.size > _SMALL:
         raise Damaged(f"{source} is not a backup of a Copernicus server", "use another file")
+    text = _content(tar, member).read()
     try:
-        config = msgspec.json.decode(_content(tar, member).read(), type=Config)
+        config = msgspec.json.decode(text, type=Config)
     except UNREADABLE as error:
         raise Damaged(f"{source}: {backup.SETTINGS} cannot be read: {error}", "use another backup") from error
     if wanted.run_dir:
@@ -117,7 +121,7 @@ def _config(source: Path, tar: tarfile.TarFile, wanted: Wanted) -> Config:
             config.database = f"sqlite:///{run_dir}/copernicus.db"
         config.run_dir = run_dir
     config.database = wanted.database or config.database
-    return config
+    return config, hashlib.sha256(text).hexdigest()
 
 
 def _check_database(config: Config) -> None:
@@ -195,11 +199,17 @@ def _check(source: Path, staging: Path, about: About) -> tuple[str, ...]:
     absent = [name for name in (backup.KEY, backup.CERTIFICATE, backup.DATABASE) if not (staging / name).exists()]
     if absent:
         raise Damaged(f"{source} is incomplete: {absent[0]} is missing", "use another backup")
+    for name, digest in about.parts.items():
+        if name != backup.SETTINGS and backup.digest_of(staging / name) != digest:
+            raise Damaged(f"{source}: {name} is not what it was", "use another backup")
     url = f"sqlite:///{staging / backup.DATABASE}"
     found = checks.faults(url, thorough=False)
     if found:
         raise Damaged(f"{source}: its database is damaged: {found[0]}", "use another backup")
-    authority = Authority.load((staging / backup.KEY).read_bytes(), (staging / backup.CERTIFICATE).read_bytes())
+    try:
+        authority = Authority.load((staging / backup.KEY).read_bytes(), (staging / backup.CERTIFICATE).read_bytes())
+    except CopernicusError as error:
+        raise Damaged(f"{source}: its identity is damaged: {error.message}", "use another backup") from error
     migrate.check(url)
     if migrate.current(url) == migrate.newest() and checks.server_id(url) != authority.server_id:
         raise Damaged(f"{source}: its database and its identity key are of two servers", "use another backup")

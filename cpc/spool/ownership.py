@@ -82,6 +82,12 @@ def orphans(disk: Disk, work: str, mine: Claim) -> tuple[str, ...]:
     return tuple(found)
 
 
+def nameless(disk: Disk, work: str) -> tuple[str, ...]:
+    """Directories below `work` that hold results and whose owner cannot be read: nobody takes them over by himself."""
+    places = (os.path.join(work, stat.name) for stat in disk.scan(work) if stat.kind == "dir")
+    return tuple(each for each in places if has_results(disk, each) and read_owner(disk, each) is None)
+
+
 def adopt(disk: Disk, directory: str, mine: Owner) -> Claim | None:
     """Take over a dead worker's directory; None when another was quicker or its worker lives after all."""
     lock = disk.lock(os.path.join(directory, OWNER))

@@ -111,7 +111,8 @@ class Identity:
         certificate = read_certificate(certificate_pem)
         if _fingerprint(_read_key(key_pem).public_key()) != fingerprint_of(certificate_pem):
             raise Damaged("the certificate was made for another key", "use the key and certificate of one bundle")
-        if not _signed(certificate, read_certificate(authority_pem)):
+        authority = read_certificate(authority_pem)
+        if not (_signed(certificate, authority) and _signed(authority, authority)):
             raise Damaged(
                 "the certificate is not what the authority has signed",
                 "use the certificate and authority of one bundle",

@@ -109,6 +109,7 @@ class Agent:
         self._say = say
         self._mine = self._open(claim)
         self._adopted: list[_Home] = []
+        self._nameless: set[str] = set()  # directories that were told of
         self._ended: Deferred[str] = Deferred()
         self._at_once = False
         self._leaving_since = 0.0
@@ -292,10 +293,20 @@ class Agent:
         try:
             for directory in ownership.orphans(self._disk, self._work, self._mine.claim):
                 self._adopt_one(directory)
+            for directory in ownership.nameless(self._disk, self._work):
+                self._tell_nameless(directory)
         except OSError as error:
             self._say(f"{self._work} cannot be searched for what other workers have left: {words(error)}")
             self._looked += ADOPT_AGAIN - ADOPT_EVERY
         in_background(self._give_up_empty(), "removing an adopted directory")
+
+    def _tell_nameless(self, directory: str) -> None:
+        if directory not in self._nameless:
+            self._nameless.add(directory)
+            self._say(
+                f"{directory} holds results, but whose they are cannot be read in its file {ownership.OWNER}; "
+                f"hand them in with cpc-worker --hand-in {directory}"
+            )
 
     def _adopt_one(self, directory: str) -> None:
         try:

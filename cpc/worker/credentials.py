@@ -11,7 +11,7 @@ import urllib.parse
 from dataclasses import dataclass
 
 from cpc.core.chance import Chance
-from cpc.core.errors import BadInput, CopernicusError, Refused
+from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused
 from cpc.spool.disk import Disk, Held
 from cpc.wire.bundle import Bundle
 from cpc.wire.connection import Connection
@@ -48,17 +48,35 @@ def place(disk: Disk, roots: tuple[str, ...], bundle: Bundle, host: str) -> Plac
     raise BadInput(f"the worker's key cannot be kept in {' or '.join(roots)}: {trouble}", "see --home and -wd")
 
 
+def check_bundle(bundle: Bundle, path: str) -> None:
+    """Damaged, naming the file, when what it holds cannot be what the server has made."""
+    try:
+        authority = bundle.authority.encode()
+        found = Identity.load(bundle.key.encode(), bundle.certificate.encode(), authority)
+        if found.name != Name(bundle.server, Role.BUNDLE, bundle.name):
+            raise Damaged(
+                f"its certificate is for {found.name.uri}, not for bundle {bundle.name} of server {bundle.server}"
+            )
+    except CopernicusError as error:
+        again = "copy it again, or ask for a new one: cpc-server bundle"
+        raise Damaged(f"the connection bundle {path} is damaged: {error.message}", again) from None
+
+
 class Credentials:
-    """Key and certificate of this worker, on disk with mode 0600."""
+    """Key and certificate of this worker, on disk with mode 0600. `repaired` says in words what had to be made anew."""
 
     def __init__(self, disk: Disk, directory: str, bundle: Bundle, chance: Chance) -> None:
         self._disk = disk
         self._directory = directory
         self._bundle = bundle
+        self.repaired = ""
         self._key = self._read(KEY)
         try:
             fingerprint_of(self._key)
-        except CopernicusError:  # none yet, or torn by a crash: nobody was told of it that a new one could not replace
+        except CopernicusError:  # none yet, or damaged: the bundle enrols a new one
+            if self._key:
+                path = os.path.join(directory, KEY)
+                self.repaired = f"the worker's key {path} was damaged: a new one is enrolled, under another name"
             self._key = new_key(chance)
             self._write(KEY, self._key)
         self.identity = self._load()

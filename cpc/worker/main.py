@@ -29,7 +29,7 @@ from cpc.wire.messages import Program
 from cpc.worker import tree
 from cpc.worker.agent import Agent, Options
 from cpc.worker.collecting import words
-from cpc.worker.credentials import Credentials, place
+from cpc.worker.credentials import Credentials, check_bundle, place
 from cpc.worker.executables import discover, search_path
 from cpc.worker.limits import Limits
 from cpc.worker.node import describe_node
@@ -103,6 +103,7 @@ def _bundle(settings: Settings) -> Bundle:
     bundle = bundles.read(path)
     if bundle.role != "worker":
         raise BadInput(f"{path} is a {bundle.role} bundle", "make one for workers: cpc-server bundle --role worker")
+    check_bundle(bundle, str(path))
     if not bundles.is_private(path):
         say(f"{path} can be read by others; it is a secret: chmod 600 {path}")
     return bundle
@@ -128,11 +129,14 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
         key = place(disk, (str(settings.home), work), bundle, node.host)
         _log(settings.debug)
         threads = Threads(reactor, "disk", THREADS)
+        credentials = Credentials(disk, key.directory, bundle, chance)
+        if credentials.repaired:
+            say(credentials.repaired)
         _end_leftovers(work)
         processes = GuardedProcesses(reactor, Path(claim.directory), machine.limits, Path(work))
         agent = Agent(
             bundle=bundle,
-            credentials=Credentials(disk, key.directory, bundle, chance),
+            credentials=credentials,
             connect=lambda host, port: HostnameEndpoint(reactor, host, port, timeout=30),
             reactor=reactor,
             clock=clock,
