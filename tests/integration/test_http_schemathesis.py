@@ -58,6 +58,13 @@ def session(server: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield session
 
 
+def test_every_call_is_asked_but_those_that_do_not_end() -> None:
+    """They have tests of their own: tests/unit/test_http_streams.py, tests/unit/test_http_watchers.py."""
+    asked = {(found.ok().method.upper(), found.ok().path) for found in schema.get_all_operations()}
+    known = {(route.method, route.path.replace("...}", "}")) for route in ROUTES}
+    assert known - asked == {("GET", path) for path in ENDLESS}
+
+
 @schema.parametrize()
 @settings(
     max_examples=20, derandomize=True, deadline=None, database=None,
