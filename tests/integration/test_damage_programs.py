@@ -84,15 +84,15 @@ def test_a_worker_names_the_bundle_that_is_damaged(server: Server, part: str) ->
 
 def test_cpcc_names_the_file_that_is_damaged(server: Server) -> None:
     path = server.directory / "me.cnx"
-    server.done("bundle", "--role", "client", "--name", "me", "-o", str(path))
+    server.done("bundle", "--role", "client", "--user", "cpc-admin", "--name", "me", "-o", str(path))
     whole = path.read_bytes()
     path.write_bytes(whole[:-50])
     assert str(path) in program(server, "cpcc", "-c", str(path), "projects")
-    path.write_bytes(whole)
-    flip(path, whole.index(b"-----BEGIN") + 100, 0x80)
-    assert str(path) in program(server, "cpcc", "-c", str(path), "projects")
-    flip(path, whole.index(b"-----BEGIN") + 100, 0x81)
-    assert str(path) in program(server, "cpcc", "-c", str(path), "projects")
+    first = whole.index(b"-----BEGIN") + len(b"-----BEGIN CERTIFICATE-----\\n")
+    for bits in (0x80, 1):  # no text any more; no certificate any more
+        path.write_bytes(whole)
+        flip(path, first, bits)
+        assert str(path) in program(server, "cpcc", "-c", str(path), "projects")
     clients = server.home / "clients.json"
     for text in (b"{", b"\xff\xfe", b"", b'{"servers": 5}'):
         clients.write_bytes(text)
