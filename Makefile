@@ -8,7 +8,7 @@ SECONDS ?= 600
 CYCLES ?= 200
 SEED ?= 1
 
-.PHONY: demo test lint docs bench soak clean format migration
+.PHONY: demo test lint docs bench soak defects clean format migration
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py
@@ -39,6 +39,11 @@ soak: $(VENV)/.test $(VENV)/.fuzz
 	$(BIN)/python -m tests.chaos --seed $(SEED) --cycles $(CYCLES)
 	$(BIN)/python -m benchmarks.s4_outage --size 10000 --away 600
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	$(MAKE) defects
+
+# Some seventy deliberate defects, each of which the tests must catch: ten minutes at most on two processors.
+defects: $(VENV)/.test
+	$(BIN)/python -m tests.defects --jobs $(JOBS) $(ARGS)
 
 clean:
 	rm -rf build dist site demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 
@@ -52,10 +53,12 @@ def launch(
 
 
 def begin(processes: GuardedProcesses, what: Launch) -> defer.Deferred[Exit]:
-    """Start it; the Deferred fires with its Exit, and fails the test if there is a second one."""
+    """Start it; the Deferred fires with its Exit, and fails the test if there is a second one, or none for half a minute."""
+    from twisted.internet import reactor
+
     done: defer.Deferred[Exit] = defer.Deferred()
     processes.start(what, done.callback)
-    return done
+    return done.addTimeout(30.0, reactor, lambda _, seconds: pytest.fail(f"{what.key} did not end in {seconds:g} s"))
 
 
 async def until(reactor: IReactorTime, holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:

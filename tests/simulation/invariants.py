@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cpc.core import ids
 from cpc.store.chunks import SMALL, path
+from tests.simulation import books
 from tests.simulation.programs import FULL
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Invariants:
         self._check_rows()
         self._check_lives()
         self._check_files()
+        for words in books.often(self.rows):
+            self.wrong(words)
         if server is not None and server.ready and not server.ended and not server.store.writer.away:
             self._check_memory(server)
 

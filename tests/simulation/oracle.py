@@ -19,6 +19,7 @@ from cpc.store.chunks import SMALL, path
 from cpc.wire.messages import Result, Settled
 from cpc.worker.placing import key_of
 from cpc.worker.processes import Launch
+from tests.simulation import books
 from tests.simulation.invariants import Invariants
 from tests.simulation.programs import checkpoint, output
 from tests.simulation.truth import Truth
@@ -102,6 +103,13 @@ class Oracle:
         self._fits(worker, launch)
         if launch.argv[1] in ("steps", "grow"):
             self._goes_on(worker, launch)
+        self._waited(int(launch.key.split(".")[0]))
+
+    def _waited(self, job: int) -> None:
+        """What it had to wait for has ended; what a person has retried since may run again at the same time."""
+        if not any(known.retried for known in self.known.values()):
+            for words in books.too_early(self.rows, job, self.truth.known_spec(ids.array(job))):
+                self.wrong(words)
 
     def _fits(self, worker: Worker, launch: Launch) -> None:
         """The programs of a worker, with this one, need no more than it has."""
@@ -217,6 +225,8 @@ class Oracle:
         for known in self.known.values():
             for job in known.jobs:
                 self._check_end(known, job)
+        for words in books.at_the_end(self.rows, self.known):
+            self.wrong(words)
         for lease in self.kept():
             self.wrong(f"the result of {lease} was safe at {self._kept[lease]}, and was never handed in")
 

@@ -66,6 +66,7 @@ def test_a_frozen_worker_delivers_late_and_once(world: World) -> None:
     world.until(lambda: state(world, job) == "succeeded", within=400.0)
     world.until(lambda: all(one.quiet for one in world.workers.values()), within=200.0)
     assert world.attempts(job) == 2
+    assert world.oracle.rows("SELECT accepted FROM finished WHERE id = ?", job) == [(1,)]
 
 
 def test_a_repeated_submission_is_one_submission(world: World) -> None:

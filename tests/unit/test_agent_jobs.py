@@ -127,6 +127,19 @@ def test_an_input_travels_once_for_many_jobs() -> None:
     assert sorted(here.script.gets) == sorted(data.chunks)
 
 
+def test_bytes_that_are_not_what_was_asked_for_never_reach_a_job() -> None:
+    here = world()
+    data = here.script.put_file(b"what it was given")
+    here.script.chunks[data.chunks[0]] = b"something else..."
+    job = here.script.add(1, "true", inputs=(("in", data, False),))
+    worker = here.worker()
+    here.until(lambda: here.script.settled(job))
+    assert worker.processes.launched == []
+    result = here.script.results[job][0]
+    assert result.outcome is Outcome.REFUSED
+    assert "not what was asked for" in result.message
+
+
 def test_a_job_handed_back_reports_its_checkpoint_before_it_ends() -> None:
     here = world(md=Program(1000.0, term_seconds=3.0, term_code=0, term_writes=(("state.cpt", b"saved"),)))
     job = here.script.add(1, "md", checkpoint_patterns=("*.cpt",))

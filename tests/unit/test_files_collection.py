@@ -52,6 +52,19 @@ def test_what_nobody_refers_to_goes_after_the_grace(shop):
     shop.check()
 
 
+def test_what_another_project_still_uses_stays(shop):
+    for project in (1, 2):
+        put(shop, 1, project)
+    shop.write(references.add, Kind.RESULT, 5, 1, 2, [content_of(block(1, SIZE))])
+    drop_pins(shop)
+    shop.clock.seconds += GRACE + 1
+    assert wait(shop.chunks.collect(GRACE)).chunks == 0
+    shop.check()
+    shop.write(references.drop, Kind.RESULT, 5, 1)
+    shop.clock.seconds += GRACE + 1
+    assert wait(shop.chunks.collect(GRACE)) == Removed(1, SIZE)
+
+
 def test_a_chunk_put_while_it_is_being_removed_is_there_afterwards(tmp_path):
     shop = Shop(tmp_path, threads=LateThreads())
     digest = content_of(block(1, SIZE)).digest

@@ -175,6 +175,16 @@ def test_an_ended_session_is_out_even_with_an_old_principal(world: People) -> No
         world.do(world.gate.read(ann, Act.WHOAMI, lambda tx: 1))
 
 
+def test_a_session_whose_time_is_over_is_out_even_with_an_old_principal(world: People) -> None:
+    """A stream or a slow call may hold the principal for longer than the session lasts."""
+    ann = world.user("ann")
+    world.clock.seconds += world.accounts.rules.session_time - 1
+    assert world.do(world.gate.read(ann, Act.WHOAMI, lambda tx: 1)) == 1
+    world.clock.seconds += 2
+    with pytest.raises(NotLoggedIn, match="ended"):
+        world.do(world.gate.read(ann, Act.WHOAMI, lambda tx: 1))
+
+
 def test_nobody_gets_in(world: People) -> None:
     with pytest.raises(NotLoggedIn):
         world.do(world.gate.read(NOBODY, Act.WHOAMI, lambda tx: 1))

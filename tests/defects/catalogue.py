@@ -1,0 +1,17 @@
+"""All deliberate defects, by name. They are written down in the files of the rooms that they are in."""
+
+from __future__ import annotations
+
+from tests.defects import patching
+from tests.defects.defect import Defect
+from tests.defects.room_of_queue import QUEUE
+from tests.defects.room_of_store import STORE
+from tests.defects.room_of_trust import TRUST
+from tests.defects.room_of_worker import WORKER
+
+ALL: dict[str, Defect] = {each.name: each for room in (QUEUE, STORE, WORKER, TRUST) for each in room}
+
+
+def install(name: str) -> None:
+    """Have the defect of this name in this process."""
+    patching.install(ALL[name])

@@ -1,0 +1,108 @@
+"""Defects of what is durable: the writer, its transactions, answers, chunks and references."""
+
+from tests.defects.defect import defect
+
+_WRITER = "tests/unit/test_writer.py::"
+
+STORE = (
+    # --- the writer ---
+    defect(
+        "acknowledge-before-commit", "cpc.store.writer:Writer._together", "self._database.commit()", "self._owed = True",
+        also=((
+            "cpc.store.writer:Writer._batch", "if self.away or doubtful is not None:",
+            "if getattr(self, '_owed', False):\n"
+            "            self._owed = False\n"
+            "            self._database.commit()\n"
+            "        if self.away or doubtful is not None:",
+        ),),
+        promise="when a call returns, its effect is on disk", caught_by="seeds 0-19",
+        quick=True,
+    ),
+    defect(
+        "reply-before-the-commit", "cpc.store.transaction:Tx.after", "self.effects.append(effect)", "effect()",
+        promise="effects leave after the commit, never before",
+        caught_by=_WRITER + "test_effects_run_after_the_commit_and_never_for_what_was_undone",
+    ),
+    defect(
+        "memory-not-rolled-back", "cpc.queue.index:Index.end", "self.journal.note(self.load, run)", "pass",
+        promise="what is undone in the database is undone in memory",
+        caught_by="tests/unit/test_queue_index.py::test_a_rollback_leaves_memory_as_it_was",
+    ),
+    defect(
+        "lost-commit-reply-taken-for-a-yes", "cpc.store.writer:Writer._reconnect", "and seq == self._seq + 1", "",
+        promise="after a lost reply to COMMIT the database is asked", caught_by="seeds 0-59",
+    ),
+    defect(
+        "writer-fence-not-checked", "cpc.store.writer:Writer._claim", "!= 1", "> 1",
+        promise="one server writes to a database, or none",
+        caught_by=_WRITER + "test_a_second_server_on_the_database_stops_the_first",
+    ),
+    defect(
+        "event-number-gap", "cpc.store.transaction:Numbers.take_event",
+        "self._journal.note(self._put_back_event, self.event - 1)", "pass",
+        promise="the event log has no gap: who has read up to a number has all", caught_by="seeds 0-59",
+    ),
+    defect(
+        "guilty-unit-takes-its-neighbours", "cpc.store.writer:Writer._one_by_one", "if len(units) == 1:", "if units:",
+        promise="a refused unit fails alone", caught_by=_WRITER + "test_a_refusal_in_a_batch_leaves_the_others_alone",
+    ),
+    defect(
+        "answer-kept-in-a-later-commit", "cpc.server.gate:Gate.write", "self._keep(tx, call, value, secret)",
+        "self._store.write(lambda later: self._keep(later, call, value, secret))",
+        promise="a call that was answered is never carried out twice", caught_by="seeds 0-59",
+    ),
+    defect(
+        "key-not-kept", "cpc.server.gate:Gate._keep", "if not call.key:", "if call.key:",
+        promise="a repeated call gets the same answer",
+        caught_by="tests/simulation/test_stories.py::test_a_repeated_submission_is_one_submission",
+    ),
+    # --- files ---
+    defect(
+        "file-referenced-before-fsync", "cpc.store.chunks:ChunkFiles.write", "self.disk.sync(directory)", "pass",
+        promise="a file on record is on disk, whatever happens to the power", caught_by="seeds 0-59",
+    ),
+    defect(
+        "result-accepted-without-its-files", "cpc.server.settling:_refer", "bool(lacking)", "False",
+        promise="an accepted result has all its files",
+        caught_by="tests/unit/test_settling.py::test_a_result_whose_chunks_are_missing_is_sent_again",
+    ),
+    defect(
+        "collector-takes-what-is-pinned", "cpc.store.chunks:_DELETE", ", ~_used", "",
+        also=(("cpc.store.chunks:_DOOM", ", ~_used", ""),),
+        promise="a chunk that somebody refers to is not removed",
+        caught_by="tests/unit/test_files_collection.py::test_what_another_project_still_uses_stays",
+    ),
+    defect(
+        "chunk-not-verified-on-upload", "cpc.store.chunks:check", "of_chunk(piece) != digest", "of_chunk(piece) == digest[:1]",
+        promise="bytes that are not the chunk of their name are refused",
+        caught_by="tests/unit/test_uploads.py::test_wrong_bytes_are_refused_by_the_name_of_the_chunk",
+    ),
+    defect(
+        "hash-is-enough", "cpc.store.references:add_many", "if one.used}", "if one}",
+        promise="knowing the hash of another project's file gives nothing",
+        caught_by="tests/unit/test_chunks_references.py::test_knowing_a_hash_of_another_project_gives_nothing",
+    ),
+    defect(
+        "quota-not-charged", "cpc.store.references:_write", "grow(tx, project, sum(", "grow(tx, project, 0 * sum(",
+        promise="a project is charged for what it keeps", caught_by="seeds 0-59",
+    ),
+    defect(
+        "quota-not-checked", "cpc.store.references:check_quota", "storage + more > quota", "storage > quota",
+        promise="a project gets no more than its quota", caught_by="tests/unit/test_uploads.py::test_the_quota_stops_uploads",
+    ),
+    defect(
+        "disk-fills-between-two-looks", "cpc.server.storage:Storage.took", "self.space.free - size", "self.space.free",
+        promise="intake pauses before the disk is full",
+        caught_by="tests/unit/test_storage.py::test_what_is_written_between_two_looks_counts",
+    ),
+    defect(
+        "live-submission-purged", "cpc.store.history:purge", '{"id": array}) is None', '{"id": array}) == ()',
+        promise="nothing that is not finished is forgotten",
+        caught_by="tests/unit/test_retention.py::test_a_submission_with_live_jobs_cannot_be_purged",
+    ),
+    defect(
+        "restore-begins-no-new-life", "cpc.store.copying:new_life", "+ 1", "+ 0",
+        promise="a restored server has a life of its own",
+        caught_by="tests/integration/test_server_backup.py::test_a_backup_of_a_running_server_is_a_server_elsewhere",
+    ),
+)  # fmt: skip

@@ -1,0 +1,98 @@
+"""Defects of the worker: its results, its heartbeats, its processes and their limits."""
+
+from tests.defects.defect import defect
+
+_GUARDIAN = "tests/integration/test_guardian.py::"
+_PROCESSES = "tests/integration/test_processes.py::"
+
+WORKER = (
+    # --- results ---
+    defect(
+        "result-dropped-on-reconnect", "cpc.worker.desk:Desk.welcomed", "delivery.again()", "delivery.way = Way.SETTLED",
+        promise="a result is told until the server has settled it", caught_by="seeds 0-59",
+    ),
+    defect(
+        "spool-forgets-before-the-word", "cpc.worker.desk:Desk.compose", "delivery.report(kept)",
+        "(delivery._spool is not None and delivery._spool.forget(delivery.lease), delivery.report(kept))[1]",
+        promise="a result stays in the spool until it is acknowledged",
+        caught_by="tests/simulation/test_quiet.py::test_a_result_that_was_told_to_nobody_survives_its_worker",
+    ),
+    defect(
+        "spool-not-flushed", "cpc.spool.spool:Spool._append", "self._disk.sync(self._path)", "pass",
+        promise="a spooled result survives a power loss",
+        caught_by="tests/unit/test_spool.py::test_what_was_added_survives_a_power_loss",
+    ),
+    defect(
+        "spooled-before-its-files", "cpc.worker.running:Attempt._sync",
+        "sync_files(self._room.disk, self.directory, found.files, found.small)", "pass",
+        promise="the files of a spooled result survive a power loss",
+        caught_by="tests/unit/test_agent.py::test_a_power_loss_keeps_every_result_that_was_spooled",
+    ),
+    defect(
+        "full-disk-blames-the-job", "cpc.worker.running:Attempt._blame_disk", "free < room.least_free", "free < 0",
+        promise="a full disk is never the job's failure",
+        caught_by="tests/unit/test_agent_jobs.py::test_a_job_that_fails_on_a_full_disk_is_not_blamed",
+    ),
+    defect(
+        "task-told-twice-runs-twice", "cpc.worker.desk:Desk._accept", "or task.lease in self._finished", "",
+        promise="an attempt begins once",
+        caught_by="tests/unit/test_agent.py::test_a_task_that_is_told_twice_runs_once",
+    ),
+    defect(
+        "handed-back-without-its-last-steps", "cpc.worker.running:Attempt._collect", "if handed_back and",
+        "if result.wall_seconds < 0 and",
+        promise="a job handed back loses nothing that it has done",
+        caught_by="tests/unit/test_agent_jobs.py::test_a_job_handed_back_reports_its_checkpoint_before_it_ends",
+    ),
+    defect(
+        "stopped-counts-as-done", "cpc.worker.ending:outcome", "if stop is Stop.HAND_BACK:",
+        "if stop is Stop.HAND_BACK and end.code:",
+        promise="what was asked to stop is never counted as done",
+        caught_by="tests/unit/test_agent_words.py::test_only_the_jobs_own_end_is_blamed_on_it",
+    ),
+    # --- the way to the server ---
+    defect(
+        "heartbeat-behind-an-upload", "cpc.worker.link:Link._open_bulk", "await self._connect(address, identity)",
+        "self.session.connection",
+        promise="a heartbeat never waits behind a file",
+        caught_by="tests/simulation/test_quiet.py::test_an_upload_that_is_stuck_holds_no_heartbeat_up",
+    ),
+    defect(
+        "chunk-not-verified-on-download", "cpc.worker.transfer:Transfer.fetch", "!= digest", "== b''",
+        promise="a job never begins with other bytes than it was given",
+        caught_by="tests/unit/test_agent_jobs.py::test_bytes_that_are_not_what_was_asked_for_never_reach_a_job",
+    ),
+    defect(
+        "damaged-result-handed-in", "cpc.worker.collecting:read_chunk", "of_chunk(data) != digest", "not data",
+        promise="a worker's bad disk is not the job's result",
+        caught_by="tests/unit/test_transfer_files.py::test_chunks_are_read_back_and_damage_is_seen",
+    ),
+    # --- processes ---
+    defect(
+        "memory-limit-not-set", "cpc.worker.guardian:Guardian._look", "if attempt.over_memory(roots) and", "if 0 and",
+        promise="no job takes more memory than it was given",
+        caught_by=_PROCESSES + "test_memory_is_limited_by_watching_all_processes_together",
+    ),
+    defect(
+        "address-space-not-limited", "cpc.worker.birth:start", "if memory and group is None:", "if memory < 0:",
+        promise="one big grab of memory is refused",
+        caught_by=_PROCESSES + "test_one_big_grab_of_memory_is_refused_by_the_rlimit",
+    ),
+    defect(
+        "orphan-left-after-guardian-death", "cpc.worker.guardian:_keep", "end_children()", "pass",
+        promise="no process of a job outlives its guardian",
+        caught_by=_GUARDIAN + "test_a_killed_guardian_leaves_nothing_and_is_not_the_jobs_fault",
+        quick=True,
+    ),
+    defect(
+        "daemon-gets-away", "cpc.worker.guardian:main", "_prctl(PR_SET_CHILD_SUBREAPER, 1)\n    _prctl(PR_SET_PDEATHSIG",
+        "_prctl(PR_SET_PDEATHSIG",
+        promise="what a job forks away ends with the job",
+        caught_by=_GUARDIAN + "test_a_daemon_of_a_job_ends_with_the_job",
+    ),
+    defect(
+        "walltime-not-kept", "cpc.worker.guardian:Guardian._start", "if attempt.walltime:", "if attempt.walltime and number < 0:",
+        promise="a job over its walltime is ended",
+        caught_by=_PROCESSES + "test_an_attempt_over_its_walltime_is_asked_then_ended",
+    ),
+)  # fmt: skip
