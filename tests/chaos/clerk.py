@@ -64,8 +64,9 @@ class Clerk:
             raise AssertionError(f"the store is broken: {reason}")
 
         threads, clock = InlineThreads(), SystemClock()
+        timers: Any = Timers()
         store = Store(
-            self._url, writing=threads, reading=threads, clock=clock, reactor=Timers(), fatal=fatal, holder="clerk"
+            self._url, writing=threads, reading=threads, clock=clock, reactor=timers, fatal=fatal, holder="clerk"
         )
         chunks = ChunkStore(store, ChunkFiles(RealDisk(self._run)), threads, clock)
 

@@ -5,6 +5,7 @@ The ensemble also is what a supervisor would be: a program that ended itself is 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import tempfile
@@ -91,9 +92,13 @@ class Machine:
         return next(iter(tree.children(keeper)), 0) if keeper else 0
 
     @property
-    def results(self) -> bool:
-        """Whether a result lies in its spool."""
-        return any(path.stat().st_size for path in self.seen.glob("*/spool.log"))
+    def spooled(self) -> int:
+        """Bytes in its spool: each result adds to them, and none is taken off for a while."""
+        found = 0
+        for path in self.seen.glob("*/spool.log"):
+            with contextlib.suppress(FileNotFoundError):  # its worker has just left
+                found += path.stat().st_size
+        return found
 
 
 class Ensemble:

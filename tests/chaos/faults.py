@@ -13,10 +13,10 @@ from cpc.core.errors import CopernicusError, OverQuota
 from cpc.worker import tree
 from tests.chaos.books import Books
 from tests.chaos.ensemble import MIB, MIN_FREE, Ensemble, Machine
+from tests.chaos.moments import LONG, a_result, another_turn, disturbed, moment, one, some_work
 from tests.helpers.network_of_processes import until
 
 Act = Callable[[Ensemble], None]
-LONG = 6.0  # seconds that a fault lasts at most: three times the heartbeat time
 
 
 @dataclass(frozen=True)
@@ -51,43 +51,6 @@ def deck(ensemble: Ensemble, names: Sequence[str] = ()) -> list[Fault]:
     return found
 
 
-def moment(ensemble: Ensemble) -> None:
-    """Wait for a moment at which it hurts."""
-    notes = len(list(ensemble.notes.iterdir()))
-    up = sum(machine.proxy.up for machine in ensemble.machines)
-    kind = ensemble.rng.choice(("at once", "a job begins", "a file is on its way", "a result is on disk"))
-    seen = ensemble.hold(
-        {
-            "at once": lambda: True,
-            "a job begins": lambda: len(list(ensemble.notes.iterdir())) > notes,
-            "a file is on its way": lambda: sum(each.proxy.up for each in ensemble.machines) > up + MIB // 4,
-            "a result is on disk": lambda: any(machine.results for machine in ensemble.machines),
-        }[kind],
-        3.0,
-    )
-    ensemble.tell(f"    when {kind}" if seen else f"    ({kind}: did not come about)")
-
-
-def one(ensemble: Ensemble) -> Machine:
-    """One of the machines."""
-    return ensemble.rng.choice(ensemble.machines)
-
-
-def disturbed(ensemble: Ensemble) -> None:
-    """Let it last for a moment, or until the server takes a worker for lost."""
-    if ensemble.rng.random() < 0.5:
-        seen = ensemble.hold(ensemble.another_is_lost, 2 * LONG)
-        ensemble.tell("    until the worker was taken for lost" if seen else "    (it was not taken for lost)")
-    else:
-        _some_work(ensemble)
-
-
-def _some_work(ensemble: Ensemble) -> None:
-    """Until another job has begun or left a result, or for a while."""
-    notes = len(list(ensemble.notes.iterdir()))
-    ensemble.hold(lambda: len(list(ensemble.notes.iterdir())) > notes + 1, LONG / 3)
-
-
 # --- the server ---
 
 
@@ -96,7 +59,7 @@ def kill_the_server(ensemble: Ensemble) -> None:
     moment(ensemble)
     ensemble.lab.kill_server()
     if ensemble.rng.random() < 0.5:
-        seen = ensemble.hold(lambda: any(machine.results for machine in ensemble.machines), LONG)
+        seen = ensemble.hold(a_result(ensemble), LONG)
         ensemble.tell("    results wait at a worker" if seen else "    (no result came meanwhile)")
     ensemble.lab.start()
 
@@ -116,7 +79,7 @@ def freeze_the_server(ensemble: Ensemble) -> None:
     moment(ensemble)
     assert ensemble.lab.server is not None
     ensemble.lab.server.send(signal.SIGSTOP)
-    ensemble.hold(lambda: any(machine.results for machine in ensemble.machines), LONG)
+    ensemble.hold(a_result(ensemble), LONG)
     ensemble.lab.server.send(signal.SIGCONT)
 
 
@@ -136,7 +99,7 @@ def kill_the_database(ensemble: Ensemble) -> None:
     assert ensemble.database is not None
     ensemble.expected_end = True
     ensemble.database.kill()
-    _some_work(ensemble)
+    some_work(ensemble)
     ensemble.database.start()
 
 
@@ -154,7 +117,7 @@ def freeze_the_database(ensemble: Ensemble) -> None:
     moment(ensemble)
     assert ensemble.database is not None
     pids = ensemble.database.freeze()
-    ensemble.hold(lambda: any(machine.results for machine in ensemble.machines), LONG)
+    ensemble.hold(a_result(ensemble), LONG)
     ensemble.database.thaw(pids)
 
 
@@ -164,7 +127,7 @@ def stop_and_start_the_database(ensemble: Ensemble) -> None:
     assert ensemble.database is not None
     ensemble.expected_end = True
     ensemble.database.stop()
-    _some_work(ensemble)
+    some_work(ensemble)
     ensemble.database.start()
 
 
@@ -241,7 +204,7 @@ def _guardian(ensemble: Ensemble, which: str, number: signal.Signals) -> None:
     if pid:
         tree.send(pid, number)
         if number is signal.SIGSTOP:
-            _some_work(ensemble)
+            some_work(ensemble)
             tree.send(pid, signal.SIGCONT)
     else:
         ensemble.tell(f"    ({machine.name} has no {which})")
@@ -322,8 +285,11 @@ def fill_the_disk_of_a_worker(ensemble: Ensemble) -> None:
     leave = ensemble.rng.choice((0, 64 << 10, 2 * MIB, 16 * MIB))
     machine.mount.fill(leave)
     ensemble.tell(f"    {leave >> 10} KiB are left")
-    # Programs that fail on a full disk are not to blame, if it is still full when the worker looks why they failed.
+    # Programs that fail on a full disk are not to blame, if it is still full when the worker looks why they failed: it does so
+    # when it has seen their ends, so it is given two turns for that.
     ensemble.hold(lambda: not _programs(machine), 5 * LONG)
+    for _ in range(2):
+        another_turn(ensemble, machine)
     machine.mount.empty()
 
 
@@ -365,7 +331,7 @@ def a_worker_vanishes_from_the_network(ensemble: Ensemble) -> None:
     machine = one(ensemble)
     moment(ensemble)
     machine.proxy.forget_client()
-    _some_work(ensemble)
+    some_work(ensemble)
 
 
 @fault()
@@ -373,7 +339,7 @@ def the_server_vanishes_from_the_network(ensemble: Ensemble) -> None:
     machine = one(ensemble)
     moment(ensemble)
     machine.proxy.forget_server()
-    _some_work(ensemble)
+    some_work(ensemble)
 
 
 @fault()
@@ -381,7 +347,7 @@ def a_slow_network(ensemble: Ensemble) -> None:
     machine = one(ensemble)
     machine.proxy.slow(200 << 10)
     moment(ensemble)
-    _some_work(ensemble)
+    some_work(ensemble)
     machine.proxy.heal()
 
 

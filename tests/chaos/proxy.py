@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 PIECE = 16 << 10
@@ -54,15 +53,23 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def _do(self, act: Callable[[], None]) -> None:
-        done: Future[None] = Future()
-        self._loop.call_soon_threadsafe(lambda: (act(), done.set_result(None)))
-        done.result(30)
+        async def work() -> None:
+            act()
+
+        self._ask(work())
+
+    def _each(self, act: Callable[[Flow], None]) -> None:
+        def work() -> None:
+            for flow in list(self._flows):
+                act(flow)
+
+        self._do(work)
 
     # --- what can be done to it ---
 
     def reset(self) -> None:
         """RST on every connection."""
-        self._do(lambda: [flow.reset() for flow in list(self._flows)] and None)
+        self._each(Flow.reset)
 
     def refuse(self) -> None:
         """Nobody gets through: connections are ended as they come."""
@@ -79,11 +86,11 @@ class Proxy:
 
     def forget_client(self) -> None:
         """The server's side stays open, and nobody is behind it: a worker whose machine has lost power."""
-        self._do(lambda: [self._abandon(flow, flow.client) for flow in list(self._flows)] and None)
+        self._each(lambda flow: self._abandon(flow, flow.client))
 
     def forget_server(self) -> None:
         """The client's side stays open, and nobody answers: a firewall that has forgotten the connection."""
-        self._do(lambda: [self._abandon(flow, flow.server) for flow in list(self._flows)] and None)
+        self._each(lambda flow: self._abandon(flow, flow.server))
 
     def _abandon(self, flow: Flow, side: asyncio.StreamWriter) -> None:
         flow.deaf = True
@@ -95,7 +102,7 @@ class Proxy:
 
     def swallow_answers(self) -> None:
         """On each connection that is open now, the next answer is lost with the connection."""
-        self._do(lambda: [setattr(flow, "swallow", True) for flow in list(self._flows)] and None)
+        self._each(lambda flow: setattr(flow, "swallow", True))
 
     def heal(self) -> None:
         """As a network should be. Connections that were left half-open are ended."""
