@@ -27,7 +27,7 @@ EASE = 1.1  # intake goes on with so much more than the minimum, so that it does
 
 
 class Storage:
-    """Watches the run directory's disk. `min_free` gives the setting, in bytes; `on_low` is called when it gets tight."""
+    """Watches the run directory's disk. `min_free`: the setting, in bytes; `on_low` is called at each look while it is tight."""
 
     def __init__(
         self,
@@ -77,7 +77,10 @@ class Storage:
         except OSError as error:
             log.warn("the free space of the run directory cannot be read: {error}", error=error)
             return
+        low = self.intake_paused
         self._judge()
+        if low and self.intake_paused:
+            self.on_low()  # again: the last try may have failed for the full disk, or somebody has removed something since
 
     def took(self, size: int) -> None:
         """So many bytes have been written since the last look."""

@@ -79,6 +79,22 @@ def test_what_is_written_between_two_looks_counts(shop):
     assert low == [1]  # once, so that unused chunks are removed at once
 
 
+def test_room_is_made_at_each_look_while_the_disk_is_low(shop):
+    """What a person removes then frees its space within seconds; and a try that the full disk has spoilt is made again."""
+    low = []
+    shop.storage.on_low = lambda: low.append(1)
+    shop.disk.total = 8 * GB - 1
+    wait(shop.storage.start())
+    assert low == [1]
+    shop.timers.advance(INTERVAL)
+    shop.timers.advance(INTERVAL)
+    assert low == [1, 1, 1]
+    shop.disk.total = 10 * GB
+    shop.timers.advance(INTERVAL)
+    shop.timers.advance(INTERVAL)
+    assert low == [1, 1, 1]
+
+
 def test_a_disk_that_cannot_be_asked_changes_nothing(shop, monkeypatch):
     wait(shop.storage.look())
 
