@@ -4,6 +4,9 @@ Everything between worker and server is the production code: link, session, back
 for each worker. What is left out is what costs a node and not the server: processes, run directories, the spool. A job
 "runs" for as long as it was told to and then succeeds without files.
 
+At most TOGETHER workers of a process connect at the same time: they share a processor, which real ones do not, and would
+else only keep each other from answering in time.
+
 Lines in: `{"start": N, "cores": C, "seconds": S, "idle": false}`, `{"want": true, "seconds": S}` (jobs of about S seconds,
 or none), `{"finish": true}` (whatever runs ends now), `{"report": true}`, `{"stop": true}`. One line out for each report:
 see `Figures`.
@@ -23,6 +26,7 @@ from typing import Any, cast
 
 from twisted.internet import reactor as installed
 from twisted.internet import stdio
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.protocols.basic import LineReceiver
 
@@ -42,6 +46,7 @@ from cpc.worker.link import Link
 from cpc.worker.waiting import in_background
 
 MOST_TIMES = 200_000
+TOGETHER = 100
 NODE_MEMORY = 64 * GIB
 _NUMBERS = re.compile(r"\d+")
 
@@ -200,6 +205,19 @@ class Desk:
             times.append(seconds)
 
 
+class PacedLink(Link):
+    """The worker's link, which waits for its turn to connect."""
+
+    turns: DeferredSemaphore
+
+    async def _connect(self, address: tuple[str, int], identity: Identity) -> Connection:
+        await self.turns.acquire()
+        try:
+            return await super()._connect(address, identity)
+        finally:
+            self.turns.release()
+
+
 class Crowd(LineReceiver):
     """The workers of this process, and the lines that drive them."""
 
@@ -212,6 +230,7 @@ class Crowd(LineReceiver):
         self._figures = Figures()
         self._desks: list[Desk] = []
         self._links: list[Link] = []
+        self._turns = DeferredSemaphore(TOGETHER)
 
     def lineReceived(self, line: bytes) -> None:
         order = json.loads(line)
@@ -242,12 +261,13 @@ class Crowd(LineReceiver):
     def _start(self, cores: int, seconds: float, idle: bool) -> None:
         desk = Desk(self._chance, cores, seconds, self._figures, self._reactor, self._clock)
         desk.wants = not idle
-        link = Link(
+        link = PacedLink(
             bundle=self._bundle, credentials=cast(Any, Credentials(self._bundle, self._chance)),
             connect=lambda host, port: TCP4ClientEndpoint(self._reactor, host, port), desk=cast(Any, desk),
             transfer=cast(Any, NoTransfer()), reactor=self._reactor, clock=self._clock, chance=self._chance,
             say=self._say,
         )  # fmt: skip
+        link.turns = self._turns
         desk.poke = link.poke
         self._desks.append(desk)
         self._links.append(link)
