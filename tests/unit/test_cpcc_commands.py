@@ -264,23 +264,6 @@ def test_wait_tells_whether_all_have_succeeded(api: SmallServer, alice: Person) 
     assert "99" in alice.refused("wait", "99")
 
 
-def test_run_follows_fetches_and_ends_like_its_job(api: SmallServer, alice: Person) -> None:
-    def done(state: str, exit_code: int) -> None:
-        def end(number: str) -> None:
-            api.world.logs[number, "stdout"] = b"hello\n"
-            api.world.end(
-                number, state=state, exit_code=exit_code, outputs=[Output(b"stdout", b"hello\n"), Output(b"r", b"1")]
-            )
-
-        api.world.on_submit = end
-
-    done("succeeded", 0)
-    assert alice("run", "--fetch", "--", "echo", "hello").out.startswith("hello\n")
-    assert [path.read_bytes() for path in alice.place.rglob("r")] == [b"1"]
-    done("failed", 3)
-    assert alice("run", "--", "false", code=1).out == "hello\n"
-
-
 def test_results_are_fetched_to_where_they_belong(api: SmallServer, alice: Person) -> None:
     alice("submit", "--array", "2", "--", "x")
     for index in range(2):

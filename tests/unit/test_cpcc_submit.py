@@ -170,6 +170,7 @@ def test_run_shows_both_streams_and_ends_like_the_job(api: FakeApi, cpcc: Cpcc, 
 
     api.on("GET", "/jobs/57/logs/follow", stream)
     api.on("GET", "/jobs/57", sample.detail(state=state, reason="it was so"))
+    api.on("GET", "/jobs/57/outputs", [])
     said = cpcc("run", "--", "sim")
     assert said.code == code
     assert said.out == "out\n"

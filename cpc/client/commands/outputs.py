@@ -147,6 +147,11 @@ def fetch_ended(
     return written
 
 
+def made_files(client: Client, job: str) -> bool:
+    """Whether a job that has ended left files besides its standard output and error."""
+    return any(file.kind != "dir" and file.path not in ("stdout", "stderr") for file in client.outputs(job))
+
+
 def fetched(target: Path, written: list[Path]) -> str:
     """What was done, for people."""
     return harmless(f"Fetched {plural(len(written), 'file')} into {target}") if written else "There are no such files."

@@ -10,6 +10,7 @@ import click
 from cpc.client.commands.job_options import JobCommand, LocalFile, describe, job_options
 from cpc.client.context import Context, pass_context
 from cpc.client.output import Bar, harmless, plural
+from cpc.core.errors import CopernicusError
 
 if TYPE_CHECKING:
     from cpc.client.client import Client
@@ -45,27 +46,28 @@ def submit(context: Context, /, dry_run: bool, wait: bool, **given: Any) -> int:
 
 @click.command("run", cls=JobCommand)
 @job_options
-@click.option("-o", "directory", metavar="DIR", help="Fetch its outputs into DIR afterwards.")
-@click.option("--fetch", "fetch", is_flag=True, help="Fetch its outputs into a directory named after the job.")
+@click.option("-o", "directory", metavar="DIR", help="Where its outputs go; a directory named after the job if left out.")
+@click.option("--fetch/--no-fetch", "fetch", default=None, help="Fetch its outputs in any case; leave them all.")
 @pass_context
-def run(context: Context, /, directory: str | None, fetch: bool, **given: Any) -> int:
-    """Submit a job, show what it writes, and wait for its end. Exit code 0 if it has succeeded.
+def run(context: Context, /, directory: str | None, fetch: bool | None, **given: Any) -> int:
+    """Submit a job, show what it writes, wait for its end, and fetch its outputs.
+
+    Exit code 0 if it has succeeded and its outputs are here. A job that left nothing but what was shown makes no directory.
 
     Ctrl-C leaves the job running, and says how to see or cancel it.
     """
     from cpc.client.commands import following, waiting
-    from cpc.client.commands.outputs import directory_of, fetch_ended, fetched
 
+    if directory and fetch is False:
+        raise click.UsageError("-o and --no-fetch exclude each other")
     spec, files = describe(given)
     made = send(context, spec, files, dry_run=False)
     context.out.note(_said(context, made, spec))
+    shown = not spec.array and not context.out.json
     try:
-        if not spec.array and not context.out.json:
+        if shown:
             following.follow_both(context.client(), made.id, context.out.note)
         found = waiting.wait(context, [made.id])
-        if fetch or directory:
-            target = Path(directory) if directory else directory_of(made.id)
-            context.out.note(fetched(target, fetch_ended(context, made.id, target)))
     except KeyboardInterrupt:
         context.out.note(f"Job {made.id} goes on. Follow it: cpcc logs -f {made.id}   cancel it: cpcc cancel {made.id}")
         return 130
@@ -73,7 +75,26 @@ def run(context: Context, /, directory: str | None, fetch: bool, **given: Any) -
         waiting.show(context, found)
     else:
         context.out.note(waiting.line(found[0]))
+    if fetch is not False:
+        _bring(context, made.id, directory, everything=fetch or bool(directory) or not shown)
     return waiting.code(found)
+
+
+def _bring(context: Context, id: str, directory: str | None, everything: bool) -> None:
+    """Fetch what a job has left. Unless `everything` is wanted, what was shown already is no reason to write any."""
+    from cpc.client.commands.outputs import directory_of, fetch_ended, fetched, made_files
+
+    target = Path(directory) if directory else directory_of(id)
+    try:
+        if everything or made_files(context.client(), id):
+            context.out.note(fetched(target, fetch_ended(context, id, target)))
+    except CopernicusError as error:
+        raise CopernicusError(
+            f"the outputs of {id} are not all here: {error.message}", f"fetch them: cpcc fetch {id} -o DIRECTORY"
+        ) from error
+    except KeyboardInterrupt:
+        context.out.note(f"Fetch its outputs later: cpcc fetch {id} -o {harmless(target)}")
+        raise
 
 
 def send(context: Context, spec: JobSpec, files: list[LocalFile], dry_run: bool) -> Submitted:
