@@ -22,6 +22,9 @@ MAX_INCARNATION = (1 << 11) - 1
 
 _PRINTED = re.compile(r"(?:(\d{1,4})\.)?(\d{1,10})(?:\[(\d{1,7})\])?")
 
+_EVENT = re.compile(r"(?:([0-9]{1,4})\.)?([0-9]{1,19})")
+_EVENT_BITS = SEQUENCE_BITS + INDEX_BITS
+
 
 def make(incarnation: int, sequence: int, index: int = 0) -> int:
     """The integer id of element `index` of submission `sequence`."""
@@ -61,3 +64,20 @@ def read(text: str) -> tuple[int, bool]:
         raise BadInput(f"{text!r} is not an id", "ids look like 57, or 57[3] for one element of an array")
     life, sequence, element = found.groups()
     return make(int(life or 1), int(sequence), int(element or 0)), element is not None
+
+
+def show_event(number: int) -> str:
+    """The number of an event as people see it: `57`, after a restore `2.58`. All bits below the incarnation count."""
+    life, count = number >> _EVENT_BITS, number & ((1 << _EVENT_BITS) - 1)
+    return str(count) if life < 2 else f"{life}.{count}"
+
+
+def read_event(text: str) -> int:
+    """The number of an event as `show_event` prints it, or whole, as it is in JSON; 0 is before the first."""
+    found = _EVENT.fullmatch(text.strip())
+    if found is None:
+        raise BadInput(f"{text[:40]!r} is not the number of an event", "they look like 57, or 2.58 after a restore")
+    life, count = int(found[1] or 0), int(found[2])
+    if life:
+        return min(life, MAX_INCARNATION) << _EVENT_BITS | min(count, (1 << _EVENT_BITS) - 1)
+    return count if count == 0 or count >> _EVENT_BITS else make(1, 0) + count

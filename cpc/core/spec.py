@@ -166,8 +166,20 @@ def element_values(spec: JobSpec, index: int) -> dict[str, str]:
     return values
 
 
+_BRACED = re.compile(r"\{(\w+)\}")
+
+
 def fill(text: str, values: dict[str, str]) -> str:
     """`text` with `{name}` replaced where `name` is one of the values; other braces stay as they are."""
     if not values or "{" not in text:
         return text
-    return re.sub(r"\{(\w+)\}", lambda found: values.get(found.group(1), found.group(0)), text)
+    return _BRACED.sub(lambda found: values.get(found.group(1), found.group(0)), text)
+
+
+def unfilled(spec: JobSpec) -> tuple[str, ...]:
+    """Of an array: words in braces that stay as they are, because they are neither `index` nor a column. In their order."""
+    known = element_values(spec, 0)
+    if not known:
+        return ()
+    found = (word for text in (*spec.argv, *spec.env.values()) for word in _BRACED.findall(text))
+    return tuple(dict.fromkeys(word for word in found if word not in known))

@@ -93,8 +93,12 @@ class AttemptView(View, frozen=True):
     late: bool  # a success that came after its lease had ended
 
 
-class JobView(View, frozen=True):
-    """`state` is blocked, waiting, running, succeeded, failed or cancelled."""
+class JobView(View, frozen=True, kw_only=True):
+    """`state` is blocked, waiting, running, succeeded, failed or cancelled.
+
+    `wall_seconds`: what the program of its accepted (else newest) attempt ran, once that has ended and its worker has
+    told it. `waits_for_room`: it was given to its worker ahead of room, and has not begun there as far as the server knows.
+    """
 
     id: str
     project: str
@@ -113,9 +117,11 @@ class JobView(View, frozen=True):
     failures: int
     losses: int
     worker: str
+    wall_seconds: float | None = None
+    waits_for_room: bool = False
 
 
-class JobDetail(JobView, frozen=True, tag_field="kind", tag="job"):
+class JobDetail(JobView, frozen=True, kw_only=True, tag_field="kind", tag="job"):
     spec: dict[str, Any]
     history: tuple[AttemptView, ...]
     checkpoint: int | None  # when the newest checkpoint was taken

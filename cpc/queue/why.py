@@ -21,7 +21,7 @@ NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Because:
-    """One reason. `kind` is stable: blocked, paused, intake, no-worker, nobody, draining, stepped-back, full, turn, soon."""
+    """One reason. `kind` is stable: those of KINDS, and blocked, intake, again, placed, running, ended."""
 
     kind: str
     text: str

@@ -275,7 +275,15 @@ class Jobs:
         assert array is not None, "a job has a submission"
         last = attempts.get(tx, row.id, row.attempts) if row.attempts else None
         worker = names.worker(last.worker) if last else ""
-        return views.job(row, array, names.project(row.project), names.user(array.submitter), last, worker)
+        accepted = row.accepted if isinstance(row, DoneRow) else 0
+        ran = attempts.get(tx, row.id, accepted) if accepted not in (0, row.attempts) else last
+        # Not in the writer: one look at one field, which says only what the server takes to be so anyway.
+        run = self._queue.index.running.get(row.id)
+        ahead = run is not None and run.ahead and row.state is State.RUNNING
+        return views.job(
+            row, array, names.project(row.project), names.user(array.submitter), last, worker,
+            wall=ran.wall if ran and ran.ended and ran.wall else None, waits_for_room=ahead,
+        )  # fmt: skip
 
     # --- why ---
 
@@ -308,6 +316,9 @@ class Jobs:
         if row.state is State.RUNNING:
             run = self._queue.index.running[number]
             name = _Names.on(tx).worker(run.worker)
+            if run.ahead:
+                words = f"it is placed at worker {name}, and waits for room there: brief jobs are given ahead"
+                return _reasons(shown, row.state, [Because("placed", words)])
             return _reasons(shown, row.state, [Because("running", f"it runs on {name}, attempt {run.lease.attempt}")])
         if row.state is State.BLOCKED:
             return _reasons(shown, row.state, self._blockers(tx, what.row.id))

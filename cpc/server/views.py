@@ -18,7 +18,8 @@ from cpc.store.workers import WorkerRow
 
 def job(
     row: JobRow | DoneRow, array: ArrayRow, project: str, submitter: str,
-    last: AttemptRow | None = None, worker: str = "",
+    last: AttemptRow | None = None, worker: str = "", *,
+    wall: float | None = None, waits_for_room: bool = False,
 ) -> JobView:  # fmt: skip
     """A job in a list. `last`: its newest attempt, if it has had one."""
     done = row if isinstance(row, DoneRow) else None
@@ -40,6 +41,8 @@ def job(
         failures=row.failures,
         losses=row.losses,
         worker=worker,
+        wall_seconds=wall,
+        waits_for_room=waits_for_room,
     )
 
 

@@ -21,7 +21,9 @@ def api(tmp_path: Path) -> Iterator[SmallServer]:
 
 
 @pytest.fixture
-def alice(api: SmallServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Person:
+def alice(
+    api: SmallServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Person:
     return Person(tmp_path, monkeypatch, capsys).join(api)
 
 

@@ -96,6 +96,40 @@ def test_a_table_makes_an_array(api: FakeApi, cpcc: Cpcc) -> None:
     assert spec["table"] == {"columns": ["seed", "label"], "rows": [["1", "a, b"], ["2", "two\nlines"]]}
 
 
+def test_words_in_braces_that_are_no_columns_stay_and_are_told(api: FakeApi, cpcc: Cpcc) -> None:
+    Path("runs.csv").write_text("seed,temperature\n1,300\n")
+    words = (
+        "--from-csv",
+        "runs.csv",
+        "--env",
+        "T={temp}",
+        "--",
+        "awk",
+        "{print}",
+        "{seed}",
+        "{index}",
+        "{temp} { $1 } {}",
+    )
+    said = cpcc("submit", *words)
+    assert sent(api)["argv"][1:] == ["{print}", "{seed}", "{index}", "{temp} { $1 } {}"]
+    note = "{print}, {temp} stay as they are; this array fills in {index}, {seed}, {temperature}"
+    assert said.err.splitlines() == [f"Note: {note}"]
+    assert cpcc("--quiet", "submit", *words).err == ""
+    assert cpcc("--json", "submit", *words).err == ""
+    api.on("POST", "/projects/villin/jobs", Submitted(id="", size=1, dry_run=True))
+    assert f"   Note: {note}" in cpcc("submit", "--dry-run", *words).out.splitlines()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--array", "3", "--", "echo", "{index}"), ("--", "echo", "{seed}"), ("--array", "2", "--", "echo", "{ a }")],
+)
+def test_braces_that_nobody_could_mean_as_a_column_are_not_talked_about(
+    api: FakeApi, cpcc: Cpcc, words: tuple[str, ...]
+) -> None:
+    assert cpcc("submit", *words).err == ""
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.defer import ensureDeferred
 
 from cpc.core import ids
+from cpc.core.chance import SeededChance
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
+from cpc.core.views import JobDetail
 from cpc.queue.job import State
 from cpc.queue.match import AHEAD
 from cpc.queue.pace import KEPT, Pace
 from cpc.queue.session import Session
 from cpc.server import joining, settling
+from cpc.server.gate import Gate
+from cpc.server.jobs import Jobs
+from cpc.server.principal import SERVER
+from cpc.server.seal import Seal
+from cpc.server.storage import Storage
 from tests.helpers.benches import Bench
+from tests.helpers.disks import FakeDisk
+from tests.helpers.stores import InlineThreads, result
 
 
 @pytest.fixture
@@ -189,3 +200,55 @@ def test_pace_believes_long_times_at_once_and_short_ones_slowly() -> None:
     for array in range(2, KEPT + 3):
         pace.note(array, 1.0)
     assert pace.of(1) is None
+
+
+# --- what people see of it ---
+
+
+def people(bench: Bench) -> Jobs:
+    gate = Gate(bench.store, Seal(b"key", SeededChance(1)))
+    storage = Storage(FakeDisk(bench.clock.now), InlineThreads(), bench.reactor, lambda: 0)
+    return Jobs(bench.store, gate, bench.queue, storage, lambda array: None)
+
+
+def shown(bench: Bench, job: int) -> JobDetail:
+    found = result(ensureDeferred(as_coroutine(people(bench).detail(SERVER, ids.show(job, True)))))
+    assert isinstance(found, JobDetail)
+    return found
+
+
+async def as_coroutine(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def test_a_job_that_waits_at_its_worker_says_so(bench: Bench) -> None:
+    worker = bench.worker("w", cores=2, ahead=50)
+    array = brief(bench, worker)
+    begins, waits = array + 2, next(iter(worker.ahead))
+    assert [(shown(bench, job).state, shown(bench, job).waits_for_room) for job in (begins, waits)] == [
+        ("running", False), ("running", True),
+    ]  # fmt: skip
+    page = result(ensureDeferred(as_coroutine(
+        people(bench).page(SERVER, None, states=("running",), name="", array="", since=0, after="", limit=100)
+    )))  # fmt: skip
+    assert {view.id for view in page.items if view.waits_for_room} == {ids.show(job, True) for job in worker.ahead}
+    why = [
+        result(ensureDeferred(as_coroutine(people(bench).why(SERVER, ids.show(job, True))))) for job in (begins, waits)
+    ]
+    assert [one.reasons[0].kind for one in why] == ["running", "placed"]
+    assert "worker w, and waits for room there" in why[1].reasons[0].text
+    bench.report(worker, worker.leases[begins], wall_seconds=0.1)
+    assert not shown(bench, waits).waits_for_room
+
+
+def test_the_time_of_a_job_is_what_its_program_ran_however_long_the_server_was_away(bench: Bench) -> None:
+    worker = bench.worker("w", cores=1)
+    job = bench.submit(array=1)
+    assert shown(bench, job).wall_seconds is None
+    bench.clock.seconds += 600
+    bench.report(worker, worker.leases[job], wall_seconds=2.5)
+    found = shown(bench, job)
+    assert found.wall_seconds == 2.5
+    assert found.ended is not None
+    assert found.started is not None
+    assert found.ended - found.started >= 600_000_000

@@ -63,12 +63,20 @@ def _more(found: list[JobView] | list[ArrayView], most: int) -> str:
 
 
 def _time(job: JobView) -> str:
-    """How long it has run, or has been waiting."""
+    """How long its program has run: by its worker, who alone knows that when the server was away meanwhile."""
     from cpc.core.resources import show_span
 
-    if job.started is not None and job.ended is not None:
-        return show_span((job.ended - job.started) / 1e6)
-    return ago(job.started) if job.state == "running" else ""
+    if job.state == "running":
+        return ago(job.started)
+    if job.ended is None or job.started is None:
+        return ""
+    leased = (job.ended - job.started) / 1e6
+    return show_span(leased if job.wall_seconds is None else job.wall_seconds)
+
+
+def state(job: JobView) -> str:
+    """Its state in words."""
+    return f"placed at worker {job.worker}, waits for room there" if job.waits_for_room else job.state
 
 
 @click.command("job")
@@ -94,7 +102,7 @@ def job(context: Context, id: str) -> None:
 def _detail(job: JobDetail) -> str:
     spec = job.spec
     values = [
-        ("job", job.id), ("name", job.name), ("project", job.project), ("command", job.command), ("state", job.state),
+        ("job", job.id), ("name", job.name), ("project", job.project), ("command", job.command), ("state", state(job)),
         ("reason", job.reason), ("exit code", job.exit_code), ("priority", job.priority or ""),
         ("submitted", f"{when(job.submitted)} by {job.submitter}"), ("started", when(job.started)),
         ("ended", when(job.ended)), ("worker", job.worker), ("needs", _amounts(spec.get("need", {}))),
@@ -112,7 +120,12 @@ def _detail(job: JobDetail) -> str:
 def _attempt(one: AttemptView) -> tuple[object, ...]:
     from cpc.core.resources import show_span
 
-    ran = show_span(one.wall_seconds) if one.ended else ago(one.started)
+    if one.ended is None:
+        ran = ago(one.started)
+    elif one.wall_seconds:
+        ran = show_span(one.wall_seconds)
+    else:  # its worker has not told: lost, or cancelled while it ran
+        ran = f"≤ {show_span((one.ended - one.started) / 1e6)}"
     outcome = one.outcome or "running"
     if one.exit_code:
         outcome += f" ({one.exit_code})"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cpc.client.commands import jobs, waiting
 from cpc.client.commands.status import LIVE, event_line
 from cpc.client.output import ago, counts, facts, harmless, table
+from cpc.core import ids
 from cpc.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _lines(context: Context, client: Client, job: str | None, project: str) -> i
 
 
 def _line(context: Context, event: EventView) -> None:
-    context.out.line("event", event, lambda: event_line(event), lambda: [str(event.number)])
+    context.out.line("event", event, lambda: event_line(event), lambda: [ids.show_event(event.number)])
 
 
 def _draw(client: Client, job: str | None, project: str) -> int:
@@ -136,7 +137,7 @@ def _job(client: Client, found: JobDetail | ArrayView) -> str:
         )
         return f"{head}\n\n{jobs.listing(running) if running else 'none of its jobs runs now'}"
     values = [
-        ("job", found.id), ("command", found.command), ("state", found.state), ("worker", found.worker),
+        ("job", found.id), ("command", found.command), ("state", jobs.state(found)), ("worker", found.worker),
         ("running for", ago(found.started) if found.state == "running" else ""), ("attempts", found.attempts or ""),
     ]  # fmt: skip
     if found.state in ("waiting", "blocked"):

@@ -8,6 +8,8 @@ import click
 
 from cpc.client.context import Context, pass_context
 from cpc.client.output import INDENT, ago, counts, harmless, plural, table, when
+from cpc.core import ids
+from cpc.core.errors import BadInput, Gone
 
 if TYPE_CHECKING:
     from cpc.client.client import Client
@@ -108,11 +110,15 @@ def running(context: Context) -> None:
     found = context.client().all_jobs(states="running", project=context.named_project, limit=1 << 20)
 
     def people() -> str:
-        rows = [(job.id, job.project, job.worker, job.attempts, ago(job.started), job.command) for job in found]
+        rows = [(job.id, job.project, job.worker, job.attempts, _since(job), job.command) for job in found]
         header = ("job", "project", "worker", "attempt", "for", "command")
         return "Running:\n" + table(header, rows, empty=f"{INDENT}(none)")
 
     context.out.data("jobs", found, people, lambda: [job.id for job in found])
+
+
+def _since(job: JobView) -> str:
+    return "waits for room" if job.waits_for_room else ago(job.started)
 
 
 @click.command("heartbeats")
@@ -144,8 +150,21 @@ def watch(context: Context, job: str | None, everything: bool) -> int:
     return live.watch(context, job, everything)
 
 
+def _number(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    """A number as `cpcc events` or its JSON shows it."""
+    try:
+        return None if text is None else ids.read_event(text)
+    except BadInput as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command("events")
-@click.option("--after", type=click.IntRange(min=0), help="Those after the event with this number.")
+@click.option(
+    "--after",
+    callback=_number,
+    metavar="NUMBER",
+    help="Those after the event with this number, as it is shown; 0: all.",
+)
 @click.option("--kind", default="", help="Only one kind, for example job.failed.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
 @click.option("-f", "--follow", is_flag=True, help="And what happens from now on, as it happens.")
@@ -155,10 +174,7 @@ def events(context: Context, after: int | None, kind: str, limit: int, follow: b
     client = context.client()
     project = context.named_project
     newest = client.last_event(project) if after is None else after
-    if after is None:
-        found = _newest(client, newest, project, kind, limit)
-    else:
-        found = client.events(after, project=project, kind=kind, limit=limit)
+    found = (_newest if after is None else _after)(client, newest, project, kind, limit)
     if not follow:
         _show_events(context, "events", found)
         return
@@ -167,6 +183,14 @@ def events(context: Context, after: int | None, kind: str, limit: int, follow: b
     last = found[-1].number if found else newest
     for event in client.watch(last, project=project, kind=kind):
         _show_event(context, event)
+
+
+def _after(client: Client, after: int, project: str, kind: str, limit: int) -> list[EventView]:
+    try:
+        return client.events(after, project=project, kind=kind, limit=limit)
+    except Gone:
+        shown = ids.show_event(after)
+        raise Gone(f"some events after {shown} are past their retention", "what is left: --after 0") from None
 
 
 def _newest(client: Client, newest: int, project: str, kind: str, limit: int) -> list[EventView]:
@@ -184,20 +208,20 @@ def _newest(client: Client, newest: int, project: str, kind: str, limit: int) ->
 
 
 def _show_event(context: Context, event: EventView) -> None:
-    context.out.line("event", event, lambda: event_line(event), lambda: [str(event.number)])
+    context.out.line("event", event, lambda: event_line(event), lambda: [ids.show_event(event.number)])
 
 
 def _show_events(context: Context, kind: str, found: list[EventView]) -> None:
     def people() -> str:
         return "\n".join(event_line(event) for event in found)
 
-    context.out.data(kind, found, people, lambda: [str(event.number) for event in found])
+    context.out.data(kind, found, people, lambda: [ids.show_event(event.number) for event in found])
 
 
 def event_line(event: EventView) -> str:
     """One event for people."""
     details = [f"{name}={_detail(name, value)}" for name, value in event.details.items() if value not in ("", None)]
-    parts = (str(event.number), when(event.time), event.kind, event.project, event.actor, " ".join(details))
+    parts = (ids.show_event(event.number), when(event.time), event.kind, event.project, event.actor, " ".join(details))
     return harmless("  ".join(part for part in parts if part))
 
 

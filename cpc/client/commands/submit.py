@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cpc.core.spec import JobSpec
     from cpc.core.views import Submitted
 
+NAMED = 5  # words that a warning lists
+
 
 @click.command("submit", cls=JobCommand)
 @job_options
@@ -31,6 +33,8 @@ def submit(context: Context, /, dry_run: bool, wait: bool, **given: Any) -> int:
     """
     spec, files = describe(given)
     made = send(context, spec, files, dry_run)
+    if not dry_run:
+        _warn(context, spec)
     if dry_run or not wait:
         context.out.data("submitted", made, lambda: _said(context, made, spec), lambda: [made.id] if made.id else [])
         return 0
@@ -46,7 +50,9 @@ def submit(context: Context, /, dry_run: bool, wait: bool, **given: Any) -> int:
 
 @click.command("run", cls=JobCommand)
 @job_options
-@click.option("-o", "directory", metavar="DIR", help="Where its outputs go; a directory named after the job if left out.")
+@click.option(
+    "-o", "directory", metavar="DIR", help="Where its outputs go; a directory named after the job if left out."
+)
 @click.option("--fetch/--no-fetch", "fetch", default=None, help="Fetch its outputs in any case; leave them all.")
 @pass_context
 def run(context: Context, /, directory: str | None, fetch: bool | None, **given: Any) -> int:
@@ -62,6 +68,7 @@ def run(context: Context, /, directory: str | None, fetch: bool | None, **given:
         raise click.UsageError("-o and --no-fetch exclude each other")
     spec, files = describe(given)
     made = send(context, spec, files, dry_run=False)
+    _warn(context, spec)
     context.out.note(_said(context, made, spec))
     shown = not spec.array and not context.out.json
     try:
@@ -136,7 +143,25 @@ def _said(context: Context, made: Submitted, spec: JobSpec) -> str:
     what = f"an array of {plural(made.size, 'job')}" if spec.array else "a job"
     if made.dry_run:
         lines = [f"This would submit {what} to project {context.project}; nothing was stored."]
-        lines += [f"   Note: {warning}" for warning in made.warnings]
+        lines += [f"   Note: {warning}" for warning in (*made.warnings, *_stays(spec))]
         return "\n".join(map(harmless, lines))
     kind = f"array {made.id} of {plural(made.size, 'job')}" if spec.array else f"job {made.id}"
     return harmless(f"Submitted {kind} to project {context.project}")
+
+
+def _warn(context: Context, spec: JobSpec) -> None:
+    if not context.out.json:
+        for text in _stays(spec):
+            context.out.note(f"Note: {text}")
+
+
+def _stays(spec: JobSpec) -> list[str]:
+    """What looks like a column and is none: it may be meant so (awk has braces too), or be a slip of the pen."""
+    from cpc.core.spec import element_values, unfilled
+
+    words = unfilled(spec)
+    if not words:
+        return []
+    named = ", ".join(f"{{{word}}}" for word in words[:NAMED]) + (", …" if len(words) > NAMED else "")
+    known = ", ".join(f"{{{name}}}" for name in element_values(spec, 0))
+    return [f"{named} {'stays as it is' if len(words) == 1 else 'stay as they are'}; this array fills in {known}"]
