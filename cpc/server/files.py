@@ -243,7 +243,7 @@ class Files:
 
     # --- for workers; the caller has checked the lease ---
 
-    async def put_chunk(self, project: int, digest: bytes, data: bytes) -> None:
+    async def put_chunk(self, project: int, digest: bytes, data: bytes | memoryview) -> None:
         """Take a chunk of a result or checkpoint; on disk and pinned for a day when this returns.
 
         Taken beyond the project's quota, but not when the disk is full: Unavailable, send it again later.

@@ -54,7 +54,7 @@ DEADLINE_SLACK = 1.0  # seconds: a worker's end that has moved by less is the sa
 class Chunks(Protocol):
     """The part of the file service that workers use. All answers are durable."""
 
-    def put_chunk(self, project: int, digest: bytes, data: bytes) -> Awaitable[None]: ...
+    def put_chunk(self, project: int, digest: bytes, data: memoryview) -> Awaitable[None]: ...
     def get_chunk(self, project: int, digest: bytes) -> Awaitable[bytes]: ...
     def missing(self, project: int, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]: ...
     def full(self) -> str:
@@ -387,7 +387,7 @@ class _Worker:
 
     async def _get(self, _connection: Connection, question: ChunkGet) -> ChunkData:
         project = await self._project(question.lease)
-        return ChunkData(data=await self._machines._chunks.get_chunk(project, question.digest))
+        return ChunkData(data=memoryview(await self._machines._chunks.get_chunk(project, question.digest)))
 
     async def _put(self, _connection: Connection, question: ChunkPut) -> None:
         project = await self._project(question.lease)

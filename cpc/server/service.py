@@ -387,7 +387,7 @@ class _Chunks:
         self._files = files
         self._storage = storage
 
-    def put_chunk(self, project: int, digest: bytes, data: bytes) -> Awaitable[None]:
+    def put_chunk(self, project: int, digest: bytes, data: memoryview) -> Awaitable[None]:
         return self._files.put_chunk(project, digest, data)
 
     def get_chunk(self, project: int, digest: bytes) -> Awaitable[bytes]:

@@ -25,11 +25,11 @@ MAX_WAITING = 4096
 @dataclass(slots=True, eq=False)
 class _Call:
     method: str
-    data: bytes
+    data: frames.Body
     lane: _Lane
     timer: Timer | None = None
     number: int = 0
-    answer: Deferred[bytes] = field(default_factory=Deferred)
+    answer: Deferred[bytes | memoryview] = field(default_factory=Deferred)
 
     def stop_timer(self) -> None:
         if self.timer is not None and self.timer.active():
@@ -50,7 +50,7 @@ class _Lane:
 class Calls:
     """Outstanding calls of one connection."""
 
-    def __init__(self, reactor: Timers, send: Callable[[bytearray], None]) -> None:
+    def __init__(self, reactor: Timers, send: Callable[[frames.Frame], None]) -> None:
         self._reactor = reactor
         self._send = send
         self._last = 0
@@ -62,7 +62,7 @@ class Calls:
         """How many are sent and not answered."""
         return len(self._sent)
 
-    def ask(self, method: str, data: bytes, timeout: float, bulk: bool) -> Deferred[bytes]:
+    def ask(self, method: str, data: frames.Body, timeout: float, bulk: bool) -> Deferred[bytes | memoryview]:
         """Send a question, or queue it. The body of the answer, or the error that was answered; Unavailable when late."""
         lane = self._bulk if bulk else self._control
         if len(lane.waiting) >= MAX_WAITING:

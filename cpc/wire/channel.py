@@ -5,6 +5,8 @@ given to the transport than its own buffer; what waits is counted in `backlog`, 
 A side that has not read for STALL seconds is cut off.
 """
 
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 from collections import deque
@@ -13,15 +15,15 @@ from typing import Protocol as Typed
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError
-from cpc.wire.frames import FrameReader
+from cpc.wire.frames import Frame, FrameReader
+from cpc.wire.secure import Secure
 
-PIECE = 128 << 10  # bytes given to TLS at once; more is cut, so that a pause takes effect in between
+PIECE = 256 << 10  # bytes given to TLS at once; more is cut, so that a pause takes effect in between
 STALL = 120.0  # seconds
 CLOSE_TIME = 5.0  # seconds for the last words to leave
 
@@ -32,7 +34,7 @@ class ChannelUser(Typed):
     def secured(self, handle: SSL.Connection) -> None:
         """The TLS handshake is done; nothing has been read yet."""
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | memoryview) -> None:
         """A whole frame. A CopernicusError that it raises goes to `frame_refused`."""
 
     def frame_refused(self, error: CopernicusError) -> None:
@@ -69,12 +71,12 @@ class Channel(Protocol):
 
     # --- out ------------------------------------------------------------------------------------------------------------
 
-    def send(self, frame: bytearray) -> None:
+    def send(self, frame: Frame) -> None:
         """Queue a frame; it leaves at the end of this turn, or when the other side reads again."""
         if self._closing or self._lost:
             return
-        self._queue.append(frame)
-        self.backlog += len(frame)
+        self._queue.extend(frame)
+        self.backlog += sum(map(len, frame))
         if self._flushing is None and self._paused_at is None and not self._parsing:
             self._flushing = self._reactor.callLater(0, self._flush_later)
 
@@ -98,18 +100,19 @@ class Channel(Protocol):
         elif sent:
             self._user.drained()
 
-    def _next_piece(self) -> bytes:
+    def _next_piece(self) -> bytes | memoryview:
+        """Small frames together, a large one in pieces; only small ones are copied."""
         first = self._queue[0]
         if len(first) > PIECE:
             view = memoryview(first)
             self._queue[0] = view[PIECE:]
-            return bytes(view[:PIECE])
+            return view[:PIECE]
         parts, size = [], 0
         while self._queue and size + len(self._queue[0]) <= PIECE:
             part = self._queue.popleft()
             parts.append(part)
             size += len(part)
-        return b"".join(parts)
+        return memoryview(parts[0]) if len(parts) == 1 else b"".join(parts)
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""
@@ -264,6 +267,6 @@ class Channel(Protocol):
         host, port = getattr(address, "host", ""), getattr(address, "port", 0)
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
-    def _tls(self) -> TLSMemoryBIOProtocol:
-        assert isinstance(self.transport, TLSMemoryBIOProtocol)
+    def _tls(self) -> Secure:
+        assert isinstance(self.transport, Secure)
         return self.transport

@@ -5,10 +5,12 @@ After that both sides may call and serve; a handler may take its time, others ru
 `calls` for what one side may ask, `questions` for what is held of the other side's, `channel` for bytes.
 """
 
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,7 +25,6 @@ from twisted.internet.error import (
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 import cpc
 from cpc.core.clock import Clock, Timer, Timers
@@ -36,6 +37,7 @@ from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
 from cpc.wire.questions import Handler, Questions
+from cpc.wire.secure import Secure, SecureFactory
 from cpc.wire.strangers import MAX_OF_ONE_ADDRESS, MAX_STRANGERS, Strangers
 
 T = TypeVar("T")
@@ -175,7 +177,7 @@ class Connection:
         self.peer, self.peer_fingerprint, self.peer_not_after = peer.name, peer.fingerprint, peer.not_after
         self.channel.send(frames.greeting(self._greeting))
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | memoryview) -> None:
         """One frame of the other side."""
         envelope = frames.read(frame)
         self._heard = self._clock.monotonic()
@@ -282,18 +284,15 @@ def _words_of(error: BaseException, words: str) -> CopernicusError:
 # --- the way in ---------------------------------------------------------------------------------------------------------
 
 
-class _TlsFactory(TLSMemoryBIOFactory):
+class _TlsFactory(SecureFactory):
     """TLS without Twisted's own buffering of small writes: a channel writes once a turn already."""
 
-    protocol = TLSMemoryBIOProtocol
-    noisy = False
-
     def __init__(self, security: Any, is_client: bool, make: Callable[[str], Channel | None], reactor: Any) -> None:
-        super().__init__(security, is_client, cast(Any, _Made(make)), reactor)
+        super().__init__(security, is_client, _Made(make), reactor, buffering=False)
 
-    def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> Secure | None:  # type: ignore[override]
         channel = self.wrappedFactory.buildProtocol(addr)
-        return None if channel is None else TLSMemoryBIOProtocol(self, channel)
+        return None if channel is None else Secure(self, channel)
 
 
 class _Made(Factory):

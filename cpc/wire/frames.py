@@ -10,6 +10,9 @@
 | p   | greeting          | newest protocol number; with `oldest`, `release` and `caps`. The first frame each way   |
 | o   | relayed           | owner: the server that the message is for (`route` is kept for the way it took)         |
 
+A message that ends with a chunk of a file is never copied: its frame is written as a head and the chunk (`Bulk`), and read
+as a view of the buffer that it came into. On the wire it is a frame like any other.
+
 Unknown keys are ignored. What is bounded, and by whom: a frame's length before it is read (`FrameReader.limit`, small
 until the other side is known); lengths of maps, lists and texts in the envelope, and its nesting, by msgpack's Unpacker;
 bodies by msgspec, which builds only what the expected type has and checks every length against the bytes that are there.
@@ -18,6 +21,7 @@ bodies by msgspec, which builds only what the expected type has and checks every
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgpack  # type: ignore[import-untyped]
@@ -34,6 +38,7 @@ MAX_GREETING = 16 << 10  # before the other side has said who it is
 MAX_BUNDLE_FRAME = 256 << 10  # a bundle only enrols
 MAX_TEXT = 4_000  # characters of an error's message or hint
 MAX_ID = (1 << 63) - 1
+LARGE = 64 << 10  # from here on bytes are not copied but pointed at
 
 _LIMITS: dict[str, Any] = {
     "max_map_len": 64, "max_array_len": 256, "max_str_len": 64 << 10, "max_bin_len": MAX_FRAME, "max_ext_len": 0,
@@ -41,7 +46,25 @@ _LIMITS: dict[str, Any] = {
 }  # fmt: skip
 _BODY = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
+_BIN = struct.Struct(">cI")  # msgpack's "bin 32": its mark, then a length
+_EMPTY = memoryview(b"")
+_NO_BYTES = b"\xc4\x00"  # how msgpack writes no bytes at all
 
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A body whose last field is `data`: `head` is all of it before those bytes. Together they are one msgpack map."""
+
+    head: bytes
+    data: memoryview
+
+    def __len__(self) -> int:
+        """Of the whole body, in bytes."""
+        return len(self.head) + len(self.data)
+
+
+Body = bytes | Bulk
+Frame = tuple[bytes | bytearray | memoryview, ...]  # to be sent one after the other
 
 class Envelope(msgspec.Struct, frozen=True):
     """One frame, read. Exactly one of `method`, `answers`, `error` without `answers`, and `greeting` says what it is."""
@@ -49,7 +72,7 @@ class Envelope(msgspec.Struct, frozen=True):
     method: str = ""
     call: int = 0
     answers: int = 0
-    body: bytes = b"\x80"
+    body: bytes | memoryview = b"\x80"
     error: CopernicusError | None = None
     greeting: Greeting | None = None
     owner: str = ""
@@ -67,32 +90,39 @@ class Greeting(msgspec.Struct, frozen=True):
 # --- writing ------------------------------------------------------------------------------------------------------------
 
 
-def body(message: object) -> bytes:
-    """A message as the bytes of a body. TooLarge beyond MAX_BODY."""
-    data = _BODY.encode(message)
-    if len(data) > MAX_BODY:
+def body(message: object) -> Body:
+    """A message as a body. TooLarge beyond MAX_BODY."""
+    data = getattr(message, "data", None)
+    made: Body = _bulk(message, data) if type(data) is memoryview and len(data) >= LARGE else _BODY.encode(message)
+    if len(made) > MAX_BODY:
         raise TooLarge(
-            f"a message of {len(data)} bytes is more than the {MAX_BODY} that a frame holds", "send it in parts"
+            f"a message of {len(made)} bytes is more than the {MAX_BODY} that a frame holds", "send it in parts"
         )
-    return data
+    return made
 
 
-def question(method: str, call: int, data: bytes, owner: str = "") -> bytearray:
+def _bulk(message: Any, data: memoryview) -> Bulk:
+    without = _BODY.encode(msgspec.structs.replace(message, data=_EMPTY))
+    assert without.endswith(_NO_BYTES), f"`data` is not the last field of {type(message).__name__}"
+    return Bulk(without[: -len(_NO_BYTES)] + _BIN.pack(b"\xc6", len(data)), data)
+
+
+def question(method: str, call: int, data: Body, owner: str = "") -> Frame:
     """The frame of a call, or of a one-way message when `call` is 0."""
-    envelope: dict[str, object] = {"m": method, "b": data}
+    envelope: dict[str, object] = {"m": method}
     if call:
         envelope["i"] = call
     if owner:
         envelope["o"] = owner
-    return _frame(envelope)
+    return _frame(envelope, data)
 
 
-def answer(call: int, data: bytes) -> bytearray:
+def answer(call: int, data: Body) -> Frame:
     """The frame that answers a call."""
-    return _frame({"r": call, "b": data})
+    return _frame({"r": call}, data)
 
 
-def refusal(error: CopernicusError, call: int = 0) -> bytearray:
+def refusal(error: CopernicusError, call: int = 0) -> Frame:
     """The frame that answers a call with an error, or, without a call, says why the connection is closed."""
     envelope: dict[str, object] = {"e": [error.code, error.message[:MAX_TEXT], error.hint[:MAX_TEXT]]}
     if call:
@@ -100,57 +130,124 @@ def refusal(error: CopernicusError, call: int = 0) -> bytearray:
     return _frame(envelope)
 
 
-def greeting(said: Greeting) -> bytearray:
+def greeting(said: Greeting) -> Frame:
     """The first frame of each side."""
     return _frame({"p": said.newest, "oldest": said.oldest, "release": said.release, "caps": said.capabilities})
 
 
-def _frame(envelope: dict[str, object]) -> bytearray:
+def _frame(envelope: dict[str, object], data: Body | None = None) -> Frame:
+    """The envelope with `data` as its last entry."""
     frame = bytearray(HEADER.size)
+    if isinstance(data, Bulk):
+        _BODY.encode_into({**envelope, "b": b""}, frame, HEADER.size)
+        frame[-len(_NO_BYTES) :] = _BIN.pack(b"\xc6", len(data)) + data.head
+        HEADER.pack_into(frame, 0, len(frame) - HEADER.size + len(data.data))
+        return frame, data.data
+    if data is not None:
+        envelope["b"] = data
     _BODY.encode_into(envelope, frame, HEADER.size)
     HEADER.pack_into(frame, 0, len(frame) - HEADER.size)
-    return frame
+    return (frame,)
 
 
 # --- reading ------------------------------------------------------------------------------------------------------------
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames. Holds at most one unfinished frame of `limit` bytes and what came with it."""
+    """Cuts a stream of bytes into frames. Holds at most one unfinished frame of `limit` bytes and what came with it.
 
-    __slots__ = ("_buffer", "_start", "limit")
+    A large frame is put together in a buffer of its own, into which every byte is copied once. That is made when LARGE
+    bytes of it have come: nobody gets memory by announcing a frame.
+    """
+
+    __slots__ = ("_buffer", "_filled", "_large", "_start", "limit")
 
     def __init__(self, limit: int = MAX_GREETING) -> None:
         self.limit = limit
         self._buffer = bytearray()
         self._start = 0
+        self._large: bytearray | None = None
+        self._filled = 0
 
     def __len__(self) -> int:
         """Bytes that have come and are not read yet."""
-        return len(self._buffer) - self._start
+        return len(self._buffer) - self._start + self._filled
 
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
-        self._buffer += data
+        large = self._large
+        if large is None or self._filled == len(large):
+            self._buffer += data
+            return
+        end = min(len(large), self._filled + len(data))
+        taken = end - self._filled
+        large[self._filled : end] = data if taken == len(data) else memoryview(data)[:taken]
+        self._filled = end
+        if taken < len(data):
+            self._buffer += memoryview(data)[taken:]
 
-    def next(self) -> bytes | None:
+    def next(self) -> bytes | memoryview | None:
         """The next whole frame without its length, or None while it is not there. Refused when it is too long."""
+        if self._large is not None:
+            return self._next_large(self._large)
         start = self._start + HEADER.size
-        if len(self._buffer) >= start:
+        here = len(self._buffer) - start
+        if here >= 0:
             (size,) = HEADER.unpack_from(self._buffer, self._start)
             if not 0 < size <= self.limit:
                 raise Refused(f"a frame of {size} bytes is not taken; the limit is {self.limit}")
-            if len(self._buffer) >= start + size:
+            if here >= size:
                 self._start = start + size
                 return bytes(memoryview(self._buffer)[start : self._start])
+            if here >= LARGE:
+                self._large, self._filled = bytearray(size), here
+                self._large[:here] = memoryview(self._buffer)[start:]
+                self._start = len(self._buffer)
         if self._start:
             del self._buffer[: self._start]
             self._start = 0
         return None
 
+    def _next_large(self, large: bytearray) -> memoryview | None:
+        if self._filled < len(large):
+            return None
+        self._large, self._filled = None, 0
+        return memoryview(large).toreadonly()
 
-def read(frame: bytes) -> Envelope:
+
+class _Plain(msgspec.Struct):
+    """A large frame as it nearly always is. Whatever else it holds is read with more care."""
+
+    b: memoryview
+    m: str = ""
+    i: int = 0
+    r: int = 0
+    e: msgspec.Raw = msgspec.Raw()
+    o: msgspec.Raw = msgspec.Raw()
+    p: msgspec.Raw = msgspec.Raw()
+
+
+_PLAIN = msgspec.msgpack.Decoder(_Plain)
+
+
+def _read_large(frame: bytes | memoryview) -> Envelope | None:
+    """The envelope, its body a view of the frame; None when it is not a plain question or answer."""
+    try:
+        found = _PLAIN.decode(frame)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
+    if bytes(found.e) or bytes(found.o) or bytes(found.p) or not (0 <= found.i <= MAX_ID and 0 <= found.r <= MAX_ID):
+        return None
+    if found.r:
+        return Envelope(answers=found.r, body=found.b) if not found.m else None
+    return Envelope(found.m, found.i, body=found.b) if 0 < len(found.m) <= 100 else None
+
+
+def read(frame: bytes | memoryview) -> Envelope:
     """The envelope in a frame, or Refused when it is not one."""
+    plain = _read_large(frame) if len(frame) > LARGE else None
+    if plain is not None:
+        return plain
     try:
         found = msgpack.unpackb(frame, **_LIMITS)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
@@ -175,7 +272,7 @@ def read(frame: bytes) -> Envelope:
     raise Refused("this is not a frame: it neither asks, answers nor greets")
 
 
-def decode(data: bytes, kind: type[T], method: str) -> T:
+def decode(data: bytes | memoryview, kind: type[T], method: str) -> T:
     """A body as `kind`, or Refused with the path of the field that does not fit, as in `$.holds[0]`."""
     decoder = _decoders.get(kind)
     if decoder is None:

@@ -231,7 +231,9 @@ class ChunkGet(Message, frozen=True):
 
 
 class ChunkData(Message, frozen=True):
-    data: bytes
+    """A chunk on its way to the worker. `data`, here and in ChunkPut, is the last field: see `frames.Bulk`."""
+
+    data: memoryview
 
 
 class ChunkPut(Message, frozen=True):
@@ -239,7 +241,7 @@ class ChunkPut(Message, frozen=True):
 
     lease: Lease
     digest: bytes
-    data: bytes
+    data: memoryview
 
 
 class ChunksMissing(Message, frozen=True):

@@ -96,8 +96,9 @@ class Transfer:
             answer = await self._ask("chunk-get", ChunkGet(lease=lease, digest=digest), ChunkData, wanted)
             if await self._offload(lambda: of_chunk(answer.data)) != digest:
                 raise Damaged("the server sent a chunk that is not what was asked for", "see the server's doctor")
-            await self._cache.put(digest, answer.data)
-            return answer.data
+            data = bytes(answer.data)
+            await self._cache.put(digest, data)
+            return data
         finally:
             for each in self._fetching.pop(digest):
                 each.callback(None)
@@ -123,7 +124,7 @@ class Transfer:
                 await self._lines.acquire()
                 try:
                     data = await self._offload(lambda digest=digest: read_chunk(self._disk, parts[digest], digest))  # type: ignore[misc]
-                    await self._ask("chunk-put", ChunkPut(lease=lease, digest=digest, data=data), Nothing, wanted)
+                    await self._ask("chunk-put", ChunkPut(lease=lease, digest=digest, data=memoryview(data)), Nothing, wanted)
                 finally:
                     self._lines.release()
 

@@ -339,13 +339,13 @@ class FakeServer:
         self.script.gets.append(question.digest)
         if question.digest not in self.script.chunks:
             raise NotFound("no such chunk")
-        return ChunkData(data=self.script.chunks[question.digest])
+        return ChunkData(data=memoryview(self.script.chunks[question.digest]))
 
     async def _put(self, connection: Connection, question: ChunkPut) -> None:
         if of_chunk(question.data) != question.digest:
             raise CopernicusError("another digest")
         self.script.puts.append(question.digest)
-        self.script.chunks[question.digest] = question.data
+        self.script.chunks[question.digest] = bytes(question.data)
 
     async def _missing(self, connection: Connection, question: ChunksMissing) -> ChunkList:
         return ChunkList(digests=tuple(each for each in question.digests if each not in self.script.chunks))

@@ -57,7 +57,7 @@ class Server:
         return turn
 
     async def _get(self, _: Connection, asked: ChunkGet) -> Message:
-        return ChunkData(data=asked.digest * (4 << 15))
+        return ChunkData(data=memoryview(asked.digest * (4 << 15)))
 
     async def _put(self, _: Connection, asked: ChunkPut) -> Message:
         return ChunkList(digests=(asked.digest, b"%d" % len(asked.data)))
@@ -141,7 +141,7 @@ async def test_files_travel_both_ways_with_few_bytes_held() -> None:
         assert data == [b"%032d" % number * (4 << 15) for number in range(16)]
         assert most[0] <= questions.ANSWER_BACKLOG + (5 << 20)
         puts = [
-            here.call("chunk-put", ChunkPut(lease=LEASE, digest=b"%d" % n, data=data[n]), ChunkList, bulk=True)
+            here.call("chunk-put", ChunkPut(lease=LEASE, digest=b"%d" % n, data=memoryview(data[n])), ChunkList, bulk=True)
             for n in range(16)
         ]
         said = await gatherResults([ensureDeferred(put) for put in puts])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.network import Host, Network
 
 WINDOW = 16  # segments that are sent and not read by the other process
+SEGMENT = 16406  # bytes: what one full TLS record takes
 BUFFER = 4  # segments that wait for the window, until the producer is paused
 
 FIN = None  # the segment after the last one
@@ -109,7 +110,7 @@ class Side:
     def write(self, data: bytes) -> None:
         if self.closed or self.disconnecting or not data or not self.life.alive:
             return
-        self._out.append(bytes(data))
+        self._out.extend(bytes(data[start : start + SEGMENT]) for start in range(0, len(data), SEGMENT))
         self._pump()
         if len(self._out) > BUFFER and self._producer is not None and not self._producer_paused:
             self._producer_paused = True

@@ -305,7 +305,7 @@ def story(seed: int) -> tuple[list[str], list[str]]:
     ends: list[str] = []
 
     async def chunk(_: Connection, asked: ChunkGet) -> Message:
-        return ChunkData(data=asked.digest * 2000)
+        return ChunkData(data=memoryview(asked.digest * 2000))
 
     def serve(connection: Connection) -> None:
         connection.serve("chunk-get", ChunkGet, chunk, bulk=True)

@@ -520,7 +520,7 @@ def test_files_in_bulk_keep_few_bytes_in_flight() -> None:
 
     async def chunk(_: Connection, asked: ChunkGet) -> Message:
         made[0] += 1
-        return ChunkData(data=asked.digest * (4 << 15))
+        return ChunkData(data=memoryview(asked.digest * (4 << 15)))
 
     two = Two(chunk_get=(ChunkGet, chunk))
     done = [
@@ -551,7 +551,7 @@ def test_uploads_in_bulk_wait_for_their_turn() -> None:
     two = Two(chunk_put=(ChunkPut, put))
     data = b"z" * (4 << 20)
     done = [
-        two.calling("chunk-put", ChunkPut(lease=LEASE, digest=b"%d" % n, data=data), ChunkList, bulk=True, timeout=1e6)
+        two.calling("chunk-put", ChunkPut(lease=LEASE, digest=b"%d" % n, data=memoryview(data)), ChunkList, bulk=True, timeout=1e6)
         for n in range(12)
     ]
     assert two.here.backlog <= calls.BULK_CALLS * (len(data) + 4096)
@@ -562,7 +562,7 @@ def test_uploads_in_bulk_wait_for_their_turn() -> None:
 
 def test_a_body_that_fits_no_frame_is_too_large_on_either_side() -> None:
     async def huge(_: Connection, __: ChunkGet) -> Message:
-        return ChunkData(data=b"x" * (9 << 20))
+        return ChunkData(data=memoryview(b"x" * (9 << 20)))
 
     two = Two(chunk_get=(ChunkGet, huge), turn=(Turn, same))
     with pytest.raises(TooLarge):

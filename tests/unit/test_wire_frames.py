@@ -16,12 +16,12 @@ from cpc.core.errors import CopernicusError, NotFound, Refused, TooLarge
 from cpc.core.lease import Lease
 from cpc.wire import frames
 from cpc.wire.frames import Envelope, FrameReader, Greeting
-from cpc.wire.messages import ChunkData, ChunksMissing, Turn
+from cpc.wire.messages import ChunkData, ChunkPut, ChunksMissing, Turn
 
 LEASE = Lease(57 << 20, 3, 1)
 
 
-def cut(data: bytes | bytearray, limit: int = frames.MAX_FRAME) -> list[bytes]:
+def cut(data: bytes | bytearray, limit: int = frames.MAX_FRAME) -> list[bytes | memoryview]:
     """All frames in some bytes."""
     reader = FrameReader(limit)
     reader.feed(bytes(data))
@@ -31,9 +31,14 @@ def cut(data: bytes | bytearray, limit: int = frames.MAX_FRAME) -> list[bytes]:
     return found
 
 
-def read(data: bytes | bytearray) -> Envelope:
-    (frame,) = cut(data)
-    return frames.read(frame)
+def sent(frame: frames.Frame) -> bytes:
+    """A frame as it is on the wire."""
+    return b"".join(frame)
+
+
+def read(frame: frames.Frame) -> Envelope:
+    (found,) = cut(sent(frame))
+    return frames.read(found)
 
 
 def test_each_kind_of_frame_is_read_as_it_was_written() -> None:
@@ -164,7 +169,7 @@ def test_unknown_keys_of_a_body_are_ignored() -> None:
     ],
 )
 def test_a_bomb_costs_no_more_memory_than_a_few_frames(bomb: bytes) -> None:
-    frame = bytes(frames.question("turn", 1, bomb))[4:]
+    frame = sent(frames.question("turn", 1, bomb))[4:]
     tracemalloc.start()
     try:
         with pytest.raises(Refused):
@@ -186,12 +191,77 @@ def test_a_bomb_in_the_envelope_is_stopped_by_its_counts() -> None:
 
 
 def test_what_does_not_fit_a_frame_is_not_sent() -> None:
-    assert len(frames.question("chunk-get", 1, frames.body(ChunkData(data=b"x" * (8 << 20))))) <= frames.MAX_FRAME + 4
+    body = frames.body(ChunkData(data=memoryview(b"x" * (8 << 20))))
+    assert len(sent(frames.question("chunk-get", 1, body))) <= frames.MAX_FRAME + 4
     with pytest.raises(TooLarge, match="more than"):
-        frames.body(ChunkData(data=b"x" * (9 << 20)))
+        frames.body(ChunkData(data=memoryview(b"x" * (9 << 20))))
 
 
 def test_a_long_error_is_cut_to_what_a_person_reads() -> None:
     refused = read(frames.refusal(NotFound("é" * 100_000, "h" * 100_000), 1))
     assert refused.error is not None
     assert len(refused.error.message) == len(refused.error.hint) == frames.MAX_TEXT
+
+
+@pytest.mark.parametrize("size", [0, 1, frames.LARGE - 1, frames.LARGE, frames.LARGE + 1, 300_000])
+@pytest.mark.parametrize("step", [1009, 1 << 16, 1 << 20])
+def test_a_chunk_is_on_the_wire_what_msgpack_makes_of_it(size: int, step: int) -> None:
+    """Whatever the size, and however it comes in: both sides' short cuts for large ones are not seen from outside."""
+    data = bytes(range(256)) * (size // 256 + 1)
+    message = ChunkPut(lease=LEASE, digest=b"d" * 32, data=memoryview(data)[:size])
+    stream = sent(frames.question("chunk-put", 5, frames.body(message)))
+    reader = FrameReader(frames.MAX_FRAME)
+    found = []
+    for start in range(0, 2 * len(stream), step):  # twice, so that one's end and the other's beginning come together
+        reader.feed((stream * 2)[start : start + step])
+        while (frame := reader.next()) is not None:
+            found.append(frame)
+    assert len(found) == 2
+    assert len(reader) == 0
+    for frame in found:
+        plain = msgpack.unpackb(frame)
+        assert (plain["m"], plain["i"]) == ("chunk-put", 5)
+        assert msgpack.unpackb(plain["b"])["data"] == data[:size]
+        envelope = frames.read(frame)
+        assert (envelope.method, envelope.call) == ("chunk-put", 5)
+        assert frames.decode(envelope.body, ChunkPut, "chunk-put") == message
+    answered = read(frames.answer(5, frames.body(ChunkData(data=memoryview(data)[:size]))))
+    assert answered.answers == 5
+    assert frames.decode(answered.body, ChunkData, "chunk-get").data == data[:size]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"i": -1}, "is not an id"),
+        ({"m": ""}, "short text"),
+        ({"m": 7}, "short text"),
+        ({"m": None, "x": 1}, "short text"),
+    ],
+)
+def test_a_large_frame_is_read_as_carefully_as_a_small_one(more: dict[str, object], words: str) -> None:
+    for size in (10, 2 * frames.LARGE):
+        with pytest.raises(Refused, match=words):
+            frames.read(msgpack.packb({"m": "turn", "i": 1, "b": b"x" * size, **more}))
+
+
+def test_a_large_frame_says_as_much_as_a_small_one() -> None:
+    body = b"x" * 2 * frames.LARGE
+    relayed = frames.read(msgpack.packb({"m": "turn", "i": 1, "o": "server-b", "b": body}))
+    assert (relayed.method, relayed.owner, relayed.body) == ("turn", "server-b", body)
+    refused = frames.read(msgpack.packb({"r": 3, "e": ["not-found", "gone", ""], "b": body}))
+    assert refused.answers == 3
+    assert type(refused.error) is NotFound
+    later = frames.read(msgpack.packb({"m": "turn", "i": 1, "new": [1, {"a": 2}], "b": body}))
+    assert (later.method, later.call, later.body) == ("turn", 1, body)
+
+
+def test_a_frame_that_is_announced_gets_no_memory_before_it_comes() -> None:
+    reader = FrameReader(frames.MAX_FRAME)
+    tracemalloc.start()
+    try:
+        reader.feed(frames.HEADER.pack(frames.MAX_FRAME) + b"x" * 1000)
+        assert reader.next() is None
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

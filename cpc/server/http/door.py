@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.internet.protocol import ServerFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from cpc.core.chance import Chance
 from cpc.core.clock import SECOND, Clock, Timers
@@ -25,11 +23,12 @@ from cpc.server.http.routes import ROUTES
 from cpc.server.http.serve import Desk
 from cpc.server.http.services import Services
 from cpc.server.metrics import Metrics
+from cpc.wire.secure import SecureFactory
 
 
-def over_tls(door: Door, tls: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> TLSMemoryBIOFactory:
+def over_tls(door: Door, tls: IOpenSSLServerConnectionCreator, reactor: IReactorTime) -> SecureFactory:
     """The factory to listen with on port 14807. `tls` is a cpc.wire.tls.PeopleTls."""
-    return TLSMemoryBIOFactory(tls, False, cast(Any, door), clock=reactor)
+    return SecureFactory(tls, False, door, reactor)
 
 
 @dataclass(frozen=True, slots=True)
