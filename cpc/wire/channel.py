@@ -34,7 +34,7 @@ class ChannelUser(Typed):
     def secured(self, handle: SSL.Connection) -> None:
         """The TLS handshake is done; nothing has been read yet."""
 
-    def frame_received(self, frame: bytes | memoryview) -> None:
+    def frame_received(self, frame: bytes) -> None:
         """A whole frame. A CopernicusError that it raises goes to `frame_refused`."""
 
     def frame_refused(self, error: CopernicusError) -> None:

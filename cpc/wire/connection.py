@@ -177,7 +177,7 @@ class Connection:
         self.peer, self.peer_fingerprint, self.peer_not_after = peer.name, peer.fingerprint, peer.not_after
         self.channel.send(frames.greeting(self._greeting))
 
-    def frame_received(self, frame: bytes | memoryview) -> None:
+    def frame_received(self, frame: bytes) -> None:
         """One frame of the other side."""
         envelope = frames.read(frame)
         self._heard = self._clock.monotonic()

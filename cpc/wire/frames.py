@@ -11,7 +11,7 @@
 | o   | relayed           | owner: the server that the message is for (`route` is kept for the way it took)         |
 
 A message that ends with a chunk of a file is never copied: its frame is written as a head and the chunk (`Bulk`), and read
-as a view of the buffer that it came into. On the wire it is a frame like any other.
+as a view of what came. On the wire it is a frame like any other.
 
 Unknown keys are ignored. What is bounded, and by whom: a frame's length before it is read (`FrameReader.limit`, small
 until the other side is known); lengths of maps, lists and texts in the envelope, and its nesting, by msgpack's Unpacker;
@@ -156,40 +156,43 @@ def _frame(envelope: dict[str, object], data: Body | None = None) -> Frame:
 class FrameReader:
     """Cuts a stream of bytes into frames. Holds at most one unfinished frame of `limit` bytes and what came with it.
 
-    A large frame is put together in a buffer of its own, into which every byte is copied once. That is made when LARGE
-    bytes of it have come: nobody gets memory by announcing a frame.
+    Of a large frame the pieces are kept as they come and put together once, when all are there.
     """
 
-    __slots__ = ("_buffer", "_filled", "_large", "_start", "limit")
+    __slots__ = ("_buffer", "_here", "_pieces", "_start", "_wanted", "limit")
 
     def __init__(self, limit: int = MAX_GREETING) -> None:
         self.limit = limit
         self._buffer = bytearray()
         self._start = 0
-        self._large: bytearray | None = None
-        self._filled = 0
+        self._wanted = 0  # the size of the large frame that is coming; 0 when none is
+        self._pieces: list[bytes | memoryview] = []
+        self._here = 0
 
     def __len__(self) -> int:
         """Bytes that have come and are not read yet."""
-        return len(self._buffer) - self._start + self._filled
+        return len(self._buffer) - self._start + self._here
 
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
-        large = self._large
-        if large is None or self._filled == len(large):
+        left = self._wanted - self._here
+        if not left:
             self._buffer += data
-            return
-        end = min(len(large), self._filled + len(data))
-        taken = end - self._filled
-        large[self._filled : end] = data if taken == len(data) else memoryview(data)[:taken]
-        self._filled = end
-        if taken < len(data):
-            self._buffer += memoryview(data)[taken:]
+        elif len(data) <= left:
+            self._take(data)
+        else:
+            view = memoryview(data)
+            self._take(view[:left])
+            self._buffer += view[left:]
 
-    def next(self) -> bytes | memoryview | None:
+    def _take(self, piece: bytes | memoryview) -> None:
+        self._pieces.append(piece)
+        self._here += len(piece)
+
+    def next(self) -> bytes | None:
         """The next whole frame without its length, or None while it is not there. Refused when it is too long."""
-        if self._large is not None:
-            return self._next_large(self._large)
+        if self._wanted:
+            return self._next_large()
         start = self._start + HEADER.size
         here = len(self._buffer) - start
         if here >= 0:
@@ -200,19 +203,20 @@ class FrameReader:
                 self._start = start + size
                 return bytes(memoryview(self._buffer)[start : self._start])
             if here >= LARGE:
-                self._large, self._filled = bytearray(size), here
-                self._large[:here] = memoryview(self._buffer)[start:]
+                self._wanted = size
+                self._take(bytes(memoryview(self._buffer)[start:]))
                 self._start = len(self._buffer)
         if self._start:
             del self._buffer[: self._start]
             self._start = 0
         return None
 
-    def _next_large(self, large: bytearray) -> memoryview | None:
-        if self._filled < len(large):
+    def _next_large(self) -> bytes | None:
+        if self._here < self._wanted:
             return None
-        self._large, self._filled = None, 0
-        return memoryview(large).toreadonly()
+        pieces, self._pieces = self._pieces, []
+        self._wanted = self._here = 0
+        return b"".join(pieces)
 
 
 class _Plain(msgspec.Struct):
@@ -230,7 +234,7 @@ class _Plain(msgspec.Struct):
 _PLAIN = msgspec.msgpack.Decoder(_Plain)
 
 
-def _read_large(frame: bytes | memoryview) -> Envelope | None:
+def _read_large(frame: bytes) -> Envelope | None:
     """The envelope, its body a view of the frame; None when it is not a plain question or answer."""
     try:
         found = _PLAIN.decode(frame)
@@ -243,7 +247,7 @@ def _read_large(frame: bytes | memoryview) -> Envelope | None:
     return Envelope(found.m, found.i, body=found.b) if 0 < len(found.m) <= 100 else None
 
 
-def read(frame: bytes | memoryview) -> Envelope:
+def read(frame: bytes) -> Envelope:
     """The envelope in a frame, or Refused when it is not one."""
     plain = _read_large(frame) if len(frame) > LARGE else None
     if plain is not None:

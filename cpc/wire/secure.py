@@ -3,6 +3,9 @@
 Twisted hands every TLS record (16 KiB) on by itself, in both directions. Here all records that came with one read are handed
 on together, and all that one write makes are given to the transport together. The socket is read in larger pieces while much
 comes. What is seen of it from outside is the same.
+
+A call into OpenSSL gives the interpreter's lock away, and pyOpenSSL makes two for each record and copies it; other threads
+that want the lock then take turns with this one, record by record. So records are read into one buffer by calls of our own.
 """
 
 # mypy: allow-untyped-calls
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from OpenSSL import SSL
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
 from twisted.internet.interfaces import IReactorTime
 from twisted.protocols.policies import ProtocolWrapper
@@ -18,9 +22,25 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TL
 from twisted.python.failure import Failure
 
 RECORD = 16 << 10  # the most that a TLS record carries
-OVERHEAD = 64  # what it costs, at most
 LITTLE = 64 << 10  # bytes read from the socket at a time, at first
 MUCH = 256 << 10  # and while more than that is there
+
+# pyOpenSSL shows neither of these, but has had them since it is made with cffi.
+_lib: Any = vars(SSL)["_lib"]
+_ffi: Any = vars(SSL)["_ffi"]
+_ROOM = MUCH + 4 * RECORD
+_space = _ffi.new("char[]", _ROOM)  # for all connections: it is used within one call only, in the reactor's thread
+
+
+def _records(connection: Any) -> tuple[bytes, int]:
+    """All that the records which are there carry, as far as there is room; and OpenSSL's last answer: <= 0 for no more."""
+    read, handle, end, got = _lib.SSL_read, connection._ssl, 0, 1
+    while end + RECORD <= _ROOM:
+        got = read(handle, _space + end, RECORD)
+        if got <= 0:
+            break
+        end += got
+    return bytes(_ffi.buffer(_space, end)), got
 
 
 class Secure(TLSMemoryBIOProtocol):
@@ -42,50 +62,57 @@ class Secure(TLSMemoryBIOProtocol):
             self.transport.bufferSize = LITTLE
         super().dataReceived(data)
 
+    def _checkHandshakeStatus(self) -> None:
+        # A write is taken whole: a memory BIO is never full.
+        _lib.SSL_clear_mode(self._tlsConnection._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+        super()._checkHandshakeStatus()
+
     def _flushReceiveBIO(self) -> None:
-        """Hand on, at once, all that the last bytes have completed. Then say what TLS itself has to say."""
-        records: list[bytes] = []
-        end: Failure | None = None
-        over = self._lostTLSConnection
-        receive = self._tlsConnection.recv
-        while not over:
+        """Hand on, at once, all that the last bytes have completed; then see what TLS itself has to say."""
+        more, over, why = True, False, None
+        while more and not self._lostTLSConnection:
+            data, result = _records(self._tlsConnection)
+            more = result > 0
             try:
-                records.append(receive(RECORD))
+                if not more:
+                    self._tlsConnection._raise_ssl_error(self._tlsConnection._ssl, result)
             except WantReadError:
-                break
+                pass
             except ZeroReturnError:
                 over = True
             except Error:
-                over, end = True, Failure()
-        if records and not self._aborted:
-            ProtocolWrapper.dataReceived(self, records[0] if len(records) == 1 else b"".join(records))
+                over, why = True, Failure()
+            if data and not self._aborted:
+                ProtocolWrapper.dataReceived(self, data)
         if over and not self._lostTLSConnection:
-            if end is None:
+            if why is None:
                 self._shutdownTLS()
-            self._tlsShutdownFinished(end)
+            self._tlsShutdownFinished(why)
         self._flushSendBIO()
 
     def _write(self, data: bytes | memoryview) -> None:
-        if self._lostTLSConnection:
+        if self._lostTLSConnection or not data:
             return
         view = memoryview(data)
-        sent = 0
-        try:
-            while sent < len(view):
-                sent += self._tlsConnection.send(view[sent : sent + RECORD])
-        except WantReadError:
-            self._bufferedWrite(bytes(view[sent:]))
-        except Error:
-            self._tlsShutdownFinished(Failure())
-        self._flush(sent)
+        for start in range(0, len(view), MUCH):
+            piece = view[start : start + MUCH]
+            try:
+                self._tlsConnection.send(piece)
+            except WantReadError:
+                self._bufferedWrite(bytes(view[start:]))
+                return
+            except Error:
+                self._tlsShutdownFinished(Failure())
+                return
+            self._flushSendBIO()
 
-    def _flush(self, size: int) -> None:
-        """Give the transport all that `size` bytes have become."""
-        try:
-            out = self._tlsConnection.bio_read(size + (size // RECORD + 2) * OVERHEAD + RECORD)
-        except WantReadError:
-            return
-        self.transport.write(out)
+    def _flushSendBIO(self) -> None:
+        """Give the transport all that is ready to leave."""
+        size = _ROOM
+        while size == _ROOM:
+            size = _lib.BIO_read(self._tlsConnection._from_ssl, _space, _ROOM)
+            if size > 0:
+                self.transport.write(bytes(_ffi.buffer(_space, size)))
 
 
 class SecureBuffering(Secure, BufferingTLSTransport):

@@ -21,7 +21,7 @@ from cpc.wire.messages import ChunkData, ChunkPut, ChunksMissing, Turn
 LEASE = Lease(57 << 20, 3, 1)
 
 
-def cut(data: bytes | bytearray, limit: int = frames.MAX_FRAME) -> list[bytes | memoryview]:
+def cut(data: bytes | bytearray, limit: int = frames.MAX_FRAME) -> list[bytes]:
     """All frames in some bytes."""
     reader = FrameReader(limit)
     reader.feed(bytes(data))
