@@ -49,15 +49,19 @@ def of_chunk(data: bytes | memoryview) -> bytes:
 
 
 def of_chunks(pieces: Iterable[bytes]) -> Content:
-    """The address of a file given as its chunks, in order."""
-    whole = hashlib.sha256()
+    """The address of a file given as its chunks, in order. The first chunk is hashed once, for itself and for the whole."""
+    whole = None
     size = 0
     chunks = []
     for piece in pieces:
-        whole.update(piece)
+        own = hashlib.sha256(piece)
         size += len(piece)
-        chunks.append(of_chunk(piece))
-    return Content(chunks[0] if len(chunks) == 1 else whole.digest(), size, tuple(chunks))
+        chunks.append(own.digest())
+        if whole is None:
+            whole = own
+        else:
+            whole.update(piece)
+    return Content(EMPTY if whole is None else whole.digest(), size, tuple(chunks))
 
 
 def of_file(file: BinaryIO) -> Content:

@@ -149,15 +149,25 @@ def sources(directory: str, *files: Manifest) -> dict[bytes, Source]:
     return found
 
 
-def read_chunk(disk: Disk, source: Source, digest: bytes) -> bytes:
-    """The chunk's bytes, or Damaged when the disk does not hold them any more."""
+def read_chunk(disk: Disk, source: Source) -> bytes:
+    """The chunk's bytes as they are now; Damaged when some are missing. Who gets them hashes them: see `check_chunk`."""
     try:
         data = disk.read(source.path, source.offset, source.size)
     except FileNotFoundError:
         data = b""
-    if of_chunk(data) != digest:
-        raise Damaged(f"{source.path} is not what it was when the job ended", "look at this worker's disk")
+    if len(data) != source.size:
+        raise _damaged(source)
     return data
+
+
+def check_chunk(disk: Disk, source: Source, digest: bytes) -> None:
+    """Damaged when the disk does not hold this chunk any more."""
+    if of_chunk(read_chunk(disk, source)) != digest:
+        raise _damaged(source)
+
+
+def _damaged(source: Source) -> Damaged:
+    return Damaged(f"{source.path} is not what it was when the job ended", "look at this worker's disk")
 
 
 def tail(disk: Disk, directory: str, listing: Iterable[tuple[str, Stat]], size: int = TAIL) -> str:

@@ -19,6 +19,7 @@ from cpc.api import Found, Node, Platform
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SECOND, SystemClock
 from cpc.core.errors import BadInput, CopernicusError
+from cpc.core.memory import keep_freed_memory
 from cpc.core.threads import Threads
 from cpc.spool import ownership
 from cpc.spool.ownership import Claim, Owner
@@ -120,6 +121,7 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
     from twisted.internet.defer import ensureDeferred
     from twisted.internet.endpoints import HostnameEndpoint
 
+    keep_freed_memory()
     reactor: Any = installed
     disk, chance, node = RealDisk(), SystemChance(), machine.node
     work, hand_in = _directories(settings)

@@ -14,14 +14,14 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock, Deferre
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
 from cpc.core.digest import of_chunk
-from cpc.core.errors import CopernicusError, Damaged, OverQuota, Unavailable
+from cpc.core.errors import BadInput, CopernicusError, Damaged, OverQuota, Unavailable
 from cpc.core.lease import Lease
 from cpc.spool.disk import Disk
 from cpc.spool.offload import Offload
 from cpc.wire.connection import Connection
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing, Message
 from cpc.worker.cache import Cache
-from cpc.worker.collecting import Source, read_chunk
+from cpc.worker.collecting import Source, check_chunk, read_chunk
 from cpc.worker.waiting import Backoff, Gate, sleep
 
 IN_FLIGHT = 4
@@ -123,8 +123,7 @@ class Transfer:
             for digest in left:
                 await self._lines.acquire()
                 try:
-                    data = await self._offload(lambda digest=digest: read_chunk(self._disk, parts[digest], digest))  # type: ignore[misc]
-                    await self._ask("chunk-put", ChunkPut(lease=lease, digest=digest, data=memoryview(data)), Nothing, wanted)
+                    await self._put(lease, digest, parts[digest], wanted)
                 finally:
                     self._lines.release()
 
@@ -133,6 +132,15 @@ class Transfer:
         for good, failure in results:
             if not good:
                 raise failure.value
+
+    async def _put(self, lease: Lease, digest: bytes, source: Source, wanted: Callable[[], bool]) -> None:
+        """One chunk. The server hashes what it gets; only if it finds something else is it hashed here too."""
+        data = await self._offload(lambda: read_chunk(self._disk, source))
+        try:
+            await self._ask("chunk-put", ChunkPut(lease=lease, digest=digest, data=memoryview(data)), Nothing, wanted)
+        except BadInput:
+            await self._offload(lambda: check_chunk(self._disk, source, digest))
+            raise
 
     async def _ask(self, method: str, body: Message, answer: type[Answer], wanted: Callable[[], bool]) -> Answer:
         """One call, repeated while the server is away or cannot take it now."""

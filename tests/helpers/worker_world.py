@@ -16,7 +16,7 @@ from cpc.core import ids
 from cpc.core.chance import SeededChance
 from cpc.core.clock import SystemClock
 from cpc.core.digest import Content, of_chunk
-from cpc.core.errors import BadInput, CopernicusError, NotFound, Refused
+from cpc.core.errors import BadInput, NotFound, Refused
 from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.resources import GIB, Amounts
@@ -343,7 +343,7 @@ class FakeServer:
 
     async def _put(self, connection: Connection, question: ChunkPut) -> None:
         if of_chunk(question.data) != question.digest:
-            raise CopernicusError("another digest")
+            raise BadInput("another digest")
         self.script.puts.append(question.digest)
         self.script.chunks[question.digest] = bytes(question.data)
 

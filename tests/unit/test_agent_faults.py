@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
 
 from cpc.core.outcome import Outcome
+from tests.helpers.memory_disk import Node
 from tests.helpers.programs import Program
 from tests.helpers.worker_world import World
 from tests.simulation.network import Faults
@@ -84,3 +86,27 @@ def _idle(here: World, worker: object) -> bool:
             del here.script.leased[lease]
             here.script.tasks.append(task)
     return False
+
+
+@pytest.mark.parametrize("less", [0, 1])
+def test_a_result_that_the_disk_has_lost_before_it_was_sent_is_run_again(less: int) -> None:
+    """The bytes are hashed when the job ends, and by the server; what changed in between is this worker's fault."""
+    big = os.urandom(5 << 20)
+    here = World(programs={"make": Program(30.0, writes=((0.5, "big.dat", big),))})
+    job = here.script.add(1, "make")
+    here.worker()
+
+    def made() -> list[Node]:
+        return [node for path, node in here.platter.names.items() if path.endswith("/big.dat")]
+
+    here.until(made)
+    here.stop_server()
+    here.reactor.advance(60.0)
+    (node,) = made()
+    node.data = big[: (4 << 20) - less] + b"!" + big[(4 << 20) + 1 :]
+    here.restart_server()
+    here.until(lambda: here.script.settled(job))
+    result = here.script.results[job][0]
+    assert result.outcome is Outcome.REFUSED
+    assert "lost on the worker's disk" in result.message
+    assert "big.dat is not what it was" in result.message

@@ -16,7 +16,7 @@ from cpc.spool.offload import inline
 from cpc.spool.real_disk import RealDisk
 from cpc.wire.messages import Task
 from cpc.worker import collecting
-from cpc.worker.collecting import SMALL_CHUNK, collect, read_chunk, sources, sync_files, tail
+from cpc.worker.collecting import SMALL_CHUNK, check_chunk, collect, read_chunk, sources, sync_files, tail
 from cpc.worker.placing import place
 from cpc.worker.spares import Spares
 from tests.helpers.worker_world import content
@@ -83,11 +83,19 @@ def test_chunks_are_read_back_and_damage_is_seen(tmp_path: Path) -> None:
     entry = found.files.find(b"big")
     assert entry is not None
     assert entry.content is not None
-    assert b"".join(read_chunk(DISK, where[digest], digest) for digest in entry.content.chunks) == data
+    assert b"".join(read_chunk(DISK, where[digest]) for digest in entry.content.chunks) == data
     sync_files(DISK, str(tmp_path), found.files, found.small)
+    last = entry.content.chunks[1]
+    check_chunk(DISK, where[last], last)
     (tmp_path / "big").write_bytes(data[:-1] + b"!")
     with pytest.raises(Damaged, match="big"):
-        read_chunk(DISK, where[entry.content.chunks[1]], entry.content.chunks[1])
+        check_chunk(DISK, where[last], last)
+    for less in (data[:-1], None):
+        (tmp_path / "big").unlink()
+        if less:
+            (tmp_path / "big").write_bytes(less)
+        with pytest.raises(Damaged, match="big"):
+            read_chunk(DISK, where[last])
 
 
 def test_too_many_paths_are_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,11 @@ def _serve(context: Context, place: Place, config: Config, ready: Ready) -> int:
 def _run(context: Context, place: Place, config: Config, journal: object, ready: Ready, redirect: bool = False) -> int:
     from twisted.internet import reactor
 
+    from cpc.core.memory import keep_freed_memory
     from cpc.server.logs import Logs
     from cpc.server.serving import Serving
+
+    keep_freed_memory()
 
     assert isinstance(journal, Logs)
     journal.begin(redirect)
