@@ -32,15 +32,17 @@ _ROOM = MUCH + 4 * RECORD
 _space = _ffi.new("char[]", _ROOM)  # for all connections: it is used within one call only, in the reactor's thread
 
 
-def _records(connection: Any) -> tuple[bytes, int]:
-    """All that the records which are there carry, as far as there is room; and OpenSSL's last answer: <= 0 for no more."""
-    read, handle, end, got = _lib.SSL_read, connection._ssl, 0, 1
+def _records(connection: Any) -> tuple[bytes, int | None]:
+    """All that the records which are there carry, as far as there is room; and OpenSSL's last answer: 1 when there may be
+    more, None when more has to come first, else what `_raise_ssl_error` explains."""
+    read, handle, end = _lib.SSL_read, connection._ssl, 0
     while end + RECORD <= _ROOM:
         got = read(handle, _space + end, RECORD)
         if got <= 0:
-            break
+            waits = _lib.SSL_get_error(handle, got) == _lib.SSL_ERROR_WANT_READ
+            return bytes(_ffi.buffer(_space, end)), None if waits else got
         end += got
-    return bytes(_ffi.buffer(_space, end)), got
+    return bytes(_ffi.buffer(_space, end)), 1
 
 
 class Secure(TLSMemoryBIOProtocol):
@@ -72,12 +74,10 @@ class Secure(TLSMemoryBIOProtocol):
         more, over, why = True, False, None
         while more and not self._lostTLSConnection:
             data, result = _records(self._tlsConnection)
-            more = result > 0
+            more = result == 1
             try:
-                if not more:
+                if result is not None and not more:
                     self._tlsConnection._raise_ssl_error(self._tlsConnection._ssl, result)
-            except WantReadError:
-                pass
             except ZeroReturnError:
                 over = True
             except Error:
