@@ -24,5 +24,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = ((_TRIM_THRESHOLD, KEPT), (_MMAP_THRESHOLD, _LARGEST), (_ARENA_MAX, 1))
-    return all([mallopt(ctypes.c_int(name), ctypes.c_int(value)) == 1 for name, value in settings])
+    taken = 0
+    for name, value in ((_TRIM_THRESHOLD, KEPT), (_MMAP_THRESHOLD, _LARGEST), (_ARENA_MAX, 1)):
+        taken += mallopt(ctypes.c_int(name), ctypes.c_int(value))
+    return taken == 3

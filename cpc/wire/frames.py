@@ -66,6 +66,7 @@ class Bulk:
 Body = bytes | Bulk
 Frame = tuple[bytes | bytearray | memoryview, ...]  # to be sent one after the other
 
+
 class Envelope(msgspec.Struct, frozen=True):
     """One frame, read. Exactly one of `method`, `answers`, `error` without `answers`, and `greeting` says what it is."""
 

@@ -16,7 +16,7 @@ from cpc.core import ids
 from cpc.core.chance import SeededChance
 from cpc.core.clock import SystemClock
 from cpc.core.digest import Content, of_chunk
-from cpc.core.errors import BadInput, NotFound, Refused
+from cpc.core.errors import BadInput, CopernicusError, NotFound, Refused
 from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.resources import GIB, Amounts

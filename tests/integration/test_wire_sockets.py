@@ -141,7 +141,9 @@ async def test_files_travel_both_ways_with_few_bytes_held() -> None:
         assert data == [b"%032d" % number * (4 << 15) for number in range(16)]
         assert most[0] <= questions.ANSWER_BACKLOG + (5 << 20)
         puts = [
-            here.call("chunk-put", ChunkPut(lease=LEASE, digest=b"%d" % n, data=memoryview(data[n])), ChunkList, bulk=True)
+            here.call(
+                "chunk-put", ChunkPut(lease=LEASE, digest=b"%d" % n, data=memoryview(data[n])), ChunkList, bulk=True
+            )
             for n in range(16)
         ]
         said = await gatherResults([ensureDeferred(put) for put in puts])

@@ -551,7 +551,13 @@ def test_uploads_in_bulk_wait_for_their_turn() -> None:
     two = Two(chunk_put=(ChunkPut, put))
     data = b"z" * (4 << 20)
     done = [
-        two.calling("chunk-put", ChunkPut(lease=LEASE, digest=b"%d" % n, data=memoryview(data)), ChunkList, bulk=True, timeout=1e6)
+        two.calling(
+            "chunk-put",
+            ChunkPut(lease=LEASE, digest=b"%d" % n, data=memoryview(data)),
+            ChunkList,
+            bulk=True,
+            timeout=1e6,
+        )
         for n in range(12)
     ]
     assert two.here.backlog <= calls.BULK_CALLS * (len(data) + 4096)
