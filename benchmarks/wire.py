@@ -21,6 +21,7 @@ from cpc.core.chance import SystemChance
 from cpc.core.clock import SystemClock
 from cpc.core.digest import CHUNK
 from cpc.core.lease import Lease
+from cpc.core.memory import keep_freed_memory
 from cpc.wire.connection import Connection, Listener, connect
 from cpc.wire.identity import Authority, Identity, Name, Role
 from cpc.wire.messages import ChunkPut, Message
@@ -53,6 +54,7 @@ Side = Callable[[int, int, ServerTls | ClientTls], None]  # port, bytes, TLS; be
 
 def between(sender: Side, receiver: Side, size: int) -> tuple[float, float, float]:
     """(sender's CPU, receiver's CPU) in ms a MiB, and MiB/s, with a process for each."""
+    keep_freed_memory()  # as server and worker do
     authority = Authority.create(SERVER, SystemClock(), SystemChance())
     server = authority.identity(Name(SERVER, Role.SERVER), 86400.0)
     worker = authority.identity(Name(SERVER, Role.WORKER, "w"), 86400.0)
