@@ -3,9 +3,6 @@
 Twisted hands every TLS record (16 KiB) on by itself, in both directions. Here all records that came with one read are handed
 on together, and all that one write makes are given to the transport together. The socket is read in larger pieces while much
 comes. What is seen of it from outside is the same.
-
-A call into OpenSSL gives the interpreter's lock away, and pyOpenSSL makes two for each record and copies it; other threads
-that want the lock then take turns with this one, record by record. So records are read into one buffer by calls of our own.
 """
 
 # mypy: allow-untyped-calls
@@ -24,25 +21,20 @@ from twisted.python.failure import Failure
 RECORD = 16 << 10  # the most that a TLS record carries
 LITTLE = 64 << 10  # bytes read from the socket at a time, at first
 MUCH = 256 << 10  # and while more than that is there
-
-# pyOpenSSL shows neither of these, but has had them since it is made with cffi.
-_lib: Any = vars(SSL)["_lib"]
-_ffi: Any = vars(SSL)["_ffi"]
-_ROOM = MUCH + 4 * RECORD
-_space = _ffi.new("char[]", _ROOM)  # for all connections: it is used within one call only, in the reactor's thread
+_ROOM = 2 * MUCH
 
 
-def _records(connection: Any) -> tuple[bytes, int | None]:
-    """All that the records which are there carry, as far as there is room; and OpenSSL's last answer: 1 when there may be
-    more, None when more has to come first, else what `_raise_ssl_error` explains."""
-    read, handle, end = _lib.SSL_read, connection._ssl, 0
-    while end + RECORD <= _ROOM:
-        got = read(handle, _space + end, RECORD)
-        if got <= 0:
-            waits = _lib.SSL_get_error(handle, got) == _lib.SSL_ERROR_WANT_READ
-            return bytes(_ffi.buffer(_space, end)), None if waits else got
-        end += got
-    return bytes(_ffi.buffer(_space, end)), 1
+def _records(connection: SSL.Connection) -> tuple[bytes, Error | None]:
+    """All that the records which are there carry, up to MUCH; and why there is no more, None when there may be."""
+    pieces: list[bytes] = []
+    size = 0
+    while size < MUCH:
+        try:
+            pieces.append(connection.recv(RECORD))
+        except Error as end:
+            return b"".join(pieces), end
+        size += len(pieces[-1])
+    return b"".join(pieces), None
 
 
 class Secure(TLSMemoryBIOProtocol):
@@ -64,55 +56,50 @@ class Secure(TLSMemoryBIOProtocol):
             self.transport.bufferSize = LITTLE
         super().dataReceived(data)
 
-    def _checkHandshakeStatus(self) -> None:
-        # A write is taken whole: a memory BIO is never full.
-        _lib.SSL_clear_mode(self._tlsConnection._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
-        super()._checkHandshakeStatus()
-
     def _flushReceiveBIO(self) -> None:
         """Hand on, at once, all that the last bytes have completed; then see what TLS itself has to say."""
-        more, over, why = True, False, None
-        while more and not self._lostTLSConnection:
-            data, result = _records(self._tlsConnection)
-            more = result == 1
-            try:
-                if result is not None and not more:
-                    self._tlsConnection._raise_ssl_error(self._tlsConnection._ssl, result)
-            except ZeroReturnError:
-                over = True
-            except Error:
-                over, why = True, Failure()
+        end: Error | None = None
+        while end is None and not self._lostTLSConnection:
+            data, end = _records(self._tlsConnection)
             if data and not self._aborted:
                 ProtocolWrapper.dataReceived(self, data)
-        if over and not self._lostTLSConnection:
-            if why is None:
+        if end is not None and not isinstance(end, WantReadError) and not self._lostTLSConnection:
+            if isinstance(end, ZeroReturnError):
                 self._shutdownTLS()
-            self._tlsShutdownFinished(why)
+                self._tlsShutdownFinished(None)
+            else:
+                self._tlsShutdownFinished(Failure(end))
         self._flushSendBIO()
 
     def _write(self, data: bytes | memoryview) -> None:
         if self._lostTLSConnection or not data:
             return
         view = memoryview(data)
-        for start in range(0, len(view), MUCH):
-            piece = view[start : start + MUCH]
+        start = unflushed = 0
+        while start < len(view):
             try:
-                self._tlsConnection.send(piece)
+                start += self._tlsConnection.send(view[start : start + RECORD])
             except WantReadError:
                 self._bufferedWrite(bytes(view[start:]))
                 return
             except Error:
                 self._tlsShutdownFinished(Failure())
                 return
-            self._flushSendBIO()
+            if start - unflushed >= MUCH:
+                unflushed = start
+                self._flushSendBIO()
+        self._flushSendBIO()
 
     def _flushSendBIO(self) -> None:
         """Give the transport all that is ready to leave."""
-        size = _ROOM
-        while size == _ROOM:
-            size = _lib.BIO_read(self._tlsConnection._from_ssl, _space, _ROOM)
-            if size > 0:
-                self.transport.write(bytes(_ffi.buffer(_space, size)))
+        while True:
+            try:
+                data = self._tlsConnection.bio_read(_ROOM)
+            except WantReadError:
+                return
+            self.transport.write(data)
+            if len(data) < _ROOM:
+                return
 
 
 class SecureBuffering(Secure, BufferingTLSTransport):
