@@ -238,7 +238,7 @@ class Writer:
         try:
             self._database = self._connect()
             life, seq, holder = self._database.fetch(_SEQ.on(self._database.dialect)[0])[0]
-        except (DatabaseAway, Unavailable, StatementError) as error:
+        except (DatabaseAway, DatabaseFull, Unavailable, StatementError) as error:
             raise _InDoubt(str(error), doubtful) from error
         if (life, holder) != (self.incarnation, self._holder):
             raise Superseded("another server has taken over this database")

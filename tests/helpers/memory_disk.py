@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from cpc.spool.disk import Kind, Stat
 
+ENDLESS = 1 << 40  # bytes: a disk on which nobody counts
+
 
 @dataclass
 class Node:
@@ -30,7 +32,7 @@ class Platter:
         self.names: dict[str, Node] = {"/": Node("dir", 1, 0o755)}
         self.durable: dict[str, Node] = {}
         self.locks: dict[int, object] = {}
-        self.capacity = 1 << 40
+        self.capacity = ENDLESS
         self.broken: Callable[[str, str], OSError | None] = lambda operation, path: None
         self.inodes = 1
         self.syncs = 0
@@ -101,11 +103,12 @@ class MemoryDisk:
         return int(self.platter.now() * 1e9) + self.platter.ticks
 
     def _put(self, path: str, node: Node, data: bytes) -> None:
-        room = self.platter.capacity - self.platter.used() + len(node.data)
         node.changed = self._tick()
-        if len(data) > room:
-            node.data = data[: max(0, room)]
-            raise OSError(errno.ENOSPC, "No space left on device", path)
+        if self.platter.capacity < ENDLESS:
+            room = self.platter.capacity - self.platter.used() + len(node.data)
+            if len(data) > room:
+                node.data = data[: max(0, room)]
+                raise OSError(errno.ENOSPC, "No space left on device", path)
         node.data = data
 
     def read(self, path: str, offset: int = 0, size: int = -1) -> bytes:
@@ -141,9 +144,14 @@ class MemoryDisk:
         self._check("sync", path)
         top = os.path.normpath(path)
         durable, names = self.platter.durable, self.platter.names
-        for known in [each for each in durable if os.path.dirname(each) == top and each not in names]:
+        inside = top.rstrip("/") + "/"
+        length = len(inside)
+        here = [each for each in durable if each.startswith(inside) and "/" not in each[length:] and each not in names]
+        for known in here:
             del durable[known]
-        durable.update({each: node for each, node in names.items() if os.path.dirname(each) == top})
+        durable.update(
+            {each: node for each, node in names.items() if each.startswith(inside) and "/" not in each[length:]}
+        )
 
     def rename(self, old: str, new: str) -> None:
         self._check("rename", old)
@@ -202,10 +210,18 @@ class MemoryDisk:
         self._check("read", path)
         self._node(path)
         top = os.path.normpath(path)
-        found = [(each, node) for each, node in self.platter.names.items() if os.path.dirname(each) == top != each]
+        inside = top.rstrip("/") + "/"
+        length = len(inside)
+        found = [
+            (each, node)
+            for each, node in self.platter.names.items()
+            if each.startswith(inside) and len(each) > length and "/" not in each[length:]
+        ]
         return tuple(_facts(os.path.basename(each), node) for each, node in sorted(found, key=lambda pair: pair[0]))
 
     def free(self, path: str) -> int:
+        if self.platter.capacity >= ENDLESS:
+            return ENDLESS
         return max(0, self.platter.capacity - self.platter.used())
 
     def lock(self, path: str) -> Lock | None:

@@ -40,6 +40,7 @@ class Plan:
     patience: float = 120.0
     lost_replies: float = 0.05
     probe_every: float = 20.0
+    check_every: int = 1  # commits
     certificate_time: float = 30 * DAY
     keep: float = 0.0
     slow: bool = False
@@ -62,7 +63,7 @@ class Plan:
             workers=chance.choice([1, 2, 3, 4]),
             clients=chance.choice([1, 2]),
             actions=chance.choice([6, 12, 20]),
-            mean=chance.choice([3.0, 12.0, 30.0, 80.0]),
+            mean=chance.choice([1.0, 3.0, 12.0, 30.0, 80.0]),
             lost_replies=chance.choice([0.0, 0.05, 0.3]),
             certificate_time=chance.choice([30 * DAY, 30 * DAY, 240.0]),
             keep=chance.choice([0.0, 0.0, 0.0, 90.0]),

@@ -34,7 +34,6 @@ from tests.simulation.story import Story
 from tests.simulation.versions import Release
 from tests.simulation.workers import Kind, Worker
 
-CHECK_EVERY = 1  # commits
 MOST_WHYS = 200  # jobs whose reason to wait is asked for at once
 BOUND = 2 * 3600.0  # seconds from the last fault until all has settled
 
@@ -272,8 +271,12 @@ class World:
 
     def _committed(self) -> None:
         self._commits += 1
-        if self._commits % CHECK_EVERY == 0:
+        if self._commits % self.plan.check_every == 0:
             self._unchecked = True
+
+    def steps(self, seconds: float) -> None:
+        """So long, with all invariants looked at as in a whole run."""
+        self._steps(lambda: False, seconds)
 
     # --- for stories told by hand ---------------------------------------------------------------------------------------
 

@@ -207,6 +207,29 @@ def test_numbers_of_a_commit_in_doubt_go_on(database_url: str, monkeypatch: pyte
     result(defer.ensureDeferred(store.close()))
 
 
+def test_a_database_that_is_full_when_it_is_asked_about_a_lost_commit_is_asked_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(database_url)
+    connect, broken = store.writer._connect, [True]
+
+    def full() -> Any:
+        made = connect()
+        if broken:
+            broken.pop()
+            monkeypatch.setattr(made, "fetch", lambda *_: (_ for _ in ()).throw(DatabaseFull("no space left")))
+        return made
+
+    monkeypatch.setattr(store.writer, "_connect", full)
+    monkeypatch.setattr(store.writer._database, "commit", lambda: (_ for _ in ()).throw(DatabaseAway("lost")))
+    answer = store.write(put("a"))
+    store.writer._reactor.advance(1.0)  # type: ignore[attr-defined]
+    assert store.writer.away
+    store.writer._reactor.advance(1.0)  # type: ignore[attr-defined]
+    assert result(answer) == "a"
+    result(defer.ensureDeferred(store.close()))
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_nobody_is_answered_until_a_lost_commit_is_resolved(
     database_url: str, committed: bool, monkeypatch: pytest.MonkeyPatch
