@@ -12,7 +12,6 @@ import gc
 import os
 import sys
 import time
-from collections import Counter
 
 from cpc.core.spec import JobSpec
 from tests.helpers.memory_disk import Platter
@@ -65,13 +64,14 @@ def main() -> int:
     world.steps(chosen.minutes * 60)
     used, real = time.process_time() - used, time.monotonic() - real
     simulated = world.now - at
-    kinds = Counter(world.faults).total()
+    events, faults = world.reactor.steps - steps, world.faults.total()
     print(
-        f"{chosen.workers:,} workers joined with {joined - began:.1f} s of CPU "
-        f"({1000 * (joined - began) / chosen.workers:.1f} ms each); then {simulated / 60:.1f} simulated minutes, {world.oracle.verdicts.total() - jobs:,} results, {kinds} fault "
-        f"events, {world.reactor.steps - steps:,} events: {used:.1f} s of CPU on one core of {os.cpu_count()} "
-        f"({1e6 * used / max(1, world.reactor.steps - steps):.0f} µs an event), {simulated / used:,.0f} times CPU time, "
-        f"{simulated / real:,.0f} times real time; {len(world.broken)} broken"
+        f"{chosen.workers:,} workers joined: {joined - began:.1f} s of CPU, {1000 * (joined - began) / chosen.workers:.1f} ms each"
+    )
+    print(
+        f"{simulated / 60:.1f} simulated minutes, {world.oracle.verdicts.total() - jobs:,} results, {faults:,} fault events, "
+        f"{events:,} events in {used:.1f} s of CPU on one of {os.cpu_count()} cores: {1e6 * used / max(1, events):.0f} µs each, "
+        f"{simulated / used:,.0f} times CPU time, {simulated / real:,.0f} times real time; {len(world.broken)} broken"
     )
     for line in world.broken:
         print(line)
