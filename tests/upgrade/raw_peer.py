@@ -73,7 +73,7 @@ class RawPeer:
 def connect(host: Host, server: str, port: int, security: ClientTls) -> RawPeer:
     """To a server."""
     peer = RawPeer(host, security)
-    attempt = host.connect(server, port).connect(_TlsFactory(security, True, lambda: peer.channel, host.reactor))
+    attempt = host.connect(server, port).connect(_TlsFactory(security, True, lambda _: peer.channel, host.reactor))
     attempt.addErrback(lambda failure: setattr(peer, "lost", str(failure.value)))
     return peer
 
@@ -81,7 +81,7 @@ def connect(host: Host, server: str, port: int, security: ClientTls) -> RawPeer:
 def listen(host: Host, port: int, security: ServerTls, taken: Callable[[RawPeer], None]) -> Any:
     """As a server: `taken` gets each connection before its handshake. A Deferred of the port."""
 
-    def make() -> Channel:
+    def make(_host: str) -> Channel:
         peer = RawPeer(host, security)
         taken(peer)
         return peer.channel
