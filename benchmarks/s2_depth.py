@@ -20,11 +20,11 @@ from benchmarks.system import System, system
 WORKERS, CORES = 4, 8
 ARRAY = 100_000
 ROUNDS = 5
-PACED, PACED_TIME = 0.25, 4.0
+PACED = 0.25
 
 
 def run(options: Options) -> Table:
-    """Medians of ROUNDS turns for each run; times of claims in ms, CPU of the server in µs a job."""
+    """Medians of ROUNDS turns for each run (one when N is small); times of claims in ms, CPU of the server in µs a job."""
     database = "PostgreSQL" if options.postgresql else "SQLite"
     table = Table(f"S2 depth, {options.size} queued and as many finished, {database}")
     for _ in range(options.runs):
@@ -33,8 +33,9 @@ def run(options: Options) -> Table:
             deep = stack.enter_context(system(worker=False, postgresql=options.postgresql))
             figures = fill(deep, options.size)
             pairs = [(each, stack.enter_context(_fleet(each))) for each in (empty, deep)]
-            size = max(100, min(2000, options.size // 10))
-            turns = [[once(each, fleet, size) for each, fleet in pairs] for _ in range(ROUNDS + 1)][1:]
+            size = max(50, min(2000, options.size // 10))
+            rounds, paced = (ROUNDS, 4.0) if options.size >= 1000 else (1, 1.0)
+            turns = [[once(each, fleet, size, paced) for each, fleet in pairs] for _ in range(rounds + 1)][1:]
             figures |= {"server_mib": usage.resident(deep.server)}
         middle = [
             {name: statistics.median(turn[which][name] for turn in turns) for name in turns[0][0]} for which in (0, 1)
@@ -68,8 +69,8 @@ def _fleet(running: System) -> contextlib.AbstractContextManager[Crowd]:
     return crowd(running.bundle, WORKERS, CORES, seconds=0.0, idle=True)
 
 
-def once(running: System, fleet: Crowd, size: int) -> dict[str, float]:
-    """`size` jobs, from the moment at which the workers want some."""
+def once(running: System, fleet: Crowd, size: int, paced: float) -> dict[str, float]:
+    """`size` jobs, from the moment at which the workers want some; then `paced` seconds at a quiet pace."""
     if not fleet.started:
         fleet.start()
         fleet.until(lambda seen: seen.connected == WORKERS, 60.0, "the workers are connected")
@@ -79,7 +80,7 @@ def once(running: System, fleet: Crowd, size: int) -> dict[str, float]:
         fleet.want(True)
         seen = fleet.until(lambda seen: seen.settled >= before + size, 300.0, f"{size} jobs have ended", tick=0.02)
     ended = seen.settled - before
-    claims = _claims(running, fleet)
+    claims = _claims(running, fleet, paced)
     figures = {
         "jobs_s": ended / meter.wall,
         "server_us": meter.seconds["server"] / ended * 1e6,
@@ -91,13 +92,13 @@ def once(running: System, fleet: Crowd, size: int) -> dict[str, float]:
     return figures
 
 
-def _claims(running: System, fleet: Crowd) -> list[float]:
+def _claims(running: System, fleet: Crowd, seconds: float) -> list[float]:
     """Seconds of each claim at a pace that keeps the server half asleep."""
-    running.submit(array=int(WORKERS * CORES * PACED_TIME / PACED), priority=10)
+    running.submit(array=int(WORKERS * CORES * seconds / PACED), priority=10)
     fleet.want(True, PACED)
-    time.sleep(PACED_TIME / 4)
+    time.sleep(seconds / 4)
     fleet.look()
-    time.sleep(PACED_TIME / 2)
+    time.sleep(seconds / 2)
     claims = fleet.look().claims
     fleet.want(False)
     fleet.until(lambda seen: not seen.running, 60.0, "nothing runs", tick=0.1)

@@ -33,6 +33,7 @@ def test_a_benchmark_measures_a_whole_system_and_prints_its_table(name: str) -> 
     found = json.loads(done.stdout)
     assert all(math.isfinite(value) and value >= 0 for key, value in found["median"].items() if key != "bytes_a_job")
     assert found["median"][MEASURED[name]] > 0
+    assert not found["median"].get("retries"), "a simulated worker stays connected"
 
 
 def test_all_benchmarks_are_found_by_name() -> None:
