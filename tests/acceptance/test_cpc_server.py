@@ -142,7 +142,7 @@ def test_the_password_is_asked_for_twice_and_never_shown(fresh, again, code):
         while data := os.read(ours, 4096):
             said += data.decode()
     os.close(ours)
-    assert process.wait(30) == code, said
+    assert process.wait(120) == code, said
     assert PASSWORD not in said
     assert (fresh.place / "server.json").exists() == (code == 0)
 
@@ -239,7 +239,7 @@ def test_in_the_foreground_it_serves_systemd(server):
     path = str(server.directory / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
-        manager.settimeout(30)
+        manager.settimeout(120)
         process = subprocess.Popen(
             server.argv("start", "--foreground"), stderr=subprocess.PIPE, text=True,
             env={**os.environ, "CPC_HOME": str(server.home), "NOTIFY_SOCKET": path},
@@ -252,7 +252,7 @@ def test_in_the_foreground_it_serves_systemd(server):
         assert "READY=1" in manager.recv(1000).decode()
         process.send_signal(signal.SIGTERM)
         assert "STOPPING=1" in manager.recv(1000).decode()
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "takes workers" in errors
     assert "stopped" in errors
@@ -267,7 +267,7 @@ def test_two_signals_stop_it_once(server):
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
 

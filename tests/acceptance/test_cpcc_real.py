@@ -28,7 +28,7 @@ def lab(network: Network) -> Iterator[Network]:
         yield network
 
 
-def at_terminal(lab: Network, answers: list[list[str]], *command: str, seconds: float = 40.0) -> tuple[int, str]:
+def at_terminal(lab: Network, answers: list[list[str]], *command: str, seconds: float = 120.0) -> tuple[int, str]:
     """A command on a pseudo terminal: its exit code, and what was seen there."""
     script = lab.directory / "answers.json"
     script.write_text(json.dumps(answers))
@@ -83,7 +83,7 @@ def test_waiting_and_following_outlast_a_killed_server(network: Network, tmp_pat
         network.start()
         assert waiting.running
         go.touch()
-        assert waiting.ended(60) == 0
+        assert waiting.ended() == 0
         assert following.ended(60) == 0
     assert following.said.split() == [str(number) for number in range(1, 2001)]
 

@@ -54,7 +54,7 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
 @pytest.fixture(scope="module")
 def lab(mount: Mount, make_network: Callable[..., Network]) -> Network:
     """A network whose server has this disk as its run directory."""
-    return make_network(within=mount.within, run_directory=mount.directory, min_free_space="16M", heartbeat_time="2")
+    return make_network(within=mount.within, run_directory=mount.directory, min_free_space="16M")
 
 
 def test_a_full_disk_loses_nothing_and_it_goes_on_when_there_is_room(
@@ -69,7 +69,7 @@ def test_a_full_disk_loses_nothing_and_it_goes_on_when_there_is_room(
     pid = lab.pid(tmp_path / "pid")
 
     mount.fill(leave=12 * MIB)  # tight: nothing new is taken
-    lab.until(lambda: lab.client.status().intake_paused, "intake is paused", 25.0)
+    lab.until(lambda: lab.client.status().intake_paused, "intake is paused")
     line = lab.cpcc("submit", "--", "true").refused()
     assert "free" in line
     assert "make room" in line
@@ -87,11 +87,11 @@ def test_a_full_disk_loses_nothing_and_it_goes_on_when_there_is_room(
     assert lab.output(before) == b"before\n"
 
     mount.empty()
-    found = lab.success_of(job, 60.0)
+    found = lab.success_of(job)
     assert lab.output(job, "big") == bytes(9_000_000)
     assert [each.outcome for each in found.history][-1] == "ok"
     assert (found.failures, found.losses) == (0, 0)
-    lab.until(lambda: not lab.client.status().intake_paused, "intake goes on", 25.0)
+    lab.until(lambda: not lab.client.status().intake_paused, "intake goes on")
     lab.success_of(lab.shell("true"))
     lab.dismiss(worker)
     lab.stop_server()
@@ -106,7 +106,7 @@ def test_what_is_acknowledged_while_the_disk_fills_is_there_afterwards(lab: Netw
     mount.empty()
     if not lab.alive:  # it ends rather than go on with a disk that fails it
         lab.start()
-    lab.until(lambda: not lab.client.status().intake_paused, "intake goes on", 25.0)
+    lab.until(lambda: not lab.client.status().intake_paused, "intake goes on")
     assert {project.name for project in lab.client.projects()} >= set(made)
     lab.kill_server()
     lab.start()

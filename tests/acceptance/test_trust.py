@@ -113,7 +113,7 @@ def test_the_machines_door_wants_a_certificate_of_its_own_authority(lab: Network
     (lab.directory / "forged.pem").write_text(forged_identity(found.server))
     forged.load_cert_chain(lab.directory / "forged.pem")
     assert b"UNKNOWN_CA" in answer(lab, forged, "\x00\x00\x00\x01hello")
-    with socket.create_connection(("127.0.0.1", lab.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", lab.port), timeout=60) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert b"HTTP" not in plain.recv(4096)
     assert lab.cpcc("ping").done() == "OK\n"
@@ -130,7 +130,7 @@ def raw_http(network: Network, path: str, token: str, context: ssl.SSLContext | 
     """What the people's door answers."""
     context = context or ssl_context(bundles.read(network.bundle).authority)
     with (
-        socket.create_connection(("127.0.0.1", network.client_port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", network.client_port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
     ):
         bearer = f"Authorization: Bearer {token}\r\n" if token else ""
@@ -142,7 +142,7 @@ def answer(network: Network, context: ssl.SSLContext, text: str) -> bytes:
     """What the machines' door says to this before it ends the connection."""
     try:
         with (
-            socket.create_connection(("127.0.0.1", network.port), timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", network.port), timeout=60) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
         ):
             secure.sendall(text.encode())

@@ -41,5 +41,5 @@ def running_server(*arguments: str, module: str = "http_fake_server") -> Iterato
         )  # fmt: skip
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.core.views import ArrayView, JobDetail, WorkerView
 from cpc.server.config import Place
 from cpc.wire import bundle as bundles
-from tests.helpers.real_programs import Answer, Program, figures, gone, ssl_context, until
+from tests.helpers.real_programs import PATIENCE, Answer, Program, figures, gone, ssl_context, until
 
 __all__ = ["Answer", "Network", "Person", "Program", "Worker", "gone", "ssl_context", "until"]
 
@@ -32,7 +33,8 @@ BIN = Path(sys.executable).parent
 PASSWORD = "secret-secret"
 ADMINISTRATOR = "cpc-admin"
 ENDED = ("succeeded", "failed", "cancelled")
-HEARTBEAT = 3.0
+#: Seconds; no worker of a busy machine is silent for so long. Who waits for a silent one to be lost sets it to less meanwhile.
+HEARTBEAT = 60.0
 
 
 class Worker(Program):
@@ -53,7 +55,7 @@ class Person:
         self.run("add-server", "127.0.0.1", str(network.client_port), "--yes").done()
         self.run("login", "--stdin", name, stdin=PASSWORD).done()
 
-    def run(self, *arguments: str, stdin: str = "", seconds: float = 60.0) -> Answer:
+    def run(self, *arguments: str, stdin: str = "", seconds: float = PATIENCE) -> Answer:
         """cpcc with these arguments."""
         return self.network.run("cpcc", *arguments, stdin=stdin, home=self.home, seconds=seconds)
 
@@ -130,7 +132,7 @@ class Network:
         return {**os.environ, "CPC_HOME": str(home or self.home), "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **more}
 
     def run(
-        self, program: str, *arguments: str, stdin: str = "", home: Path | None = None, seconds: float = 60.0
+        self, program: str, *arguments: str, stdin: str = "", home: Path | None = None, seconds: float = PATIENCE
     ) -> Answer:
         """One of our programs, to its end."""
         done = subprocess.run(
@@ -142,7 +144,7 @@ class Network:
         assert "Traceback" not in answer.err, answer.err
         return answer
 
-    def cpcc(self, *arguments: str, stdin: str = "", seconds: float = 60.0) -> Answer:
+    def cpcc(self, *arguments: str, stdin: str = "", seconds: float = PATIENCE) -> Answer:
         """cpcc as the administrator."""
         return self.admin.run(*arguments, stdin=stdin, seconds=seconds)
 
@@ -165,7 +167,7 @@ class Network:
                 [*self.within, str(self.bin / "cpc-server"), "start", "--foreground"],
                 self.directory, self.directory / "server.out", self.environment(NOTIFY_SOCKET=path),
             )  # fmt: skip
-            until(lambda: self._ready(listener), "the server is ready", 30.0, self.story)
+            until(lambda: self._ready(listener), "the server is ready", PATIENCE, self.story)
         os.unlink(path)
 
     def _ready(self, listener: socket.socket) -> bool:
@@ -241,7 +243,7 @@ class Network:
                 worker.send(signal.SIGCONT)
                 worker.send(signal.SIGTERM)
         for worker in workers or tuple(self.workers):
-            worker.ended(45.0)
+            worker.ended()
             self.workers_gone(worker)
 
     def workers_gone(self, *workers: Worker) -> None:
@@ -291,31 +293,35 @@ class Network:
         assert isinstance(found, ArrayView), found
         return found
 
-    def end_of(self, job: str, seconds: float = 30.0) -> JobDetail:
+    def end_of(self, job: str, seconds: float = PATIENCE) -> JobDetail:
         """The job when it has ended: one question that the server answers then."""
-        found = self.client.wait(job, seconds)
-        assert isinstance(found, JobDetail)
+        end = time.monotonic() + seconds
+        while True:
+            found = self.client.wait(job, max(0.0, min(60.0, end - time.monotonic())))
+            assert isinstance(found, JobDetail)
+            if found.state in ENDED or time.monotonic() >= end:
+                break
         assert found.state in ENDED, f"{job} has not ended within {seconds:g} s\n{self.story(job)}"
         return found
 
-    def success_of(self, job: str, seconds: float = 30.0) -> JobDetail:
+    def success_of(self, job: str, seconds: float = PATIENCE) -> JobDetail:
         """The same; an AssertionError unless it has succeeded."""
         found = self.end_of(job, seconds)
         assert found.state == "succeeded", f"{found.state}: {found.reason} {found.tail}\n{self.story(job)}"
         return found
 
-    def end_of_array(self, job: str, seconds: float = 60.0) -> ArrayView:
+    def end_of_array(self, job: str, seconds: float = PATIENCE) -> ArrayView:
         """The array when all its jobs have ended."""
         found = self.client.wait(job, min(60.0, seconds))
         assert isinstance(found, ArrayView)
         assert sum(found.jobs.get(state, 0) for state in ENDED) == found.size, f"{found.jobs}\n{self.story()}"
         return found
 
-    def running(self, job: str, seconds: float = 20.0) -> JobDetail:
+    def running(self, job: str, seconds: float = PATIENCE) -> JobDetail:
         """The job as soon as it runs."""
         return self.in_state(job, "running", seconds)
 
-    def in_state(self, job: str, state: str, seconds: float = 20.0) -> JobDetail:
+    def in_state(self, job: str, state: str, seconds: float = PATIENCE) -> JobDetail:
         """The job as soon as it is in this state."""
         self.until(lambda: self.job(job).state == state, f"{job} is {state}", seconds)
         return self.job(job)
@@ -332,7 +338,7 @@ class Network:
 
     # --- watching ---
 
-    def until(self, holds: Callable[[], object], what: str, seconds: float = 20.0) -> Any:
+    def until(self, holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> Any:
         """Wait for a visible state, also over a restart of the server."""
 
         def careful() -> object:

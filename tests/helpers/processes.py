@@ -61,7 +61,7 @@ def begin(processes: GuardedProcesses, what: Launch) -> defer.Deferred[Exit]:
     return done.addTimeout(30.0, reactor, lambda _, seconds: pytest.fail(f"{what.key} did not end in {seconds:g} s"))
 
 
-async def until(reactor: IReactorTime, holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+async def until(reactor: IReactorTime, holds: Callable[[], object], what: str, seconds: float = 120.0) -> None:
     """Wait, letting the reactor run, until `holds()` is true; an AssertionError that says `what` after `seconds`."""
     stop = time.monotonic() + seconds
     while not holds():

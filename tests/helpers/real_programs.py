@@ -16,8 +16,11 @@ from typing import Any
 
 from cpc.worker import tree
 
+#: Seconds that a visible state is waited for before a test has failed: what takes one on a quiet machine takes a busy one many.
+PATIENCE = 120.0
 
-def until(holds: Callable[[], object], what: str, seconds: float = 20.0, seen: Callable[[], str] = str) -> Any:
+
+def until(holds: Callable[[], object], what: str, seconds: float = PATIENCE, seen: Callable[[], str] = str) -> Any:
     """What `holds()` gives as soon as it is true; an AssertionError with `what` and what was seen after `seconds`."""
     end = time.monotonic() + seconds
     while not (found := holds()):
@@ -42,7 +45,7 @@ def ssl_context(authority: str) -> ssl.SSLContext:
 def figures(port: int, authority: str) -> dict[str, float]:
     """What a server on 127.0.0.1 tells the monitoring: `name{labels}` without its prefix → value."""
     url = f"https://127.0.0.1:{port}/metrics"
-    with urllib.request.urlopen(url, context=ssl_context(authority), timeout=10) as answer:
+    with urllib.request.urlopen(url, context=ssl_context(authority), timeout=PATIENCE) as answer:
         text = answer.read().decode()
     return {name: float(value) for name, value in re.findall(r"^copernicus_(.*) (\S+)$", text, re.MULTILINE)}
 
@@ -103,7 +106,7 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def ended(self, seconds: float = 30.0) -> int:
+    def ended(self, seconds: float = PATIENCE) -> int:
         """Its exit code, when it has ended."""
         until(lambda: not self.running, "the program ends", seconds, lambda: self.said)
         return self.process.wait()

@@ -16,7 +16,7 @@ COMMAND = Path(sys.executable).parent / "cpc-server"
 PASSWORD = "correct-horse"
 
 
-def until(true: Callable[[], object], what: str, within: float = 30.0) -> None:
+def until(true: Callable[[], object], what: str, within: float = 120.0) -> None:
     """Wait for a visible state."""
     end = time.monotonic() + within
     while not true():

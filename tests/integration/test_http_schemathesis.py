@@ -84,13 +84,13 @@ def test_every_call_keeps_what_its_description_promises(case: Any, server: Runni
         session=session,
         checks=CHECKS,
         headers={"Authorization": f"Bearer {token}"},
-        timeout=20,
+        timeout=60,
         verify=session.verify,
     )
 
 
 def test_the_server_is_well_after_all_that(server: Running, session: requests.Session) -> None:
-    assert session.get(f"{server.url}/health", timeout=20, verify=session.verify).json() == {
+    assert session.get(f"{server.url}/health", timeout=60, verify=session.verify).json() == {
         "status": "ok",
         "reasons": [],
     }

@@ -33,7 +33,7 @@ def context(server: Running) -> ssl.SSLContext:
 
 @contextmanager
 def connected(server: Running) -> Iterator[http.client.HTTPSConnection]:
-    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context(server), timeout=20)
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context(server), timeout=60)
     with closing(connection):
         yield connection
 
@@ -65,13 +65,13 @@ def test_a_client_that_pins_the_authority_is_answered_over_one_connection(
 
 
 def test_a_client_that_pins_another_authority_refuses(server: Running) -> None:
-    stranger = http.client.HTTPSConnection("127.0.0.1", server.port, context=ssl.create_default_context(), timeout=20)
+    stranger = http.client.HTTPSConnection("127.0.0.1", server.port, context=ssl.create_default_context(), timeout=60)
     with closing(stranger), pytest.raises(ssl.SSLCertVerificationError):
         stranger.request("GET", f"{API}/server")
 
 
 def test_plain_http_is_not_answered(server: Running) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as plain:
         plain.sendall(b"GET /api/v1/server HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"HTTP/1.1 200" not in plain.recv(65536)
 

@@ -68,7 +68,7 @@ class Server:
     async def connect(self, who: Identity | None = None, authority: Authority | None = None) -> Connection:
         trusted = authority or self.authority
         tls = ClientTls(who or self.identity(Role.WORKER, "w1"), trusted.certificate_pem, trusted.server_id)
-        return await connect(self.endpoint(), tls, reactor, CLOCK, timeout=10.0)
+        return await connect(self.endpoint(), tls, reactor, CLOCK, timeout=60.0)
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ def closed(connection: Connection) -> Deferred[str]:
     return end
 
 
-async def until(true: Any, within: float = 5.0) -> None:
+async def until(true: Any, within: float = 60.0) -> None:
     """Wait until `true()`, looking every few milliseconds."""
     end = CLOCK.monotonic() + within
     while not true():

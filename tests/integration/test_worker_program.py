@@ -26,7 +26,7 @@ from tests.helpers.worker_world import SERVER, FakeServer, RealHost, Script, mak
 COMMAND = str(Path(sys.executable).parent / "cpc-worker")
 
 
-async def until(true: Callable[[], object], within: float = 30.0) -> None:
+async def until(true: Callable[[], object], within: float = 120.0) -> None:
     """Wait for a visible state."""
     clock = SystemClock()
     end = clock.monotonic() + within
@@ -54,7 +54,7 @@ class Program:
     def said(self) -> str:
         return self.output.read_text()
 
-    async def ended(self, within: float = 30.0) -> int:
+    async def ended(self, within: float = 120.0) -> int:
         await until(lambda: self.process.poll() is not None, within)
         return self.process.wait()
 
@@ -71,7 +71,7 @@ class Lab:
         self.directory = directory
         self.script = Script(Authority.create(SERVER, SystemClock(), SystemChance()))
         self.script.beat = 0.5
-        self.script.heartbeat_time = 10.0
+        self.script.heartbeat_time = 60.0
         self.script.checkpoint_interval = 0.3
         self.port = 0
         self.programs: list[Program] = []
@@ -93,7 +93,7 @@ class Lab:
         self.programs.append(Program(self.directory, "-n", "2", *arguments))
         return self.programs[-1]
 
-    async def done(self, job: object, within: float = 30.0) -> None:
+    async def done(self, job: object, within: float = 120.0) -> None:
         await until(lambda: job in self.script.results, within)
 
     @property
