@@ -66,7 +66,8 @@ def main() -> int:
     simulated = world.now - at
     events, faults = world.reactor.steps - steps, world.faults.total()
     print(
-        f"{chosen.workers:,} workers joined: {joined - began:.1f} s of CPU, {1000 * (joined - began) / chosen.workers:.1f} ms each"
+        f"{chosen.workers:,} workers joined: {joined - began:.1f} s of CPU, "
+        f"{1000 * (joined - began) / chosen.workers:.1f} ms each"
     )
     print(
         f"{simulated / 60:.1f} simulated minutes, {world.oracle.verdicts.total() - jobs:,} results, {faults:,} fault events, "
