@@ -41,10 +41,13 @@ def test_a_database_that_was_away_gives_no_job_away(world: World) -> None:
     runner(world)
     world.reactor.advance(100.0)
     world.trouble.plan(Strike.AWAY_BEFORE, 0, away_for=600.0)
-    # Its commit is the one that is struck; the monitor comes next, and is the first to look when the database is back.
+    # The submission's commit is the one that is struck; the monitor is the first to look when the database is back.
     call = Call(SERVER, "while it goes away")
     assert world.server is not None
     submitted = ensureDeferred(world.server.jobs.submit(call, "p", JobSpec(argv=("run", "ok", "1", "0")), False))
+    world.reactor.advance(10.0)
+    for link in world.network.links:  # who is cut off meanwhile cannot be let in again
+        world.network.cut(link)
     world.until(lambda: state(world, job) == "succeeded", within=1300.0)
     assert submitted.called
     assert world.attempts(job) == 1
