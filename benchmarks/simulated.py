@@ -113,6 +113,8 @@ class NoTransfer:
 class Desk:
     """What `cpc.worker.desk` is to link and session: what runs, what is to be told, what the server orders."""
 
+    has_work_ahead = False
+
     def __init__(
         self, chance: Chance, cores: int, seconds: float, figures: Figures, reactor: Any, clock: Clock
     ) -> None:
