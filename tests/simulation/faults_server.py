@@ -100,8 +100,14 @@ def slow_down(chaos: Chaos) -> None:
     """Disks and databases."""
     world, factor = chaos.world, chaos.chance.choice([10.0, 100.0, 500.0])
     world.slowness = factor
+    world.network.disturb(*world.workers)
     world.story.tell("…", f"disks are {factor:g} times as slow")
-    chaos.later(5.0, 120.0, lambda: setattr(world, "slowness", 1.0))
+
+    def over() -> None:
+        world.slowness = 1.0
+        world.network.disturb(*world.workers)
+
+    chaos.later(5.0, 120.0, over)
 
 
 # --- people ---------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ class Invariants:
         self.checks = 0
         self._finished: dict[int, tuple[int, int]] = {}
         self._put_out: dict[int, frozenset[tuple[int, int]]] = {}  # revoked workers: their successes then
+        self._lost: set[tuple[int, int]] = set()
         self._at = 0
 
     def check(self, server: Server | None) -> None:
@@ -57,6 +58,7 @@ class Invariants:
     def forget(self) -> None:
         """The server has been restored."""
         self._finished.clear()
+        self._lost.clear()
         self._put_out.clear()
 
     def _check_lives(self) -> None:
@@ -111,6 +113,7 @@ class Invariants:
             if counts[0] != counts[1] or (counts[2] != counts[3] and not self._oracle.going(array)):
                 self.wrong(f"the counts of submission {ids.show(array)} are not those of its jobs: {counts}")
         self._check_blocked()
+        self._check_lost()
         self._check_ends()
         self._check_blame()
 
@@ -128,6 +131,25 @@ class Invariants:
         for job, edges in self.rows(f"SELECT j.id, {open_edges} FROM jobs j WHERE j.state != 0"):
             if edges and not self._oracle.forgiven(job):
                 self.wrong(f"job {ids.show(job, True)} does not wait for {edges} dependencies that are open")
+
+    def _check_lost(self) -> None:
+        """Only what happens to a worker, or on the way to it, loses a job; never what happens to the server."""
+        world = self._oracle.world
+        for job, number, host, message in self.rows(
+            "SELECT a.job, a.number, w.host, a.message FROM attempts a JOIN workers w ON w.id = a.worker "
+            "WHERE a.outcome = 'lost'"
+        ):
+            if (job, number) in self._lost:
+                continue
+            self._lost.add((job, number))
+            calm = 4 * world.plan.heartbeat_time
+            # Of a machine that has been copied, one of the two is always in the other's way.
+            alone = host in world.workers and f"{host}c" not in world.workers and not host.endswith("c")
+            stormy = world.plan.faults.cut or world.plan.faults.stall
+            if alone and not stormy and world.network.undisturbed(host, calm):
+                self.wrong(
+                    f"attempt {number} of {ids.show(job, True)} was lost: {message}; nothing has happened to {host}"
+                )
 
     def _check_ends(self) -> None:
         """Terminal is final; a result is accepted once."""

@@ -60,16 +60,19 @@ class Host:
 
     def freeze(self) -> None:
         """SIGSTOP: the process does nothing, its machine keeps its connections."""
+        self.network.disturb(self.name)
         self.network.note(f"{self.name} freezes")
         self.reactor.freeze()
 
     def thaw(self) -> None:
         """SIGCONT."""
+        self.network.disturb(self.name)
         self.network.note(f"{self.name} thaws")
         self.reactor.thaw()
 
     def kill(self, silent: bool = False) -> None:
         """kill -9: the other sides are told by its machine. `silent`: power loss, they are not."""
+        self.network.disturb(self.name)
         self.network.note(f"{self.name} {'loses power' if silent else 'is killed'}")
         self.reactor.end()
         self.powered = not silent
@@ -84,6 +87,7 @@ class Host:
         """A new process (on a machine that has power again): the reactor for what is started in it."""
         if self.reactor.alive:
             self.kill()
+        self.network.disturb(self.name)
         self.network.note(f"{self.name} starts")
         self.powered = True
         self.reactor = HostReactor(self.network.reactor)
@@ -104,6 +108,7 @@ class Network:
         self._blocked: dict[tuple[str, str], None] = {}
         self._made = 0
         self.on_note: Callable[[str], None] = self.trace.append
+        self.troubled: dict[str, float] = {}  # when a machine, or its way to others, was last disturbed
         self.on_fault: Callable[[str], None] = lambda what: None
 
     def host(self, name: str) -> Host:
@@ -118,8 +123,20 @@ class Network:
 
     # --- what goes wrong ---
 
+    def disturb(self, *names: str) -> None:
+        """Something has happened to these machines, or between them."""
+        for name in names:
+            self.troubled[name] = self.reactor.seconds()
+
+    def undisturbed(self, name: str, seconds: float) -> bool:
+        """Whether a machine runs, can be reached and reach, and has been so for so long."""
+        host = self.hosts[name]
+        well = host.reactor.alive and not host.reactor.frozen and not any(name in ends for ends in self._blocked)
+        return well and self.reactor.seconds() - self.troubled.get(name, 0.0) > seconds
+
     def partition(self, one: str, other: str, both: bool = True) -> None:
         """Nothing gets from `one` to `other` any more (nor back, unless `both` is False)."""
+        self.disturb(one, other)
         self.note(f"{one} {'<' if both else ''}> {other} partitioned")
         self._blocked[one, other] = None
         if both:
@@ -127,6 +144,7 @@ class Network:
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
         """Both ways are open again, between these two or everywhere. What was held up arrives."""
+        self.disturb(*([one, other] if one and other else self.hosts))
         self.note(f"{one or 'all'} <> {other or 'all'} healed")
         if one is None or other is None:
             self._blocked.clear()
@@ -142,6 +160,7 @@ class Network:
 
     def cut(self, link: Link, tell: Collection[str] = ("client", "server")) -> None:
         """End a connection; only the sides in `tell` notice. The others send into the void."""
+        self.disturb(*link.hosts)
         self.note(f"{link} cut, told: {', '.join(side for side in ('client', 'server') if side in tell) or 'nobody'}")
         link.cut(tell)
 

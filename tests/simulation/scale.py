@@ -65,10 +65,8 @@ def main() -> int:
     used, real = time.process_time() - used, time.monotonic() - real
     simulated = world.now - at
     events, faults = world.reactor.steps - steps, world.faults.total()
-    print(
-        f"{chosen.workers:,} workers joined: {joined - began:.1f} s of CPU, "
-        f"{1000 * (joined - began) / chosen.workers:.1f} ms each"
-    )
+    each = 1000 * (joined - began) / chosen.workers
+    print(f"{chosen.workers:,} workers joined: {joined - began:.1f} s of CPU, {each:.1f} ms each")
     print(
         f"{simulated / 60:.1f} simulated minutes, {world.oracle.verdicts.total() - jobs:,} results, {faults:,} fault events, "
         f"{events:,} events in {used:.1f} s of CPU on one of {os.cpu_count()} cores: {1e6 * used / max(1, events):.0f} µs each, "

@@ -354,6 +354,7 @@ class World:
         made = self.clones.pop(name)
         del self.workers[name]
         made.retire()
+        self.network.disturb(name, name.removesuffix("c"))
         self.story.tell("…", f"{name} is removed")
 
     def close(self) -> None:
