@@ -51,7 +51,8 @@ def main() -> int:
     world = build(chosen.workers, chosen.heartbeat, chosen.faults)
     for worker in world.workers.values():
         world.reactor.callLater(world.chance.uniform(0.0, 30.0), worker.start)
-    world.until(lambda: sum(world.joined(name) for name in world.workers) == chosen.workers, within=300.0)
+    while not all(world.joined(name) for name in world.workers):
+        world.reactor.advance(1.0)
     joined = time.process_time()
     # More jobs than will end, in submissions of a hundred, so that the queue is never empty.
     for _ in range(int(chosen.workers * (1 + chosen.minutes * 60 / chosen.job) / 100) + 1):

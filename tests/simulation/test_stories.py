@@ -36,6 +36,28 @@ def test_a_restart_of_the_server_is_noticed_by_nobody(world: World) -> None:
     assert [world.attempts(job + index) for index in range(4)] == [1] * 4
 
 
+@pytest.mark.parametrize("how", ["frozen", "its database is away", "its disk is full"])
+def test_what_happens_to_the_server_costs_nobody_a_job(world: World, how: str) -> None:
+    """Longer than a lease; the time does not count against those who could not be heard."""
+    join(world, "n1")
+    job = submit(world, "ok", "900", "10")
+    world.until(lambda: world.workers["n1"].processes.running())
+    if how == "frozen":
+        world.server_host.freeze()
+        world.reactor.advance(300.0)
+        world.server_host.thaw()
+    elif how == "its database is away":
+        world.trouble.away_until = world.now + 300.0
+        world.reactor.advance(300.0)
+    else:
+        world.trouble.full_until = world.now + 300.0
+        for link in world.network.links:
+            world.network.cut(link)  # it must say hello again, which has to be written down
+        world.reactor.advance(300.0)
+    world.until(lambda: state(world, job) == "succeeded", within=1500.0)
+    assert world.attempts(job) == 1
+
+
 def test_a_job_that_kills_every_worker_is_stopped(world: World) -> None:
     join(world, "n1", "n2")
     job = submit(world, "poison", "5", max_losses=3)
