@@ -17,7 +17,7 @@ from cpc.wire.strangers import MAX_STRANGERS
 from tests.acceptance.conftest import Make
 from tests.helpers import hostile_wire
 from tests.helpers.bystanders import Bystander, Memory
-from tests.helpers.hostile_wire import Door, bombs, ended, last_words, raw, read_frame
+from tests.helpers.hostile_wire import Door, bombs, ended, last_words, raw, read_frame, sent
 from tests.helpers.network_of_processes import Network
 
 #: What the process may grow by at its peak. A flood that is held in memory is several times as large.
@@ -73,7 +73,7 @@ def no_greeting(door: Door) -> socket.socket:
 
 def part_of_greeting(door: Door) -> socket.socket:
     made = door.secure(door.identity())
-    made.sendall(frames.greeting(frames.Greeting(1, 1, "slow"))[:-3])
+    made.sendall(sent(frames.greeting(frames.Greeting(1, 1, "slow")))[:-3])
     return made
 
 
@@ -105,7 +105,7 @@ def test_one_address_cannot_keep_the_others_out(door: Door, bystander: Bystander
             stack.enter_context(door.socket())
         other = door.socket("127.0.0.4")
         made = stack.enter_context(door.context(door.identity(), "cpc/1").wrap_socket(other))
-        made.sendall(frames.greeting(frames.Greeting(1, 1, "good")))
+        made.sendall(sent(frames.greeting(frames.Greeting(1, 1, "good"))))
         assert read_frame(made) is not None
         bystander.goes_on()
 
@@ -126,7 +126,7 @@ def test_who_is_not_a_worker_of_this_server_is_told_so(door: Door, bystander: By
     }
     for words, sock in cases.items():
         if words == "only workers may connect here":
-            sock.sendall(frames.greeting(frames.Greeting(1, 1, "x")))
+            sock.sendall(sent(frames.greeting(frames.Greeting(1, 1, "x"))))
         assert words in refused(door, sock)
     for identity in (None, door.identity(authority=other)):
         with door.secure(identity) as sock:
@@ -188,7 +188,8 @@ FLOODS = {
 @pytest.mark.parametrize("what", FLOODS)
 def test_a_flood_that_is_never_read_stays_where_it_came_from(door: Door, bystander: Bystander, what: str) -> None:
     """Frames as fast as they go, for as long as the server takes them, and not one answer is read."""
-    portion = bytes(FLOODS[what]) * ((1 << 20) // len(FLOODS[what]))
+    frame = sent(FLOODS[what])
+    portion = frame * ((1 << 20) // len(frame))
     with door.greeted(door.identity()) as sock:
         sock.settimeout(3.0)
         try:

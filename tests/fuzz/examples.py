@@ -45,7 +45,7 @@ def examples() -> dict[str, list[bytes]]:
     ]  # fmt: skip
     authority = Authority.create("fuzz")
     worker = authority.identity(Name("fuzz", Role.WORKER, "w"), 1e9)
-    bodies = [frames.body(message) for message in messages]
+    bodies = [msgspec.msgpack.encode(message) for message in messages]
     good = bundle.Bundle(
         role="worker", name="w", server="fuzz", server_name="lab", addresses=(("h", 13807),), authority="A", key="K",
         certificate="C",
@@ -57,9 +57,9 @@ def examples() -> dict[str, list[bytes]]:
     head = b"POST /api/v1/projects/villin/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice-token\r\n"
     return {
         "frame": [
-            bytes(frames.greeting(frames.Greeting(1, 1, "3.0", ("relay",)))),
-            b"".join(bytes(frames.question("turn", number, each)) for number, each in enumerate(bodies)),
-            bytes(frames.answer(1, bodies[2])), bytes(frames.refusal(frames.Refused("no", "hint"), 2)),
+            b"".join(frames.greeting(frames.Greeting(1, 1, "3.0", ("relay",)))),
+            b"".join(b"".join(frames.question("turn", number, each)) for number, each in enumerate(bodies)),
+            b"".join(frames.answer(1, bodies[2])), b"".join(frames.refusal(frames.Refused("no", "hint"), 2)),
         ],
         "body": bodies,
         "paths": [msgspec.msgpack.encode(files)],

@@ -113,6 +113,7 @@ _PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     bytes: st.sampled_from(BYTES) | st.binary(max_size=12),
     type(None): st.none(),
 }
+_PLAIN[memoryview] = _PLAIN[bytes]
 
 
 def filled(value: Any, lease: Lease) -> Any:

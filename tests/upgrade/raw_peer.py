@@ -35,7 +35,7 @@ class RawPeer:
     def send(self, envelope: dict[str, Any]) -> None:
         """A frame; it leaves as soon as the handshake is done."""
         if self.open:
-            self.channel.send(write_frame(envelope))
+            self.channel.send((write_frame(envelope),))
         else:
             self._waiting.append(envelope)
 
@@ -51,7 +51,7 @@ class RawPeer:
         self.open = True
         self.on_open(self)
         for envelope in self._waiting:
-            self.channel.send(write_frame(envelope))
+            self.channel.send((write_frame(envelope),))
         self._waiting.clear()
 
     def frame_received(self, frame: bytes) -> None:
