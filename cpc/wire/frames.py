@@ -39,6 +39,7 @@ MAX_BUNDLE_FRAME = 256 << 10  # a bundle only enrols
 MAX_TEXT = 4_000  # characters of an error's message or hint
 MAX_ID = (1 << 63) - 1
 LARGE = 64 << 10  # from here on bytes are not copied but pointed at
+CRUMB = 4 << 10  # smaller pieces of a large frame are put together: each object costs forty bytes beside its own
 
 _LIMITS: dict[str, Any] = {
     "max_map_len": 64, "max_array_len": 256, "max_str_len": 64 << 10, "max_bin_len": MAX_FRAME, "max_ext_len": 0,
@@ -167,7 +168,7 @@ class FrameReader:
         self._buffer = bytearray()
         self._start = 0
         self._wanted = 0  # the size of the large frame that is coming; 0 when none is
-        self._pieces: list[bytes | memoryview] = []
+        self._pieces: list[bytes | bytearray | memoryview] = []
         self._here = 0
 
     def __len__(self) -> int:
@@ -187,8 +188,13 @@ class FrameReader:
             self._buffer += view[left:]
 
     def _take(self, piece: bytes | memoryview) -> None:
-        self._pieces.append(piece)
         self._here += len(piece)
+        if len(piece) >= CRUMB:
+            self._pieces.append(piece)
+        elif self._pieces and type(last := self._pieces[-1]) is bytearray:
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))
 
     def next(self) -> bytes | None:
         """The next whole frame without its length, or None while it is not there. Refused when it is too long."""

@@ -190,6 +190,23 @@ def test_a_bomb_in_the_envelope_is_stopped_by_its_counts() -> None:
         tracemalloc.stop()
 
 
+def test_a_large_frame_that_comes_byte_by_byte_costs_no_more_than_itself() -> None:
+    reader = FrameReader(frames.MAX_FRAME)
+    size = 1 << 20
+    reader.feed(struct.pack(">I", size) + bytes(frames.LARGE))
+    assert reader.next() is None
+    tracemalloc.start()
+    try:
+        for number in range(size - frames.LARGE):
+            reader.feed(bytes([number & 0xFF]))
+        assert tracemalloc.get_traced_memory()[1] < 4 * size
+    finally:
+        tracemalloc.stop()
+    whole = reader.next()
+    assert whole is not None
+    assert whole == bytes(frames.LARGE) + bytes(number & 0xFF for number in range(size - frames.LARGE))
+
+
 def test_what_does_not_fit_a_frame_is_not_sent() -> None:
     body = frames.body(ChunkData(data=memoryview(b"x" * (8 << 20))))
     assert len(sent(frames.question("chunk-get", 1, body))) <= frames.MAX_FRAME + 4
