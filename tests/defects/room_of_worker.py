@@ -63,7 +63,7 @@ WORKER = (
         caught_by="tests/unit/test_agent_jobs.py::test_bytes_that_are_not_what_was_asked_for_never_reach_a_job",
     ),
     defect(
-        "damaged-result-handed-in", "cpc.worker.collecting:read_chunk", "of_chunk(data) != digest", "not data",
+        "damaged-result-handed-in", "cpc.worker.collecting:check_chunk", "!= digest", "== b''",
         promise="a worker's bad disk is not the job's result",
         caught_by="tests/unit/test_transfer_files.py::test_chunks_are_read_back_and_damage_is_seen",
     ),
