@@ -58,6 +58,8 @@ def more(message: Message) -> Any:
         extra = [("mood", str, "sunny"), ("heirlooms", tuple[int, ...], (1, 2, 3))]
         _LATER[cls] = msgspec.defstruct(f"Later{cls.__name__}", extra, bases=(cls,), frozen=True, kw_only=True)
     known = {name: getattr(message, name) for name in cls.__struct_fields__}
+    if isinstance(known.get("data"), memoryview):
+        known["data"] = bytes(known["data"])  # packed as any other field: only the last one is sent from where it lies
     return _LATER[cls](**known, mood="cloudy", heirlooms=(4,))
 
 
