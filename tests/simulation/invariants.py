@@ -137,7 +137,8 @@ class Invariants:
         world = self._oracle.world
         for job, number, host, message in self.rows(
             "SELECT a.job, a.number, w.host, a.message FROM attempts a JOIN workers w ON w.id = a.worker "
-            "WHERE a.outcome = 'lost'"
+            "WHERE a.outcome = 'lost' AND a.message LIKE '%silent%' AND NOT EXISTS (SELECT 1 FROM workers other "
+            "WHERE other.host = w.host AND other.id != w.id)"
         ):
             if (job, number) in self._lost:
                 continue
