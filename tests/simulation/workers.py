@@ -240,7 +240,11 @@ class Worker:
     @property
     def quiet(self) -> bool:
         """Whether nothing is left to be told."""
-        return self.agent is not None and not self.agent.desk.attempts and not self.agent.desk.deliveries
+        if self.agent is None:
+            # A worker whose bundle is revoked is not let in again, however often it tries.
+            query = "SELECT 1 FROM bundles WHERE name = ? AND revoked IS NOT NULL"
+            return bool(self.world.oracle.rows(query, self.bundle.name))
+        return not self.agent.desk.attempts and not self.agent.desk.deliveries
 
 
 def number_of(text: str) -> int:
