@@ -32,6 +32,7 @@ EVENTS = {
     "job.cancelled": "it was cancelled, by a person or because a job that it waited for failed",
     "job.retried": "it got a fresh start",
     "job.forgotten": "it was removed with its files",
+    "submission.forgotten": "a large one is being removed, in several steps; a restart goes on with it",
     "result.quarantined": "a result came that this server, restored from a backup, does not know; it is kept aside",
     "file.uploaded": "a file was uploaded",
     "worker.joined": "a worker has joined",

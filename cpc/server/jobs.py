@@ -167,16 +167,19 @@ class Jobs:
                 raise BadInput(f"{what.shown} is part of an array", "forget the whole array")
             if what.row.open:
                 raise Conflict(f"{what.shown} has {what.row.open} job(s) that are not finished", "cancel it first")
-            self._forget(tx, what)
+            self._forget(tx, what, call.who.actor)
             tx.event(call.who.actor, "job.forgotten", project=what.row.project, subject=what.row.id, jobs=[what.shown])
             return Counted(what.row.size)
 
         return self._gate.write(call, Act.JOB_FORGET, unit, answer=Counted)
 
-    def _forget(self, tx: Tx, what: Target) -> None:
-        """The first step now; what is left of a large array goes in small ones, so that nobody waits behind it."""
+    def _forget(self, tx: Tx, what: Target, actor: str) -> None:
+        """The first step now; what is left of a large array goes in small ones, so that nobody waits behind it. That it
+        is to go is on record: what a kill or a full disk cuts short, retention goes on with.
+        """
         self._queue.specs.forget(what.row.id)
         if not history.purge(tx, what.row.id, STEP):
+            tx.event(actor, history.FORGETTING, project=what.row.project, subject=what.row.id)
             tx.after(lambda: self._purge(what.row.id))
 
     def cancel_all(self, tx: Tx, project: int, actor: str) -> None:

@@ -89,15 +89,18 @@ class Retention:
             await self.long_round()
 
     async def short_round(self, grace: float = chunkstore.GRACE) -> Removed:
-        """Expired uploads and files, jobs of deleted projects, chunks unused for `grace` seconds; what was freed."""
+        """Expired uploads and files, jobs of deleted projects, forgotten ones, chunks unused for `grace` seconds; what was
+        freed.
+        """
         await self._one.acquire()
         try:
             await self._steps(lambda: self._store.write(lambda tx: uploads.expire(tx, STEP)))
-            while arrays := await self._store.read(lambda tx: history.arrays_of_deleted_projects(tx, STEP)):
-                for array in arrays:
-                    await self.purge(array)
-                if self._stopped:
-                    break
+            for doomed in (history.arrays_of_deleted_projects, history.half_forgotten):
+                while arrays := await self._store.read(lambda tx, doomed=doomed: doomed(tx, STEP)):  # type: ignore[misc]
+                    for array in arrays:
+                        await self.purge(array)
+                    if self._stopped:
+                        break
             return await self._chunks.collect(grace)
         finally:
             self._one.release()

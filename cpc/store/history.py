@@ -30,6 +30,20 @@ _OF_DELETED = Statement(
     .where(schema.projects.c.deleted.isnot(None), _arrays.open == 0)
     .limit(sa.bindparam("limit"))
 )
+#: The event that says so of a submission which goes in several steps.
+FORGETTING = "submission.forgotten"
+# The condition is the one of the index `ix_events_other`, word by word.
+_OF_FORGOTTEN = Statement(
+    sa.select(_arrays.id)
+    .distinct()
+    .join(schema.events, _events.subject == _arrays.id)
+    .where(
+        sa.text("(events.kind < 'job.' OR events.kind > 'job/')"),
+        _events.kind == sa.bindparam("kind"),
+        _arrays.open == 0,
+    )
+    .limit(sa.bindparam("limit"))
+)
 _IS_CLOSED = Statement(sa.select(_arrays.id).where(_arrays.id == sa.bindparam("id"), _arrays.open == 0))
 _RECENT = Statement(
     sa.select(_finished.id)
@@ -101,6 +115,11 @@ def closed_arrays(tx: Tx, after: int, before: int, limit: int) -> list[int]:
 def arrays_of_deleted_projects(tx: Tx, limit: int) -> list[int]:
     """Ids of submissions whose project is gone and whose jobs have all ended."""
     return [row[0] for row in tx.rows(_OF_DELETED, {"limit": limit})]
+
+
+def half_forgotten(tx: Tx, limit: int) -> list[int]:
+    """Ids of submissions that somebody has forgotten and that are not gone yet."""
+    return [row[0] for row in tx.rows(_OF_FORGOTTEN, {"kind": FORGETTING, "limit": limit})]
 
 
 def ended_since(tx: Tx, array: int, since: int) -> bool:

@@ -230,6 +230,13 @@ class Oracle:
         for lease in self.kept():
             self.wrong(f"the result of {lease} was safe at {self._kept[lease]}, and was never handed in")
 
+    def half_forgotten(self) -> list[int]:
+        """Submissions that somebody has forgotten, and a project's that was deleted, which are not gone yet."""
+        return [row[0] for row in self.rows(
+            "SELECT a.id FROM arrays a JOIN projects p ON p.id = a.project WHERE a.open = 0 AND (p.deleted IS NOT NULL OR "
+            "EXISTS (SELECT 1 FROM events e WHERE e.subject = a.id AND e.kind = 'submission.forgotten'))"
+        )]  # fmt: skip
+
     def kept(self) -> list[Lease]:
         """Results that are safe with a worker, and wanted, and not handed in."""
         found = []

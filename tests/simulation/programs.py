@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from cpc.spool.disk import Disk
 from cpc.worker.processes import Exit, Launch
 from tests.simulation.clock import HostReactor
+from tests.simulation.databases import Killed
 
 STEP = 10.0
 FULL = 28  # the exit code of a program that found the disk full: never the job's fault
@@ -77,6 +78,8 @@ class SimProcesses:
         self._running: dict[str, _Running] = {}
 
     def start(self, launch: Launch, on_exit: Callable[[Exit], None]) -> None:
+        if not self._reactor.alive:
+            raise Killed  # the agent's process has gone in the middle of this
         running = _Running(launch, on_exit, self._reactor.seconds())
         self._running[launch.key] = running
         self._ear.started(launch)

@@ -172,6 +172,7 @@ class World:
             and not self.clones
             and not self.oracle.unfinished()
             and not self.oracle.kept()
+            and not self.oracle.half_forgotten()
             and all(worker.quiet for worker in self.workers.values())
         )
 
@@ -181,6 +182,7 @@ class World:
         waiting = [client.name for client in self.clients.values() if not client.done]
         kept = ", ".join(map(str, self.oracle.kept()))
         after = f"after {BOUND / 3600:g} h: jobs {left}, busy {busy}, people who wait {waiting}"
+        after += f", half forgotten {self.oracle.half_forgotten()}"
         self.oracle.wrong(f"{after}, results not handed in: {kept or 'none'}")
 
     def check(self) -> None:

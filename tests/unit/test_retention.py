@@ -143,6 +143,21 @@ def test_purging_is_done_in_small_steps(house, monkeypatch):
     assert house.write(history.purge, array, 7) is True
 
 
+def test_what_was_forgotten_and_cut_short_goes_in_the_next_round(house):
+    """A kill or a full disk came between two steps."""
+    array, other = house.finish(1, 50), house.finish(2, 5)
+
+    def forget(tx):
+        assert not history.purge(tx, array, 7)
+        tx.event("user:ann", history.FORGETTING, project=1, subject=array)
+
+    house.write(forget)
+    wait(house.retention.short_round())
+    assert house.counts()["arrays"] == 1
+    assert house.counts()["finished"] == 5
+    assert house.read(history.closed_arrays, 0, 1 << 62, 10) == [other]
+
+
 def test_a_submission_with_live_jobs_cannot_be_purged(house):
     array = house.finish(1, 3, open=1)
     wait(house.retention.purge(array))
