@@ -309,6 +309,7 @@ class Agent:
             )
 
     def _adopt_one(self, directory: str) -> None:
+        claim: Claim | None = None
         try:
             claim = ownership.adopt(self._disk, directory, self._mine.claim.owner)
             if claim is not None:
@@ -316,6 +317,8 @@ class Agent:
             elif self._options.hand_in:
                 self._say(f"{directory} is in use by a worker that lives; it hands in itself")
         except (OSError, CopernicusError) as error:
+            if claim is not None:
+                claim.lock.release()  # or nobody, we included, could try again
             self._say(f"{directory} was left by another worker and cannot be taken over: {words(error)}")
             self._looked = self._clock.monotonic() - ADOPT_EVERY + ADOPT_AGAIN
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+import pytest
+
 from cpc.core.outcome import Outcome
 from tests.helpers.programs import Program
 from tests.helpers.worker_fixture import expected, world
@@ -11,7 +13,9 @@ from tests.helpers.worker_fixture import expected, world
 __all__ = ["expected"]
 
 
-def test_a_takeover_that_the_disk_broke_off_is_tried_again_soon() -> None:
+@pytest.mark.parametrize("what", ["write", "spool"])
+def test_a_takeover_that_the_disk_broke_off_is_tried_again_soon(what: str) -> None:
+    """The owner cannot be written down after the directory was renamed; or what is in it cannot be looked at."""
     here = world(long=Program(1000.0))
     done = here.script.add(1, "true")
     here.script.add(2, "long")
@@ -23,8 +27,8 @@ def test_a_takeover_that_the_disk_broke_off_is_tried_again_soon() -> None:
     left = [1]
 
     def broken(operation: str, path: str) -> OSError | None:
-        """The owner of the directory cannot be written down after it was renamed."""
-        if operation == "write" and "adopted" in path and left:
+        this = operation == "write" if what == "write" else path.endswith("spool.log")
+        if this and "adopted" in path and left:
             left.pop()
             return OSError(errno.EIO, "Input/output error", path)
         return None
