@@ -23,14 +23,22 @@ SHARES_EVERY = 60
 
 
 class Monitor:
-    """Ticks once a second from the moment that connections are accepted."""
+    """Ticks once a second from the moment that connections are accepted.
 
-    def __init__(self, queue: Queue, store: Store, timers: Timers, clock: Clock, heard: Callable[[int], float]) -> None:
+    `crowded`: whether machines had to wait at the door since it was asked last. Their heartbeats could not be received, so
+    that time is an outage of this server: after a restart all its workers come back at once.
+    """
+
+    def __init__(
+        self, queue: Queue, store: Store, timers: Timers, clock: Clock, heard: Callable[[int], float],
+        crowded: Callable[[], bool],
+    ) -> None:  # fmt: skip
         self._queue = queue
         self._store = store
         self._timers = timers
         self._clock = clock
         self._heard = heard
+        self._crowded = crowded
         self._timer: Timer | None = None
         self._ticks = 0
         self._busy = False
@@ -49,7 +57,8 @@ class Monitor:
 
     def _tick(self) -> None:
         self._timer = self._timers.callLater(PACE, self._tick)
-        self._queue.lease_clock.tick(self._clock.monotonic(), away=bool(self._store.writer.away))
+        away = self._crowded() or bool(self._store.writer.away)
+        self._queue.lease_clock.tick(self._clock.monotonic(), away)
         if not self._busy:
             self._busy = True
             ensureDeferred(self._work()).addErrback(lambda failure: log.failure("the lease monitor failed", failure))

@@ -155,7 +155,9 @@ class Service:
             timers=self._reactor, clock=clock,
         )  # fmt: skip
         self.workers = Workers(store, gate, self.queue, self.machines)
-        self.monitor = Monitor(self.queue, store, self._reactor, clock, self.machines.heard)
+        self.monitor = Monitor(
+            self.queue, store, self._reactor, clock, self.machines.heard, self._crowded
+        )  # fmt: skip
         self.retention = Retention(store, chunk_store, self._keep, self._expire, clock, self._reactor)
         self.status_page = Status(
             config=self.config, server=self.authority_key.server_id, fingerprint=self.authority_key.fingerprint,
@@ -199,6 +201,9 @@ class Service:
                     f"cannot listen on {address} ports {self.config.port} and {self.config.client_port}: {_words(error)}",
                     "another program may use the port: see `cpc-server doctor`, or choose others with `cpc-server config`",
                 ) from error
+
+    def _crowded(self) -> bool:
+        return self.listener.crowded()  # made after the monitor
 
     def _endpoint(self, address: str, port: int) -> Any:
         kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint

@@ -333,6 +333,10 @@ class Listener:
         """Those whose other side is known, in the order in which they came."""
         return tuple(self._known)
 
+    def crowded(self) -> bool:
+        """Whether machines had to wait outside since this was asked last: nothing could be heard of them."""
+        return self._pace.crowded()
+
     async def listen(self, endpoint: ServerEndpoint) -> ListeningPort:
         """Take connections at this endpoint, too."""
         port: ListeningPort = await endpoint.listen(self.factory)

@@ -24,6 +24,7 @@ class Pace:
 
     def __init__(self, reactor: Timers, clock: Clock, ports: Callable[[], list[Any]], most: int = MOST) -> None:
         self.held = False
+        self._was_held = False
         self._reactor = reactor
         self._clock = clock
         self._ports = ports
@@ -42,6 +43,11 @@ class Pace:
         if self._fresh.pop(handshake, None) is not None and self.held:
             self._look()
 
+    def crowded(self) -> bool:
+        """Whether connections were held back at any time since this was asked last."""
+        was, self._was_held = self._was_held, self.held
+        return was
+
     def stop(self) -> None:
         """No more connections are taken at all."""
         self._fresh.clear()
@@ -55,6 +61,7 @@ class Pace:
             del self._fresh[next(iter(self._fresh))]
         if (len(self._fresh) >= self._most) != self.held:
             self.held = not self.held
+            self._was_held = True
             for port in self._ports():
                 if hasattr(port, "pauseProducing"):
                     port.pauseProducing() if self.held else port.resumeProducing()

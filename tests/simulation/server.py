@@ -196,7 +196,9 @@ class Server:
         self.projects.on_change.append(self._project_changed)
         self.bundles.on_revoke.append(self._bundle_revoked)
         self.workers = Workers(store, gate, self.queue, self.machines)
-        self.monitor = Monitor(self.queue, store, reactor, clock, self.machines.heard)
+        self.monitor = Monitor(
+            self.queue, store, reactor, clock, self.machines.heard, self._crowded
+        )  # fmt: skip
         pinned = {HERE: shared.authority.certificate_pem}
         tls = ServerTls(shared.identity, lambda: pinned, self.bundles.refusal)
         speaks = versions.NEXT if world.plan.mixed else versions.THIS
@@ -234,6 +236,9 @@ class Server:
         self.retention.start()
         self.ready = True
         self.world.story.tell("s", "takes connections")
+
+    def _crowded(self) -> bool:
+        return self.listener.crowded()
 
     def end(self) -> None:
         """The process is gone, now, wherever it is."""

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from cpc.core.spec import JobSpec
+from cpc.wire.pace import FRESH, MOST
 from tests.simulation.by_hand import QUIET, collected, join, state, submit, world
 from tests.simulation.world import World
 
@@ -45,6 +46,26 @@ def test_a_renewal_does_not_bring_back_a_lease_that_is_over(world: World) -> Non
     world.until(lambda: state(world, job) == "waiting", within=3 * QUIET.heartbeat_time)
     worker.host.thaw()
     world.until(lambda: state(world, job) == "succeeded", within=2000.0)
+
+
+def test_leases_wait_while_workers_stand_in_a_crowd_at_the_door(world: World) -> None:
+    """After an outage thousands come back; whoever is not let in for longer than a heartbeat time loses nothing."""
+    join(world, "n1")
+    job = submit(world, "ok", "900", "10")
+    world.until(lambda: world.workers["n1"].processes.running())
+    world.kill_server("killed", away=30.0)
+    world.until(lambda: world.server is not None and world.server.ready)
+    server = world.server
+    assert server is not None
+    pace, end = server.listener._pace, world.now + 3 * QUIET.heartbeat_time
+    while world.now < end:
+        for _ in range(MOST):
+            pace.began(object())  # machines that take their time
+        world.reactor.advance(FRESH / 2)
+    assert not server.machines.seats.of_worker(next(iter(server.queue.index.running.values())).worker)
+    assert state(world, job) == "running"
+    world.until(lambda: state(world, job) == "succeeded", within=1000.0)
+    assert world.attempts(job) == 1
 
 
 @pytest.mark.parametrize("heartbeat_time", [10.0, 30.0, 120.0])

@@ -62,6 +62,18 @@ def test_silent_ones_hold_nobody_up_for_long() -> None:
     assert not pacing.reactor.getDelayedCalls(), "nobody waits, so nothing is due"
 
 
+def test_whether_somebody_had_to_wait_is_told_once_and_for_all_the_time_since() -> None:
+    pacing = Pacing()
+    assert not pacing.pace.crowded()
+    for handshake in range(3):
+        pacing.pace.began(handshake)
+    assert pacing.pace.crowded()
+    assert pacing.pace.crowded(), "still"
+    pacing.pace.ended(1)
+    assert pacing.pace.crowded(), "until a moment ago"
+    assert not pacing.pace.crowded()
+
+
 def test_a_listener_that_stops_leaves_nothing_behind() -> None:
     pacing = Pacing()
     for handshake in range(3):
