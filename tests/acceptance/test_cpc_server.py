@@ -105,7 +105,7 @@ def test_a_setup_that_cannot_be_is_refused_in_one_line_and_leaves_nothing(fresh,
 
 def test_setup_never_overwrites_unasked_and_forced_it_keeps_what_was_there(server):
     key = (server.place / "authority.key").read_bytes()
-    line = server.refused("setup", "-stdin", str(server.run_dir), stdin=PASSWORD)
+    line = server.refused("setup", "--stdin", str(server.run_dir), stdin=PASSWORD)
     assert "exists already" in line
     assert (server.place / "authority.key").read_bytes() == key
     server.setup("-force")

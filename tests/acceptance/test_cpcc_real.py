@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from pathlib import Path
@@ -150,12 +151,25 @@ def test_watch_tells_events_and_ends_with_the_job(lab: Network, tmp_path: Path) 
     assert "job.failed" in program.said or "has failed" in program.said
 
 
-@pytest.mark.parametrize("command", ["watch", "wait"])
-def test_at_a_terminal_the_view_is_live_and_leaves_one_line(lab: Network, command: str) -> None:
-    array = lab.submit("/bin/sh", "-c", "sleep 0.3", array=6)
+@pytest.mark.parametrize(("command", "looks"), [("watch", 1), ("wait", 2)])
+def test_at_a_terminal_the_view_is_live_and_leaves_one_line(
+    lab: Network, tmp_path: Path, command: str, looks: int
+) -> None:
+    """The jobs end when the command has looked so often at them, and has thus something to draw."""
+    go, route = tmp_path / "go", "/api/v1/jobs/{id}"
+    array = lab.submit("/bin/sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done", array=6)
+    before = lab.requests().get(route, 0)
+
+    def let_go() -> None:
+        lab.until(lambda: lab.requests().get(route, 0) >= before + looks, "it has looked")
+        go.touch()
+
+    watcher = threading.Thread(target=let_go)
+    watcher.start()
     code, seen = at_terminal(lab, [], command, array)
+    watcher.join()
     assert code == 0, seen
-    assert "█" in seen
+    assert {"█", "░"} & set(seen)
     assert f"Array {array}: 6 succeeded" in seen
 
 

@@ -27,7 +27,9 @@ _PORT = click.IntRange(0, 65535)
     "--database", metavar="URL", help="sqlite:////path or postgresql://user@host/name; else SQLite in RUN_DIR."
 )
 @click.option("--listen", multiple=True, metavar="ADDRESS", help="Where to listen, instead of what --host resolves to.")
-@click.option("--password-stdin", "-stdin", "from_stdin", is_flag=True, help="Read the password from standard input.")
+@click.option(
+    "--password-stdin", "--stdin", "-stdin", "from_stdin", is_flag=True, help="Read the password from standard input."
+)
 @click.option("-p", "password", metavar="PASSWORD", help="The password; seen by others on this machine: rather -stdin.")
 @click.option("--force", "-force", is_flag=True, help="Do not ask before moving aside what is there.")
 @click.argument("run_dir", type=click.Path(path_type=Path))
