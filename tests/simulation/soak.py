@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import sys
@@ -75,7 +76,11 @@ def main() -> int:
         code = _one(chosen.seed)
     else:
         first = int(time.time()) % 100_000_000 if chosen.first is None else chosen.first
-        code = _many(Sum(first), chosen.seconds, chosen.most, chosen.every)
+        total = Sum(first)
+        with contextlib.suppress(KeyboardInterrupt):
+            _many(total, chosen.seconds, chosen.most, chosen.every)
+        print(total.report())
+        code = 1 if total.broken else 0
     given().remove()
     sys.stdout.flush()
     # What killed processes say when Python collects them at its end is of no interest.
@@ -89,7 +94,7 @@ def _one(seed: int) -> int:
     return 1 if world.broken else 0
 
 
-def _many(total: Sum, seconds: float, most: int, every: float) -> int:
+def _many(total: Sum, seconds: float, most: int, every: float) -> None:
     end = total.began + seconds
     due = total.began + every
     while time.monotonic() < end and total.seeds < most:
@@ -103,8 +108,6 @@ def _many(total: Sum, seconds: float, most: int, every: float) -> int:
         if every and time.monotonic() >= due:
             due += every
             print(total.report(), flush=True)
-    print(total.report())
-    return 1 if total.broken else 0
 
 
 if __name__ == "__main__":
