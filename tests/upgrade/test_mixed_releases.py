@@ -16,7 +16,7 @@ from tests.upgrade.release import Release
 
 NEXT, STRANGE = PROTOCOL + 1, PROTOCOL + 2
 MORE = '''
-def body(message: object) -> bytes:
+def body(message: object) -> Body:
     """A message as this release says it: with keys that others do not know, without some that may be left out."""
     import msgspec.msgpack as packed
 
@@ -38,11 +38,11 @@ def _more(value: object) -> object:
 _STRUCTURES = ("lease", "number", "session", "boot", "digest", "tasks", "settled", "request", "certificate", "entries")
 
 
-def _whole(data: object) -> bytes:
+def _whole(data: object) -> Body:
     return _body(_more(data))
 
 
-def _body(message: object) -> bytes:
+def _body(message: object) -> Body:
 '''
 
 
@@ -53,7 +53,7 @@ def other(directory: Path, name: str, newest: int, oldest: int) -> Release:
     release.replace(
         "wire/messages.py", f"\nOLDEST_PROTOCOL = {OLDEST_PROTOCOL}\n", f"\nOLDEST_PROTOCOL = {oldest}\n"
     )  # fmt: skip
-    release.replace("wire/frames.py", "def body(message: object) -> bytes:\n", MORE)
+    release.replace("wire/frames.py", "def body(message: object) -> Body:\n", MORE)
     release.replace(
         "wire/frames.py", '"caps": said.capabilities})', '"caps": said.capabilities, "zz-new": {"a": [1]}})'
     )
