@@ -42,7 +42,7 @@ def once(running: System, size: int, away: float) -> dict[str, float]:
         fleet.finish()
         end = fleet.until(lambda seen: seen.settled == size, 600.0, "all have handed in")
     _check(end, size)
-    states = running.client.wait(job, 60.0).jobs  # type: ignore[union-attr]
+    states = running.client.wait(job, 60.0).jobs
     assert {state: count for state, count in states.items() if count} == {"succeeded": size}, states
     return {
         "ready_s": ready,

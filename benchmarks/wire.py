@@ -121,7 +121,7 @@ class _Sink(Protocol):
     def connectionLost(self, reason: object = None) -> None:
         from twisted.internet import reactor
 
-        reactor.stop()  # type: ignore[attr-defined]
+        reactor.stop()
 
 
 def raw_receiver(tell: int, size: int, tls: Any) -> None:
@@ -129,7 +129,7 @@ def raw_receiver(tell: int, size: int, tls: Any) -> None:
     from twisted.internet import reactor
 
     factory = Factory.forProtocol(type("Sink", (_Sink,), {"left": size}))
-    listening = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(TLSMemoryBIOFactory(tls, False, factory))  # type: ignore[arg-type]
+    listening = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(TLSMemoryBIOFactory(tls, False, factory))
     listening.addCallback(lambda port: os.write(tell, b"%d\n" % port.getHost().port))
 
 
@@ -138,7 +138,7 @@ class _Source(Protocol):
     paused = False
 
     def connectionMade(self) -> None:
-        self.transport.registerProducer(self, True)  # type: ignore[union-attr, arg-type, call-arg]
+        self.transport.registerProducer(self, True)
         self.resumeProducing()
 
     def pauseProducing(self) -> None:
@@ -151,12 +151,12 @@ class _Source(Protocol):
         self.paused = False
         while self.left > 0 and not self.paused:
             self.left -= PIECE
-            self.transport.write(_ZEROS)  # type: ignore[union-attr]
+            self.transport.write(_ZEROS)
 
     def connectionLost(self, reason: object = None) -> None:
         from twisted.internet import reactor
 
-        reactor.stop()  # type: ignore[attr-defined]
+        reactor.stop()
 
 
 _ZEROS = os.urandom(PIECE)
@@ -167,7 +167,7 @@ def raw_sender(port: int, size: int, tls: Any) -> None:
     from twisted.internet import reactor
 
     factory = Factory.forProtocol(type("Source", (_Source,), {"left": size}))
-    TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(TLSMemoryBIOFactory(tls, True, factory))  # type: ignore[arg-type]
+    TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(TLSMemoryBIOFactory(tls, True, factory))
 
 
 # --- chunks -------------------------------------------------------------------------------------------------------------
@@ -182,9 +182,9 @@ def chunk_receiver(tell: int, size: int, tls: Any) -> None:
 
     def connected(connection: Connection) -> None:
         connection.serve("chunk-put", ChunkPut, put, bulk=True)
-        connection.on_closed(lambda _: reactor.stop())  # type: ignore[attr-defined]
+        connection.on_closed(lambda _: reactor.stop())
 
-    listener = Listener(reactor, tls, connected, SystemClock())  # type: ignore[arg-type]
+    listener = Listener(reactor, tls, connected, SystemClock())
     listening = ensureDeferred(listener.listen(TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")))
     listening.addCallback(lambda port: os.write(tell, b"%d\n" % port.getHost().port))
 
@@ -202,9 +202,9 @@ def chunk_sender(port: int, size: int, tls: Any) -> None:
             await connection.call("chunk-put", body, Nothing, bulk=True)
 
     async def all_lanes() -> None:
-        connection = await connect(TCP4ClientEndpoint(reactor, "127.0.0.1", port), tls, reactor, SystemClock())  # type: ignore[arg-type]
+        connection = await connect(TCP4ClientEndpoint(reactor, "127.0.0.1", port), tls, reactor, SystemClock())
         await DeferredList([ensureDeferred(lane(connection)) for _ in range(IN_FLIGHT)], fireOnOneErrback=True)
-        connection.on_closed(lambda _: reactor.stop())  # type: ignore[attr-defined]
+        connection.on_closed(lambda _: reactor.stop())
         connection.close()
 
     ensureDeferred(all_lanes())

@@ -82,8 +82,10 @@ def fill_ahead(index: Index, session: Session, circumstances: Round, limit: int)
     placed: list[Running] = []
     if session.room_ahead <= 0:
         return placed
-    order = _Order(index, session, circumstances)
     begun = Counter(ids.array(job) for job in session.leases if job not in session.ahead)
+    if not any((pace := circumstances.pace(array)) is not None and pace <= AHEAD for array in begun):
+        return placed  # as nearly always: no need to look at what waits
+    order = _Order(index, session, circumstances)
     while len(placed) < limit and session.room_ahead > 0 and (window := order.next()):
         key = window.entries[0]
         array = ids.array(key[1])

@@ -107,7 +107,8 @@ class SmallServer(FakeApi):
         return answer
 
     def _route(self, user: str, call: Call) -> Any:
-        from tests.helpers.small_server_routes import ROUTES
+        from tests.helpers import small_server_jobs, small_server_routes  # noqa: F401 - they declare their calls
+        from tests.helpers.small_server_calls import ROUTES
 
         for method, pattern, act in ROUTES:
             found = re.fullmatch(pattern, call.target)
