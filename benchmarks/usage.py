@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+TICK = 1 / _TICKS  # seconds: less CPU than this cannot be told from none
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = float(1 << 20)
 
