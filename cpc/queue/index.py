@@ -1,13 +1,13 @@
 """The queue in memory: windows of waiting jobs, running jobs, joined workers. An index of the database, never the truth.
 
-Every change notes its inverse in the journal of the writer's batch (`cpc.queue.journal`).
+Every change notes its inverse in the journal of the writer's batch (`cpc.core.journal`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cpc.queue.journal import Journal
+from cpc.core.journal import Journal
 from cpc.queue.requirement import Profile, Requirement, misses
 from cpc.queue.session import Running, Session
 from cpc.queue.share import Shares

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from cpc.queue.journal import Journal
+from cpc.core.journal import Journal
 
 #: A job that has just been placed is charged for this long at once, so that projects alternate within one round.
 ADVANCE = 60.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
-from cpc.queue.journal import Journal
+from cpc.core.journal import Journal
 
 Key = tuple[int, int]  # (−priority, job id): ascending is the order of the claim
 Tried = tuple[int, int, int]  # number of the last attempt, failures, losses

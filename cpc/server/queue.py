@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from cpc.core import ids
 from cpc.core.clock import SECOND, Clock
+from cpc.core.journal import Journal
 from cpc.core.lease import Lease
 from cpc.core.spec import element_values, fill
 from cpc.queue import match
 from cpc.queue.index import Index
-from cpc.queue.journal import Journal
 from cpc.queue.leaseclock import LeaseClock
 from cpc.queue.match import Exact, Round
 from cpc.queue.pace import Pace

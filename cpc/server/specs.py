@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from cpc.core.journal import Journal
 from cpc.core.spec import JobSpec
-from cpc.queue.journal import Journal
 from cpc.queue.match import Exact
 from cpc.store import arrays
 from cpc.store.arrays import ArrayRow

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from cpc.core import ids
 from cpc.core.errors import Unavailable
-from cpc.queue.journal import Journal
+from cpc.core.journal import Journal
 from cpc.store import schema, statement
 from cpc.store.database import Connection, Rows
 from cpc.store.statement import Row, Statement

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from cpc.core.clock import Clock, Timers
 from cpc.core.errors import CopernicusError, Unavailable
-from cpc.queue.journal import Journal
+from cpc.core.journal import Journal
 from cpc.store import schema
 from cpc.store.database import Connection, DatabaseAway, DatabaseBroken, DatabaseFull, StatementError
 from cpc.store.statement import Statement

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpc.core import ids
+from cpc.core.journal import Journal
 from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
 from cpc.core.spec import JobSpec
 from cpc.queue import requirement
 from cpc.queue.index import Index
-from cpc.queue.journal import Journal
 from cpc.queue.session import Running, Session
 
 SMALL = requirement.of(JobSpec(argv=("x",)))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpc.core.journal import Journal
 from cpc.queue import window as module
-from cpc.queue.journal import Journal
 from cpc.queue.window import UNTRIED, Key, Tried, Window
 
 

@@ -1,0 +1,62 @@
+"""Values as everybody outside the engine sees them: numbers, texts, files, lists and dictionaries.
+
+Written down (database, wire, JSON), a file is a map with the single key `$file`, which no dictionary entry can have: `wire`
+makes that form, `read` takes it back. Floats are exact in all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from cpc.core.digest import Content
+from cpc.core.errors import BadInput
+
+FILE = "$file"
+
+
+class FileRef(msgspec.Struct, frozen=True):
+    """A file as a value: the base name it was given and its content."""
+
+    name: str
+    content: Content
+
+
+#: None: not set. Lists are arrays (None: an element that is not set), dicts are records and dicts.
+Plain: TypeAlias = bool | int | float | str | FileRef | list["Plain"] | dict[str, "Plain"] | None
+
+
+def wire(value: Plain) -> Any:
+    """The value as msgpack and JSON can write it."""
+    if isinstance(value, FileRef):
+        return {FILE: msgspec.to_builtins(value, builtin_types=(bytes,))}
+    if isinstance(value, list):
+        return [wire(one) for one in value]
+    if isinstance(value, dict):
+        return {name: wire(one) for name, one in value.items()}
+    return value
+
+
+def read(raw: Any) -> Plain:
+    """The value that `wire` has written, from msgpack or JSON; BadInput when it cannot be one."""
+    if isinstance(raw, dict):
+        if FILE in raw:
+            return _file(raw)
+        return {str(name): read(one) for name, one in raw.items()}
+    if isinstance(raw, list | tuple):
+        return [read(one) for one in raw]
+    if raw is None or isinstance(raw, bool | int | float | str):
+        return raw
+    raise BadInput(f"a {type(raw).__name__} is not a value", "values are numbers, texts, files, lists and dictionaries")
+
+
+def _file(raw: dict[str, Any]) -> FileRef:
+    try:
+        found = msgspec.convert(raw[FILE], FileRef)
+    except msgspec.ValidationError as error:
+        raise BadInput(
+            f"this is not a file's address: {error}", "upload the file and use the address it gets"
+        ) from None
+    found.content.check()
+    return found
