@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from msgspec import field
+
 from cpc.core.views import View
 
 
@@ -56,7 +58,7 @@ class ItemView(View, frozen=True):
     instances: tuple[InstanceView, ...] = ()
     next: str = ""
     count: int = 0
-    states: dict[str, int] = {}
+    states: dict[str, int] = field(default_factory=dict)
     cpu_seconds: float = 0.0
     cpu_seconds_within: float = 0.0
     jobs: tuple[str, ...] = ()  # of the step under way
@@ -190,4 +192,4 @@ class RecordView(View, frozen=True):
     time: int
     actor: str
     kind: str
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = field(default_factory=dict)

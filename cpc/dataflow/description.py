@@ -102,9 +102,10 @@ class ControllerText(msgspec.Struct, frozen=True, omit_defaults=True):
 class CommandText(msgspec.Struct, frozen=True, omit_defaults=True):
     """The one job of a `command` function: its spec's fields with `{input}` in the texts, files by name, outputs by path.
 
-    `spec` has the fields of `cpc.core.spec.JobSpec` in builtins (`executable`, `argv`, `need`, `walltime`, …); `{name}` in its texts
-    is the input's value. `files`: (path in the run directory, file input). `outputs`: (output, path); an output that is no
-    file is read from the text that the job wrote there. `stdout`, `stderr` and `exit_code` are outputs wherever declared.
+    `spec` has the fields of `cpc.core.spec.JobSpec` in builtins (`executable`, `argv`, `need`, `walltime`, …); `{name}` in its
+    texts is the input's value. `files`: (path in the run directory, file input). `outputs`: (output, path); an output that
+    is no file is read from the text that the job wrote there. `stdout`, `stderr` and `exit_code` are outputs wherever
+    declared.
     """
 
     spec: dict[str, Any] = {}
