@@ -14,11 +14,11 @@ from twisted.logger import Logger
 
 from cpc import __version__
 from cpc.core.clock import SECOND, Clock
-from cpc.core.errors import BadInput, Gone, Refused, TurnedAway, Unavailable
+from cpc.core.errors import BadInput, Damaged, Gone, Refused, TurnedAway, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.texts import plain
 from cpc.queue.session import Session
-from cpc.server import joining, settling
+from cpc.server import joining, settling, unreadable
 from cpc.server.queue import Queue
 from cpc.server.seats import Seat, Seats
 from cpc.server.settling import Settlement
@@ -387,7 +387,14 @@ class _Worker:
 
     async def _get(self, _connection: Connection, question: ChunkGet) -> ChunkData:
         project = await self._project(question.lease)
-        return ChunkData(data=memoryview(await self._machines._chunks.get_chunk(project, question.digest)))
+        try:
+            return ChunkData(data=memoryview(await self._machines._chunks.get_chunk(project, question.digest)))
+        except Damaged as error:
+            words = str(error)
+            await self._store.write(
+                lambda tx: unreadable.give_up(self._queue, tx, question.lease, question.digest, words)
+            )
+            raise
 
     async def _put(self, _connection: Connection, question: ChunkPut) -> None:
         project = await self._project(question.lease)

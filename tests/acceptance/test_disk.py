@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,3 +127,20 @@ def make_projects_until_refused(network: Network, most: int = 3000) -> list[str]
         except (Unavailable, OverQuota):
             break
     return made
+
+
+def test_a_job_whose_input_is_damaged_ends_in_words_and_can_be_retried(network: Network, tmp_path: Path) -> None:
+    """Each attempt would meet the same bytes: nobody is to wait for the one that does not."""
+    data = os.urandom(MIB)
+    (tmp_path / "start.gro").write_bytes(data)
+    send = ("submit", "--quiet", "--input", str(tmp_path / "start.gro"), "--", "cat", "start.gro")
+    job = network.cpcc(*send).done().strip()
+    name = hashlib.sha256(data).hexdigest()
+    (chunk,) = network.run_directory.rglob(name)
+    chunk.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with network.working():
+        assert network.end_of(job).state == "failed"
+        assert "start.gro is damaged at the server" in network.cpcc("why", job).done()
+        chunk.write_bytes(data)
+        network.cpcc("retry", job).done()
+        network.success_of(job)

@@ -14,7 +14,7 @@ from cpc.core.outcome import Outcome
 from cpc.queue.job import State
 from cpc.queue.session import Session
 from cpc.queue.verdict import Kind, Relation, Verdict, kind, verdict
-from cpc.server import closing, joining, settling, submission
+from cpc.server import closing, joining, settling, submission, unreadable
 from cpc.store import attempts, history, jobs, references, schema, statement
 from cpc.store.jobs import Range
 from cpc.wire.messages import Checkpoint, Result
@@ -291,6 +291,18 @@ def test_the_next_attempt_goes_on_from_the_last_checkpoint(bench: Bench) -> None
     bench.tasks(worker)
     lose(bench, worker)
     assert [task.checkpoint for task in bench.tasks(worker)] == [files(b"two")[0]]
+
+
+def test_a_damaged_checkpoint_is_not_begun_from_again(bench: Bench) -> None:
+    worker = bench.worker("w")
+    job = bench.submit(max_losses=9, checkpoint=("out",))
+    checkpoint(bench, worker, worker.leases[job], b"whole once")
+    lose(bench, worker)
+    (chunk,) = files(b"whole once")[1]
+    act(bench, lambda tx: unreadable.give_up(bench.queue, tx, worker.leases[job], chunk, "not what it was"))
+    assert row(bench, job).state is State.RUNNING
+    bench.report(worker, worker.leases[job], Outcome.REFUSED)
+    assert [task.checkpoint for task in bench.tasks(worker)][-1] is None
 
 
 def test_a_checkpoint_of_an_old_attempt_is_dropped(bench: Bench) -> None:
