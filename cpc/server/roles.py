@@ -74,6 +74,9 @@ class Act(enum.StrEnum):
     JOB_FAIL_ATTEMPT = "job.fail-attempt"
     JOB_PRIORITISE = "job.prioritise"
     JOB_FORGET = "job.forget"
+    NETWORK_EDIT = "network.edit"
+    MODULE_LIST = "module.list"
+    MODULE_INSTALL = "module.install"
     FILE_READ = "file.read"
     FILE_UPLOAD = "file.upload"
     WORKER_LIST = "worker.list"
@@ -132,6 +135,7 @@ RULES: dict[Act, Rule] = {
     Act.BUNDLE_LIST: _see(Who.USER, "list one's own client bundles"),
     Act.BUNDLE_MAKE_OWN: _do(Who.USER, "make a client bundle for oneself"),
     Act.BUNDLE_REVOKE_OWN: _do(Who.USER, "revoke one's own client bundle"),
+    Act.MODULE_LIST: _see(Who.USER, "list the modules that the server has"),
     Act.EVENT_LIST: _see(Who.USER, "watch the events of one's projects, and those of workers and the server"),
     Act.PROJECT_SHOW: _see(Who.VIEWER, "see the project, its members and its use"),
     Act.JOB_LIST: _see(Who.VIEWER, "list the project's jobs"),
@@ -139,6 +143,7 @@ RULES: dict[Act, Rule] = {
     Act.JOB_OUTPUT: _see(Who.VIEWER, "read a job's logs and outputs"),
     Act.FILE_READ: _see(Who.VIEWER, "read the project's files"),
     Act.FILE_UPLOAD: _do(Who.MEMBER, "upload files"),
+    Act.NETWORK_EDIT: _do(Who.MEMBER, "change the project's network"),
     Act.JOB_SUBMIT: _do(Who.MEMBER, "submit jobs"),
     Act.JOB_CANCEL: _do(Who.MEMBER, "cancel jobs"),
     Act.JOB_RETRY: _do(Who.MEMBER, "give failed and cancelled jobs a fresh start"),
@@ -156,6 +161,7 @@ RULES: dict[Act, Rule] = {
     Act.WORKER_RESUME: _do(Who.SUPER, "let a drained worker work again"),
     Act.BUNDLE_MAKE: _do(Who.SUPER, "make a worker bundle, or a client bundle for anybody"),
     Act.BUNDLE_REVOKE: _do(Who.SUPER, "revoke any bundle"),
+    Act.MODULE_INSTALL: _do(Who.SUPER, "upload definitions that name code to be run at the server"),
     Act.AUDIT: _see(Who.SUPER, "read the audit"),
     Act.SETTING_LIST: _see(Who.SUPER, "see the settings"),
     Act.SETTING_SET: _do(Who.SUPER, "change a setting"),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from cpc.server.http import openapi
 from cpc.server.http.download import Download
+from cpc.server.http.outflow import Outflow
 from cpc.server.http.route import Raw, Route
 from cpc.server.http.routes import NOUNS, ROUTES
 from cpc.server.http.stream import Stream
@@ -67,8 +68,8 @@ def _row(route: Route) -> str:
 def _name(answer: Any) -> str:
     if get_origin(answer) is Annotated:
         return f"Page of {get_args(answer)[1].__name__}"
-    if answer in (Raw, Download, Stream):
-        return {Raw: "text", Download: "bytes", Stream: "server-sent events"}[answer]
+    if answer in (Raw, Download, Outflow, Stream):
+        return {Raw: "text", Download: "bytes", Outflow: "bytes", Stream: "server-sent events"}[answer]
     kinds = get_args(answer) or (answer,)
     return " or ".join(kind.__name__ for kind in kinds)
 

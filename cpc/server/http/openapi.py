@@ -10,6 +10,7 @@ import msgspec
 from cpc import __version__
 from cpc.core.views import ErrorView, Page
 from cpc.server.http.download import Download
+from cpc.server.http.outflow import Outflow
 from cpc.server.http.route import Raw, Route
 from cpc.server.http.stream import Stream
 from cpc.server.roles import RULES, Who
@@ -67,7 +68,7 @@ def _answer_type(route: Route) -> Any:
     """The type that stands in the components: of a list, its items."""
     if get_origin(route.answer) is Annotated and get_args(route.answer)[0] is Page:
         return get_args(route.answer)[1]
-    return None if route.answer in (Raw, Download, Stream) else route.answer
+    return None if route.answer in (Raw, Download, Outflow, Stream) else route.answer
 
 
 def _operation(route: Route, named: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _errors(route: Route) -> list[int]:
 
 
 def _content(route: Route, named: dict[str, Any]) -> dict[str, Any]:
-    if route.answer is Download:
+    if route.answer in (Download, Outflow):
         return {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     if route.answer is Stream:
         return {"text/event-stream": {"schema": {"type": "string"}}}

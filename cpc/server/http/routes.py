@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from cpc.server.http import accounts, bundles, events, files, jobs, monitor, projects, server, settings, workers
+from cpc.server.http import (
+    accounts,
+    bundles,
+    events,
+    files,
+    jobs,
+    monitor,
+    network,
+    projects,
+    server,
+    settings,
+    workers,
+)
 from cpc.server.http.route import Route, routes_of
 
-NOUNS = (server, accounts, projects, jobs, files, workers, bundles, events, settings, monitor)
+NOUNS = (server, accounts, projects, jobs, files, network, workers, bundles, events, settings, monitor)
 ROUTES: tuple[Route, ...] = tuple(route for noun in NOUNS for route in routes_of(noun))
