@@ -1,13 +1,23 @@
-"""The stable names that plugins may use. Version 1: names are added, never changed or taken away.
+"""The stable names that plugins and modules may use. Version 1: names are added, never changed or taken away.
 
-Entry point groups: `cpc.platforms.v1` (subclasses of `Platform`), `cpc.executables.v1` (subclasses of `Executable`).
+Entry point groups: `cpc.platforms.v1` (subclasses of `Platform`), `cpc.executables.v1` (subclasses of `Executable`),
+`cpc.modules.v1` (Python modules of functions decorated with `function`, `command` or `controller`).
 """
 
 from __future__ import annotations
 
+from cpc.api.commands import Result, command
+from cpc.api.controllers import controller
 from cpc.api.executable import Executable, Found, Search, check_name, check_version
+from cpc.api.file import File
+from cpc.api.functions import Function, function
+from cpc.api.hints import TypeName
+from cpc.api.job import Finished, Job
+from cpc.api.modules import describe
 from cpc.api.node import Gpu, Node
 from cpc.api.platform import CORES, CORES_PER_JOB, GpuPool, Option, Place, Platform
+from cpc.api.resources import RunDesc
+from cpc.api.step import Failed, Step
 from cpc.api.variables import Value, fill, fill_all
 from cpc.core.errors import BadInput, CopernicusError, NotFound, Unavailable
 from cpc.core.resources import Amounts, parse_size, show_size
@@ -22,21 +32,34 @@ __all__ = [
     "BadInput",
     "CopernicusError",
     "Executable",
+    "Failed",
+    "File",
+    "Finished",
     "Found",
+    "Function",
     "Gpu",
     "GpuPool",
+    "Job",
     "Node",
     "NotFound",
     "Option",
     "Place",
     "Platform",
+    "Result",
+    "RunDesc",
     "Search",
+    "Step",
+    "TypeName",
     "Unavailable",
     "Value",
     "check_name",
     "check_version",
+    "command",
+    "controller",
+    "describe",
     "fill",
     "fill_all",
+    "function",
     "parse_size",
     "show_size",
 ]

@@ -1,4 +1,8 @@
-"""What goes to a controller and what comes back: one run of the code behind a function, on one snapshot of its inputs."""
+"""What goes to a controller and what comes back: one run of the code behind a function, on one snapshot of its inputs.
+
+A value that is a file which the controller wrote is a map with the single keys `$path` (absolute, below one of the step's
+directories) and `name`: whoever takes the answer stores the file and puts its `$file` there (`cpc.core.plain`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import msgspec
 
 from cpc.core.manifest import Manifest
 from cpc.core.spec import JobSpec
+
+PATH = "$path"
 
 
 class FinishedJob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,11 +62,27 @@ class StepInput(msgspec.Struct, frozen=True, omit_defaults=True):
     base_dir: str = ""
 
 
+class LocalInput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An input of a job that is not stored yet: `local`, a file below one of the step's directories, or else `data`.
+
+    `path` is its place in the run directory.
+    """
+
+    path: str
+    local: str = ""
+    data: bytes = b""
+    executable: bool = False
+
+
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job that a controller asks for; `key` comes back with it when it has ended."""
+    """A job that a controller asks for; `key` comes back with it when it has ended.
+
+    `files` are inputs beside those of the spec: whoever takes the answer stores them and adds them to it.
+    """
 
     spec: JobSpec
     key: str = ""
+    files: tuple[LocalInput, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,169 @@
+"""What takes the place of server and worker when a module is tried out: files by content, and jobs that run right here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from cpc.core import digest, manifest, plain
+from cpc.core.digest import Content
+from cpc.core.errors import NotFound
+from cpc.core.manifest import Entry, Manifest
+from cpc.core.plain import FileRef
+from cpc.dataflow import answer
+from cpc.dataflow.answer import PATH, FinishedJob
+
+_TAIL = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job that a Python function runs instead of a program. It may read and write files in `directory`."""
+
+    args: tuple[str, ...]
+    directory: Path
+    env: Mapping[str, str]
+
+    def text(self, path: str) -> str:
+        """What one of its files says."""
+        return (self.directory / path).read_text(encoding="utf-8")
+
+    def write(self, path: str, text: str) -> None:
+        """Write one of its files; `stdout` is one, too."""
+        (self.directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.directory / path).write_text(text, encoding="utf-8")
+
+
+#: How an executable runs: a command line that the job's arguments follow, or a Python function that gives the exit code.
+Program: TypeAlias = Sequence[str] | Callable[[RunningJob], int | None]
+
+
+class FileStore:
+    """Files by their content, in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def put(self, path: Path) -> Content:
+        """Keep what the file holds."""
+        with path.open("rb") as file:
+            content = digest.of_file(file)
+        kept = self._directory / content.digest.hex()
+        if not kept.exists():
+            shutil.copyfile(path, kept)
+        return content
+
+    def put_bytes(self, data: bytes) -> Content:
+        """Keep these bytes."""
+        content = digest.of_chunks([data[at : at + digest.CHUNK] for at in range(0, len(data), digest.CHUNK)])
+        (self._directory / content.digest.hex()).write_bytes(data)
+        return content
+
+    def path(self, content: Content) -> Path:
+        """Where a file with this content lies."""
+        return self._directory / content.digest.hex()
+
+    def local(self) -> dict[str, str]:
+        """The local paths of all files, by their digests."""
+        return {path.name: str(path) for path in self._directory.iterdir()}
+
+    def keep(self, value: Any) -> Any:
+        """A wire value in which files that lie somewhere are kept here, and named by their content."""
+        if isinstance(value, dict):
+            if PATH in value:
+                return plain.wire(FileRef(value["name"], self.put(Path(value[PATH]))))
+            return {name: self.keep(one) for name, one in value.items()}
+        return [self.keep(one) for one in value] if isinstance(value, list) else value
+
+
+class Worker:
+    """Runs jobs one after the other, each in a directory of its own, as real processes or by Python functions."""
+
+    def __init__(self, directory: Path, store: FileStore, programs: Mapping[str, Program]) -> None:
+        self._directory = directory
+        self._store = store
+        self._programs = programs
+        self.ran = 0
+
+    def run(self, job: answer.Job, ordinal: int) -> FinishedJob:
+        """Run a job to its end. NotFound when its executable is none of the programs."""
+        self.ran += 1
+        directory = self._directory / str(self.ran)
+        directory.mkdir(parents=True)
+        self._unpack(job, directory)
+        code = self._execute(job, directory)
+        tail = "".join((directory / name).read_text("utf-8", "replace") for name in ("stdout", "stderr"))
+        return FinishedJob(
+            ordinal=ordinal,
+            job=str(self.ran),
+            succeeded=code == 0,
+            key=job.key,
+            exit_code=code,
+            reason="" if code == 0 else f"exit code {code}",
+            tail="\n".join(tail.splitlines()[-_TAIL:]),
+            argv=job.spec.argv,
+            files=self._results(job, directory),
+            directory=str(directory),
+        )
+
+    def _unpack(self, job: answer.Job, directory: Path) -> None:
+        for known in job.spec.inputs:
+            _place(directory / known.path, self._store.path(known.content), known.executable)
+        for given in job.files:
+            if given.local:
+                _place(directory / given.path, Path(given.local), given.executable)
+            else:
+                (directory / given.path).parent.mkdir(parents=True, exist_ok=True)
+                (directory / given.path).write_bytes(given.data)
+
+    def _execute(self, job: answer.Job, directory: Path) -> int:
+        spec = job.spec
+        env = {**os.environ, **spec.env, "CPC_CORES": str(spec.need.cores)}
+        program: Program = ()
+        if spec.executable:
+            if spec.executable not in self._programs:
+                raise NotFound(
+                    f"there is no program {spec.executable} to run a job with", "name it in programs={…} of the test"
+                )
+            program = self._programs[spec.executable]
+        if callable(program):
+            for name in ("stdout", "stderr"):
+                (directory / name).touch()
+            return program(RunningJob(spec.argv, directory, env)) or 0
+        stdin = directory / spec.stdin if spec.stdin else Path(os.devnull)
+        with (
+            stdin.open("rb") as given,
+            (directory / "stdout").open("wb") as out,
+            (directory / "stderr").open("wb") as err,
+        ):
+            return subprocess.run(
+                [*program, *spec.argv], cwd=directory, env=env, stdin=given, stdout=out, stderr=err, check=False
+            ).returncode
+
+    def _results(self, job: answer.Job, directory: Path) -> Manifest:
+        given = {one.path for one in job.spec.inputs} | {one.path for one in job.files}
+        entries = []
+        for path in sorted(directory.rglob("*")):
+            name = path.relative_to(directory).as_posix()
+            raw = os.fsencode(name)
+            standard = name in ("stdout", "stderr")
+            if path.is_file() and name not in given and (standard or manifest.wanted(raw, job.spec.outputs)):
+                entries.append(Entry(raw, content=self._store.put(path)))
+        return Manifest(tuple(entries))
+
+
+def _place(target: Path, source: Path, executable: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(0o755 if executable else 0o644)
+
+
+#: Runs the module's own Python, as the first part of a program.
+PYTHON = (sys.executable,)
