@@ -25,11 +25,23 @@ class Journal:
         """`inverse(*arguments)` undoes what was just done."""
         self._inverses.append((inverse, arguments))
 
-    def undo(self) -> None:
-        """Memory is again what it was before the batch."""
-        while self._inverses:
+    def mark(self) -> int:
+        """Where the journal stands now, for `undo_to`."""
+        return len(self._inverses)
+
+    def undo_to(self, mark: int) -> None:
+        """Memory is again what it was at the mark; what the batch did before stays."""
+        while len(self._inverses) > mark:
             inverse, arguments = self._inverses.pop()
             inverse(*arguments)
+
+    def forget_from(self, mark: int) -> None:
+        """What was done since the mark is of no interest: it was done to something that nobody knows yet."""
+        del self._inverses[mark:]
+
+    def undo(self) -> None:
+        """Memory is again what it was before the batch."""
+        self.undo_to(0)
 
     def forget(self) -> None:
         """The batch is committed: memory stays."""
