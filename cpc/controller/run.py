@@ -11,7 +11,8 @@ from typing import Any
 from cpc.api import running, values
 from cpc.api.file import File
 from cpc.api.functions import Function
-from cpc.controller import external, loading, original
+from cpc.controller import external, loading
+from cpc.controller.original import running as original
 from cpc.core.errors import BadInput
 from cpc.dataflow.answer import Answer, StepInput
 from cpc.dataflow.code import Code

@@ -1,11 +1,12 @@
 """What the server and its controller processes say to each other: frames of several messages, each way on a pipe.
 
-A frame is a 4-byte length and a msgpack list. The server writes `Describe`, `Check` and `Run`; the process carries them out in their
-order, says `Began` before each, and answers each with `Described`, `Checked`, `Ran` or `Refused` under its number.
+A frame is a 4-byte length and a msgpack list. The server writes `Describe`, `Check` and `Run`; the process carries them
+out in their order, says `Began` before each, and answers each with `Described`, `Checked`, `Ran` or `Refused` under its number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -88,9 +89,9 @@ Reply: TypeAlias = Began | Described | Checked | Ran | Refused
 _encoder = msgspec.msgpack.Encoder()
 
 
-def pack(messages: list[Request] | list[Reply]) -> bytes:
+def pack(messages: Sequence[Request | Reply]) -> bytes:
     """One frame; BadInput when it is longer than the other end takes."""
-    body = _encoder.encode(messages)
+    body = _encoder.encode(list(messages))
     if len(body) > MAX_FRAME:
         raise BadInput(f"{len(body)} bytes are more than a message between server and controller holds ({MAX_FRAME})")
     return len(body).to_bytes(HEAD, "big") + body

@@ -7,10 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.error import ProcessDone, ProcessTerminated
-from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -30,6 +29,23 @@ _WORDS = {
 }
 
 
+class Spawner(Protocol):
+    """The part of a reactor that starts processes (IReactorProcess)."""
+
+    def spawnProcess(
+        self, protocol: ProcessProtocol, executable: str, args: Sequence[str], **options: Any
+    ) -> object: ...
+
+
+class Transport(Protocol):
+    """The part of a process's transport that is needed (IProcessTransport)."""
+
+    pid: int | None
+
+    def writeToChild(self, childFD: int, data: bytes) -> object: ...
+    def closeChildFD(self, descriptor: int) -> object: ...
+
+
 class Owner(Protocol):
     """Who is told of what a process does."""
 
@@ -46,13 +62,11 @@ class Process(ProcessProtocol):
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._unpacker = turn.Unpacker[Reply](list[Reply])
-        self._transport: IProcessTransport | None = None
+        self._transport: Transport | None = None
         self._why = ""
         self._said = b""
 
-    def start(
-        self, reactor: IReactorProcess, prefix: Sequence[str], paths: Sequence[str], env: Mapping[str, str]
-    ) -> None:
+    def start(self, reactor: Spawner, prefix: Sequence[str], paths: Sequence[str], env: Mapping[str, str]) -> None:
         """Start it, with `prefix` before its command line. That it cannot be started is told as its end."""
         argv = [*prefix, sys.executable, "-P", "-m", "cpc.controller", *paths]
         nothing = os.open(os.devnull, os.O_RDONLY)

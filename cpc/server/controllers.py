@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IReactorProcess
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,7 +26,7 @@ from cpc.dataflow.description import ModuleText
 from cpc.dataflow.functions import Function
 from cpc.dataflow.turn import Began, Check, Checked, Describe, Described, Ran, Refused, Reply, Request, Run
 from cpc.server import sandbox
-from cpc.server.controller_process import Process
+from cpc.server.controller_process import Process, Spawner
 from cpc.server.sandbox import Views
 
 _log = Logger()
@@ -85,7 +84,7 @@ class Controllers:
 
     def __init__(self, reactor: Any, options: Callable[[], Options]) -> None:
         """`reactor`: Twisted's, with processes and timers."""
-        self._spawner: IReactorProcess = reactor
+        self._spawner: Spawner = reactor
         self._timers: Timers = reactor
         self._options = options
         self._queue: deque[_Call] = deque()
