@@ -142,6 +142,16 @@ class Controllers:
         """The processes that there are."""
         return tuple(process.pid for process in self._running if process.pid is not None)
 
+    @property
+    def under_way(self) -> int:
+        """How many calls processes are at now."""
+        return sum(one.begun is not None for one in self._running.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a process."""
+        return len(self._queue)
+
     # --- giving out ---
 
     def _ask(self, request: Request, limit: float) -> Deferred[Any]:
