@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cpc.client.calls import Calls, part, understood
 from cpc.client.config import Config, Server, home
 from cpc.client.transport import Response, Transport
 from cpc.client.trust import Pin
-from cpc.core import views
-from cpc.core.errors import BadInput, Damaged, Gone, NotLoggedIn
+from cpc.core import network_views, views
+from cpc.core.errors import Gone
 from cpc.core.spec import Input, JobSpec
 
 if TYPE_CHECKING:
     from cpc.client.futures import Executor, JobFuture
+    from cpc.client.network import Network
 
-T = TypeVar("T")
 
-
-class Client:
+class Client(Calls):
     """A connection to one server, for one thread at a time: use `another` for each. A context manager."""
 
     def __init__(self, transport: Transport, project: str = "") -> None:
-        self.transport = transport
-        self.project = project
+        super().__init__(transport, project)
         self._executor: Executor | None = None
 
     # --- making one ---
@@ -125,7 +123,7 @@ class Client:
 
     def set_setting(self, name: str, value: str) -> views.SettingView:
         """Change one."""
-        return self._change(views.SettingView, "PUT", f"/settings/{_part(name)}", {"value": value})
+        return self._change(views.SettingView, "PUT", f"/settings/{part(name)}", {"value": value})
 
     # --- people ---
 
@@ -155,11 +153,11 @@ class Client:
 
     def change_user(self, name: str, **changes: object) -> views.UserView:
         """`super_user`, `disabled`, `password` (one's own with `old_password`)."""
-        return self._change(views.UserView, "PATCH", f"/users/{_part(name)}", changes)
+        return self._change(views.UserView, "PATCH", f"/users/{part(name)}", changes)
 
     def delete_user(self, name: str) -> None:
         """Delete a user."""
-        self._call("DELETE", f"/users/{_part(name)}")
+        self._call("DELETE", f"/users/{part(name)}")
 
     def tokens(self) -> list[views.TokenView]:
         """One's own tokens."""
@@ -170,11 +168,11 @@ class Client:
     ) -> tuple[str, views.TokenView]:
         """A token for a script; the secret is only told now."""
         made = self._call("POST", "/tokens", {"name": name, "scope": scope, "expires_in": expires_in})
-        return str(made["token"]), _as(made["view"], views.TokenView)
+        return str(made["token"]), understood(made["view"], views.TokenView)
 
     def delete_token(self, name: str) -> None:
         """Revoke one of one's own tokens."""
-        self._call("DELETE", f"/tokens/{_part(name)}")
+        self._call("DELETE", f"/tokens/{part(name)}")
 
     # --- projects ---
 
@@ -201,12 +199,22 @@ class Client:
 
     def grant(self, user: str, role: str = "member", project: str | None = None) -> views.MemberView:
         """Give a user a role in a project."""
-        path = f"{self._in(project)}/members/{_part(user)}"
+        path = f"{self._in(project)}/members/{part(user)}"
         return self._change(views.MemberView, "PUT", path, {"role": role})
 
     def revoke(self, user: str, project: str | None = None) -> None:
         """Take it away."""
-        self._call("DELETE", f"{self._in(project)}/members/{_part(user)}")
+        self._call("DELETE", f"{self._in(project)}/members/{part(user)}")
+
+    def network(self, project: str | None = None) -> Network:
+        """A project's dataflow network, and all that can be done with it."""
+        from cpc.client.network import Network
+
+        return Network(self, self.require_project(project))
+
+    def modules(self) -> list[network_views.ModuleView]:
+        """The modules that projects on this server can import."""
+        return self._all(network_views.ModuleView, "/modules")
 
     # --- jobs ---
 
@@ -227,8 +235,8 @@ class Client:
     ) -> tuple[list[views.JobView], str]:
         """One part of that list, at most 1000: those below `after`, and the `after` of the next part ("": no more)."""
         query = {"state": states, "array": array, "after": after, "limit": limit}
-        part = self._get(views.Page, f"{self._in(project)}/jobs", **query)
-        return _as(list(part.items), list[views.JobView]), part.next
+        page = self._get(views.Page, f"{self._in(project)}/jobs", **query)
+        return understood(list(page.items), list[views.JobView]), page.next
 
     def all_jobs(self, *, states: str = "", project: str = "", limit: int = 1000) -> list[views.JobView]:
         """Jobs of all projects that one may see, newest first."""
@@ -240,50 +248,50 @@ class Client:
 
     def job(self, job: str) -> views.JobDetail | views.ArrayView:
         """Everything about a job; the counts of an array."""
-        return _detail(self.transport.json("GET", f"/jobs/{_part(job)}"))
+        return _detail(self.transport.json("GET", f"/jobs/{part(job)}"))
 
     def wait(self, job: str, timeout: float = 60.0) -> views.JobDetail | views.ArrayView:
         """The job or array when it has ended, or after `timeout` seconds (at most 60)."""
-        return _detail(self.transport.json("GET", f"/jobs/{_part(job)}/wait", timeout=timeout))
+        return _detail(self.transport.json("GET", f"/jobs/{part(job)}/wait", timeout=timeout))
 
     def cancel(self, job: str, reason: str = "") -> int:
         """Cancel; how many jobs that were."""
-        return int(self._call("POST", f"/jobs/{_part(job)}/cancel", {"reason": reason})["cancelled"])
+        return int(self._call("POST", f"/jobs/{part(job)}/cancel", {"reason": reason})["cancelled"])
 
     def retry(self, job: str) -> views.Submitted:
         """Failed and cancelled jobs wait again."""
-        return self._change(views.Submitted, "POST", f"/jobs/{_part(job)}/retry", {})
+        return self._change(views.Submitted, "POST", f"/jobs/{part(job)}/retry", {})
 
     def fail_attempt(self, job: str) -> None:
         """Declare a running attempt lost."""
-        self._call("POST", f"/jobs/{_part(job)}/fail-attempt", {})
+        self._call("POST", f"/jobs/{part(job)}/fail-attempt", {})
 
     def prioritise(self, job: str, priority: int) -> None:
         """Another priority."""
-        self._call("PATCH", f"/jobs/{_part(job)}", {"priority": priority})
+        self._call("PATCH", f"/jobs/{part(job)}", {"priority": priority})
 
     def forget(self, job: str) -> None:
         """Remove a finished job or array and its files."""
-        self._call("DELETE", f"/jobs/{_part(job)}")
+        self._call("DELETE", f"/jobs/{part(job)}")
 
     def why(self, job: str) -> views.WhyView:
         """Why a job is not running."""
-        return self._get(views.WhyView, f"/jobs/{_part(job)}/why")
+        return self._get(views.WhyView, f"/jobs/{part(job)}/why")
 
     def outputs(self, job: str, attempt: int | None = None) -> list[views.FileView]:
         """What it left."""
-        return self._all(views.FileView, f"/jobs/{_part(job)}/outputs", attempt=attempt)
+        return self._all(views.FileView, f"/jobs/{part(job)}/outputs", attempt=attempt)
 
     def log(self, job: str, stream: str = "stdout", offset: int = 0, limit: int = 1 << 20) -> views.LogView:
         """Part of its output."""
-        path = f"/jobs/{_part(job)}/logs"
+        path = f"/jobs/{part(job)}/logs"
         return self._get(views.LogView, path, stream=stream, offset=offset, limit=limit)
 
     def follow(self, job: str, stream: str = "stdout", offset: int = 0) -> Iterator[views.LogView]:
         """Its output as it comes, to the end."""
         from cpc.client.watch import Stream
 
-        for _, data in Stream(self, f"/jobs/{_part(job)}/logs/follow", {"stream": stream, "offset": offset}, "log"):
+        for _, data in Stream(self, f"/jobs/{part(job)}/logs/follow", {"stream": stream, "offset": offset}, "log"):
             yield msgspec.json.decode(data, type=views.LogView)
 
     def announce(self, content: dict[str, Any], project: str | None = None) -> views.UploadView:
@@ -298,16 +306,16 @@ class Client:
 
     def worker(self, name: str) -> views.WorkerView:
         """One of them."""
-        return self._get(views.WorkerView, f"/workers/{_part(name)}")
+        return self._get(views.WorkerView, f"/workers/{part(name)}")
 
     def drain(self, worker: str, reason: str, finish: bool = True) -> views.WorkerView:
         """No more jobs for it; without `finish` its jobs are checkpointed and handed back."""
         body = {"reason": reason, "finish": finish}
-        return self._change(views.WorkerView, "POST", f"/workers/{_part(worker)}/drain", body)
+        return self._change(views.WorkerView, "POST", f"/workers/{part(worker)}/drain", body)
 
     def resume(self, worker: str) -> views.WorkerView:
         """Jobs again."""
-        return self._change(views.WorkerView, "POST", f"/workers/{_part(worker)}/resume", {})
+        return self._change(views.WorkerView, "POST", f"/workers/{part(worker)}/resume", {})
 
     def heartbeats(self) -> list[views.HeartbeatView]:
         """Running attempts and when their leases end."""
@@ -322,11 +330,11 @@ class Client:
     ) -> tuple[str, views.BundleView]:
         """A new bundle: the text of its file, and what is kept of it."""
         made = self._call("POST", "/bundles", {"name": name, "role": role, "user": user, "expires_in": expires_in})
-        return str(made["bundle"]), _as(made["view"], views.BundleView)
+        return str(made["bundle"]), understood(made["view"], views.BundleView)
 
     def revoke_bundle(self, name: str) -> None:
         """Everything that was set up with it is refused from now on."""
-        self._call("DELETE", f"/bundles/{_part(name)}")
+        self._call("DELETE", f"/bundles/{part(name)}")
 
     def events(self, after: int = 0, *, project: str = "", kind: str = "", limit: int = 100) -> list[views.EventView]:
         """What happened, in order."""
@@ -376,65 +384,6 @@ class Client:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
         return self.transport.request("GET", path, None, headers, **query)
 
-    # --- inside ---
-
-    def require_project(self, project: str | None = None) -> str:
-        """The name of the project that is meant, or BadInput."""
-        name = project or self.project
-        if not name:
-            raise BadInput("no project selected", "name one with -p PROJECT, or choose one with `cpcc cd PROJECT`")
-        return name
-
-    def _in(self, project: str | None) -> str:
-        return f"/projects/{_part(self.require_project(project))}"
-
-    def _call(self, method: str, path: str, body: Any = None, **query: object) -> Any:
-        if not self.transport.token and path != "/login":
-            raise NotLoggedIn("you are not logged in", "log in with `cpcc login USER`")
-        return self.transport.json(method, path, body, **query)
-
-    def _change(self, answer: type[T], method: str, path: str, body: Any) -> T:
-        return _as(self._call(method, path, body), answer)
-
-    def _get(self, answer: type[T], path: str, **query: object) -> T:
-        return _as(self.transport.json("GET", path, **query), answer)
-
-    def _all(self, item: type[T], path: str, **query: object) -> list[T]:
-        return self._some(item, path, 1 << 30, **query)
-
-    def _some(self, item: type[T], path: str, limit: int, **query: object) -> list[T]:
-        found: list[T] = []
-        while len(found) < limit:
-            page = self.transport.json("GET", path, **_page_limit(path, limit - len(found)), **query)
-            part = _as(page, views.Page)
-            found += _as(list(part.items), list[item])  # type: ignore[valid-type]
-            if not part.next:
-                break
-            query["after"] = part.next
-        return found[:limit]
-
-
-_UNPAGED = ("/workers", "/heartbeats", "/settings", "/tokens")
-
-
-def _page_limit(path: str, wanted: int) -> dict[str, int]:
-    return {} if path in _UNPAGED or path.endswith("/outputs") else {"limit": min(wanted, 1000)}
-
 
 def _detail(found: Any) -> views.JobDetail | views.ArrayView:
-    return _as(found, views.JobDetail | views.ArrayView)  # type: ignore[arg-type]
-
-
-def _as(found: Any, answer: type[T]) -> T:
-    """An answer as its structure; fields that a newer server added are left out."""
-    try:
-        return msgspec.convert(found, answer)
-    except msgspec.ValidationError as error:
-        raise Damaged(
-            f"the server's answer was not understood: {str(error).replace('`', chr(39))}",
-            "compare the releases: cpcc version",
-        ) from None
-
-
-def _part(text: str) -> str:
-    return urllib.parse.quote(text, safe="")
+    return understood(found, views.JobDetail | views.ArrayView)  # type: ignore[arg-type]

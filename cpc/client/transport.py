@@ -87,7 +87,7 @@ class Transport:
         """A second connection to the same server: for streams and other threads."""
         return Transport(self.host, self.port, self.pin, self.token)
 
-    def json(self, method: str, path: str, body: Any = None, **query: object) -> Any:
+    def json(self, method: str, path: str, /, body: Any = None, **query: object) -> Any:
         """Ask with JSON and get JSON. A changing call carries a key, so that repeating it changes nothing twice."""
         data = None if body is None else _encode(body)
         headers = {"Content-Type": "application/json"} if data is not None else {}
@@ -103,14 +103,14 @@ class Transport:
             ) from None
 
     def whole(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None,
+        self, method: str, path: str, /, body: bytes | None = None, headers: Mapping[str, str] | None = None,
         **query: object,
     ) -> bytes:  # fmt: skip
         """The body of an answer. Repeated until all of it is here: only for calls that may be carried out twice."""
         return self._repeat(lambda: self._once(method, path, body, headers or {}, query).read())
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None,
+        self, method: str, path: str, /, body: bytes | None = None, headers: Mapping[str, str] | None = None,
         **query: object,
     ) -> Response:  # fmt: skip
         """The same, but the body is left to read: to its end, or `close` must follow."""

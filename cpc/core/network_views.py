@@ -23,7 +23,7 @@ class FieldView(View, frozen=True):
 class InstanceView(View, frozen=True):
     """An instance in a list. `state` is that of itself and all within it: error before warning before held before active.
 
-    `own`: its own state alone.
+    `own`: its own state alone. `running`: as in `ItemView`.
     """
 
     name: str
@@ -31,6 +31,7 @@ class InstanceView(View, frozen=True):
     function: str
     state: str
     own: str
+    running: str = ""
 
 
 class ItemView(View, frozen=True):

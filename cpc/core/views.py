@@ -66,6 +66,8 @@ class MemberView(View, frozen=True):
 
 
 class ProjectView(View, frozen=True):
+    """`instances` counts those of its dataflow network by state; `errors` and `warnings` are paths of the first few of them."""
+
     name: str
     id: str
     owner: str
@@ -75,6 +77,9 @@ class ProjectView(View, frozen=True):
     storage_used: int
     quota: int  # 0: none
     weight: float  # fair share
+    instances: dict[str, int] = {}
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class AttemptView(View, frozen=True):
