@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time  # a program of a user is at the edge: it may look at the clock
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Network(Calls):
 
     def __init__(self, client: Client, project: str) -> None:
         super().__init__(client.transport, project)
-        self._client = client
+        self.client = client
 
     # --- changing ---
 
@@ -54,7 +54,7 @@ class Network(Calls):
         """Have a file on the server; what comes back can be part of a value."""
         from cpc.client import transfer
 
-        return FileRef(Path(file).name, transfer.upload(self._client, file, self.project))
+        return FileRef(Path(file).name, transfer.upload(self.client, file, self.project))
 
     def define(self, text: str) -> views.Changed:
         """Types, functions and instances from the text of an XML file."""
@@ -103,11 +103,11 @@ class Network(Calls):
         return plain.read(self.value(path).value)
 
     def wait_for(self, path: str, timeout: float | None = None) -> views.ValueView:
-        """The item's value as soon as it has one. Unavailable after `timeout` seconds; the error of its instance, if that has one."""
+        """The item's value as soon as it has one. Unavailable after `timeout` seconds; its instance's error if it has one."""
         from cpc.client.watch import Changes
 
         end = None if timeout is None else time.perf_counter() + timeout
-        with Changes(self._client, project=self.project) as changes:
+        with Changes(self.client, project=self.project) as changes:
             while not (found := self.value(path)).set:
                 self._complain(path)
                 left = PAUSE if end is None else end - time.perf_counter()
@@ -183,18 +183,3 @@ def instance_of(path: str) -> str:
         if name.replace("-", "_") in ("in", "out", "sub_in", "sub_out", "msg"):
             return ":".join(parts[:place])
     return path
-
-
-def files_within(path: str, value: Any) -> dict[str, tuple[FileRef, tuple[str, ...]]]:
-    """Files in a value of the wire form: item → the file, and the members and indexes that lead to it from `path`."""
-    return dict(_files(path, (), plain.read(value)))
-
-
-def _files(path: str, way: tuple[str, ...], value: Plain) -> list[tuple[str, tuple[FileRef, tuple[str, ...]]]]:
-    if isinstance(value, FileRef):
-        return [(path, (value, way))]
-    if isinstance(value, list):
-        return [found for at, one in enumerate(value) for found in _files(f"{path}[{at}]", (*way, str(at)), one)]
-    if isinstance(value, dict):
-        return [found for name, one in value.items() for found in _files(f"{path}.{name}", (*way, name), one)]
-    return []

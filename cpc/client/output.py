@@ -148,6 +148,14 @@ def counts(states: dict[str, int]) -> str:
     return ", ".join(f"{states[name]} {name}" for name in known if states[name]) or "no jobs"
 
 
+def instances_by_state(states: dict[str, int]) -> str:
+    """`10 instances: 9 active, 1 error`: what needs looking at last."""
+    order = ("active", "held", "warning", "error")
+    known = [name for name in order if states.get(name)] + sorted(set(states) - set(order))
+    said = ", ".join(f"{states[name]} {name}" for name in known if states[name])
+    return plural(sum(states.values()), "instance") + (f": {said}" if said else "")
+
+
 def plural(number: int, thing: str) -> str:
     """`1 job`, `2 jobs`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

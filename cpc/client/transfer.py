@@ -119,7 +119,7 @@ def fetch(
             elif file.kind == "link":
                 _link(target, file.target, force)
             else:
-                _download(client, file, target, force, lambda got, before=done: progress(before + got, total))  # type: ignore[misc]
+                download(client, file, target, force, lambda got, before=done: progress(before + got, total))  # type: ignore[misc]
         except OSError as error:
             place = os.fsdecode(error.filename) if error.filename else root
             raise BadInput(f"cannot write {place}: {error.strerror}") from error
@@ -192,7 +192,8 @@ def _link(place: Path, target: str, force: bool) -> None:
     place.symlink_to(target)
 
 
-def _download(client: Client, file: FileView, target: Path, force: bool, progress: Callable[[int], None]) -> None:
+def download(client: Client, file: FileView, target: Path, force: bool, progress: Callable[[int], None]) -> None:
+    """One file to `target`, whole and checked. Conflict when something else is there, unless `force`."""
     if target.is_symlink() or target.exists():
         if target.is_file() and not target.is_symlink() and _digest(target) == file.digest:
             progress(file.size)
@@ -205,8 +206,7 @@ def _download(client: Client, file: FileView, target: Path, force: bool, progres
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as out:
-            digest = _copy(client, file, out, progress)
-            _check(file, digest)
+            copy(client, file, out, progress)
             os.fchmod(out.fileno(), file.mode & 0o755)
         os.replace(temporary, target)
     finally:
@@ -214,14 +214,14 @@ def _download(client: Client, file: FileView, target: Path, force: bool, progres
             temporary.unlink()
 
 
-def _copy(client: Client, file: FileView, out: BinaryIO, progress: Callable[[int], None]) -> str:
-    """All bytes of a file, going on after a lost connection; their digest."""
+def copy(client: Client, file: FileView, out: BinaryIO, progress: Callable[[int], None]) -> None:
+    """All bytes of a file into one that can be read back, going on after a lost connection; checked when all are here."""
     done = 0
     whole = hashlib.sha256()
     problem: Unavailable | None = None
     for _ in range(TRIES):
         if done == file.size:
-            return whole.hexdigest()
+            break
         try:
             headers = {"Range": f"bytes={done}-", "If-Range": f'"{file.digest}"'} if done else {}
             answer = client.transport.request("GET", _address(file), None, headers)
@@ -239,11 +239,11 @@ def _copy(client: Client, file: FileView, out: BinaryIO, progress: Callable[[int
         except Unavailable as error:
             problem = error
             client.close()
-    if done == file.size:
-        return whole.hexdigest()
-    raise problem or Unavailable(
-        f"the transfer of {file.path} broke off at {done} of {file.size} bytes", "fetch it again"
-    )
+    if done < file.size:
+        raise problem or Unavailable(
+            f"the transfer of {file.path} broke off at {done} of {file.size} bytes", "fetch it again"
+        )
+    _check(file, whole.hexdigest())
 
 
 def _check(file: FileView, digest: str) -> None:
