@@ -1,16 +1,22 @@
-"""A saved project on its way into a file: it is there whole, or not at all."""
+"""A saved project on its way into a file: it is there whole, or not at all.
+
+An archive is unpacked in passing, because only its own end tells that it is whole: a connection may end anywhere.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from cpc.client.transport import Transport
-from cpc.core.errors import BadInput, Conflict
+from cpc.core.errors import BadInput, Conflict, Damaged, Unavailable
 
 PIECE = 1 << 20
 GZIP = b"\x1f\x8b"
+_GZIP_BITS = 31  # of zlib: a gzip head and trailer, the largest window
 
 
 def save(transport: Transport, address: str, target: Path, force: bool) -> int:
@@ -21,13 +27,7 @@ def save(transport: Transport, address: str, target: Path, force: bool) -> int:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as out:
-            answer = transport.request("GET", address)
-            try:
-                while piece := answer.read(PIECE):
-                    out.write(piece)
-            except BaseException:
-                transport.close()  # the rest of the answer would be taken for that of the next call
-                raise
+            _stream(transport, address, out)
             out.flush()
             os.fsync(out.fileno())
             size = out.tell()
@@ -38,6 +38,24 @@ def save(transport: Transport, address: str, target: Path, force: bool) -> int:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
     return size
+
+
+def _stream(transport: Transport, address: str, out: BinaryIO) -> None:
+    answer = transport.request("GET", address)
+    unpacked = zlib.decompressobj(wbits=_GZIP_BITS)
+    try:
+        while piece := answer.read(PIECE):
+            out.write(piece)
+            while piece:
+                unpacked.decompress(piece, PIECE)
+                piece = unpacked.unconsumed_tail
+        unpacked.flush()
+    except zlib.error as error:
+        raise Damaged(f"what came is no archive: {error}", "save it again") from None
+    finally:
+        transport.close()  # what is left of the answer, after an error, is not that of the next call
+    if not unpacked.eof:
+        raise Unavailable(f"the archive broke off after {out.tell()} bytes", "save it again")
 
 
 def check(path: Path) -> None:

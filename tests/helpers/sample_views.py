@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpc.core import views
+from cpc.core import network_views, views
 from cpc.core.resources import GIB, Amounts
 
 NOW = 1_760_000_000_000_000
@@ -112,3 +112,64 @@ def bundle(name: str = "cluster") -> views.BundleView:
 
 def token(name: str = "script") -> views.TokenView:
     return views.TokenView(name=name, user="alice", scope="read", created=NOW, expires=NOW + 10**12)
+
+
+# --- networks ---
+
+
+def instance(name: str = "sum", function: str = "float::add", state: str = "active", **changes: Any) -> Any:
+    fields: dict[str, Any] = {"name": name, "path": name, "function": function, "state": state, "own": state}
+    return network_views.InstanceView(**{**fields, **changes})
+
+
+def fields(*names: str, type: str = "float", **changes: Any) -> tuple[network_views.FieldView, ...]:
+    return tuple(network_views.FieldView(name=name, type=type, **changes) for name in names)
+
+
+def item(**changes: Any) -> network_views.ItemView:
+    """An instance."""
+    given: dict[str, Any] = {
+        "kind": "instance", "name": "sum", "path": "sum", "function": "float::add", "state": "active",
+        "own": "active", "inputs": fields("a", "b"), "outputs": fields("c", set=True), "cpu_seconds": 3.2,
+        "cpu_seconds_within": 12.6,
+    }  # fmt: skip
+    return network_views.ItemView(**{**given, **changes})
+
+
+def top(*instances: network_views.InstanceView, **changes: Any) -> network_views.ItemView:
+    """The project."""
+    states: dict[str, int] = {}
+    for one in instances:
+        states[one.state] = states.get(one.state, 0) + 1
+    given: dict[str, Any] = {
+        "kind": "project", "name": "villin", "path": "", "instances": instances, "count": len(instances),
+        "states": states,
+    }  # fmt: skip
+    return network_views.ItemView(**{**given, **changes})
+
+
+def value(path: str, value: Any, type: str = "float") -> network_views.ValueView:
+    return network_views.ValueView(path=path, type=type, set=value is not None, value=value)
+
+
+def step(**changes: Any) -> network_views.StepView:
+    given: dict[str, Any] = {
+        "instance": "run", "number": 3, "function": "gromacs::mdrun", "version": "3.0.0", "opened": NOW,
+        "closed": NOW + 5_000_000, "state": "closed",
+        "inputs": (network_views.LinkView(source="prep:out.tpr", target="run:in.tpr"),),
+        "jobs": (
+            network_views.JobRunView(job="57", attempt=2, worker="w1", host="node1", program="gromacs/mdrun 2022.5"),
+        ),
+    }  # fmt: skip
+    return network_views.StepView(**{**given, **changes})
+
+
+def module(name: str = "float", **changes: Any) -> network_views.ModuleView:
+    return network_views.ModuleView(**{"name": name, "version": "3.0.0", "desc": "Floating point numbers", **changes})
+
+
+def info() -> network_views.InfoView:
+    """A module."""
+    add = network_views.FunctionView(name="float::add", kind="inline", desc="Adds: c=a+b.", inputs=fields("a", "b"))
+    numbers = network_views.TypeView(name="float::numbers", base="array", member="float")
+    return network_views.InfoView(name="float", desc="Numbers", version="3.0.0", functions=(add,), types=(numbers,))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cpc.client.main import ALIASES, COMMANDS
+from cpc.core.network_views import Changed, ExplainView, NetworkView, TransactionView
 from cpc.core.views import FileView, LogView, MemberView, Page, Submitted
 from tests.helpers import sample_views as sample
 from tests.helpers.command_line import Cpcc
@@ -69,6 +72,26 @@ def _script(api: FakeApi) -> None:
     api.on("GET", "/tokens", [sample.token()])
     api.on("GET", "/settings", [sample.setting()])
     api.on("PUT", "/settings/heartbeat_time", sample.setting(value="60"))
+    _script_networks(api)
+
+
+def _script_networks(api: FakeApi) -> None:
+    def on(method: str, what: str, answer: Any) -> None:
+        api.on(method, f"/projects/villin/{what}", answer)
+
+    api.on("GET", "/modules", [sample.module()])
+    on("POST", "edits", Changed(lines=("Set sum:in.a to 3",)))
+    on("POST", "transaction", TransactionView(level=1))
+    on("GET", "transaction", TransactionView(level=1, edits=("Set sum:in.a to 3",), changes=("sum:out.c: 3 to 7",)))
+    on("POST", "transaction/commit", Changed(lines=("Set sum:in.a to 3",)))
+    on("DELETE", "transaction", TransactionView(level=1))
+    on("GET", "item", sample.top(sample.instance()))
+    on("GET", "value", sample.value("sum:out.c", 7.0))
+    on("GET", "instance-log", LogView(stream="log", offset=0, data="hello\n", end=True, next=6))
+    on("GET", "network", NetworkView(path="", instances=(sample.instance(),), count=1))
+    on("GET", "explain", ExplainView(path="run:out.conf", step=sample.step()))
+    on("GET", "info", sample.info())
+    on("GET", "archive", Raw(gzip.compress(b"saved")))
 
 
 #: command line → kind, a text that people see, what --quiet prints
@@ -118,15 +141,29 @@ CASES = [
     ("config", "settings", "heartbeat_time", "heartbeat_time=120"),
     ("config heartbeat_time", "setting", "120", "120"),
     ("config heartbeat_time 60", "setting", "heartbeat_time = 60", "60"),
+    ("list-modules", "modules", "float  3.0.0    Floating point numbers", "float"),
+    ("import float", "changed", "Set sum:in.a to 3", "Set sum:in.a to 3"),
+    ("info float", "info", "library float 3.0.0\n Numbers\n functions:\n    add\n        Adds: c=a+b.", None),
+    ("ls", "item", "Network villin:\nFunction instances:\n   sum (active)", "sum"),
+    ("get sum:out.c", "value", "sum:out.c: 7", "7"),
+    ("set sum:in.a 3", "changed", "Set sum:in.a to 3", "Set sum:in.a to 3"),
+    ("transact", "transaction", "Beginning transaction level 1", "1"),
+    ("diff", "transaction", "   sum:out.c: 3 to 7", "sum:out.c: 3 to 7"),
+    ("commit", "changed", "Set sum:in.a to 3", "Set sum:in.a to 3"),
+    ("rollback", "transaction", "Canceling transaction level 1", "1"),
+    ("log sum", "instance-log", "hello\n", "hello"),
+    ("graph -o {directory}/net.svg", "network", "Drew 1 instance into ", "{directory}/net.svg"),
+    ("explain run:out.conf", "explained", "by job 57, attempt 2, worker w1 on node1", "run:out.conf"),
+    ("save villin {directory}/v.tar.gz --force", "saved", "Saved villin to ", "{directory}/v.tar.gz"),
     ("completion fish", "completion", "_CPCC_COMPLETE", ""),
 ]
 
 
 @pytest.mark.parametrize(("line", "kind", "shown", "quiet"), CASES)
 def test_each_command_speaks_to_people_programs_and_scripts(
-    cpcc: Cpcc, line: str, kind: str, shown: str, quiet: str | None
+    cpcc: Cpcc, tmp_path: Path, line: str, kind: str, shown: str, quiet: str | None
 ) -> None:
-    words = line.split()
+    words = line.format(directory=tmp_path).split()
     people = cpcc(*words)
     assert people.code == 0, people.err
     assert shown in people.out
@@ -136,7 +173,7 @@ def test_each_command_speaks_to_people_programs_and_scripts(
     script = cpcc("--quiet", *words)
     assert script.err == ""
     if quiet is not None:
-        assert script.out.strip() == quiet
+        assert script.out.strip() == quiet.format(directory=tmp_path)
 
 
 def documented() -> set[str]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from cpc.client.commands import jobs, waiting
 from cpc.client.commands.status import LIVE, event_line
-from cpc.client.output import ago, counts, facts, harmless, table
+from cpc.client.output import INDENT, ago, counts, facts, harmless, instances_by_state, plural, table
 from cpc.core import ids
-from cpc.core.errors import Unavailable
+from cpc.core.errors import BadInput, Unavailable
 
 if TYPE_CHECKING:
     from cpc.client.client import Client
@@ -21,20 +21,31 @@ if TYPE_CHECKING:
 PAUSE = 0.5  # seconds between two drawings at least
 QUIET = 10.0  # seconds between two drawings when nothing happens: times go on
 BAR = 20  # columns
+TOP = 20  # instances of a network in view
 
 
-def watch(context: Context, job: str | None, everything: bool) -> int:
+def watch(context: Context, what: str, everything: bool) -> int:
     """The command; its exit code: that of the job, or 0 when somebody stops looking."""
     client = context.client()
-    if job is None and not everything:
-        client.require_project()
-    project = "" if everything or job else client.project
+    job = what if _is_job(what) else None
+    project = "" if everything or job else client.require_project(what or None)
+    if what and not job:
+        client.get_project(what)  # or it is refused before anything is drawn
     try:
         if sys.stdout.isatty() and not context.out.json and not context.out.quiet:
             return _draw(client, job, project)
         return _lines(context, client, job, project)
     except KeyboardInterrupt:
         return 0
+
+
+def _is_job(what: str) -> bool:
+    """Whether this is the id of a job or array. A project whose name looks like one is watched with -p."""
+    try:
+        ids.read(what)
+    except BadInput:
+        return False
+    return True
 
 
 def _lines(context: Context, client: Client, job: str | None, project: str) -> int:
@@ -116,10 +127,25 @@ def _project(client: Client, project: str) -> str:
     if not project:
         running = client.all_jobs(states=",".join(LIVE), limit=200)
         return "\n".join([*lines, "", jobs.listing(running)])
+    lines += ["", f"Project {harmless(project)}", *_network(client, project), ""]
     arrays = client.arrays(project, limit=100)
     rows = [(one.id, one.name, _bar(one), counts(one.jobs), one.command) for one in arrays]
     submissions = table(("id", "name", "done", "states", "command"), rows, empty="no submissions yet")
-    return "\n".join([*lines, "", f"Project {harmless(project)}", "", submissions])
+    return "\n".join([*lines, submissions])
+
+
+def _network(client: Client, project: str) -> list[str]:
+    """The instances of its network: how many are in which state, what is wrong, and what the first of them do."""
+    view = client.get_project(project)
+    if not view.instances:
+        return []
+    lines = ["", instances_by_state(view.instances)]
+    for item, where in (("error", view.errors), ("warning", view.warnings)):
+        lines += [f"{INDENT}{item} in {harmless(path)}: cpcc get {harmless(path)}.msg.{item}" for path in where]
+    found = client.network(project).item(limit=TOP)
+    rows = [(one.name, one.state, one.function, one.running) for one in found.instances]
+    lines += ["", table(("instance", "state", "function", "now"), rows)]
+    return [*lines, f"… of {plural(found.count, 'instance')}"] if found.next else lines
 
 
 def _bar(array: ArrayView) -> str:

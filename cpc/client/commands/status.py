@@ -62,12 +62,27 @@ def _project(view: ProjectView, current: bool) -> list[str]:
     members = ", ".join(f"{member.user} ({member.role})" for member in view.members)
     return [
         f"Project {harmless(view.name)}{' (current project)' if current else ''}:",
+        *_instances(view),
         f"{INDENT}{plural(queued, 'command') if queued else 'no commands'} in queue",
         f"{INDENT}{plural(running, 'command') if running else 'no commands'} running",
         *([f"{INDENT}ended: {counts(ended)}"] if any(ended.values()) else []),
         f"{INDENT}files: {show_size(view.storage_used)}{quota}",
         f"{INDENT}members: {harmless(members)}",
     ]
+
+
+def _instances(view: ProjectView) -> list[str]:
+    """Those of its network by state, and how to get at what went wrong."""
+    total = sum(view.instances.values())
+    if not total:
+        return []
+    lines = [f"{INDENT}{plural(total, 'function instance')}, of which"]
+    lines += [f"{3 * INDENT}{count} in state '{state}'" for state, count in view.instances.items() if count]
+    for what, where, item in (("errors", view.errors, "error"), ("warnings", view.warnings, "warning")):
+        if where:
+            lines.append(f"{INDENT}There are runtime {what} in this project; fetch {item} messages with:")
+            lines += [f"{2 * INDENT}  cpcc get {harmless(path)}.msg.{item}" for path in where]
+    return lines
 
 
 @click.command("queue")
@@ -137,17 +152,17 @@ def heartbeats(context: Context) -> None:
 
 
 @click.command("watch")
-@click.argument("job", required=False)
+@click.argument("what", metavar="[PROJECT|JOB]", required=False, default="")
 @click.option("--everything", is_flag=True, help="All projects, not only the current one.")
 @pass_context
-def watch(context: Context, job: str | None, everything: bool) -> int:
-    """See the project, or a job or array, as it goes on.
+def watch(context: Context, what: str, everything: bool) -> int:
+    """See the current project or PROJECT, its network and its jobs, or a job or array, as it goes on.
 
     A live view on a terminal, until Ctrl-C or the end of the job; elsewhere a line for each event.
     """
     from cpc.client.commands import live
 
-    return live.watch(context, job, everything)
+    return live.watch(context, what, everything)
 
 
 def _number(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
