@@ -1,0 +1,472 @@
+"""Projects as networks, as people have them: built with cpcc, computed by a real server and worker, killed, saved, loaded.
+
+The black-box checks of the original that are about projects, and those that its defects suggest.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.network_of_processes import PASSWORD, Network, Person
+
+Make = Callable[..., Network]
+
+#: (a + b) · c in a network function, and an adder that it feeds: the original's first example.
+EXAMPLE = """<?xml version="1.0"?>
+<cpc version="1">
+  <import name="float"/>
+  <function id="addmul" type="network">
+    <desc>(a+b)*c</desc>
+    <inputs><field id="a" type="float"/><field id="b" type="float"/><field id="c" type="float"/></inputs>
+    <outputs><field id="q" type="float"/></outputs>
+    <network>
+      <instance id="add" function="float::add"/>
+      <instance id="mul" function="float::mul"/>
+      <connection src="self:ext_in.a" dest="add:in.a"/>
+      <connection src="self:ext_in.b" dest="add:in.b"/>
+      <connection src="add:out.c" dest="mul:in.a"/>
+      <connection src="self:ext_in.c" dest="mul:in.b"/>
+      <connection src="mul:out.c" dest="self:ext_out.q"/>
+    </network>
+  </function>
+  <network>
+    <instance id="addmul" function="addmul"/>
+    <instance id="add" function="float::add"/>
+    <assign type="float" value="3" dest="addmul:in.a"/>
+    <assign type="float" value="4" dest="addmul:in.b"/>
+    <assign type="float" value="5" dest="addmul:in.c"/>
+    <assign type="float" value="6" dest="add:in.b"/>
+    <connection src="addmul:out.q" dest="add:in.a"/>
+  </network>
+</cpc>
+"""
+
+#: One job for each run, an array that nothing computes with, and a number that the job gives back with its runs so far.
+JOBS = """<?xml version="1.0"?>
+<cpc version="1">
+  <type id="numbers" base="array" member-type="int"/>
+  <type id="files" base="array" member-type="file"/>
+  <function id="double" type="command">
+    <inputs><field id="x" type="int"/><field id="text" type="file" opt="true"/></inputs>
+    <outputs><field id="y" type="int"/><field id="copy" type="file"/></outputs>
+    <command>
+      <arg value="/bin/sh"/><arg value="-c"/>
+      <arg value="echo run >> {runs}; while [ -e {gate} ]; do sleep 0.05; done; echo $(({{x}} * 2)) | tee y > copy"/>
+      <output id="y" path="y"/><output id="copy" path="copy"/>
+    </command>
+  </function>
+  <function id="store" type="network">
+    <inputs><field id="ys" type="numbers"/><field id="files" type="files" opt="true"/></inputs>
+    <network/>
+  </function>
+  <network><instance id="d" function="double"/><instance id="store" function="store"/></network>
+</cpc>
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(make_network: Make) -> Iterator[Network]:
+    """A network of this module's own, because its server is killed; with a worker."""
+    network = make_network()
+    with network.working():
+        yield network
+
+
+class Project:
+    """A project of a test, and cpcc that is about it."""
+
+    def __init__(self, network: Network, name: str) -> None:
+        self.network = network
+        self.name = network.project(name)
+
+    def cpcc(self, *words: str) -> str:
+        """A command that must succeed; what it prints."""
+        return self.network.cpcc(*words, "-p", self.name).done()
+
+    def __call__(self, *words: str) -> str:
+        return self.cpcc(*words)
+
+    def refused(self, *words: str) -> str:
+        """A command that must be refused in one line."""
+        said = self.network.cpcc(*words, "-p", self.name)
+        assert said.code == 1, said
+        assert said.out == ""
+        assert said.err.startswith("cpcc: ")
+        assert said.err.count("\n") == 1, said.err
+        return said.err
+
+    def get(self, item: str) -> str:
+        """What `get` prints behind the item's name."""
+        return self.cpcc("get", item).removeprefix(f"{item}: ").rstrip("\n")
+
+    def becomes(self, item: str, value: str) -> None:
+        """Wait until an item has this value."""
+        self.network.until(lambda: self.get(item) == value, f"{item} is {value}")
+
+    def states(self) -> dict[str, str]:
+        """The instances at the top."""
+        found = json.loads(self.cpcc("ls", "--json"))["data"]["instances"]
+        return {one["name"]: one["state"] for one in found}
+
+    def upload(self, text: str, directory: Path) -> None:
+        """Upload XML, and let all run."""
+        file = directory / "upload.xml"
+        file.write_text(text)
+        self.cpcc("upload", str(file))
+        self.cpcc("activate")
+
+
+@pytest.fixture
+def project(lab: Network, request: pytest.FixtureRequest) -> Project:
+    """A project of the test's own."""
+    if not lab.alive:
+        lab.start()
+    return Project(lab, request.node.name[:60].replace("[", "-").rstrip("]"))
+
+
+# --- without a worker ---
+
+
+def test_the_example_computes_41(project: Project, tmp_path: Path) -> None:
+    project.upload(EXAMPLE, tmp_path)
+    assert project.get("addmul:out.q") == "35"
+    assert project.get("add:out.c") == "41"
+    project("set", "add:in.b", "100")
+    assert project.get("add:out.c") == "135"
+    assert "   mul (active)" in project("ls", "addmul")
+    assert "2 in state 'active'" not in project("status", project.name)
+    assert "4 in state 'active'" in project("status", project.name)
+
+
+def test_subtraction_subtracts_and_division_divides(project: Project) -> None:
+    """X16, first half."""
+    project("import", "int")
+    for function, result in (("sub", "4"), ("div", "3"), ("add", "10"), ("mul", "21")):
+        project("instance", f"int::{function}", function)
+        project("set", f"{function}:in.a", "7")
+        project("set", f"{function}:in.b", "3" if function != "div" else "2")
+    project("activate")
+    assert {name: project.get(f"{name}:out.c") for name in ("sub", "div", "add", "mul")} == {
+        "sub": "4", "div": "3", "add": "10", "mul": "21",
+    }  # fmt: skip
+    project("set", "sub:in.b", "-5")
+    assert project.get("sub:out.c") == "12"
+
+
+def test_what_is_wrong_is_refused_and_changes_nothing(project: Project) -> None:
+    """X12."""
+    project("import", "int")
+    project("instance", "int::add", "a")
+    project("instance", "int::add", "b")
+    project("set", "a:in.a", "1")
+    before = project("ls", "--json"), project("get", "a:in", "--json")
+    for words, about in (
+        (("set", "a:in.a", "abc"), ("a:in.a", "int")), (("set", "a:in.nosuch", "1"), ("nosuch",)),
+        (("set", "nosuch:in.a", "1"), ("nosuch",)), (("set", "a:out.c", "1"), ("a:out.c",)),
+        (("connect", "a:out.nosuch", "b:in.a"), ("nosuch",)), (("connect", "nosuch:out.c", "b:in.a"), ("nosuch",)),
+        (("connect", "a:in.a", "b:in.a"), ("a:in.a",)), (("get", "a:out.nosuch"), ("nosuch",)),
+        (("ls", "nosuch"), ("nosuch",)), (("getf", "a:in.a"), ("int",)), (("instance", "int::nosuch", "c"), ("nosuch",)),
+        (("instance", "int::add", "a"), ("a",)), (("instance", "int::add", "self"), ("self",)),
+        (("import", "nosuchmodule"), ("nosuchmodule",)), (("info", "int::nosuch"), ("nosuch",)),
+        (("activate", "nosuch"), ("nosuch",)), (("rm-instance", "nosuch"), ("nosuch",)), (("log", "nosuch"), ("nosuch",)),
+        (("disconnect", "b:in.a"), ("b:in.a",)), (("commit",), ("ransaction",)), (("rollback",), ("ransaction",)),
+        (("explain", "nosuch:out.c"), ("nosuch",)), (("graph", "nosuch"), ("nosuch",)),
+    ):  # fmt: skip
+        said = project.refused(*words)
+        assert all(word in said for word in about), f"{words}: {said}"
+    assert (project("ls", "--json"), project("get", "a:in", "--json")) == before
+
+
+def test_a_failing_step_in_a_transaction_leaves_no_change_behind(project: Project) -> None:
+    """X13."""
+    project("import", "int")
+    for name in "ab":
+        project("instance", "int::add", name)
+    assert project("transact") == "Beginning transaction level 1\n"
+    project("set", "a:in.a", "1")
+    project("connect", "a:out.c", "b:in.a")
+    project("set", "a:in.b", "2")
+    project.network.client.network(project.name)
+    assert project.get("a:in.a") == "None"
+    # Somebody else takes away what the transaction counts on.
+    other = Person(project.network, "cpc-admin", project.network.directory / f"{project.name}-other")
+    assert other.run("rm-instance", "b", "-p", project.name).code == 0
+    assert "b:in.a" in project.refused("commit") + project.network.cpcc("diff", "-p", project.name).out
+    assert project.get("a:in.a") == "None"
+
+
+def test_a_transaction_belongs_to_its_login_and_survives_a_restart(project: Project) -> None:
+    lab = project.network
+    project("import", "int")
+    project("instance", "int::add", "a")
+    project("activate")
+    project("transact")
+    project("set", "a:in.a", "1")
+    project("set", "a:in.b", "2")
+    other = Person(lab, "cpc-admin", lab.directory / f"{project.name}-other")
+    assert other.run("commit", "-p", project.name).code == 1
+    lab.kill_server()
+    lab.start()
+    assert "Set a:in.a to 1" in project("diff")
+    assert project("commit").splitlines()[:2] == ["Set a:in.a to 1", "Set a:in.b to 2"]
+    assert project.get("a:out.c") == "3"
+
+
+def test_arrays_grow_in_order_and_shrink(project: Project, tmp_path: Path) -> None:
+    project.upload(JOBS.format(runs="/dev/null", gate="/nosuch"), tmp_path)
+    project("transact")
+    for number in "123":
+        project("set", "store:in.ys[+]", number)
+    project("commit")
+    assert project.get("store:in.ys") == "[ 1, 2, 3 ]"
+    project("unset", "store:in.ys[2]")
+    assert project.get("store:in.ys") == "[ 1, 2 ]"
+    project("set", "--as-json", "store:in.ys", "[7]")
+    assert project.get("store:in.ys") == "[ 7 ]"
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    project("setf", "store:in.files[+]", str(tmp_path / "a"), str(tmp_path / "b"))
+    assert project.get("store:in.files") == "[ a, b ]"
+    project("getf", "store:in.files", "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out/1/b").read_text() == "b"
+
+
+def test_names_with_hyphens_and_the_project_anywhere(lab: Network, project: Project) -> None:
+    """X22."""
+    project("import", "int")
+    project("instance", "int::div", "my-inst")
+    assert "my_inst (held)" in project("ls")
+    for command in (("transact",), ("set", "my-inst:in.a", "8"), ("set", "my_inst.in.b", "0"), ("commit",)):
+        lab.cpcc(command[0], "-p", project.name, *command[1:]).done()
+    assert project.get("my-inst:in.a") == "8"
+    project("activate")
+    assert "1 in state 'error'" in lab.cpcc("status", project.name).done()
+    assert "zero" in project.get("my-inst.msg.error")
+    project("set", "my-inst:in.b", "2")
+    lab.cpcc("clear-error", "my-inst", "-p", project.name).done()
+    assert project.get("my-inst:out.c") == "4"
+    assert lab.cpcc("-p", project.name, "clear-error").done() == "No errors cleared.\n"
+
+
+def test_an_error_stops_one_instance_and_the_status_leads_to_it(project: Project) -> None:
+    """C6, C7, C8."""
+    project("import", "float")
+    for name in ("bad", "good"):
+        project("instance", "float::div", name)
+        project("set", f"{name}:in.a", "1")
+        project("set", f"{name}:in.b", "4")
+    project("activate")
+    assert "2 in state 'active'" in project("status", project.name)
+    project("set", "bad:in.b", "0")
+    said = project("status", project.name)
+    assert "1 in state 'error'" in said
+    assert "cpcc get bad.msg.error" in said
+    assert "zero" in project.get("bad.msg.error")
+    project("set", "good:in.b", "8")
+    assert project.get("good:out.c") == "0.125"
+    assert project.states() == {"bad": "error", "good": "active"}
+
+
+# --- durable ---
+
+
+def test_a_value_that_was_set_is_there_after_kill_9(project: Project) -> None:
+    """X14."""
+    project("import", "float")
+    project("instance", "float::add", "a")
+    project("set", "a:in.b", "0")
+    project("activate")
+    for number in range(3):
+        project("set", "a:in.a", f"{number}.1")
+        project.network.kill_server()
+        project.network.start()
+        assert project.get("a:in.a") == f"{number}.1"
+        assert project.get("a:out.c") == f"{number}.1"
+
+
+def test_what_a_job_gave_is_there_after_kill_9_and_ran_once(project: Project, tmp_path: Path) -> None:
+    """X15: killed while the job runs, and when it has just ended; the worker keeps it, and it is not run again."""
+    lab = project.network
+    runs, gate = tmp_path / "runs", tmp_path / "gate"
+    project.upload(JOBS.format(runs=runs, gate=gate), tmp_path)
+    for number in range(1, 4):
+        gate.touch()
+        project("set", "d:in.x", str(number))
+        lab.until(lambda number=number: runs.exists() and runs.read_text().count("run") == number, "it runs")  # type: ignore[misc]
+        if number == 1:
+            lab.kill_server()
+            gate.unlink()
+            lab.start()
+        else:
+            gate.unlink()
+            lab.kill_server()
+            lab.start()
+        project.becomes("d:out.y", str(2 * number))
+    assert runs.read_text().count("run") == 3
+    assert project("getf", "d:out.copy") == "6\n"
+
+
+def test_a_value_is_explained_by_its_job_worker_and_inputs(project: Project, tmp_path: Path) -> None:
+    project.upload(JOBS.format(runs="/dev/null", gate="/nosuch"), tmp_path)
+    project("set", "d:in.x", "21")
+    assert project("get", "--wait", "--timeout", "60", "d:out.y") == "d:out.y: 42\n"
+    said = project("explain", "d:out.y", "--depth", "2")
+    job = json.loads(project("jobs", "--json"))["data"][0]
+    assert f"by job {job['id']}, attempt 1, worker {job['worker']}" in said
+    assert "with d:in.x" in said
+    assert "set by user:cpc-admin" in said
+
+
+def test_a_change_while_a_job_runs_is_computed_when_it_has_ended(project: Project, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    project.upload(JOBS.format(runs=tmp_path / "runs", gate=gate), tmp_path)
+    project("set", "d:in.x", "1")
+    project.network.until((tmp_path / "runs").exists, "it runs")
+    for number in (2, 3, 4):
+        project("set", "d:in.x", str(number))
+    gate.unlink()
+    project.becomes("d:out.y", "8")
+    assert (tmp_path / "runs").read_text().count("run") == 2, "changes meanwhile make one run"
+
+
+def test_watching_a_project_tells_what_happens_in_its_network(project: Project) -> None:
+    project("import", "float")
+    watching = project.network.begin("cpcc", "watch", project.name)
+
+    def told() -> bool:
+        project("set", "--as-json", "a:in.a", str(len(watching.said)))
+        return "network.edited" in watching.said
+
+    project("instance", "float::add", "a")
+    project.network.until(told, "the change is told")
+    watching.kill()
+
+
+# --- saved and loaded ---
+
+
+def test_a_saved_project_is_the_same_elsewhere_to_the_last_bit(
+    project: Project, make_network: Make, tmp_path: Path
+) -> None:
+    """C5, and X16, second half: also from SQLite to a server with another identity."""
+    project.upload(EXAMPLE, tmp_path)
+    project("set", "add:in.b", "0.1")
+    project("set", "addmul:in.a", "0.2")
+    project("deactivate", "add")
+    before = [project("get", item, "--json") for item in ("addmul:in", "addmul:out", "add:in", "add:out")]
+    states = project.states()
+    project("save", project.name, str(tmp_path / "p.tar.gz"))
+    there = make_network()
+    there.cpcc("load", str(tmp_path / "p.tar.gz"), "again").done()
+    loaded = Project.__new__(Project)
+    loaded.network, loaded.name = there, "again"
+    assert [loaded("get", item, "--json") for item in ("addmul:in", "addmul:out", "add:in", "add:out")] == before
+    assert loaded.states() == states
+    loaded("activate")
+    loaded("set", "addmul:in.b", "1")
+    project("activate")
+    project("set", "addmul:in.b", "1")
+    assert loaded.get("add:out.c") == project.get("add:out.c")
+
+
+def test_a_saved_project_keeps_its_files(project: Project, tmp_path: Path) -> None:
+    project.upload(JOBS.format(runs="/dev/null", gate="/nosuch"), tmp_path)
+    project("set", "d:in.x", "3")
+    project.becomes("d:out.y", "6")
+    project("save", project.name, str(tmp_path / "p.tar.gz"))
+    lab = project.network
+    lab.cpcc("load", str(tmp_path / "p.tar.gz"), f"{project.name[:50]}-again").done()
+    assert lab.cpcc("getf", "d:out.copy", "-p", f"{project.name[:50]}-again").done() == "6\n"
+
+
+def hostile(saved: Path, member: tarfile.TarInfo, target: Path) -> None:
+    """The archive with one member more at its end."""
+    with (
+        gzip.open(saved) as source,
+        tarfile.open(fileobj=source, mode="r|") as old,
+        tarfile.open(target, "w:gz") as new,
+    ):
+        for one in old:
+            new.addfile(one, old.extractfile(one) if one.isfile() else None)
+        new.addfile(member, io.BytesIO(b"x" * member.size) if member.isfile() else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "link"),
+    [
+        ("../escaped", tarfile.REGTYPE, ""), ("/tmp/escaped", tarfile.REGTYPE, ""), ("link", tarfile.SYMTYPE, "/etc/passwd"),
+        ("link", tarfile.LNKTYPE, "../../x"), ("device", tarfile.CHRTYPE, ""), ("pipe", tarfile.FIFOTYPE, ""),
+    ],
+)  # fmt: skip
+def test_a_hostile_archive_is_refused_and_leaves_nothing(
+    project: Project, tmp_path: Path, name: str, kind: bytes, link: str
+) -> None:
+    """X18."""
+    lab = project.network
+    project("import", "float")
+    project("save", project.name, str(tmp_path / "p.tar.gz"))
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, link, 3 if kind == tarfile.REGTYPE else 0
+    hostile(tmp_path / "p.tar.gz", member, tmp_path / "bad.tar.gz")
+    said = lab.cpcc("load", str(tmp_path / "bad.tar.gz"), "hostile")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.count("\n") == 1
+    assert "hostile" not in lab.cpcc("projects", "--quiet").done().split()
+    assert not list(lab.run_directory.rglob("escaped"))
+
+
+def test_what_is_no_project_makes_none(lab: Network, tmp_path: Path) -> None:
+    (tmp_path / "not.tar.gz").write_bytes(gzip.compress(b"dear reader"))
+    said = lab.cpcc("load", str(tmp_path / "not.tar.gz"), "none")
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert "none" not in lab.cpcc("projects", "--quiet").done().split()
+
+
+# --- who may what ---
+
+
+@pytest.fixture(scope="module")
+def maria(lab: Network) -> Person:
+    """A regular user."""
+    lab.cpcc("add-user", "--stdin", "maria", stdin=f"{PASSWORD}\n").done()
+    return Person(lab, "maria", lab.directory / "maria")
+
+
+def test_a_member_builds_networks_but_brings_no_code(lab: Network, maria: Person, tmp_path: Path) -> None:
+    maria.run("start", "hers").done()
+    (tmp_path / "net.xml").write_text(EXAMPLE)
+    maria.run("upload", str(tmp_path / "net.xml")).done()
+    maria.run("activate").done()
+    assert maria.run("get", "add:out.c").done() == "add:out.c: 41\n"
+    code = '<cpc><function id="f" type="python"><inputs/><outputs/><controller import="os" function="os.abort"/></function></cpc>'
+    (tmp_path / "code.xml").write_text(code)
+    said = maria.run("upload", str(tmp_path / "code.xml"))
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert "install" in said.err
+
+
+def test_others_see_nothing_of_a_project(project: Project, maria: Person, tmp_path: Path) -> None:
+    project.upload(EXAMPLE, tmp_path)
+    for words in (
+        ("ls",),
+        ("get", "add:out.c"),
+        ("set", "add:in.b", "1"),
+        ("save", project.name),
+        ("graph",),
+        ("commit",),
+    ):
+        said = maria.run(*words, "-p", project.name)
+        assert (said.code, said.out) == (1, ""), words
+        assert "no such project" in said.err, said.err
+    project("grant-access", "maria", "viewer")
+    assert maria.run("get", "add:out.c", "-p", project.name).done() == "add:out.c: 41\n"
+    assert maria.run("set", "add:in.b", "1", "-p", project.name).code == 1
+    assert project.get("add:in.b") == "6"
