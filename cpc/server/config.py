@@ -26,7 +26,11 @@ CLIENT_PORT = 14807
 
 
 class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`server.json`. `host` is the name that others reach this server by; `listen` the addresses it takes connections on."""
+    """`server.json`. `host` is the name that others reach this server by; `listen` the addresses it takes connections on.
+
+    `controller_wrap`: what keeps controllers from the server's own files, see `cpc.server.sandbox.prefix`. It is here and not
+    among the settings, because who may change it may run any program as the server's user.
+    """
 
     name: str
     host: str
@@ -35,6 +39,7 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     client_port: int
     database: str
     run_dir: str
+    controller_wrap: str = "auto"
 
 
 def home(given: str | None = None) -> Path:

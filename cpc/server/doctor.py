@@ -20,7 +20,7 @@ from cpc.core.clock import DAY, SECOND, Clock
 from cpc.core.digest import CHUNK
 from cpc.core.errors import BadInput, Conflict, CopernicusError
 from cpc.core.resources import show_span
-from cpc.server import filesystem, network, process, settings, upkeep
+from cpc.server import filesystem, network, process, sandbox, settings, upkeep
 from cpc.server.config import Config, Place
 from cpc.server.control import Control
 from cpc.server.storage import FLOOR, show_size
@@ -94,7 +94,7 @@ class Doctor:
         yield from self._guard(self._open_files)
         if self._config is None:
             return
-        for check in (self._disk, self._ports, self._host, self._answers):
+        for check in (self._controllers, self._disk, self._ports, self._host, self._answers):
             yield from self._guard(check)
         readable: list[Finding] = []
         for finding in self._guard(self._database):
@@ -174,6 +174,16 @@ class Doctor:
             )
         else:
             yield ok(f"open files: up to {'any number' if soft == resource.RLIM_INFINITY else soft}")
+
+    def _controllers(self) -> Findings:
+        """Code of modules is kept from the server's keys and database."""
+        said = sandbox.exposed(self.config.controller_wrap)
+        if said:
+            text, _, todo = said.partition("; ")
+            yield warn(text, todo)
+        else:
+            how = "bubblewrap" if self.config.controller_wrap == sandbox.AUTO else self.config.controller_wrap
+            yield ok(f"controllers run under {how}")
 
     def _disk(self) -> Findings:
         if database.is_postgresql(self.config.database):

@@ -6,12 +6,13 @@ and processes of their own, and nothing else: neither the server's keys nor its 
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ _FACTS = (
 _KEPT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 _KEPT_BEGINNINGS = ("LC_", "GMX", "OMP_", "OPENMM_", "OPENBLAS_", "MKL_")
 _PROBE_TIME = 10.0
+_EXPOSED = "controllers can read all that the server can"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ def works() -> bool:
     return why_not() == ""
 
 
+@functools.cache
 def why_not() -> str:
-    """Why bubblewrap cannot be used here, in words; empty when it can."""
+    """Why bubblewrap cannot be used here, in words; empty when it can. Tried once."""
     program = shutil.which("bwrap")
     if program is None:
         return "bubblewrap (bwrap) is not installed"
@@ -86,6 +89,15 @@ def why_not() -> str:
         return ""
     said = done.stderr.decode(errors="replace").strip().splitlines()
     return f"{program} cannot be used: {said[-1] if said else f'exit code {done.returncode}'}"
+
+
+def exposed(wrap: str) -> str:
+    """What controllers can see that they should not, and what to do, in words; empty when they are kept apart."""
+    if wrap == NONE:
+        return f"{_EXPOSED}; `cpc-server config controller_wrap auto` puts them in a sandbox"
+    if wrap == AUTO and not works():
+        return f"{_EXPOSED}: {why_not()}; install it, or let only those whom you trust install modules"
+    return ""
 
 
 def bubblewrap(views: Views) -> tuple[str, ...]:
@@ -117,8 +129,3 @@ def environment(env: Mapping[str, str], home: str = "/tmp") -> dict[str, str]:
     """The environment of controllers: of the server's own only what programs need, none of its secrets."""
     kept = {name: value for name, value in env.items() if name in _KEPT or name.startswith(_KEPT_BEGINNINGS)}
     return {"PATH": os.defpath, **kept, "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def shown(words: Sequence[str]) -> str:
-    """A prefix as people read it."""
-    return words[0] if words else "nothing"

@@ -132,6 +132,10 @@ SETTINGS: dict[str, Setting] = {
         Setting("metrics_access", "loopback", choice("loopback", "token"), "who reads /metrics without a token"),
         Setting("site_certificate", "", path, "PEM chain of a site certificate for the people's door; reload to read it"),
         Setting("site_key", "", path, "PEM key of the site certificate; reload to read it"),
+        Setting("controllers", "0", whole(0, 256), "how many processes run controllers; 0: one for each core, at most two"),
+        Setting("controller_time", "10m", span(1, 7 * _DAY), "how long one run of a controller may take by default"),
+        Setting("controller_memory", "2G", size(64 << 20, 1 << 44), "how much memory such a run may use by default"),
+        Setting("controller_idle", "10m", span(1, 7 * _DAY), "a controller process that has nothing to do for so long ends"),
         Setting("backup_directory", "", path, "where backups go; empty: backups/ in the run directory"),
     )
 }  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
 from cpc.core.errors import BadInput, Conflict, CopernicusError
-from cpc.server import filesystem, offline, passwords, process, upkeep
+from cpc.server import filesystem, offline, passwords, process, sandbox, upkeep
 from cpc.server.config import Config, Place, write_secret
 from cpc.store import checks, database, migrate
 from cpc.wire import bundle as files
@@ -209,5 +209,9 @@ def _readable(place: Place) -> bool:
 
 
 def _warnings(base: Path, config: Config) -> list[str]:
-    found = [filesystem.exposed(base), filesystem.exposed(Path(config.run_dir))]
+    found = [
+        filesystem.exposed(base),
+        filesystem.exposed(Path(config.run_dir)),
+        sandbox.exposed(config.controller_wrap),
+    ]
     return [each for each in dict.fromkeys(found) if each]

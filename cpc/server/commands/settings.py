@@ -11,7 +11,7 @@ import click
 
 from cpc.core.errors import BadInput, CopernicusError, NotFound
 from cpc.core.views import SettingView
-from cpc.server import network, process, upkeep
+from cpc.server import network, process, sandbox, upkeep
 from cpc.server import settings as table
 from cpc.server.commands import Context, pass_context
 from cpc.server.config import Config, Place
@@ -84,6 +84,11 @@ def _put_run_dir(config: Config, text: str) -> None:
     config.run_dir = str(path)
 
 
+def _put_controller_wrap(config: Config, text: str) -> None:
+    sandbox.split(text)
+    config.controller_wrap = text.strip() or sandbox.AUTO
+
+
 BASICS: dict[str, Basic] = {
     "host": Basic("the name that others reach this server by; it goes into bundles", lambda c: c.host, _put_host),
     "listen": Basic("the addresses that connections are taken on", lambda c: " ".join(c.listen), _put_listen),
@@ -94,6 +99,10 @@ BASICS: dict[str, Basic] = {
         _put_database, stopped=True,
     ),
     "run_dir": Basic("where the files of all projects are", lambda c: c.run_dir, _put_run_dir, stopped=True),
+    "controller_wrap": Basic(
+        "what controllers are run under: auto (bubblewrap where it works), none, or a command",
+        lambda c: c.controller_wrap, _put_controller_wrap,
+    ),
 }  # fmt: skip
 
 
