@@ -15,13 +15,11 @@ from xml.sax.saxutils import quoteattr
 from cpc.core.errors import BadInput
 from cpc.core.plain import FILE
 from cpc.dataflow import elements
-from cpc.dataflow.answer import Answer, FinishedJob, StepInput
+from cpc.dataflow.answer import PATH, Answer, FinishedJob, StepInput
 from cpc.dataflow.elements import Element
 
 #: The form's version, as the original counts.
 VERSION = 1
-#: In an answer: a file by its path on this machine, to be taken in.
-PATH = "$path"
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _SCALARS = ("bool", "int", "float", "string", "file")
 

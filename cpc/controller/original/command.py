@@ -82,10 +82,15 @@ class Command:
         return self.cputime
 
 
-def job(command: Command, step: StepInput, files: Files, number: int) -> Job:
-    """The command as a job of this network. `number` tells the commands of one run apart."""
-    seed = f"{step.project}/{step.instance}/{step.number}/{len(step.finished)}/{number}/{command.dir}"
-    command.id = command.id or hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()
+def jobs(commands: Sequence[Command], step: StepInput, files: Files, ended: Command | None) -> tuple[Job, ...]:
+    """The commands as jobs of this network. `ended`: the one whose end has caused them."""
+    for number, command in enumerate(commands):
+        seed = f"{step.project}/{step.instance}/{step.number}/{'' if ended is None else ended.id}/{number}"
+        command.id = command.id or hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()
+    return tuple(_job(command, step, files) for command in commands)
+
+
+def _job(command: Command, step: StepInput, files: Files) -> Job:
     base, path = _place(os.path.realpath(command.dir), step)
     inputs: list[Input] = []
     local: list[LocalInput] = []

@@ -17,7 +17,7 @@ from cpc.controller.original.command import Command
 from cpc.controller.original.function_input import FunctionInput
 from cpc.controller.original.function_output import FunctionOutput
 from cpc.controller.original.helpers import CpcError, Persistence, Resources
-from cpc.controller.original.values import Files
+from cpc.controller.original.values import Files, Value
 from cpc.core.errors import BadInput
 from cpc.dataflow.answer import Answer, StepInput
 from cpc.dataflow.code import Code
@@ -54,18 +54,18 @@ def run(code: Code, step: StepInput) -> Answer:
     install()
     function = loading.thing(code.controller.module, code.controller.function)
 
-    def call(files: Files, ended: Command | None) -> FunctionOutput:
+    def call(files: Files, ended: Command | None) -> Answer:
         given = FunctionInput(step, code.trees, files, ended)
         output = function(given)
         output = given.getFunctionOutput() if output is None else output
         if not isinstance(output, FunctionOutput):
             raise BadInput(f"{code.function} returned a {type(output).__name__}", "it returns inp.getFunctionOutput()")
-        return output
+        return _answer(output, step, files, ended)
 
     return carry_out(step, call)
 
 
-def carry_out(step: StepInput, call: Callable[[Files, Command | None], FunctionOutput]) -> Answer:
+def carry_out(step: StepInput, call: Callable[[Files, Command | None], Answer]) -> Answer:
     """What a function asks for that gets one ended command at a time: all of it together."""
     files = Files(step.files)
     if not step.finished:
@@ -73,24 +73,40 @@ def carry_out(step: StepInput, call: Callable[[Files, Command | None], FunctionO
     answer = Answer()
     commands: list[Command | None] = [command.finished(one, step, files) for one in step.finished]
     for ended in commands or [None]:
-        output = call(files, ended)
-        if output.error:
-            return Answer(error=output.error)
-        answer = _add(answer, output, step, files)
+        one = call(files, ended)
+        if one.error:
+            return Answer(error=one.error)
+        answer = _joined(answer, one)
     return answer
 
 
-def _add(answer: Answer, output: FunctionOutput, step: StepInput, files: Files) -> Answer:
-    jobs = [command.job(one, step, files, len(answer.jobs) + index) for index, one in enumerate(output.commands)]
+def _answer(output: FunctionOutput, step: StepInput, files: Files, ended: Command | None) -> Answer:
+    def told(items: list[tuple[str, Value]]) -> tuple[tuple[str, Any], ...]:
+        return tuple((item, values.wire(value, files)) for item, value in items)
+
     return Answer(
-        outputs=(*answer.outputs, *((item, values.wire(value, files)) for item, value in output.outputs)),
-        sub_outputs=(*answer.sub_outputs, *((item, values.wire(value, files)) for item, value in output.subnetOutputs)),
-        instances=(*answer.instances, *output.instances),
-        connections=(*answer.connections, *output.connections),
-        values=(*answer.values, *((target, values.wire(value, files)) for target, value in output.values)),
-        jobs=(*(() if output.cancel else answer.jobs), *jobs),
-        cancel_jobs=answer.cancel_jobs or output.cancel,
-        warning="\n".join(filter(None, (answer.warning, output.warning))),
+        outputs=told(output.outputs),
+        sub_outputs=told(output.subnetOutputs),
+        instances=tuple(output.instances),
+        connections=tuple(output.connections),
+        values=told(output.values),
+        jobs=command.jobs(output.commands, step, files, ended),
+        cancel_jobs=output.cancel,
+        error=output.error,
+        warning=output.warning,
+    )
+
+
+def _joined(first: Answer, then: Answer) -> Answer:
+    return Answer(
+        outputs=first.outputs + then.outputs,
+        sub_outputs=first.sub_outputs + then.sub_outputs,
+        instances=first.instances + then.instances,
+        connections=first.connections + then.connections,
+        values=first.values + then.values,
+        jobs=(() if then.cancel_jobs else first.jobs) + then.jobs,
+        cancel_jobs=first.cancel_jobs or then.cancel_jobs,
+        warning="\n".join(filter(None, (first.warning, then.warning))),
     )
 
 
