@@ -53,7 +53,7 @@ def _function(code: Code) -> Function[..., Any]:
 
 def _python(code: Code, step: StepInput) -> Answer:
     """A function of keyword arguments that returns a dict: the original's `python`."""
-    function = loading.thing(code.controller.module, code.controller.function)
+    function = original.load(code)
     reader = values.Reader(step.files)
     inputs = {name: _plain(reader.read(raw, Any)) for name, raw in step.inputs.items()}
     result = function(**_arguments(function, {**inputs, "_outputDir": step.output_dir}))
@@ -100,7 +100,7 @@ _RUNNERS: dict[FunctionKind, Callable[[Code, StepInput], Answer]] = {
 }
 _CHECKS: dict[FunctionKind, Callable[[Code], object]] = {
     FunctionKind.CONTROLLER: _function,
-    FunctionKind.PYTHON: lambda code: loading.thing(code.controller.module, code.controller.function),
+    FunctionKind.PYTHON: original.load,
     FunctionKind.PYTHON_EXTENDED: original.check,
     FunctionKind.EXTERNAL: external.check,
 }

@@ -43,16 +43,21 @@ def install() -> None:
         setattr(cpc, name, module)
 
 
+def load(code: Code) -> Callable[..., Any]:
+    """The Python function, with the names that its module imports in place."""
+    install()
+    function: Callable[..., Any] = loading.thing(code.controller.module, code.controller.function)
+    return function
+
+
 def check(code: Code) -> None:
     """Call the function with no inputs at all, as the original did when its module was imported."""
-    install()
-    loading.thing(code.controller.module, code.controller.function)(FunctionInput())
+    load(code)(FunctionInput())
 
 
 def run(code: Code, step: StepInput) -> Answer:
     """One run of a Python function: once for fresh inputs, or for each command that has ended, one after the other."""
-    install()
-    function = loading.thing(code.controller.module, code.controller.function)
+    function = load(code)
 
     def call(files: Files, ended: Command | None) -> Answer:
         given = FunctionInput(step, code.trees, files, ended)
