@@ -314,6 +314,9 @@ def _owner(kind: Kind, owner: int, number: int, project: int) -> str:
         Kind.CHECKPOINT: f"the checkpoint of job {name}",
         Kind.FILE: f"file {name}",
         Kind.UPLOAD: "a transfer under way",
+        Kind.VALUE: f"value {name} of the network",
+        Kind.STEP: f"step {name} of the network",
+        Kind.DRAFT: "an open transaction",
     }[kind]
     return f"{what} in project {ids.show(project)}"
 

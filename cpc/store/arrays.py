@@ -17,7 +17,7 @@ from cpc.store.transaction import Tx
 
 _COLUMNS = (
     "id", "project", "submitter", "name", "command", "class", "priority", "size", "elements", "submitted",
-    "open", "succeeded", "failed", "cancelled",
+    "open", "succeeded", "failed", "cancelled", "step",
 )  # fmt: skip
 _ADD = statement.insert(arrays)
 _GET = statement.select(arrays, *_COLUMNS)
@@ -48,7 +48,10 @@ _ADD_CLASS = statement.insert(classes)
 
 @dataclass(frozen=True, slots=True)
 class ArrayRow:
-    """A submission without its spec. `elements`: its jobs show indexes. `open` jobs have no terminal state yet."""
+    """A submission without its spec. `elements`: its jobs show indexes. `open` jobs have no terminal state yet.
+
+    `step`: the step of a project's network that asked for it; 0: somebody did.
+    """
 
     id: int
     project: int
@@ -64,6 +67,7 @@ class ArrayRow:
     succeeded: int
     failed: int
     cancelled: int
+    step: int = 0
 
 
 def add(tx: Tx, row: ArrayRow, spec: JobSpec) -> None:
@@ -74,7 +78,7 @@ def add(tx: Tx, row: ArrayRow, spec: JobSpec) -> None:
             "id": row.id, "project": row.project, "submitter": row.submitter, "name": row.name,
             "command": row.command, "spec": msgspec.msgpack.encode(spec), "class": row.requirement,
             "priority": row.priority, "size": row.size, "elements": row.elements, "submitted": row.submitted,
-            "open": row.open, "succeeded": 0, "failed": 0, "cancelled": 0,
+            "open": row.open, "succeeded": 0, "failed": 0, "cancelled": 0, "step": row.step,
         },
     )  # fmt: skip
 

@@ -106,7 +106,15 @@ def _user(kind: Kind, owner: int, number: int) -> str:
     if kind in (Kind.RESULT, Kind.CHECKPOINT):
         what = "result" if kind is Kind.RESULT else "checkpoint"
         return f"the {what} of job {ids.show(owner)}, attempt {number}"
-    return f"{'submission' if kind is Kind.ARRAY_INPUT else 'file'} {ids.show(owner)}"
+    return f"{_USERS.get(kind, 'file')} {ids.show(owner)}"
+
+
+_USERS = {
+    Kind.ARRAY_INPUT: "submission",
+    Kind.VALUE: "value",
+    Kind.STEP: "the step of a project's network",
+    Kind.DRAFT: "an open transaction",
+}
 
 
 def damaged_small_chunks(url: str) -> list[bytes]:

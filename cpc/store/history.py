@@ -18,9 +18,13 @@ _finished = schema.finished.c
 _results = schema.results.c
 _events = schema.events.c
 
+# A step of a project's network that is open wants to see how its jobs have ended, and may submit one again.
+_UNWANTED = ~sa.exists().where(
+    schema.steps.c.id == _arrays.step, schema.steps.c.state < 4, _arrays.step != 0
+).correlate(schema.arrays)  # fmt: skip
 _CLOSED = Statement(
     sa.select(_arrays.id)
-    .where(_arrays.id > sa.bindparam("after"), _arrays.open == 0, _arrays.submitted < sa.bindparam("before"))
+    .where(_arrays.id > sa.bindparam("after"), _arrays.open == 0, _arrays.submitted < sa.bindparam("before"), _UNWANTED)
     .order_by(_arrays.id)
     .limit(sa.bindparam("limit"))
 )
@@ -44,7 +48,7 @@ _OF_FORGOTTEN = Statement(
     )
     .limit(sa.bindparam("limit"))
 )
-_IS_CLOSED = Statement(sa.select(_arrays.id).where(_arrays.id == sa.bindparam("id"), _arrays.open == 0))
+_IS_CLOSED = Statement(sa.select(_arrays.id).where(_arrays.id == sa.bindparam("id"), _arrays.open == 0, _UNWANTED))
 _RECENT = Statement(
     sa.select(_finished.id)
     .where(

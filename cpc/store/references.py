@@ -37,6 +37,9 @@ class Kind(enum.IntEnum):
     CHECKPOINT = 3  # job id, number = attempt
     FILE = 4  # id of a file, or of the upload that becomes it
     UPLOAD = 5  # a pin: id of an upload without content, which expires
+    VALUE = 6  # number of a value of a project's network (`leaves.file`)
+    STEP = 7  # step id: the values that its later runs start from
+    DRAFT = 8  # id of a part of an open transaction
 
 
 @dataclass(frozen=True, slots=True)
