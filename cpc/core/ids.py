@@ -48,6 +48,11 @@ def array(number: int) -> int:
     return number & ~(MAX_ARRAY - 1)
 
 
+def after(number: int, count: int) -> int:
+    """The id that was given `count` later: ids of a kind differ by one sequence number."""
+    return number + (count << INDEX_BITS)
+
+
 def show(number: int, element: bool = False) -> str:
     """The id as people see it; `element` adds the index in brackets."""
     life = incarnation(number)

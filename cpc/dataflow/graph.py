@@ -86,9 +86,20 @@ class Graph:
 
     def step_opened(self, instance: Instance, step: int) -> StepSnapshot:
         """A step of that id is open now: what it starts from. Changes from now on are for the next one."""
-        found = snapshot(instance)
-        for name, value in (("step", step), ("number", instance.number + 1), ("updated", False), ("seen", self.change)):
-            self._put(instance, name, value)
+        since = instance.seen
+        self.step_begun(instance, step)
+        return self.step_taken(instance, since)
+
+    def step_begun(self, instance: Instance, step: int) -> None:
+        """A step of that id is open now, and starts from what there will be when it is taken."""
+        self._put(instance, "step", step)
+        self._put(instance, "number", instance.number + 1)
+
+    def step_taken(self, instance: Instance, since: int) -> StepSnapshot:
+        """What the open step starts from; what changed after change `since` is new to it. Changes from now on are for the next."""
+        found = snapshot(instance, since)
+        self._put(instance, "updated", False)
+        self._put(instance, "seen", self.change)
         return found
 
     def step_closed(self, instance: Instance) -> Outcome:

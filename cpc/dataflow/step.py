@@ -89,14 +89,14 @@ class StepSnapshot:
     sub_outputs: dict[str, Plain] | None = None
 
 
-def snapshot(instance: Instance) -> StepSnapshot:
-    """The values of an instance as they are now."""
+def snapshot(instance: Instance, since: int) -> StepSnapshot:
+    """The values of an instance as they are now; what changed after change `since` of the project is new."""
     function = instance.function
     controller = function.controller
     return StepSnapshot(
         inputs=expand.expand(_values(instance, Tree.IN), function.broadcast),
         sub_inputs=_values(instance, Tree.SUB_IN),
-        updated=tuple(updated(instance)),
+        updated=tuple(updated(instance, since)),
         outputs=_values(instance, Tree.OUT) if controller is not None and controller.access_outputs else None,
         sub_outputs=_values(instance, Tree.SUB_OUT)
         if controller is not None and controller.access_subnet_outputs
@@ -109,12 +109,12 @@ def _values(instance: Instance, tree: Tree) -> dict[str, Plain]:
     return found if isinstance(found, dict) else {}
 
 
-def updated(instance: Instance) -> list[str]:
-    """The leaves of its inputs and sub-inputs that have changed since the last step was opened, as paths."""
+def updated(instance: Instance, since: int) -> list[str]:
+    """The leaves of its inputs and sub-inputs that have changed after a change of the project, as paths."""
     found = []
     for tree in (Tree.IN, Tree.SUB_IN):
         for path, leaf in values.leaves(instance.trees[tree], instance.function.types[tree]):
-            if leaf.version > instance.seen or arrived(instance, tree, path) > instance.seen:
+            if leaf.version > since or arrived(instance, tree, path) > since:
                 found.append(paths.write((tree.label, *path)))
     return found
 

@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from cpc.core import plain
+from cpc.core import ids, plain
 from cpc.core.digest import Content
 from cpc.core.errors import BadInput
 from cpc.core.plain import FileRef
@@ -95,27 +95,36 @@ class Delta:
 def load(tx: Tx, project: int) -> tuple[Iterator[InstanceRow], Iterator[ValueRow], Iterator[LinkRow]]:
     """All of a project's network, in an order in which `cpc.dataflow.snapshot.load` takes it."""
     row = {"project": project}
-    found = tx.rows(_ALL, row), tx.rows(_ALL_LEAVES, row), tx.rows(_ALL_LINKS, row)
-    values = (ValueRow(*key, unpack(blob, Any, "a value"), *rest) for *key, blob, version, origin in found[1]
-              for rest in ((version, origin),))  # fmt: skip
-    return (InstanceRow(*each) for each in found[0]), values, (LinkRow(*each) for each in found[2])
+    instances, leaves, links = tx.rows(_ALL, row), tx.rows(_ALL_LEAVES, row), tx.rows(_ALL_LINKS, row)
+    values = (
+        ValueRow(instance, tree, path, unpack(blob, Any, "a value"), version, origin)
+        for instance, tree, path, blob, version, origin in leaves
+    )
+    return (InstanceRow(*each) for each in instances), values, (LinkRow(*each) for each in links)
 
 
-def write(tx: Tx, project: int, delta: Delta, small: dict[bytes, bytes] | None = None) -> None:
-    """Write a change down. `small`: small chunks of its files, which came along.
-
-    Raises `references.Missing` for files that the project does not have, and BadInput, before anything is written.
+def check(tx: Tx, project: int, delta: Delta) -> None:
+    """Everything that can be refused, before anything is written: `references.Missing` for a file that the project does not
+    have, BadInput for a path that is too long.
     """
     for value in delta.values:
         if len(value.path) * 4 > MAX_PATH and len(value.path.encode()) > MAX_PATH:
             raise BadInput(f"the path {value.path[:60]}… is too long to be kept", f"at most {MAX_PATH} bytes")
-    owners = _refer(tx, project, delta, small)
+    digests = [digest for file in _files(delta).values() for digest in file.content.chunks]
+    missing = references.missing(tx, project, digests) if digests else ()
+    if missing:
+        raise references.Missing(missing)
+
+
+def write(tx: Tx, project: int, delta: Delta) -> None:
+    """Write a change down that `check` has found right."""
+    owners = _refer(tx, project, delta)
     _let_go(tx, delta)
     tx.many(_DELETE, [{"id": number} for number in delta.removed])
     for change in (_DELETE_LEAVES, _DELETE_LOG):
         tx.many(change, [{"instance": number} for number in delta.removed])
     tx.many(_DELETE_LINK, [{"id": number} for number in delta.links_removed])
-    more = {"project": project, "memory": None, "directory": 0}
+    more = {"project": project, "memory": None, "directory": ""}
     tx.many(_ADD, [msgspec.structs.asdict(row) | more for row in delta.added])
     tx.many(_UPDATE, [msgspec.structs.asdict(row) | {"key_id": row.id} for row in delta.changed])
     tx.many(_DELETE_LEAF, [_key(*place) for place in delta.unset])
@@ -138,29 +147,24 @@ def _leaf(project: int, value: ValueRow, file: int | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _refer(
-    tx: Tx, project: int, delta: Delta, small: dict[bytes, bytes] | None
-) -> dict[tuple[int, int, str], int]:  # fmt: skip
-    """Refer to the files that values have become; place → owner of the references."""
+def _files(delta: Delta) -> dict[tuple[int, int, str], FileRef]:
+    """The files that values have become, by place."""
     found = {_place(value): plain.read(value.value) for value in delta.values if _place(value) in delta.files}
-    files = {place: value for place, value in found.items() if isinstance(value, FileRef)}
+    return {place: value for place, value in found.items() if isinstance(value, FileRef)}
+
+
+def _refer(tx: Tx, project: int, delta: Delta) -> dict[tuple[int, int, str], int]:
+    """Refer to the files that values have become; place → owner of the references."""
+    files = _files(delta)
     if not files:
         return {}
-    missing = references.missing(tx, project, _large(files.values(), small or {}))
-    if missing:
-        raise references.Missing(missing)
     first = tx.next("value", len(files))
-    step = 1 << 20  # ids of a kind differ by one sequence number
-    owners = {place: first + step * count for count, place in enumerate(files)}
+    owners = {place: ids.after(first, count) for count, place in enumerate(files)}
     owned = [Owned(Kind.VALUE, owners[place], 0, project, (file.content,)) for place, file in files.items()]
-    lacking = next((digests for digests in references.add_many(tx, owned, small) if digests), None)
+    lacking = next((digests for digests in references.add_many(tx, owned) if digests), None)
     if lacking:
         raise references.Missing(lacking)
     return owners
-
-
-def _large(files: Iterable[FileRef], small: dict[bytes, bytes]) -> list[bytes]:
-    return [digest for file in files for digest in file.content.chunks if digest not in small]
 
 
 def _let_go(tx: Tx, delta: Delta) -> None:
@@ -177,10 +181,10 @@ def _let_go(tx: Tx, delta: Delta) -> None:
 # --- what controllers keep -----------------------------------------------------------------------------------------------
 
 
-def memory(tx: Tx, instance: int) -> tuple[bytes, int]:
-    """What its controller keeps between runs, and the run whose copy of its directory counts (0: none)."""
+def memory(tx: Tx, instance: int) -> tuple[bytes, str]:
+    """What its controller keeps between runs, and its persistent directory ("": none)."""
     found = tx.one(_MEMORY, {"id": instance})
-    return (bytes(found[0] or b""), int(found[1])) if found else (b"", 0)
+    return (bytes(found[0] or b""), str(found[1])) if found else (b"", "")
 
 
 def set_memory(tx: Tx, instance: int, kept: bytes) -> None:
@@ -188,9 +192,9 @@ def set_memory(tx: Tx, instance: int, kept: bytes) -> None:
     tx.run(_SET_MEMORY, {"key_id": instance, "memory": kept or None})
 
 
-def set_directory(tx: Tx, instance: int, run: int) -> None:
-    """The directory that this run has left counts from now on."""
-    tx.run(_SET_DIRECTORY, {"key_id": instance, "directory": run})
+def set_directory(tx: Tx, instance: int, name: str) -> None:
+    """This is its persistent directory from now on."""
+    tx.run(_SET_DIRECTORY, {"key_id": instance, "directory": name})
 
 
 # --- figures -------------------------------------------------------------------------------------------------------------

@@ -68,5 +68,5 @@ def page(tx: Tx, project: int, after: int, limit: int) -> list[ChangeRow]:
 
 
 def _row(found: tuple[Any, ...]) -> ChangeRow:
-    *fields, details = found
-    return ChangeRow(*fields, unpack(details, dict[str, Any], "a change of a network"))
+    change, time, actor, kind, step, details = found
+    return ChangeRow(change, time, actor, kind, step, unpack(details, dict[str, Any], "a change of a network"))

@@ -70,7 +70,6 @@ users = _table(
     sa.Column("password", Text, nullable=False),  # memory-hard hash; "" = cannot log in
     sa.Column("super", sa.Boolean, nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False),
-    sa.Column("installs", sa.Boolean, nullable=False, server_default=sa.false()),  # may upload modules that name code
     sa.Column("created", Big, nullable=False),
     sa.Column("deleted", Big),  # the row stays, so that old jobs still show who submitted them
 )
@@ -292,7 +291,7 @@ instances = _table(
     sa.Column("updated", sa.Boolean, nullable=False),  # an input has changed since
     sa.Column("cpu", sa.Double, nullable=False),  # seconds
     sa.Column("memory", Blob),  # what its controller keeps between runs
-    sa.Column("directory", Big, nullable=False),  # the run whose copy of its directory counts; 0: none
+    sa.Column("directory", Text, nullable=False),  # the persistent directory that its last answer has left; "": none
     sa.Index("ix_instances_project", "project", "id"),
 )
 
@@ -335,9 +334,10 @@ steps = _table(
     sa.Column("run", sa.Integer, nullable=False),  # how many answers were taken
     sa.Column("function", Text, nullable=False),
     sa.Column("version", Text, nullable=False),  # of the function's module
+    sa.Column("since", Big, nullable=False),  # changes after this one are new to it
     sa.Column("opened", Big, nullable=False),
     sa.Column("closed", Big),
-    sa.Column("snapshot", Blob),  # cpc.dataflow.step.StepSnapshot, while it has jobs
+    sa.Column("snapshot", Blob),  # cpc.server.steps.Kept, while it has jobs
     sa.Index("ix_steps_project", "project", "id"),
 )
 # A restart reads these and no others.

@@ -17,7 +17,8 @@ from cpc.store.transaction import Tx
 
 _steps, _jobs = schema.steps, schema.step_jobs
 _COLUMNS = (
-    "id", "project", "instance", "number", "state", "run", "function", "version", "opened", "closed"
+    "id", "project", "instance", "number", "state", "run", "function", "version", "since", "opened",
+    "closed",
 )  # fmt: skip
 
 _GET = statement.select(_steps, *_COLUMNS)
@@ -63,7 +64,7 @@ class JobState(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """A step. `run`: how many answers were taken; times in µs."""
+    """A step. `run`: how many answers were taken; what changed after change `since` is new to it; times in µs."""
 
     id: int
     project: int
@@ -73,6 +74,7 @@ class StepRow:
     run: int
     function: str
     version: str
+    since: int
     opened: int
     closed: int | None = None
 
@@ -111,7 +113,7 @@ def add(tx: Tx, rows: Sequence[StepRow]) -> None:
             {
                 "id": row.id, "project": row.project, "instance": row.instance, "number": row.number,
                 "state": int(row.state), "run": row.run, "function": row.function, "version": row.version,
-                "opened": row.opened, "closed": row.closed, "snapshot": None,
+                "since": row.since, "opened": row.opened, "closed": row.closed, "snapshot": None,
             }
             for row in rows
         ],
@@ -168,7 +170,8 @@ def add_jobs(tx: Tx, step: int, jobs: Sequence[StepJob]) -> None:
 
 def jobs(tx: Tx, step: int) -> list[StepJob]:
     """All that the step has asked for, in that order."""
-    return [StepJob(*row[:3], JobState(row[3])) for row in tx.rows(_OF_STEP, {"step": step})]
+    rows = tx.rows(_OF_STEP, {"step": step})
+    return [StepJob(ordinal, array, key, JobState(state)) for ordinal, array, key, state in rows]
 
 
 def left(tx: Tx, step: int) -> int:

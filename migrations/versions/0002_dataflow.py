@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.Column("updated", sa.Boolean(), nullable=False),
         sa.Column("cpu", sa.Double(), nullable=False),
         sa.Column("memory", sa.LargeBinary(), nullable=True),
-        sa.Column("directory", sa.BigInteger(), nullable=False),
+        sa.Column("directory", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instances")),
     )
     op.create_index("ix_instances_project", "instances", ["project", "id"], unique=False)
@@ -128,6 +128,7 @@ def upgrade() -> None:
         sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("function", sa.Text(), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("opened", sa.BigInteger(), nullable=False),
         sa.Column("closed", sa.BigInteger(), nullable=True),
         sa.Column("snapshot", sa.LargeBinary(), nullable=True),
@@ -143,4 +144,3 @@ def upgrade() -> None:
     )
     op.create_index("ix_steps_project", "steps", ["project", "id"], unique=False)
     op.add_column("arrays", sa.Column("step", sa.BigInteger(), server_default="0", nullable=False))
-    op.add_column("users", sa.Column("installs", sa.Boolean(), server_default=sa.false(), nullable=False))
