@@ -18,13 +18,13 @@ import cpc.plugins.executables
 from cpc.api import Executable, Found, Search
 from cpc.core import names
 from cpc.core.errors import BadInput, CopernicusError
-from cpc.plugins.executables.gromacs import Mdrun
-from cpc.plugins.executables.python import OpenMM, Python
+from cpc.plugins.executables.gromacs import Gmx, Mdrun
+from cpc.plugins.executables.python import Deeptime, OpenMM, Python
 from cpc.worker import executable_files
 from cpc.worker.search import PathSearch
 
 GROUP = "cpc.executables.v1"
-BUILT_IN: tuple[type[Executable], ...] = (Python, Mdrun, OpenMM)
+BUILT_IN: tuple[type[Executable], ...] = (Python, Mdrun, Gmx, OpenMM, Deeptime)
 MAX_ENTRIES = 10_000
 
 

@@ -14,8 +14,8 @@ import pytest
 from cpc.api import Executable, Found, fill, fill_all
 from cpc.core.errors import NotFound
 from cpc.core.resources import Amounts
-from cpc.plugins.executables.gromacs import Mdrun
-from cpc.plugins.executables.python import OpenMM, Python
+from cpc.plugins.executables.gromacs import Gmx, Mdrun
+from cpc.plugins.executables.python import Deeptime, OpenMM, Python
 from cpc.plugins.platforms.smp import Smp
 from cpc.wire.messages import Task
 from cpc.worker import executable_files, executables
@@ -99,6 +99,19 @@ def test_gromacs_that_is_missing_or_broken_says_so(tmp_path: Path) -> None:
     assert "libcuda.so not found" in found.why_not
 
 
+def test_the_tools_of_gromacs_are_announced_beside_mdrun_and_on_smp_only(tmp_path: Path) -> None:
+    (found,) = Gmx().find("smp", looking_in(tmp_path))
+    assert found.why_not == "none of gmx, gmx_mpi, gmx_d is in the search path"
+    script(tmp_path / "gmx", "echo 'not today' >&2; exit 1")
+    (found,) = Gmx().find("smp", looking_in(tmp_path))
+    assert found.why_not == f"{tmp_path}/gmx did not tell its version: not today"
+    script(tmp_path / "gmx_mpi", "echo 'GROMACS version:    2024.1'")
+    (found,) = Gmx().find("smp", looking_in(tmp_path))
+    assert (found.name, found.version) == ("gromacs/gmx", "2024.1")
+    assert found.command(["energy", "-f", "a b.edr"], {}) == (str(tmp_path / "gmx_mpi"), "energy", "-f", "a b.edr")
+    assert Gmx().find("mpi", looking_in(tmp_path)) == ()
+
+
 class Pythons:
     """A search that knows these interpreters only."""
 
@@ -122,6 +135,9 @@ def test_openmm_runs_in_the_first_python_that_has_it() -> None:
     assert found.environment({"NCORES": "3"}) == {"OPENMM_CPU_THREADS": "3"}
     (found,) = OpenMM().find("smp", Pythons(python3=none))
     assert "No module named 'openmm'" in found.why_not
+    (found,) = Deeptime().find("smp", Pythons(python3=none, other=(0, "0.4.5\n")))
+    assert (found.name, found.version, found.template) == ("deeptime", "0.4.5", ("other",))
+    assert Deeptime().find("mpi", Pythons(other=(0, "0.4.5\n"))) == ()
     (found,) = Python().find("smp", Pythons(python3=(-1, "")))
     assert found.why_not == "no Python that runs: python3: it printed nothing"
 

@@ -1,4 +1,4 @@
-"""python, and openmm: programs that are Python scripts of the job."""
+"""python, openmm and deeptime: programs that are Python scripts of the job."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ class Python(Executable):
         return (Found(self.name, platform=platform, why_not="no Python that runs: " + "; ".join(said)),)
 
 
-class OpenMM(Executable):
-    """`openmm SCRIPT…`: a Python that can import openmm, told by OPENMM_CPU_THREADS how many threads it may use."""
+class _WithPackage(Executable):
+    """A Python that can import a package, `question`: what makes it print the package's version."""
 
-    name: ClassVar[str] = "openmm"
+    question: ClassVar[str]
+    env: ClassVar[dict[str, str]] = {}
 
     def find(self, platform: str, search: Search) -> tuple[Found, ...]:
         """On smp only."""
@@ -37,21 +38,32 @@ class OpenMM(Executable):
             return ()
         tried = []
         for python in search.pythons():
-            code, output = search.run((python, "-c", "import openmm; print(openmm.version.short_version)"))
+            code, output = search.run((python, "-c", self.question))
             if code == 0 and output.strip():
-                return (
-                    Found(
-                        self.name,
-                        output.split()[-1],
-                        platform,
-                        (python,),
-                        env={"OPENMM_CPU_THREADS": "$NCORES"},
-                        source=python,
-                    ),
-                )
+                return (Found(self.name, output.split()[-1], platform, (python,), env=self.env, source=python),)
             tried.append(f"{python}: {_last(output)}")
-        why = "no Python that can import openmm ('pip install openmm'): " + "; ".join(tried)
+        why = f"no Python that can import {self.name} ('pip install {self.name}'): " + "; ".join(tried)
         return (Found(self.name, platform=platform, why_not=why),)
+
+
+class OpenMM(_WithPackage):
+    """`openmm SCRIPT…`: a Python that can import openmm, told by OPENMM_CPU_THREADS how many threads it may use."""
+
+    name: ClassVar[str] = "openmm"
+    question: ClassVar[str] = "import openmm; print(openmm.version.short_version)"
+    env: ClassVar[dict[str, str]] = {"OPENMM_CPU_THREADS": "$NCORES"}
+
+
+class Deeptime(_WithPackage):
+    """`deeptime SCRIPT…`: a Python for the analysis of trajectories: deeptime, with numpy and matplotlib.
+
+    It is not imported to find out: that takes seconds.
+    """
+
+    name: ClassVar[str] = "deeptime"
+    question: ClassVar[str] = (
+        "from importlib.metadata import version; version('matplotlib'); print(version('deeptime'))"
+    )
 
 
 def _last(output: str) -> str:
