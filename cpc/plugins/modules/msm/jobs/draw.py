@@ -53,7 +53,16 @@ def surface(
     middles = [(one[1:] + one[:-1]) / 2 for one in edges]
     if energy.count() > 1:
         axes.contour(*middles, energy, np.arange(2.5, DEEPEST, 2.5), colors="white", linewidths=0.5, alpha=0.6)
-    axes.scatter(*starts.T, s=24, color="white", edgecolor="black", linewidths=0.7, zorder=3, label="start of a run")
+    axes.scatter(
+        starts[:, 0],
+        starts[:, 1],
+        s=24,
+        color="white",
+        edgecolor="black",
+        linewidths=0.7,
+        zorder=3,
+        label="start of a run",
+    )
     _frame(axes, names, title, around)
     axes.legend(loc="upper right")
     figure.colorbar(mesh, label="free energy  −kT ln p  (kJ/mol)", shrink=0.85)
@@ -68,15 +77,15 @@ def timescales(target: Path, lags: Array, found: Array, chosen: float) -> None:
         axes.plot(lags, line, "o-", label=f"process {number}")
     axes.fill_between(lags, lags, color="lightgrey", label="faster than the lag")
     axes.axvline(chosen, color="grey", linestyle="--", linewidth=0.8)
-    axes.set(yscale="log", xlabel="lag (ps)", ylabel="implied timescale (ps)", title="Do the timescales depend on the lag?")
+    axes.set(
+        yscale="log", xlabel="lag (ps)", ylabel="implied timescale (ps)", title="Do the timescales depend on the lag?"
+    )
     axes.legend()
     figure.savefig(target, dpi=130)
     plt.close(figure)
 
 
-def states(
-    target: Path, places: Array, populations: Array, flux: Array, names: tuple[str, str], title: str
-) -> None:
+def states(target: Path, places: Array, populations: Array, flux: Array, names: tuple[str, str], title: str) -> None:
     """The network of the states: a dot for each (area: population), a line where there are transitions (width: how many)."""
     around = "degrees" in names[0]
     figure, axes = plt.subplots(figsize=(8, 6.8), layout="constrained")
@@ -85,10 +94,27 @@ def states(
         if around and (abs(places[one] - places[other]) > 180).any():
             continue  # it leads round the edge of the map
         part = (flux[one, other] + flux[other, one]) / (2 * strongest)
-        axes.plot(*places[[one, other]].T, color="steelblue", alpha=0.3 + 0.5 * part, linewidth=0.3 + 4 * part, zorder=1)
+        axes.plot(
+            *places[[one, other]].T, color="steelblue", alpha=0.3 + 0.5 * part, linewidth=0.3 + 4 * part, zorder=1
+        )
     connected = populations > 0
-    axes.scatter(*places[~connected].T, s=15, color="lightgrey", edgecolor="grey", label="not connected", zorder=2)
-    axes.scatter(*places[connected].T, s=10 + 2000 * populations[connected], color="orange", edgecolor="black", zorder=3)
+    axes.scatter(
+        places[~connected, 0],
+        places[~connected, 1],
+        s=15,
+        color="lightgrey",
+        edgecolor="grey",
+        label="not connected",
+        zorder=2,
+    )
+    axes.scatter(
+        places[connected, 0],
+        places[connected, 1],
+        s=10 + 2000 * populations[connected],
+        color="orange",
+        edgecolor="black",
+        zorder=3,
+    )
     _frame(axes, names, title, around)
     if not connected.all():
         axes.legend(loc="upper right")

@@ -1,9 +1,9 @@
 """One model of all that was simulated so far: a job.
 
-    python estimate.py        (reads request.json, structure.pdb, trajectories/NNNNN.dcd, and model.npz of the generation before)
+    python estimate.py        (reads request.json, structure.pdb, trajectories/NNNNN.dcd, before.npz of the last generation)
 
-Writes model.npz (features, states and weights of every frame), result.json (what the controller needs), and the pictures free_energy.png,
-timescales.png and states.png.
+Writes model.npz (features, states and weights of every frame), result.json (what the controller needs), and the pictures
+free_energy.png, timescales.png and states.png.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
     request: Request = json.loads(Path("request.json").read_text())
     atoms = features.atoms_of(Path("structure.pdb"))
     own = Path("featurize.py")
-    before = past(Path("model.npz"))
+    before = past(Path("before.npz"))
     new = [dcd.read(path) for path in sorted(Path("trajectories").glob("*.dcd"))]
     for x in new:
         if x.shape[1] != len(atoms):

@@ -59,7 +59,7 @@ def torsions(x: Array, fours: list[tuple[int, int, int, int]]) -> Array:
     u, v, w = b - a, c - b, d - c
     across = np.cross(v, w)
     length = np.linalg.norm(v, axis=2)
-    return np.arctan2(length * (u * across).sum(axis=2), (np.cross(u, v) * across).sum(axis=2))
+    return np.asarray(np.arctan2(length * (u * across).sum(axis=2), (np.cross(u, v) * across).sum(axis=2)))
 
 
 def angles(x: Array, atoms: list[Atom]) -> Array:
@@ -88,7 +88,8 @@ def featurize(kind: str, x: Array, atoms: list[Atom], own: Path) -> Array:
     """The features of the frames `x`: of a known kind, or by the function in the file `own`."""
     if own.exists():
         spec = importlib.util.spec_from_file_location("own", own)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         found = np.asarray(module.features(x, atoms), np.float32)

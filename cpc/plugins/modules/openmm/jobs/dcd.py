@@ -36,7 +36,7 @@ def frame_type(atoms: int, cell: bool) -> np.dtype[Any]:
     return np.dtype([*([("cell", "V56")] if cell else []), ("x", axis), ("y", axis), ("z", axis)])
 
 
-def read(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+def read(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
     """All coordinates, (frames, atoms, 3) in nm. A last frame that was only begun is left out."""
     begin, atoms, cell = layout(path)
     one = frame_type(atoms, cell)

@@ -2,8 +2,8 @@
 
     python simulate.py          (reads request.json, structure.pdb, system.xml, and the file `start` where there is one)
 
-Langevin dynamics. Writes trajectory.dcd and final.pdb and, on the way, state.chk: with that and the trajectory in the directory the
-same command continues as if nothing had happened: on the Reference platform to the last bit.
+Langevin dynamics. Writes trajectory.dcd and final.pdb and, on the way, state.chk: with that and the trajectory in the
+directory the same command continues as if nothing had happened: on the Reference platform to the last bit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from typing import Any, TypedDict
 
 import dcd
 import numpy as np
-from openmm import Context, LangevinMiddleIntegrator, LocalEnergyMinimizer, OpenMMException, Platform, XmlSerializer, app
+from openmm import (
+    Context,
+    LangevinMiddleIntegrator,
+    LocalEnergyMinimizer,
+    OpenMMException,
+    Platform,
+    XmlSerializer,
+    app,
+)
 
 TERMINATED = 128 + signal.SIGTERM
 TRAJECTORY, STATE = Path("trajectory.dcd"), Path("state.chk")

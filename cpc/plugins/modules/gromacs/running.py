@@ -1,0 +1,110 @@
+"""mdrun: one simulation, as a chain of jobs that go on where the one before was."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from cpc.api import BadInput, File, Finished, Job, RunDesc, Step, controller
+from cpc.plugins.modules.gromacs import tables
+from cpc.plugins.modules.gromacs.tools import MDRUN, VERSIONS
+
+LEAVES = (
+    "state.cpt",
+    "state_prev.cpt",
+    "traj.xtc",
+    "traj.trr",
+    "ener.edr",
+    "md.log",
+    "*.xvg",
+)  # all that a run goes on from
+OURS = ("-s", "-cpi", "-cpo", "-deffnm", "-x", "-o", "-e", "-g", "-c", "-maxh", "-noappend", "-nt", "-ntomp", "-ntmpi")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a simulation leaves; `xtc` and `trr` as far as its run parameters ask for them."""
+
+    conf: File
+    edr: File
+    log: File
+    cpt: File
+    stdout: File
+    stderr: File
+    xtc: File | None = None
+    trr: File | None = None
+
+
+@controller(outputs=Run, cancel_on_change=True)
+def mdrun(
+    step: Step,
+    *,
+    tpr: Annotated[File, "the run, as grompp has prepared it"],
+    priority: Annotated[int, "of its jobs, −30 to 30"] = 0,
+    cmdline_options: Annotated[str, "more arguments of gmx mdrun"] = "",
+    resources: Annotated[RunDesc | None, "the cores it needs and can use"] = None,
+    hours: Annotated[float | None, "how long one job may take; then another one goes on"] = None,
+) -> None:
+    """One simulation. It survives the loss of its worker, and goes on from its last checkpoint at another one."""
+    job = replace(start(tpr, cmdline_options, hours), priority=priority)
+    job = resources.limit(job) if resources else job
+    if step.fresh:
+        step.state.clear()
+        step.submit(job)
+        return
+    done = step.finished[-1]
+    log = done.text("md.log") if done.has("md.log") else ""
+    if tables.stopped_early(log) and done.has("state.cpt"):
+        step.log(f"job {done.job} has ended early; the next one goes on from its checkpoint")
+        begun = {path: done.file(path) for path in done.files if path not in ("stdout", "stderr")}
+        step.submit(
+            fewer_cores(step, replace(job, priority=min(priority + 1, 30), files={**begun, **(job.files or {})}))
+        )
+    elif done.succeeded:
+        for name, value in results(done).items():
+            step.output(name, value)
+    elif "domain decomposition" in tables.fatal(done.text("stderr")) and (job.max_cores or 1) > 1:
+        step.state["cores"] = min(step.state.get("cores") or job.max_cores or 1, job.max_cores or 1) // 2
+        if step.state["cores"] < (job.cores or 1):
+            step.fail(done.failure())
+        step.log(f"the box is too small for so many cores: trying at most {step.state['cores']}")
+        step.submit(fewer_cores(step, job))
+    else:
+        said = tables.fatal(done.text("stderr")) if done.has("stderr") else ""
+        step.fail(f"mdrun: {said}\n\n{done.failure()}" if said else done.failure())
+
+
+def start(tpr: File, cmdline_options: str, hours: float | None) -> Job:
+    """The job for a run that has not begun, or that goes on where there is a state.cpt."""
+    options = shlex.split(cmdline_options)
+    taken = [one for one in options if one in OURS]
+    if taken:
+        raise BadInput(f"cmdline_options: {taken[0]} is set by the system", "leave it out")
+    if hours is not None and hours <= 0:
+        raise BadInput(f"hours = {hours:g} is no time to run for", "give more than 0, or nothing at all")
+    limit: list[str | float] = [] if hours is None else ["-maxh", hours]
+    return Job(
+        ["-s", "topol.tpr", "-cpi", "state.cpt", "-x", "traj.xtc", "-o", "traj.trr", *limit, *options],
+        executable=MDRUN,
+        versions=VERSIONS,
+        files={"topol.tpr": tpr},
+        outputs=("confout.gro", *LEAVES),
+        checkpoint=LEAVES,
+        walltime=None if hours is None else 3600 * hours * 1.1 + 120,  # mdrun itself stops at 99 % of -maxh
+        name="gmx mdrun",
+    )
+
+
+def fewer_cores(step: Step, job: Job) -> Job:
+    """The job with as few cores as a run before has needed."""
+    return replace(job, max_cores=step.state["cores"]) if step.state.get("cores") else job
+
+
+def results(job: Finished) -> dict[str, File | None]:
+    """The outputs of a run that has come to its end."""
+    files = {
+        "conf": "confout.gro", "edr": "ener.edr", "log": "md.log", "cpt": "state.cpt", "xtc": "traj.xtc", "trr": "traj.trr",
+        "stdout": "stdout", "stderr": "stderr",
+    }  # fmt: skip
+    return {name: job.file(path) if job.has(path) else None for name, path in files.items()}
