@@ -85,7 +85,7 @@ def timescales(target: Path, lags: Array, found: Array, chosen: float) -> None:
     plt.close(figure)
 
 
-def states(target: Path, places: Array, populations: Array, flux: Array, names: tuple[str, str], title: str) -> None:
+def network(target: Path, places: Array, populations: Array, flux: Array, names: tuple[str, str], title: str) -> None:
     """The network of the states: a dot for each (area: population), a line where there are transitions (width: how many)."""
     around = "degrees" in names[0]
     figure, axes = plt.subplots(figsize=(8, 6.8), layout="constrained")

@@ -3,7 +3,7 @@
     python estimate.py        (reads request.json, structure.pdb, trajectories/NNNNN.dcd, before.npz of the last generation)
 
 Writes model.npz (features, states and weights of every frame), result.json (what the controller needs), and the pictures
-free_energy.png, timescales.png and states.png.
+free_energy.png, timescales.png and network.png.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Request(TypedDict):
     """request.json."""
 
     features: str
-    states: int
+    clusters: int
     lag: int  # frames
     frame: float  # ps between two frames
     temperature: float  # K
@@ -87,7 +87,7 @@ def main() -> None:
     whole = np.concatenate([*([before.features] if before else []), *found])
     parts = np.split(whole, np.cumsum(lengths)[:-1])
 
-    model = markov.estimate(parts, request["states"], request["lag"])
+    model = markov.estimate(parts, request["clusters"], request["lag"])
     moved = 1.0 if before is None else markov.change(before.weights, model.weights, model)
     chosen = markov.starts(model, request["starts"], request["choose"], request["seed"])
 
@@ -134,7 +134,7 @@ def pictures(request: Request, model: markov.Model, at: Array, lengths: list[int
     for path in model.paths:
         np.add.at(flux, (path[: -request["lag"]], path[request["lag"] :]), 1)
     places = np.array([_middle(at[frames == state], "degrees" in names[0]) for state in range(number)])
-    draw.states(Path("states.png"), places, model.populations, flux, names, f"{number} states, {title}")
+    draw.network(Path("network.png"), places, model.populations, flux, names, f"{number} states, {title}")
 
 
 def _middle(points: Array, around: bool) -> Array:
