@@ -7,11 +7,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from deeptime.clustering import ClusterModel
-from deeptime.markov import TransitionCountEstimator
+from deeptime.markov import TransitionCountEstimator, TransitionCountModel
 from deeptime.markov.msm import MarkovStateModel, MaximumLikelihoodMSM
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 LEARN = 20_000  # frames that the states are learnt from, at most
+APART = 0.01  # the part of the frames that a set of states must hold to be worth a bridge to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,19 @@ class Model:
 
     `centers` (states, features); `paths`: the state of every frame, one array for each trajectory; `populations` of the states in
     equilibrium, 0 for those that are not connected with the others both ways; `timescales` in frames, longest first;
-    `connected`: the part of the frames that is in connected states.
+    `sets`: states that are connected both ways with each other, the set with most frames first.
     """
 
     centers: Array
     paths: list[Array]
     populations: Array
     timescales: Array
-    connected: float
+    sets: list[Array]
+
+    @property
+    def connected(self) -> float:
+        """The part of the frames that is in connected states."""
+        return float(self.counts[self.populations > 0].sum() / self.counts.sum())
 
     @property
     def counts(self) -> Array:
@@ -50,14 +56,14 @@ def estimate(features: list[Array], states: int, lag: int) -> Model:
     centers = k_centers(together[:: max(1, len(together) // LEARN)], states)
     clusters = ClusterModel(centers)
     paths = [clusters.transform(one) for one in features]
-    number = len(centers)
-    populations, timescales = np.zeros(number), np.zeros(0)
-    made = markov(paths, lag)
+    populations, timescales = np.zeros(len(centers)), np.zeros(0)
+    counts = transitions(paths, lag)
+    sets = [] if counts is None else by_frames(counts, paths)
+    made = None if counts is None or not sets else markov(counts, sets[0])
     if made is not None:
         populations[made.count_model.state_symbols] = made.stationary_distribution
         timescales = made.timescales()
-    seen = np.bincount(np.concatenate(paths), minlength=number)
-    return Model(centers, paths, populations, timescales, float(seen[populations > 0].sum() / seen.sum()))
+    return Model(centers, paths, populations, timescales, sets)
 
 
 def k_centers(points: Array, number: int) -> Array:
@@ -74,22 +80,31 @@ def k_centers(points: Array, number: int) -> Array:
     return points[chosen]
 
 
-def markov(paths: list[Array], lag: int) -> MarkovStateModel | None:
-    """The reversible model of the largest set of states that are connected both ways; None where there are no two."""
-    if all(len(path) <= lag for path in paths):
+def transitions(paths: list[Array], lag: int) -> TransitionCountModel | None:
+    """The transitions between states after `lag` frames; None where every trajectory is shorter."""
+    long = [path for path in paths if len(path) > lag]
+    return TransitionCountEstimator(lag, "sliding").fit_fetch(long) if long else None
+
+
+def by_frames(counts: TransitionCountModel, paths: list[Array]) -> list[Array]:
+    """The sets of states that are connected both ways, the one with most frames first."""
+    seen = np.bincount(np.concatenate(paths), minlength=counts.n_states)
+    return sorted((np.asarray(one) for one in counts.connected_sets()), key=lambda one: -seen[one].sum())
+
+
+def markov(counts: TransitionCountModel, states: Array) -> MarkovStateModel | None:
+    """The reversible model of these states, which are connected both ways; None where it is one state only."""
+    if len(states) < 2:
         return None
-    counts = TransitionCountEstimator(lag, "sliding").fit_fetch([path for path in paths if len(path) > lag])
-    largest = counts.submodel_largest()
-    if largest.n_states < 2:
-        return None
-    return MaximumLikelihoodMSM(reversible=True, maxiter=100_000).fit_fetch(largest)
+    return MaximumLikelihoodMSM(reversible=True, maxiter=100_000).fit_fetch(counts.submodel(np.sort(states)))
 
 
 def implied_timescales(paths: list[Array], lags: list[int], number: int) -> Array:
     """(lags, number): the longest timescales, frames, of the model with each lag; not a number where there are fewer."""
     found = np.full((len(lags), number), np.nan)
     for row, lag in zip(found, lags, strict=True):
-        made = markov(paths, lag)
+        counts = transitions(paths, lag)
+        made = None if counts is None else markov(counts, by_frames(counts, paths)[0])
         if made is not None:
             longest = made.timescales()[:number]
             row[: len(longest)] = longest
@@ -111,19 +126,32 @@ def starts(model: Model, number: int, by: str, seed: int) -> list[tuple[int, int
     """Where the next runs begin, as (trajectory, frame).
 
     By "counts": states that were seen less often are drawn more often (1/count), so that the unknown is explored. By
-    "populations": the same for what is rare in equilibrium, so that barriers are.
+    "populations": the same for what is rare in equilibrium, so that barriers are. As long as there are parts that are not
+    connected both ways, half of the runs begin at the gap between the two largest.
     """
-    chance = np.random.default_rng(seed)
-    if by == "counts":
-        rarity = 1.0 / np.maximum(model.counts, 1) * (model.counts > 0)
-    elif by == "populations":
-        rarity = np.where(model.populations > 0, 1.0 / np.maximum(model.populations, 1e-9), 0) * (model.counts > 0)
-        rarity = rarity if rarity.any() else np.ones(len(rarity)) * (model.counts > 0)
-    else:
+    if by not in ("counts", "populations"):
         raise ValueError(f"starts are chosen by counts or by populations, not by {by!r}")
-    drawn = chance.choice(len(rarity), number, p=rarity / rarity.sum())
+    chance = np.random.default_rng(seed)
+    drawn = gap(model, number // 2, chance)
+    much = model.counts if by == "counts" or not model.populations.any() else model.populations
+    rarity = np.where((model.counts > 0) & (much > 0), 1 / np.maximum(much, 1e-9), 0)
+    drawn += list(chance.choice(len(rarity), number - len(drawn), p=rarity / rarity.sum()))
     which = np.repeat(np.arange(len(model.paths)), [len(path) for path in model.paths])
     frame = np.concatenate([np.arange(len(path)) for path in model.paths])
     states = np.concatenate(model.paths)
     places = [chance.choice(np.flatnonzero(states == state)) for state in drawn]
     return [(int(which[at]), int(frame[at])) for at in places]
+
+
+def gap(model: Model, number: int, chance: np.random.Generator) -> list[int]:
+    """At most `number` states on both sides of the gap between the two largest connected sets, nearest to the other side."""
+    counts = model.counts
+    large = [one for one in model.sets if counts[one].sum() >= APART * counts.sum()]
+    if len(large) < 2:
+        return []
+    one, other = large[:2]
+    apart = np.linalg.norm(model.centers[one][:, None] - model.centers[other][None], axis=2)
+    nearest = np.unravel_index(np.argsort(apart, axis=None)[:number], apart.shape)
+    pairs = list(zip(one[nearest[0]], other[nearest[1]], strict=True))
+    chance.shuffle(pairs)
+    return [int(state) for pair in pairs for state in pair][:number]
