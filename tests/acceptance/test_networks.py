@@ -148,7 +148,7 @@ def test_the_example_computes_41(project: Project, tmp_path: Path) -> None:
 def test_subtraction_subtracts_and_division_divides(project: Project) -> None:
     """X16, first half."""
     project("import", "int")
-    for function, _result in (("sub", "4"), ("div", "3"), ("add", "10"), ("mul", "21")):
+    for function in ("sub", "div", "add", "mul"):
         project("instance", f"int::{function}", function)
         project("set", f"{function}:in.a", "7")
         project("set", f"{function}:in.b", "3" if function != "div" else "2")
