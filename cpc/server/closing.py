@@ -79,6 +79,14 @@ def close(queue: Queue, tx: Tx, rows: Sequence[DoneRow], actor: str, checkpoints
             for row in closed:
                 _element_ended(queue, tx, row)
             _array_ended(queue, tx, array, left)
+        _tell_step(queue, tx, array)
+
+
+def _tell_step(queue: Queue, tx: Tx, array: int) -> None:
+    """If a step of a project's network has asked for the job: it may go on."""
+    row = queue.specs.get(tx, array).row
+    if row.step:
+        queue.step_job_ended(tx, row.step, array)
 
 
 def drop_checkpoint(tx: Tx, job: int) -> None:
@@ -119,6 +127,11 @@ def cancel(queue: Queue, tx: Tx, array: int, which: Range, reason: str, actor: s
     return waiting + len(rows)
 
 
+def withdraw(queue: Queue, tx: Tx, array: int, which: Range, reason: str, actor: str) -> int:
+    """What waits of the range is cancelled, what runs goes on; how many there were."""
+    return _close_open(queue, tx, array, which, State.WAITING, reason, actor)
+
+
 def cancelled_row(tx: Tx, run: Running, reason: str) -> DoneRow:
     """What remains of a job whose running attempt was cancelled."""
     return DoneRow(
@@ -157,6 +170,7 @@ def _close_open(queue: Queue, tx: Tx, array: int, which: Range, most: State, rea
     if queue.edges:
         _cancelled_elements(queue, tx, array, [row.id for row in closed])
         _array_ended(queue, tx, array, left)
+    _tell_step(queue, tx, array)
     return waiting + blocked
 
 

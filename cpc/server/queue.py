@@ -7,7 +7,7 @@ each ends its unit with `round`, which gives free workers jobs. Used on the writ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cpc.core import ids
@@ -43,8 +43,15 @@ class Limits:
     patience: float = 600.0  # a job waits so long for room before a worker is reserved for it
 
 
+def _no_steps(tx: Tx, step: int, array: int) -> None:
+    """Nobody has networks here."""
+
+
 class Queue:
-    """Index, descriptions, clock and outbox: what every unit about jobs needs."""
+    """Index, descriptions, clock and outbox: what every unit about jobs needs.
+
+    `step_job_ended(tx, step, array)` is told, in the same unit, of the end of a job that a step has asked for.
+    """
 
     def __init__(self, journal: Journal, clock: Clock, incarnation: int, outbox: Outbox, limits: Limits) -> None:
         self.clock = clock
@@ -59,6 +66,7 @@ class Queue:
         self.journal = journal
         self.lease_clock = LeaseClock(clock.monotonic())
         self.edges = 0  # open dependencies: none means that nobody needs to look for dependents
+        self.step_job_ended: Callable[[Tx, int, int], object] = _no_steps
         self.more = False  # the last round stopped at its limit
         self._hungry: dict[int, None] = {}
         self._fresh: dict[tuple[int, int], None] = {}

@@ -38,8 +38,10 @@ def validate(tx: Tx, project: int, spec: JobSpec) -> list[Edge]:
     return list({(edge.before, edge.kind): edge for edge in edges if edge is not None}.values())
 
 
-def submit(queue: Queue, tx: Tx, project: int, submitter: int, actor: str, spec: JobSpec) -> ArrayRow:
-    """Store a submission; its jobs are eligible at once or wait for others."""
+def submit(
+    queue: Queue, tx: Tx, project: int, submitter: int, actor: str, spec: JobSpec, step: int = 0
+) -> ArrayRow:  # fmt: skip
+    """Store a submission; its jobs are eligible at once or wait for others. `step`: which one has asked for it."""
     edges = validate(tx, project, spec)
     needed = requirement.of(spec)
     number = arrays.class_number(tx, needed)
@@ -47,7 +49,7 @@ def submit(queue: Queue, tx: Tx, project: int, submitter: int, actor: str, spec:
     row = ArrayRow(
         id=array, project=project, submitter=submitter, name=spec.name, command=command_line(spec),
         requirement=number, priority=spec.priority, size=spec.size, elements=spec.array > 0, submitted=tx.now,
-        open=spec.size, succeeded=0, failed=0, cancelled=0,
+        open=spec.size, succeeded=0, failed=0, cancelled=0, step=step,
     )  # fmt: skip
     arrays.add(tx, row, spec)
     contents = [entry.content for entry in spec.inputs]
