@@ -15,7 +15,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -205,6 +205,51 @@ class Workspace:
             file.close()
         return content
 
+    # --- saving and loading ---
+
+    @contextlib.asynccontextmanager
+    async def scratch(self, project: int) -> AsyncIterator[Path]:
+        """A directory for a while."""
+        self._written += 1
+        directory = self._project(project) / f".scratch-{self._written}"
+        await self._in_words(partial(_fresh, directory, None))
+        try:
+            yield directory
+        finally:
+            await self._offload(partial(shutil.rmtree, directory, ignore_errors=True))
+
+    async def hold(self, project: int, instance: int, persistent: str, target: Path) -> bool:
+        """Have the files of a persistent directory at `target` too, whatever becomes of it; False when it has gone already."""
+
+        def link() -> bool:
+            source = self._instance(project, instance) / persistent
+            try:
+                shutil.copytree(source, target, symlinks=True, copy_function=os.link)
+            except (FileNotFoundError, shutil.Error):
+                return False
+            return True
+
+        return await self._in_words(link)
+
+    async def adopt(self, project: int, instance: int, persistent: str, source: Path) -> None:
+        """What is at `source` is an instance's persistent directory from now on; on disk when this returns."""
+
+        def move() -> None:
+            target = self._instance(project, instance) / persistent
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            if source.is_dir():
+                os.replace(source, target)
+            else:
+                target.mkdir()
+            _flush(target)
+
+        await self._in_words(move)
+
+    async def store(self, project: int, path: Path) -> Content:
+        """A file below `scratch` as the project's content."""
+        return await self._stored(project, str(path), [])
+
     # --- cleaning ---
 
     async def keep(self, project: int, instance: int, persistent: str, jobs: Iterable[str] = ()) -> None:
@@ -262,7 +307,7 @@ def _fresh(directory: Path, former: Path | None) -> None:
     if former is not None and former.is_dir():
         shutil.copytree(former, directory, symlinks=True)
     else:
-        directory.mkdir()
+        directory.mkdir(parents=True)
 
 
 def _open(path: str, places: list[str]) -> BinaryIO:

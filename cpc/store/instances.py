@@ -63,6 +63,12 @@ _FILES = Statement(
 )
 _DELETE_LOG = statement.delete(schema.instance_logs, "instance")
 _MEMORY = statement.select(_instances, "memory", "directory")
+_MEMORIES = Statement(
+    sa.select(_instances.c.id, _instances.c.memory, _instances.c.directory).where(
+        _instances.c.project == sa.bindparam("project"),
+        sa.or_(_instances.c.memory.isnot(None), _instances.c.directory != ""),
+    )
+)
 _SET_MEMORY = statement.update(_instances, "memory")
 _SET_DIRECTORY = statement.update(_instances, "directory")
 _COUNTS = Statement(
@@ -185,6 +191,12 @@ def memory(tx: Tx, instance: int) -> tuple[bytes, str]:
     """What its controller keeps between runs, and its persistent directory ("": none)."""
     found = tx.one(_MEMORY, {"id": instance})
     return (bytes(found[0] or b""), str(found[1])) if found else (b"", "")
+
+
+def memories(tx: Tx, project: int) -> list[tuple[int, bytes, str]]:
+    """What the controllers of a project keep: (instance, what `memory` says)."""
+    rows = tx.rows(_MEMORIES, {"project": project})
+    return [(instance, bytes(memory or b""), directory) for instance, memory, directory in rows]
 
 
 def set_memory(tx: Tx, instance: int, kept: bytes) -> None:

@@ -28,6 +28,11 @@ _OPEN = Statement(
     .order_by(_steps.c.id)
     .limit(sa.bindparam("limit"))
 )
+_OF_PROJECT = Statement(
+    sa.select(*[_steps.c[name] for name in _COLUMNS])
+    .where(_steps.c.project == sa.bindparam("project"))
+    .order_by(_steps.c.id)
+)
 _ADD = statement.insert(_steps)
 _STATE = statement.update(_steps, "state", "closed")
 _ANSWERED = statement.update(_steps, "state", "run", "closed")
@@ -103,6 +108,11 @@ def get(tx: Tx, step: int) -> StepRow | None:
 def opened(tx: Tx, after: int, limit: int) -> list[StepRow]:
     """Steps that are open, oldest first, after an id."""
     return [_step(row) for row in tx.rows(_OPEN, {"after": after, "limit": limit})]
+
+
+def of_project(tx: Tx, project: int) -> list[StepRow]:
+    """All steps of a project, oldest first."""
+    return [_step(row) for row in tx.rows(_OF_PROJECT, {"project": project})]
 
 
 def add(tx: Tx, rows: Sequence[StepRow]) -> None:
