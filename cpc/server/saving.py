@@ -131,9 +131,9 @@ class Saving:
     async def _hold(self, moment: _Moment, scratch: Path) -> bool:
         for memory in moment.saved.memories:
             target = scratch / str(memory.instance)
-            if memory.directory and not target.exists():
-                if not await self._workspace.hold(moment.project, memory.instance, memory.directory, target):
-                    return False
+            wanted = memory.directory and not target.exists()
+            if wanted and not await self._workspace.hold(moment.project, memory.instance, memory.directory, target):
+                return False
         return True
 
     async def _moment(self, who: Principal, project: str) -> _Moment:

@@ -248,7 +248,7 @@ def test_cores_and_more_come_from_the_resources(tmp_path: Path, tpr: File) -> No
 
 @pytest.mark.parametrize("option", ["-s other.tpr", "-nt 4", "-deffnm x", "-cpi a.cpt"])
 def test_options_that_the_system_sets_are_refused(tmp_path: Path, tpr: File, option: str) -> None:
-    with pytest.raises(Failed, match=f"cmdline_options: {option.split()[0]} is set by the system"):
+    with pytest.raises(Failed, match=f"cmdline_options: {option.split(maxsplit=1)[0]} is set by the system"):
         Bench(tmp_path / "bench").run(gromacs.mdrun, tpr=tpr, cmdline_options=option)
 
 
@@ -257,7 +257,7 @@ def test_a_failure_says_first_what_gromacs_says_is_wrong(tmp_path: Path, tpr: Fi
         job.write("stderr", FATAL)
         return 1
 
-    with pytest.raises(Failed, match="^mdrun: Too many warnings"):
+    with pytest.raises(Failed, match=r"^mdrun: Too many warnings"):
         Bench(tmp_path / "bench", {"gromacs/mdrun": broken}).run(gromacs.mdrun, tpr=tpr)
 
 
