@@ -51,6 +51,22 @@ def read(raw: Any) -> Plain:
     raise BadInput(f"a {type(raw).__name__} is not a value", "values are numbers, texts, files, lists and dictionaries")
 
 
+def files(raw: Any) -> list[FileRef]:
+    """The files within a value in the wire form, at every depth."""
+    found: list[FileRef] = []
+    waiting = [raw]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if FILE in value:
+                found.append(_file(value))
+            else:
+                waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return found
+
+
 def _file(raw: dict[str, Any]) -> FileRef:
     try:
         found = msgspec.convert(raw[FILE], FileRef)

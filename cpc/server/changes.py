@@ -112,11 +112,11 @@ class Change:
             since, self.tx.now,
         )  # fmt: skip
         self.note(instance)
-        self._tell(number)
+        self.tell(number)
 
-    def _tell(self, step: int) -> None:
-        ready = self.flow.ready
-        self.tx.after(lambda: ready(step))
+    def tell(self, step: int) -> None:
+        """The step can run, after the commit."""
+        self.tx.after(lambda: self.flow.ready(step))
 
     def step(self, instance: Instance) -> StepRow:
         """The instance's open step."""
@@ -132,6 +132,7 @@ class Change:
         row = self.step(instance)
         steps.set_state(self.tx, row, after(row.state, Event.CANCELLED))
         self.cancel_jobs(row, f"{instance.path} does not need it any more")
+        self.tx.after(lambda: self.flow.ended(row.id))
         return self.graph.step_closed(instance)
 
     def cancel_jobs(self, row: StepRow, reason: str) -> None:
@@ -164,7 +165,7 @@ class Change:
                 state = StepState.READY
         self._set_state(row, state)
         if state is StepState.READY:
-            self._tell(row.id)
+            self.tell(row.id)
 
     def _submit_again(self, step: int, job: StepJob) -> bool:
         """A job that was withdrawn waits again; whether it has succeeded meanwhile, because somebody has retried it."""

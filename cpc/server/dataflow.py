@@ -15,9 +15,11 @@ def _nobody(number: int) -> None:
 
 @dataclass(slots=True)
 class Dataflow:
-    """Told after the commit: `ready`, the id of a step that can run; `cleared`, (project, instance) that is gone."""
+    """Told after the commit: `ready`, the id of a step that can run; `ended`, of one that was cut short; `cleared`, (project,
+    instance) that is gone."""
 
     graphs: Graphs
     queue: Queue
     ready: Callable[[int], None] = field(default=_nobody)
+    ended: Callable[[int], None] = field(default=_nobody)
     cleared: Callable[[int, int], None] = field(default=lambda project, instance: None)

@@ -133,13 +133,15 @@ def _finished(flow: Dataflow, tx: Tx, job: StepJob) -> FinishedJob:
 
 
 def answer(flow: Dataflow, tx: Tx, run: Run, given: Answer, directory: str = "") -> bool:
-    """Carry out what a run has returned; False when it comes too late. `directory`: its persistent one as it is now.
+    """Carry out what a run has returned; whether the step is over. `directory`: its persistent one as it is now.
+
+    An answer that comes too late is dropped: its step is over.
 
     All of it is one commit: outputs, instances, connections, what follows from them, new jobs, the step's next state.
     """
     row = steps.get(tx, run.step.id)
     if row is None or not row.state.open or row.run != run.step.run:
-        return False
+        return True
     graph = flow.graphs.get(tx, row.project)
     instance = graph.instances[row.instance]
     given = _checked(tx, row.project, instance, given)
@@ -162,7 +164,7 @@ def answer(flow: Dataflow, tx: Tx, run: Run, given: Answer, directory: str = "")
     kind = "stopped" if outcome.refused or given.error else "answered"
     path, error = instance.path, instance.error
     change.write(f"instance:{path}", kind, row.id, lambda: _details(path, row, given, error))
-    return True
+    return closed
 
 
 def _checked(tx: Tx, project: int, instance: Instance, given: Answer) -> Answer:
@@ -227,14 +229,13 @@ def _go_on(change: Change, instance: Instance, row: StepRow, run: Run, given: An
     state = State.READY if JobState.ENDED in states else waits
     if state.open and not row.run:
         kept = Kept(run.given.inputs, run.given.sub_inputs)
-        contents = instances.file_contents([kept.inputs, kept.sub_inputs])
+        contents = [file.content for file in plain.files([kept.inputs, kept.sub_inputs])]
         steps.keep_snapshot(tx, row, msgspec.msgpack.encode(kept), contents)
     steps.answered(tx, row, state)
     if not state.open:
         change.settle(change.graph.step_closed(instance))
     elif state is State.READY:
-        ready = change.flow.ready
-        tx.after(lambda: ready(row.id))
+        change.tell(row.id)
     elif not instance.state.runs:
         change.park(change.step(instance))
     return not state.open

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from cpc.core import ids, plain
-from cpc.core.digest import Content
 from cpc.core.errors import BadInput
 from cpc.core.plain import FileRef
 from cpc.dataflow.snapshot import InstanceRow, LinkRow, ValueRow
@@ -220,18 +219,3 @@ def counts(tx: Tx, project: int) -> dict[int, int]:
 def in_state(tx: Tx, project: int, state: int, limit: int) -> list[int]:
     """Some instances in a state, the oldest first."""
     return [row[0] for row in tx.rows(_IN_TROUBLE, {"project": project, "state": state, "limit": limit})]
-
-
-def file_contents(values: Iterable[Any]) -> list[Content]:
-    """The contents of all files within values in the wire form."""
-    found: list[Content] = []
-    waiting = [plain.read(value) for value in values]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, FileRef):
-            found.append(value.content)
-        elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, dict):
-            waiting += value.values()
-    return found
