@@ -9,21 +9,29 @@ from typing import Protocol
 from cpc.core import ids, names
 from cpc.core.errors import BadInput, Conflict, NotFound
 from cpc.core.views import MemberView, Page, ProjectView
+from cpc.dataflow.instance import State
 from cpc.server.gate import Gate
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act, Role
-from cpc.store import members, projects, tokens, users
+from cpc.store import instances, members, projects, tokens, users
 from cpc.store.projects import ProjectRow
 from cpc.store.transaction import Tx
 
 MAX_QUOTA = 1 << 60
 MAX_WEIGHT = 1e6
+SHOWN = 5  # instances in error, and with a warning
 
 
 class Jobs(Protocol):
     """What a project's end needs of the jobs."""
 
     def cancel_all(self, tx: Tx, project: int, actor: str) -> None: ...
+
+
+class Networks(Protocol):
+    """What a project's end needs of the networks."""
+
+    def release(self, tx: Tx, project: int) -> None: ...
 
 
 class Files(Protocol):
@@ -38,13 +46,14 @@ Counts = Callable[[Tx, Sequence[int]], dict[int, dict[str, int]]]
 class Projects:
     """`counts` gives the jobs of projects by state; `on_change` is told, after the commit, of a new quota or weight.
 
-    `jobs` and `files` are set by whoever puts the server together.
+    `jobs`, `networks` and `files` are set by whoever puts the server together.
     """
 
     def __init__(self, gate: Gate, counts: Counts = projects.counts) -> None:
         self._gate = gate
         self._counts = counts
         self.jobs: Jobs | None = None
+        self.networks: Networks | None = None
         self.files: Files | None = None
         self.on_change: list[Callable[[Tx, ProjectRow], None]] = []
 
@@ -117,6 +126,8 @@ class Projects:
 
         def unit(tx: Tx) -> None:
             row = self._gate.project(tx, project, call.who)
+            if self.networks is not None:
+                self.networks.release(tx, row.id)
             if self.jobs is not None:
                 self.jobs.cancel_all(tx, row.id, call.who.actor)
             if self.files is not None:
@@ -183,6 +194,7 @@ class Projects:
 
 def _view(tx: Tx, row: ProjectRow, jobs: dict[str, int]) -> ProjectView:
     owner = users.by_id(tx, row.owner)
+    states = instances.counts(tx, row.id)
     shown = "" if owner is None else owner.name if owner.deleted is None else f"{owner.name} (deleted)"
     return ProjectView(
         name=row.name,
@@ -194,7 +206,14 @@ def _view(tx: Tx, row: ProjectRow, jobs: dict[str, int]) -> ProjectView:
         storage_used=row.storage,
         quota=row.quota,
         weight=row.weight,
+        instances={State(state).label: count for state, count in sorted(states.items())},
+        errors=_in_state(tx, row.id, states, State.ERROR),
+        warnings=_in_state(tx, row.id, states, State.WARNING),
     )
+
+
+def _in_state(tx: Tx, project: int, states: dict[int, int], state: State) -> tuple[str, ...]:
+    return tuple(instances.in_state(tx, project, int(state), SHOWN)) if states.get(state) else ()
 
 
 def _check(quota: int, weight: float) -> None:

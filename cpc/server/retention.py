@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from cpc.core.clock import SECOND, Clock, Timer, Timers
 from cpc.core.errors import CopernicusError
-from cpc.store import chunkstore, history, uploads
+from cpc.store import chunkstore, drafts, history, networks, uploads
 from cpc.store.chunkstore import ChunkStore, Removed
 from cpc.store.store import Store
 
@@ -101,9 +101,20 @@ class Retention:
                         await self.purge(array)
                     if self._stopped:
                         break
+            await self._forget_networks()
             return await self._chunks.collect(grace)
         finally:
             self._one.release()
+
+    async def _forget_networks(self) -> None:
+        """Networks of deleted projects, and open transactions of sessions that have ended."""
+        await self._steps(lambda: self._store.write(lambda tx: drafts.drop_orphans(tx, STEP)))
+        for project in await self._store.read(lambda tx: networks.of_deleted_projects(tx, STEP)):
+            while not self._stopped and not await self._forget_network(project):
+                pass
+
+    def _forget_network(self, project: int) -> Deferred[bool]:
+        return self._store.write(lambda tx: networks.purge(tx, project, STEP))
 
     async def free_now(self) -> Removed:
         """The disk is nearly full: remove at once what is unused."""

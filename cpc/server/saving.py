@@ -302,7 +302,7 @@ class Saving:
             return
         if step.snapshot is not None:
             kept = unpack(step.snapshot, Kept, "what a step has started from")
-            contents = instances.file_contents([kept.inputs, kept.sub_inputs])
+            contents = [file.content for file in plain.files([kept.inputs, kept.sub_inputs])]
             steps.keep_snapshot(tx, row, step.snapshot, contents)
         owner = projects.by_id(tx, project)
         assert owner is not None, "the gate has found it"
@@ -395,7 +395,8 @@ def _contents(saved: Saved) -> dict[bytes, Content]:
     for step in saved.steps:
         if step.snapshot is not None:
             kept = unpack(step.snapshot, Kept, "what a step has started from")
-            found |= {one.digest: one for one in instances.file_contents([kept.inputs, kept.sub_inputs])}
+            files = plain.files([kept.inputs, kept.sub_inputs])
+            found |= {file.content.digest: file.content for file in files}
         for job in step.jobs:
             if job.spec is not None:
                 found |= {entry.content.digest: entry.content for entry in job.spec.inputs}

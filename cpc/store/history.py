@@ -34,6 +34,8 @@ _OF_DELETED = Statement(
     .where(schema.projects.c.deleted.isnot(None), _arrays.open == 0)
     .limit(sa.bindparam("limit"))
 )
+#: Kinds of events of which there are many: about jobs, and about what networks do by themselves.
+_BUSY = ("job.", "network.answered")
 #: The event that says so of a submission which goes in several steps.
 FORGETTING = "submission.forgotten"
 # The condition is the one of the index `ix_events_other`, word by word.
@@ -195,7 +197,7 @@ def trim_events(tx: Tx, after: int, jobs_before: int, others_before: int, limit:
     gone: list[int] = []
     trimmed: dict[int, int] = {}
     for number, time, kind, project in rows:
-        old = time < (jobs_before if kind.startswith("job.") else others_before)
+        old = time < (jobs_before if kind.startswith(_BUSY) else others_before)
         if old and number != newest:
             gone.append(number)
             trimmed[project] = number

@@ -70,12 +70,13 @@ _MEMORIES = Statement(
 )
 _SET_MEMORY = statement.update(_instances, "memory")
 _SET_DIRECTORY = statement.update(_instances, "directory")
+_PLACE = statement.select(_instances, "name", "parent")
 _COUNTS = Statement(
     sa.select(_instances.c.state, sa.func.count())
     .where(_instances.c.project == sa.bindparam("project"))
     .group_by(_instances.c.state)
 )
-_IN_TROUBLE = Statement(
+_IN_STATE = Statement(
     sa.select(_instances.c.id)
     .where(_instances.c.project == sa.bindparam("project"), _instances.c.state == sa.bindparam("state"))
     .order_by(_instances.c.id)
@@ -216,6 +217,17 @@ def counts(tx: Tx, project: int) -> dict[int, int]:
     return {int(state): int(count) for state, count in tx.rows(_COUNTS, {"project": project})}
 
 
-def in_state(tx: Tx, project: int, state: int, limit: int) -> list[int]:
-    """Some instances in a state, the oldest first."""
-    return [row[0] for row in tx.rows(_IN_TROUBLE, {"project": project, "state": state, "limit": limit})]
+def in_state(tx: Tx, project: int, state: int, limit: int) -> list[str]:
+    """The paths of some instances in a state, the oldest first."""
+    found = tx.rows(_IN_STATE, {"project": project, "state": state, "limit": limit})
+    return [_path(tx, number) for (number,) in found]
+
+
+def _path(tx: Tx, number: int) -> str:
+    names: list[str] = []
+    while number:
+        row = tx.one(_PLACE, {"id": number})
+        assert row is not None, "an instance has a parent that is there"
+        names.append(row[0])
+        number = row[1]
+    return ":".join(reversed(names))

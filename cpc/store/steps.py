@@ -39,6 +39,12 @@ _ANSWERED = statement.update(_steps, "state", "run", "closed")
 _SNAPSHOT = statement.select(_steps, "snapshot")
 _SET_SNAPSHOT = statement.update(_steps, "snapshot")
 
+_END = Statement(
+    sa.update(_steps)
+    .where(_steps.c.project == sa.bindparam("of"), sa.text("steps.state < 4"))
+    .values(state=5, closed=sa.bindparam("now"))
+)
+
 _ADD_JOB = statement.insert(_jobs)
 _OF_STEP = Statement(
     sa.select(_jobs.c.ordinal, _jobs.c.array, _jobs.c.key, _jobs.c.state)
@@ -140,6 +146,11 @@ def answered(tx: Tx, row: StepRow, state: State) -> None:
     """An answer was taken."""
     tx.run(_ANSWERED, {"key_id": row.id, "state": int(state), "run": row.run + 1, "closed": _end(tx, state)})
     _forget(tx, row, state)
+
+
+def end_all(tx: Tx, project: int) -> None:
+    """The project is being deleted: none of its steps goes on."""
+    tx.run(_END, {"of": project, "now": tx.now})
 
 
 def _end(tx: Tx, state: State) -> int | None:
