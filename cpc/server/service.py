@@ -30,6 +30,7 @@ from cpc.server.machines import Machines
 from cpc.server.machines import Terms as MachineTerms
 from cpc.server.metrics import Figures, Metrics
 from cpc.server.monitor import Monitor
+from cpc.server.network_services import Controlling, NetworkServices
 from cpc.server.outbox import Outbox
 from cpc.server.passwords import Passwords
 from cpc.server.principal import Call, Principal
@@ -70,7 +71,7 @@ class Service:
 
     def __init__(
         self, place: Place, config: Config, reactor: Any, fatal: Callable[[str], None], *,
-        clock: Clock | None = None, chance: Chance | None = None,
+        clock: Clock | None = None, chance: Chance | None = None, controllers: Controlling | None = None,
     ) -> None:  # fmt: skip
         self.place = place
         self.config = config
@@ -78,6 +79,7 @@ class Service:
         self._reactor = reactor
         self._clock = clock or SystemClock()
         self._chance = chance or SystemChance()
+        self._controllers = controllers
         self._fatal = fatal
         self._ports: list[Any] = []
         self._pools: list[Threads] = []
@@ -98,6 +100,7 @@ class Service:
             await self.stop()
             raise
         self._begin()
+        await self.network_services.start()
         await self._store.write(
             lambda tx: tx.event("server", "server.started", release=self.status_page.view().release)
         )
@@ -164,12 +167,18 @@ class Service:
             store=store, gate=gate, queue=self.queue, machines=self.machines, storage=self.storage, clock=clock,
             certificates=self._certificates, last_backup=self._last_backup,
         )  # fmt: skip
+        self.network_services = NetworkServices(
+            place=self.place, config=self.config, store=store, gate=gate, queue=self.queue, files=self.files,
+            settings=self.settings, offload=disk_threads.run, reactor=self._reactor, controllers=self._controllers,
+        )  # fmt: skip
+        self.networks, self.modules = self.network_services.networks, self.network_services.modules
         self.storage.on_low = self.retention.hurry
         self._join_services()
 
     def _join_services(self) -> None:
         """Where one service has to hear of what another does, in the same commit."""
         self.projects.jobs = self.jobs
+        self.projects.networks = self.networks
         self.projects.files = self.files
         self.files.moved = self.queue.tallies.move
         self.projects.on_change.append(self._project_changed)
@@ -229,6 +238,8 @@ class Service:
             await self.door.close(patience=1.0)
         if hasattr(self, "listener"):
             await self.listener.stop()
+        if hasattr(self, "network_services"):
+            await self.network_services.stop()
         if hasattr(self, "_store"):
             await self._close_store()
         for pool in reversed(self._pools):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpc.core import names
 from cpc.core.errors import BadInput, NotFound
 from cpc.core.views import Page, SettingView
 from cpc.server.gate import Gate
@@ -94,6 +95,16 @@ def path(text: str) -> Value:
     return text
 
 
+def search_path(text: str) -> Value:
+    """Absolute paths with colons between them, or nothing."""
+    return ":".join(str(path(part)) for part in text.split(":") if part.strip())
+
+
+def user_names(text: str) -> Value:
+    """Names of users with commas between them, or nothing."""
+    return ", ".join(names.clean(part, "user name") for part in text.split(",") if part.strip())
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting. `default` is text, as it would be set; `restart`: a change waits for the next start."""
@@ -136,6 +147,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("controller_time", "10m", span(1, 7 * _DAY), "how long one run of a controller may take by default"),
         Setting("controller_memory", "2G", size(64 << 20, 1 << 44), "how much memory such a run may use by default"),
         Setting("controller_idle", "10m", span(1, 7 * _DAY), "a controller process that has nothing to do for so long ends"),
+        Setting("import_path", "", search_path, "directories with modules, a colon between them, before all other places"),
+        Setting("module_installers", "", user_names, "users who may upload definitions that name code, beside super users"),
         Setting("backup_directory", "", path, "where backups go; empty: backups/ in the run directory"),
     )
 }  # fmt: skip

@@ -66,7 +66,7 @@ class Workspace:
     """Local files of all projects. `offload` runs what blocks in a thread."""
 
     def __init__(self, root: Path, files: Files, offload: Offload) -> None:
-        self._root = root / "projects"
+        self.root = root / "projects"
         self._files = files
         self._offload = offload
         self._written = 0
@@ -267,7 +267,7 @@ class Workspace:
         await self._offload(lambda: shutil.rmtree(self._project(project), ignore_errors=True))
 
     def _project(self, project: int) -> Path:
-        return self._root / ids.show(project)
+        return self.root / ids.show(project)
 
     def _instance(self, project: int, instance: int) -> Path:
         return self._project(project) / ids.show(instance)
@@ -277,7 +277,7 @@ class Workspace:
             found: T = await self._offload(call)
             return found
         except OSError as error:
-            raise Unavailable(f"{error.filename or self._root}: {error.strerror}", "see `cpc-server doctor`") from error
+            raise Unavailable(f"{error.filename or self.root}: {error.strerror}", "see `cpc-server doctor`") from error
 
 
 def _base(name: str) -> str:
