@@ -1,7 +1,8 @@
-"""What takes the place of server and worker when a module is tried out: files by content, and jobs that run right here."""
+"""What takes the place of server and worker when a module is tried out: files by content, runs and jobs right here."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from msgspec.structs import replace
+
 from cpc.core import digest, manifest, plain
 from cpc.core.digest import Content
 from cpc.core.errors import NotFound
 from cpc.core.manifest import Entry, Manifest
 from cpc.core.plain import FileRef
+from cpc.core.spec import Input
 from cpc.dataflow import answer
-from cpc.dataflow.answer import PATH, FinishedJob
+from cpc.dataflow.answer import PATH, FinishedJob, StepInput
 
 _TAIL = 20
 
@@ -115,13 +119,10 @@ class Worker:
 
     def _unpack(self, job: answer.Job, directory: Path) -> None:
         for known in job.spec.inputs:
-            _place(directory / known.path, self._store.path(known.content), known.executable)
-        for given in job.files:
-            if given.local:
-                _place(directory / given.path, Path(given.local), given.executable)
-            else:
-                (directory / given.path).parent.mkdir(parents=True, exist_ok=True)
-                (directory / given.path).write_bytes(given.data)
+            target = directory / known.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._store.path(known.content), target)
+            target.chmod(0o755 if known.executable else 0o644)
 
     def _execute(self, job: answer.Job, directory: Path) -> int:
         spec = job.spec
@@ -148,7 +149,7 @@ class Worker:
             ).returncode
 
     def _results(self, job: answer.Job, directory: Path) -> Manifest:
-        given = {one.path for one in job.spec.inputs} | {one.path for one in job.files}
+        given = {one.path for one in job.spec.inputs}
         entries = []
         for path in sorted(directory.rglob("*")):
             name = path.relative_to(directory).as_posix()
@@ -159,11 +160,60 @@ class Worker:
         return Manifest(tuple(entries))
 
 
-def _place(target: Path, source: Path, executable: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    target.chmod(0o755 if executable else 0o644)
-
-
 #: Runs the module's own Python, as the first part of a program.
 PYTHON = (sys.executable,)
+
+
+class Runner:
+    """Carries out steps in directories of their own, with a file store and a worker."""
+
+    def __init__(self, directory: Path, programs: Mapping[str, Program]) -> None:
+        self.store = FileStore(directory / "files")
+        self.worker = Worker(directory / "jobs", self.store, programs)
+        self._directory = directory
+        self._runs = 0
+
+    def run(self, call: Callable[[StepInput], answer.Answer], step: StepInput) -> answer.Answer:
+        """One run: `call` gets the step with its files and directories; files in the answer are kept."""
+        self._runs += 1
+        scratch = self._directory / "runs" / str(self._runs)
+        persistent = self._directory / "persistent" / step.instance.replace(":", "_").replace(".", "_")
+        for path in (scratch, persistent):
+            path.mkdir(parents=True, exist_ok=True)
+        step = replace(
+            step,
+            files=self.store.local(),
+            output_dir=str(scratch),
+            persistent_dir=str(persistent),
+            base_dir=str(self._directory),
+        )
+        with contextlib.chdir(scratch):
+            one = call(step)
+        return replace(
+            one,
+            outputs=self._kept(one.outputs),
+            sub_outputs=self._kept(one.sub_outputs),
+            values=self._kept(one.values),
+            jobs=tuple(self._stored(job) for job in one.jobs),
+        )
+
+    def finish(self, step: StepInput, one: answer.Answer) -> StepInput | None:
+        """Run the jobs that a run has asked for: the next run of its step; None when it asked for none."""
+        if not one.jobs:
+            return None
+        finished = tuple(self.worker.run(job, ordinal) for ordinal, job in enumerate(one.jobs))
+        return replace(step, finished=finished, state=step.state if one.state is None else one.state)
+
+    def _kept(self, items: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+        return tuple((item, self.store.keep(value)) for item, value in items)
+
+    def _stored(self, job: answer.Job) -> answer.Job:
+        inputs = [
+            Input(
+                one.path,
+                self.store.put(Path(one.local)) if one.local else self.store.put_bytes(one.data),
+                one.executable,
+            )
+            for one in job.files
+        ]
+        return replace(job, spec=replace(job.spec, inputs=(*job.spec.inputs, *inputs)), files=())

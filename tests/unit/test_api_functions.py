@@ -194,7 +194,7 @@ def test_an_adaptive_loop_runs_until_it_is_content(tmp_path: Path) -> None:
     bench = Bench(tmp_path, {"test/sample": sample})
     found = bench.run(adaptive, error=0.25)
     assert found == {"mean": pytest.approx(7 / 8), "samples": 8}
-    assert bench.worker.ran == 8
+    assert bench.ran == 8
 
 
 def test_what_a_function_raises_is_told_with_the_way_that_led_there(tmp_path: Path) -> None:

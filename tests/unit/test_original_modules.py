@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cpc.api.bench import FileStore, RunningJob, Worker
+from cpc.api.bench import Runner, RunningJob
 from cpc.controller.run import check, run
 from cpc.core import plain
 from cpc.core.journal import Journal
 from cpc.core.plain import FileRef
 from cpc.dataflow import xml
-from cpc.dataflow.answer import Answer, FinishedJob, StepInput
+from cpc.dataflow.answer import PATH, Answer, FinishedJob, StepInput
 from cpc.dataflow.code import Code, code
 from cpc.dataflow.description import ModuleText
 from cpc.dataflow.library import Library
@@ -38,38 +39,29 @@ class Instance:
 
     def __init__(self, directory: Path, function: str, programs: dict[str, Any] | None = None) -> None:
         self.directory = directory
-        self.store = FileStore(directory / "files")
-        self.worker = Worker(directory / "jobs", self.store, programs or {})
+        self.runner = Runner(directory, programs or {})
         self.code = find(function)
-        self.persistent = directory / "persistent"
-        self.persistent.mkdir()
-        self._runs = 0
+        self.persistent = directory / "persistent" / "one"
 
     def file(self, name: str, text: str) -> dict[str, Any]:
-        path = self.directory / name
-        path.write_text(text)
-        ref = FileRef(name, self.store.put(path))
-        wired: dict[str, Any] = plain.wire(ref)
+        (self.directory / name).write_text(text)
+        wired: dict[str, Any] = self.runner.store.keep({PATH: str(self.directory / name), "name": name})
         return wired
+
+    def text(self, raw: dict[str, Any]) -> str:
+        ref = plain.read(raw)
+        assert isinstance(ref, FileRef)
+        return self.runner.store.path(ref.content).read_text()
 
     def step(self, **facts: Any) -> StepInput:
         return StepInput("p", "one", self.code.function, 1, **facts)
 
     def run(self, step: StepInput) -> Answer:
-        self._runs += 1
-        output = self.directory / f"run{self._runs}"
-        output.mkdir()
-        return run(
-            self.code,
-            replace(
-                step, output_dir=str(output), persistent_dir=str(self.persistent), base_dir=str(self.directory),
-                files=self.store.local(),
-            ),
-        )  # fmt: skip
+        return self.runner.run(functools.partial(run, self.code), step)
 
     def ended(self, answer: Answer) -> tuple[FinishedJob, ...]:
         assert not answer.error, answer.error
-        return tuple(self.worker.run(job, ordinal) for ordinal, job in enumerate(answer.jobs))
+        return tuple(self.runner.worker.run(job, ordinal) for ordinal, job in enumerate(answer.jobs))
 
 
 def find(name: str) -> Code:
@@ -85,8 +77,8 @@ def module(name: str) -> ModuleText:
 
 def test_a_python_function_gets_keyword_arguments_and_returns_a_dict(tmp_path: Path) -> None:
     multiply = Instance(tmp_path, "ported::multiply")
-    assert multiply.run(multiply.step(inputs={"a": 3.0, "b": None})).outputs == (("c", 6.0), ("where", "run1"))
-    assert multiply.run(multiply.step(inputs={"a": 3.0, "b": 0.5})).outputs == (("c", 1.5), ("where", "run2"))
+    assert multiply.run(multiply.step(inputs={"a": 3.0, "b": None})).outputs == (("c", 6.0), ("where", "1"))
+    assert multiply.run(multiply.step(inputs={"a": 3.0, "b": 0.5})).outputs == (("c", 1.5), ("where", "2"))
 
 
 def ported_run(job: RunningJob) -> int:
@@ -115,14 +107,13 @@ def test_every_call_of_the_original_api_works(tmp_path: Path) -> None:
     assert (job.spec.need.cores, job.spec.max_cores, job.spec.priority) == (2, 4, 3)
     assert job.spec.versions == ">=4.5,<=5"
     assert job.spec.outputs == ("result", "*.xtc")
-    assert [Path(one.local).name for one in job.files] == ["conf.gro"]
+    assert [one.path for one in job.spec.inputs] == ["conf.gro"]
 
     told = tuple(replace(one, cpu_seconds=2.5) for one in everything.ended(first))
     second = everything.run(replace(step, finished=told))
     assert not second.error, second.error
     outputs = dict(second.outputs)
-    made = outputs.pop("made")
-    assert Path(made["$path"]).read_text() == "ATOMS"
+    assert everything.text(outputs.pop("made")) == "ATOMS"
     assert outputs == {
         "flag": True, "count": 2, "mean": 3.5, "said": "é", "conf": conf, "xs": [1, 2], "names": {"a": "b"},
         "pair": {"left": 1.0, "right": conf},
@@ -185,7 +176,7 @@ def test_an_external_program_gets_xml_and_answers_in_xml(tmp_path: Path) -> None
     answer = adder.run(adder.step(inputs={"a": 0.1, "b": [0.2]}))
     assert not answer.error, answer.error
     assert answer.outputs[0] == ("sum", 0.1 + 0.2)
-    assert Path(answer.outputs[1][1]["$path"]).read_text() == "added <&> done"
+    assert adder.text(answer.outputs[1][1]) == "added <&> done"
     assert adder.run(adder.step(inputs={"a": 1.0, "b": [-2.0]})).warning == "b was negative"
 
 
