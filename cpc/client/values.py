@@ -1,22 +1,21 @@
-"""Values in the wire form of `cpc.core.plain` as people read them; the files within them."""
+"""Values as people read them, and the files within them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cpc.client.output import harmless
-from cpc.core.plain import FILE, FileRef, Plain
+from cpc.core.plain import FileRef, Plain
 
 WIDE = 40  # columns from which on a compound takes a line for each member
 STEP = "  "
 
 
-def show(value: Any, indent: str = "") -> str:
+def show(value: Plain, indent: str = "") -> str:
     """`12.5`, `true`, `conf.gro`, `[ a, b ]`, `{ k : v }`; None for what is not set. Floats are exact."""
-    if isinstance(value, dict) and FILE in value:
-        return harmless(value[FILE].get("name", ""))
+    if isinstance(value, FileRef):
+        return harmless(value.name)
     if isinstance(value, list):
         return _compound("[", [show(one, indent + STEP) for one in value], "]", indent)
     if isinstance(value, dict):

@@ -1,11 +1,12 @@
 """Values as everybody outside the engine sees them: numbers, texts, files, lists and dictionaries.
 
 Written down (database, wire, JSON), a file is a map with the single key `$file`, which no dictionary entry can have: `wire`
-makes that form, `read` takes it back. Floats are exact in all of them.
+makes that form, `read` takes it back. Floats are exact in all of them; those that JSON has no number for are `{"$float": "inf"}`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import msgspec
@@ -14,6 +15,8 @@ from cpc.core.digest import Content
 from cpc.core.errors import BadInput
 
 FILE = "$file"
+FLOAT = "$float"
+_NO_NUMBERS = ("inf", "-inf", "nan")
 
 
 class FileRef(msgspec.Struct, frozen=True):
@@ -35,6 +38,8 @@ def wire(value: Plain) -> Any:
         return [wire(one) for one in value]
     if isinstance(value, dict):
         return {name: wire(one) for name, one in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {FLOAT: repr(value)}
     return value
 
 
@@ -43,6 +48,8 @@ def read(raw: Any) -> Plain:
     if isinstance(raw, dict):
         if FILE in raw:
             return _file(raw)
+        if raw.get(FLOAT) in _NO_NUMBERS:
+            return float(raw[FLOAT])
         return {str(name): read(one) for name, one in raw.items()}
     if isinstance(raw, list | tuple):
         return [read(one) for one in raw]

@@ -228,7 +228,7 @@ def test_arrays_grow_in_order_and_shrink(project: Project, tmp_path: Path) -> No
     assert project.get("store:in.ys") == "[ 1, 2, 3 ]"
     project("unset", "store:in.ys[2]")
     assert project.get("store:in.ys") == "[ 1, 2 ]"
-    project("set", "--as-json", "store:in.ys", "[7]")
+    project("set", "store:in.ys", "[7]")
     assert project.get("store:in.ys") == "[ 7 ]"
     for name in "ab":
         (tmp_path / name).write_text(name)
@@ -342,7 +342,7 @@ def test_watching_a_project_tells_what_happens_in_its_network(project: Project) 
     watching = project.network.begin("cpcc", "watch", project.name)
 
     def told() -> bool:
-        project("set", "--as-json", "a:in.a", str(len(watching.said)))
+        project("set", "a:in.a", str(len(watching.said)))
         return "network.edited" in watching.said
 
     project("instance", "float::add", "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,8 @@ VALUES = [
     True,
     3,
     0.1 + 0.2,
+    math.inf,
+    -math.inf,
     "é\n",
     [1, None, [2.5]],
     {"a": {"b": [True]}},

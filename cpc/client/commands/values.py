@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
@@ -18,7 +17,7 @@ from cpc.client.output import Bar, harmless, harmless_lines, plural
 from cpc.core import plain
 from cpc.core.edits import SetLiteral, SetValue, Unset
 from cpc.core.errors import BadInput, Conflict, NotFound
-from cpc.core.plain import FileRef
+from cpc.core.plain import FileRef, Plain
 
 if TYPE_CHECKING:
     from cpc.client.network import Network
@@ -38,31 +37,23 @@ def get(context: Context, item: str, wait: bool, timeout: str | None) -> None:
         raise click.UsageError("--timeout goes with --wait")
     network = changing.network(context)
     found = network.wait_for(item, parse_span(timeout) if timeout else None) if wait else network.value(item)
+    value = plain.read(found.value)
     context.out.data(
-        "value", found, lambda: f"{harmless(item)}: {_text(found.value)}", lambda: _text(found.value).splitlines()
-        if found.set else ()
+        "value", found, lambda: f"{harmless(item)}: {_text(value)}", lambda: _text(value).splitlines() if found.set else ()
     )  # fmt: skip
 
 
-def _text(value: Any) -> str:
+def _text(value: Plain) -> str:
     return harmless_lines(value) if isinstance(value, str) else values.show(value)
 
 
 @click.command("set", context_settings={"ignore_unknown_options": True})
 @click.argument("item")
 @click.argument("value")
-@click.option("--as-json", is_flag=True, help="VALUE is JSON: for arrays, dicts and records, which become as it says.")
 @pass_context
-def set_value(context: Context, item: str, value: str, as_json: bool) -> None:
-    """Give an input a VALUE. INSTANCE:in.NAME[+] appends to an array."""
-    changing.edit(context, SetValue(item, _json(value)) if as_json else SetLiteral(item, value))
-
-
-def _json(text: str) -> Any:
-    try:
-        return plain.wire(plain.read(json.loads(text)))
-    except ValueError as error:
-        raise BadInput(f"this is not JSON: {error}", "quote it for the shell: '[1.5, 2]'") from None
+def set_value(context: Context, item: str, value: str) -> None:
+    """Give an input a VALUE. INSTANCE:in.NAME[+] appends to an array; whole arrays, dicts and records are JSON."""
+    changing.edit(context, SetLiteral(item, value))
 
 
 @click.command("unset")
