@@ -358,11 +358,13 @@ def test_an_instance_is_described_with_its_values_messages_and_what_it_does(api:
 
 
 def test_a_value_is_described_with_its_members(api: Door, cpcc: Cpcc) -> None:
-    members = (FieldView(name="", type="int"),)
-    api.network("GET", "item", sample.item(kind="value", path="db:in.numbers", type="int_array", members=members))
-    assert cpcc("list", "db:in.numbers").out == (
-        "Input/Output Value db:in.numbers:\nType: int_array\nSub-items:\n   int\n"
-    )
+    members = (FieldView(name="[0]", type="int", set=True), FieldView(name="[1]", type="int"))
+    found = sample.item(kind="value", path="db:in.numbers", type="int_array", members=members, count=100_000)
+    api.network("GET", "item", found)
+    assert cpcc("list", "db:in.numbers").out.splitlines() == [
+        "Input/Output Value db:in.numbers:", "Type: int_array", "Sub-items:", "   [0]: int", "   [1]: int  (not set)",
+        "   … 100000 in all (`cpcc get` shows them)",
+    ]  # fmt: skip
 
 
 def test_a_network_of_a_hundred_thousand_instances_is_a_page(api: Door, cpcc: Cpcc) -> None:
@@ -434,6 +436,12 @@ def test_an_explanation_goes_back_as_far_as_it_is_asked(api: Door, cpcc: Cpcc) -
     ):  # fmt: skip
         assert words in said
     assert said.count("made by run") == 2
+
+
+def test_what_was_computed_at_once_has_no_run(api: Door, cpcc: Cpcc) -> None:
+    step = sample.step(instance="sum", function="float::add", number=0, jobs=(), state="computed")
+    api.network("GET", "explain", ExplainView(path="sum:out.c", step=step))
+    assert "   computed by sum, 2025-" in cpcc("explain", "sum:out.c").out
 
 
 # --- pictures ---

@@ -60,8 +60,11 @@ def _line(text: str) -> str:
 
 
 def _step(step: StepView) -> Iterator[str]:
-    state = f"closed {when(step.closed)}" if step.closed else step.state or "under way"
-    yield f"   made by run {step.number} of {step.instance}, opened {when(step.opened)}, {state}"
+    if step.number:
+        state = f"closed {when(step.closed)}" if step.closed else step.state or "under way"
+        yield f"   made by run {step.number} of {step.instance}, opened {when(step.opened)}, {state}"
+    else:  # arithmetic, which has no runs
+        yield f"   computed by {step.instance}, {when(step.closed)}"
     yield f"   function {step.function} {step.version}".rstrip()
     for one in step.inputs:
         yield f"   with {one.target}" + (f" from {one.source}" if one.source else "")

@@ -45,6 +45,8 @@ def _lines(found: ItemView) -> Iterable[str]:
         yield f"Input/Output Value {name}:"
         yield f"Type: {harmless(found.type)}"
         yield from _fields("Sub-items", found.members)
+        if found.count > len(found.members):
+            yield indent(f"… {found.count} in all (`cpcc get` shows them)")
         return
     if found.kind == "project":
         yield f"Network {name}:"
