@@ -64,7 +64,7 @@ def write(step: StepInput, trees: Sequence[Shape], finished: FinishedJob | None)
         ("persistent_dir", step.persistent_dir),
         ("base_dir", step.base_dir),
     )
-    lines.append(f"  <env{_attributes(directories)}/>")
+    lines.append(f"  <env{_attributes(each for each in directories if each[1])}/>")
     given = (
         ("inputs", "in", step.inputs, trees[0]),
         ("subnet-inputs", "sub_in", step.sub_inputs, trees[2]),
@@ -79,12 +79,9 @@ def write(step: StepInput, trees: Sequence[Shape], finished: FinishedJob | None)
         lines.append(f"  </{element}>")
     lines.append("  <commands>")
     if finished is not None:
-        facts = (
-            ("id", finished.job),
-            ("dir", finished.directory),
-            ("return_code", "" if finished.exit_code is None else str(finished.exit_code)),
-            ("cputime", repr(finished.cpu_seconds)),
-        )
+        facts = [("id", finished.job), ("dir", finished.directory), ("cputime", repr(finished.cpu_seconds))]
+        if finished.exit_code is not None:
+            facts.append(("return_code", str(finished.exit_code)))
         lines.append(f"    <command{_attributes(facts)}>")
         lines += [f"      <arg value={_quoted(arg, 'an argument')}/>" for arg in finished.argv]
         lines.append("    </command>")

@@ -142,12 +142,11 @@ def _end(scope: Instance, text: str, of_sibling: dict[str, Tree], of_self: dict[
     inside = bool(rest) and rest[0] == "self"
     if inside:
         rest = rest[1:]
-    if not rest or not (inside or instance.parent):
-        raise BadInput(f"{text} is not a value", f"a connection {rule}")
-    tree = (of_self if inside else of_sibling).get(str(rest[0]))
-    if tree is None:
-        if str(rest[0]) not in paths.RESERVED:
-            raise _no_instance(instance, str(rest[0]), text)
+    word = str(rest[0]) if rest else ""
+    if word and word not in paths.RESERVED:
+        raise _no_instance(instance, word, text)
+    tree = (of_self if inside else of_sibling).get(word)
+    if tree is None or not (inside or instance.parent):
         raise BadInput(f"{text} cannot be that end of a connection", f"it {rule}")
     network = instance if inside else instance.parent
     assert network is not None

@@ -39,10 +39,10 @@ def read(type: Type, text: str, where: str) -> Plain:
             return plain.read(json.loads(text))
         except (ValueError, RecursionError):
             raise BadInput(
-                f"{where} is {_named(type)}; {_short(text)} cannot be read as one",
+                f"{where} is {type.words}; {_short(text)} cannot be read as one",
                 "set its members, or give it as JSON",
             ) from None
-    raise BadInput(f"{where} takes {_named(type)}; {_short(text)} is none", _HINTS.get(type.kind, ""))
+    raise BadInput(f"{where} takes {type.words}; {_short(text)} is none", _HINTS.get(type.kind, ""))
 
 
 _HINTS = {
@@ -50,12 +50,6 @@ _HINTS = {
     Kind.INT: "write a whole number",
     Kind.FLOAT: "write a number, such as 2.5e-3",
 }
-
-
-def _named(type: Type) -> str:
-    kind = type.kind.value
-    article = "an" if kind[0] in "aeiou" else "a"
-    return f"{article} {kind}" if kind == type.name else f"{type.name}, {article} {kind}"
 
 
 def _short(text: str) -> str:

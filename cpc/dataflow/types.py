@@ -71,6 +71,13 @@ class Type:
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", {each.name: place for place, each in enumerate(self.fields)})
 
+    @property
+    def words(self) -> str:
+        """The type in words: `an int`, `toy::floats, an array`."""
+        kind = self.kind.value
+        said = f"{'an' if kind[0] in 'ai' else 'a'} {kind}"
+        return said if kind == self.name else f"{self.name}, {said}"
+
     def chain(self) -> Iterator[Type]:
         """Itself, its parent, and so on up to the built-in type."""
         each: Type | None = self

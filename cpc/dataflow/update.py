@@ -40,8 +40,7 @@ class Update:
     def add_instance(self, network: Instance, name: str, function: Function, state: State) -> Instance:
         """A new instance in a network; those of a fixed network come with it, in the same state."""
         name = paths.instance_name(name)
-        if network.function.kind is FunctionKind.INLINE:
-            raise BadInput(f"{network.path} has no network: {network.function.name} is built-in arithmetic")
+        _check_network(network)
         if network.children is not None and name in network.children:
             raise Conflict(f"{network.children[name].path} exists already", "take another name")
         instance = Instance(self._next_id(), name, network, function)
@@ -82,9 +81,11 @@ class Update:
         leaving = [instance, *instance.within()]
         gone = set(leaving)
         for each in leaving:
-            for link in [*(each.inbound or ()), *(each.outbound or ())]:
-                if link.source is each or link.source not in gone:
-                    self._remove_link(link, unset=link.target not in gone)
+            for link in list(each.inbound or ()):
+                self._remove_link(link, unset=False)
+            for link in list(each.outbound or ()):
+                if link.target not in gone:
+                    self._remove_link(link, unset=True)
         self._journal.note(network.children.__setitem__, instance.name, instance)
         del network.children[instance.name]
         for each in leaving:
@@ -104,6 +105,7 @@ class Update:
                 f"{source_text} and {target_text} are not in the same network",
                 "connect through the inputs and outputs of the instances between them",
             )
+        _check_network(target_end.network)
         source, target = source_end.item, target_end.item
         fits = fit(source.type, target.type)
         if fits is None:
@@ -313,3 +315,8 @@ class Update:
 
 def _target(link: Link) -> str:
     return link.target.where(link.target_tree, link.target_path)
+
+
+def _check_network(network: Instance) -> None:
+    if network.function.kind is FunctionKind.INLINE:
+        raise BadInput(f"{network.path} has no network: {network.function.name} is built-in arithmetic")

@@ -110,9 +110,7 @@ def _scalar(type: Type, value: Plain, where: str) -> Scalar:
 
 
 def _unfit(type: Type, value: Plain, where: str) -> BadInput:
-    kind = type.kind.value
-    name = kind if kind == type.name else f"{type.name}, {'an' if kind[0] in 'ai' else 'a'} {kind}"
-    return BadInput(f"{where} takes {name}; {brief(value)} is none")
+    return BadInput(f"{where} takes {type.words}; {brief(value)} is none")
 
 
 def brief(value: Plain, limit: int = 60) -> str:
