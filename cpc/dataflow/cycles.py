@@ -78,7 +78,7 @@ def _downstream(place: _Place) -> Iterator[_Place]:
     if instance.outbound is not None:
         end: Path = (tree, *path)
         for link in (*instance.outbound.above(end), *instance.outbound.within(end)):
-            rest = path[len(link.source_path) :]
+            rest = end[len(link.source_end) :]
             yield (link.target, link.target_tree, link.target_path + rest)
 
 
@@ -89,5 +89,5 @@ def _upstream(place: _Place) -> Iterator[_Place]:
     if instance.inbound is not None:
         end: Path = (tree, *path)
         for link in (*instance.inbound.above(end), *instance.inbound.within(end)):
-            rest = path[len(link.target_path) :]
+            rest = end[len(link.target_end) :]
             yield (link.source, link.source_tree, link.source_path + rest)

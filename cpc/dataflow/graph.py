@@ -15,7 +15,7 @@ from cpc.core.plain import Plain
 from cpc.dataflow import answering, edits, items
 from cpc.dataflow.answer import Answer
 from cpc.dataflow.functions import PROJECT
-from cpc.dataflow.instance import Instance, State
+from cpc.dataflow.instance import Instance, State, Tree
 from cpc.dataflow.items import Item, Message
 from cpc.dataflow.library import Library
 from cpc.dataflow.outcome import Outcome
@@ -39,7 +39,7 @@ class Graph:
         self.root.state = State.ACTIVE
         self.instances: dict[int, Instance] = {0: self.root}
         self.change = 0
-        self._paths: dict[Path, Path] = {}
+        self._ends: dict[Path, Path] = {}
 
     def apply(self, changes: Sequence[Edit], next_id: Callable[[], int], *, origin: int = 0) -> Outcome:
         """Carry out a list of edits. A CopernicusError names the edit that cannot be done; everything is then as before.
@@ -121,11 +121,10 @@ class Graph:
         """The value at a path; None: not set."""
         return items.value(self.root, path).value
 
-    def shared(self, path: Path) -> Path:
-        """The path, as one object for all connections that have it: there are few but for those to elements."""
-        if any(isinstance(part, int) for part in path):
-            return path
-        return self._paths.setdefault(path, path)
+    def end(self, tree: Tree, path: Path) -> Path:
+        """An end of a connection, as one object for all that end at an item of this name; there are few such names."""
+        end: Path = (tree, *path)
+        return end if any(isinstance(part, int) for part in path) else self._ends.setdefault(end, end)
 
     def _update(self, next_id: Callable[[], int], origin: int = 0) -> Update:
         self._put(self, "change", self.change + 1)

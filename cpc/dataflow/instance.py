@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cpc.core.plain import Plain
 from cpc.dataflow import paths, values
-from cpc.dataflow.links import Ends
+from cpc.dataflow.links import Inbound, Outbound
 from cpc.dataflow.types import Path
 from cpc.dataflow.values import Node
 
@@ -117,8 +117,8 @@ class Instance:
         self.cpu = 0.0
         self.trees: list[Node] = [None, None, None, None]
         self.children: dict[str, Instance] | None = None
-        self.inbound: Ends | None = None
-        self.outbound: Ends | None = None
+        self.inbound: Inbound | None = None
+        self.outbound: Outbound | None = None
 
     def __repr__(self) -> str:
         return f"<Instance {self.path or '(project)'}: {self.function.name}>"

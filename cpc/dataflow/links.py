@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,21 +15,40 @@ if TYPE_CHECKING:
 
 
 class Link(msgspec.Struct, frozen=True, eq=False):
-    """`target_path` of the target's tree follows `source_path` of the source's, since change `since` of the project.
+    """`target` follows `source`, since change `since` of the project.
 
-    `network`: the instance in whose network it lies. `fit`: how the values become the target's.
+    An end is (tree, *path) of an item. `network`: the instance in whose network it lies. `fit`: how the values become the
+    target's.
     """
 
     id: int
     network: Instance
     source: Instance
-    source_tree: Tree
-    source_path: Path
+    source_end: Path
     target: Instance
-    target_tree: Tree
-    target_path: Path
+    target_end: Path
     since: int
     fit: Fit
+
+    @property
+    def source_tree(self) -> Tree:
+        """The tree of what it follows."""
+        return self.source_end[0]  # type: ignore[return-value]
+
+    @property
+    def source_path(self) -> Path:
+        """The path in that tree."""
+        return self.source_end[1:]
+
+    @property
+    def target_tree(self) -> Tree:
+        """The tree of what follows."""
+        return self.target_end[0]  # type: ignore[return-value]
+
+    @property
+    def target_path(self) -> Path:
+        """The path in that tree."""
+        return self.target_end[1:]
 
     @property
     def source_type(self) -> Type:
@@ -43,61 +63,64 @@ class Link(msgspec.Struct, frozen=True, eq=False):
     def attach(self) -> None:
         """Enter it at both instances."""
         if self.source.outbound is None:
-            self.source.outbound = Ends()
+            self.source.outbound = Outbound()
         if self.target.inbound is None:
-            self.target.inbound = Ends()
-        self.source.outbound.add((self.source_tree, *self.source_path), self)
-        self.target.inbound.add((self.target_tree, *self.target_path), self)
+            self.target.inbound = Inbound()
+        self.source.outbound.add(self)
+        self.target.inbound.add(self)
 
     def detach(self) -> None:
         """Take it out at both instances."""
         assert self.source.outbound is not None
         assert self.target.inbound is not None
-        self.source.outbound.remove((self.source_tree, *self.source_path), self)
-        self.target.inbound.remove((self.target_tree, *self.target_path), self)
+        self.source.outbound.remove(self)
+        self.target.inbound.remove(self)
 
 
 #: As many links are looked through one by one; more are kept in an index, which takes more memory.
 FEW = 6
 
 
-class Ends:
-    """The links that end at items of one instance, by (tree, path) of that end. `(tree,)` is the root of a tree."""
+class Ends(ABC):
+    """The links of one instance, by one of their ends."""
 
     __slots__ = ("_few", "_index")
 
     def __init__(self) -> None:
-        self._few: list[tuple[Path, Link]] = []
+        self._few: tuple[Link, ...] = ()
         self._index: _Node | None = None
 
-    def __iter__(self) -> Iterator[Link]:
-        if self._index is not None:
-            return self._index.walk()
-        return (link for _, link in self._few)
+    @staticmethod
+    @abstractmethod
+    def end(link: Link) -> Path:
+        """Where the link is entered."""
 
-    def add(self, path: Path, link: Link) -> None:
-        """A link that ends at `path`."""
+    def __iter__(self) -> Iterator[Link]:
+        return iter(self._few) if self._index is None else self._index.walk()
+
+    def add(self, link: Link) -> None:
+        """Enter a link."""
         if self._index is None and len(self._few) < FEW:
-            self._few.append((path, link))
+            self._few = (*self._few, link)
             return
         if self._index is None:
             self._index = _Node()
-            for each, other in self._few:
-                self._index.add(each, other)
-            self._few.clear()
-        self._index.add(path, link)
+            for each in self._few:
+                self._index.add(self.end(each), each)
+            self._few = ()
+        self._index.add(self.end(link), link)
 
-    def remove(self, path: Path, link: Link) -> None:
-        """A link that was added there."""
+    def remove(self, link: Link) -> None:
+        """Take out a link that was entered."""
         if self._index is not None:
-            self._index.remove(path, link)
+            self._index.remove(self.end(link), link)
         else:
-            self._few = [each for each in self._few if each[1] is not link]
+            self._few = tuple(each for each in self._few if each is not link)
 
     def above(self, path: Path) -> list[Link]:
-        """The links at `path` and at what contains it."""
+        """The links at `path`, which is an end, and at what contains it."""
         if self._index is None:
-            return [link for end, link in self._few if end == path[: len(end)]]
+            return [link for link in self._few if (end := self.end(link)) == path[: len(end)]]
         found: list[Link] = []
         node: _Node | None = self._index
         for part in (*path, None):
@@ -112,7 +135,7 @@ class Ends:
         """The links at what `path` contains, not at itself."""
         if self._index is None:
             size = len(path)
-            return [link for end, link in self._few if len(end) > size and end[:size] == path]
+            return [link for link in self._few if len(end := self.end(link)) > size and end[:size] == path]
         node = self._index.find(path)
         if node is None or node.below is None:
             return []
@@ -124,8 +147,29 @@ class Ends:
             node = self._index.find(path)
             return 0 if node is None else node.extent
         size = len(path)
-        inner = (end[size] for end, _ in self._few if len(end) > size and end[:size] == path)
+        ends = (self.end(link) for link in self._few)
+        inner = (end[size] for end in ends if len(end) > size and end[:size] == path)
         return max((part + 1 for part in inner if isinstance(part, int)), default=0)
+
+
+class Outbound(Ends):
+    """The links from one instance."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def end(link: Link) -> Path:
+        return link.source_end
+
+
+class Inbound(Ends):
+    """The links to one instance."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def end(link: Link) -> Path:
+        return link.target_end
 
 
 class _Node:

@@ -47,7 +47,7 @@ class Propagation:
                 continue
             end: Path = (tree, *path)
             for link in instance.outbound.above(end):
-                rest = path[len(link.source_path) :]
+                rest = end[len(link.source_end) :]
                 if self._take_part(link, rest):
                     changed.append((link.target, link.target_tree, link.target_path + rest))
             for link in instance.outbound.within(end):

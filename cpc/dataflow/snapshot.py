@@ -21,7 +21,7 @@ from cpc.dataflow.library import Library
 from cpc.dataflow.links import Link
 from cpc.dataflow.propagation import Propagation
 from cpc.dataflow.trees import write
-from cpc.dataflow.types import Path, fit
+from cpc.dataflow.types import Fit, Path, fit
 from cpc.dataflow.values import Leaf, leaves, of_plain
 
 
@@ -171,15 +171,13 @@ def _set(graph: Graph, row: ValueRow) -> None:
 
 def _link(graph: Graph, row: LinkRow) -> Link:
     source, target = graph.instances[row.source], graph.instances[row.target]
-    source_tree, target_tree = Tree(row.source_tree), Tree(row.target_tree)
-    source_path, target_path = graph.shared(paths.read(row.source_path)), graph.shared(paths.read(row.target_path))
-    fits = fit(source.function.types[source_tree].at(source_path), target.function.types[target_tree].at(target_path))
+    source_end = graph.end(Tree(row.source_tree), paths.read(row.source_path))
+    target_end = graph.end(Tree(row.target_tree), paths.read(row.target_path))
+    link = Link(row.id, graph.instances[row.network], source, source_end, target, target_end, row.since, Fit.SAME)
+    fits = fit(link.source_type, link.target_type)
     if fits is None:
-        raise ValueError(
-            f"{source.where(source_tree, source_path)} does not fit {target.where(target_tree, target_path)}"
-        )
-    network = graph.instances[row.network]
-    return Link(row.id, network, source, source_tree, source_path, target, target_tree, target_path, row.since, fits)
+        raise ValueError(f"connection {row.id}: {link.source_type.name} does not fit {link.target_type.name}")
+    return link if fits is Fit.SAME else msgspec.structs.replace(link, fit=fits)
 
 
 def _connect(graph: Graph, links: list[Link]) -> None:

@@ -114,8 +114,8 @@ class Update:
         cycles.refuse(source, target)
         self._forget(target)
         link = Link(
-            self._next_id(), source_end.network, source.instance, source.tree, self._graph.shared(source.path),
-            target.instance, target.tree, self._graph.shared(target.path), self._graph.change, fits,
+            self._next_id(), source_end.network, source.instance, self._graph.end(source.tree, source.path),
+            target.instance, self._graph.end(target.tree, target.path), self._graph.change, fits,
         )  # fmt: skip
         link.attach()
         self._journal.note(link.detach)
