@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,16 @@ def thing(module_name: str, name: str) -> Any:
     if not callable(found):
         raise BadInput(f"{bare} in Python module {module_name} is no function")
     return found
+
+
+def files(found: ModuleType) -> tuple[tuple[str, int, int], ...]:
+    """The files that a module and its submodules were read from, each with its time of change (ns) and size."""
+    parts = [
+        one for name, one in sys.modules.items() if name == found.__name__ or name.startswith(f"{found.__name__}.")
+    ]
+    paths = sorted({path for one in parts if (path := getattr(one, "__file__", None)) is not None})
+    facts = ((path, os.stat(path)) for path in paths)
+    return tuple((path, fact.st_mtime_ns, fact.st_size) for path, fact in facts)
 
 
 def _below(found: ModuleType, directory: str) -> bool:

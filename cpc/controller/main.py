@@ -78,8 +78,8 @@ def _answer(request: Request, capture: Capture) -> Reply:
                 problems = ((one.function, check(one)) for one in request.code)
                 return Checked(request.number, tuple((name, problem) for name, problem in problems if problem))
             case Describe():
-                module = describe(loading.module(request.python, request.directory), request.name)
-                return Described(request.number, module)
+                module = loading.module(request.python, request.directory)
+                return Described(request.number, describe(module, request.name), loading.files(module))
     except CopernicusError as error:
         return Refused(request.number, error.code, error.message, error.hint)
     except Exception as error:

@@ -6,7 +6,7 @@ out in their order, says `Began` before each, and answers each with `Described`,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -53,10 +53,11 @@ class Began(msgspec.Struct, frozen=True, tag="began"):
 
 
 class Described(msgspec.Struct, frozen=True, tag="described"):
-    """The answer to `Describe`."""
+    """The answer to `Describe`. `files`: what was read for it, each with its time of change (ns) and size."""
 
     number: int
     module: ModuleText
+    files: tuple[tuple[str, int, int], ...] = ()
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):
@@ -104,22 +105,26 @@ class Unpacker(Generic[T]):
         self._decoder = msgspec.msgpack.Decoder(kind)
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> list[T]:
-        """The messages that are complete now; BadInput for what is no frame."""
+    def feed(self, data: bytes) -> Iterator[T]:
+        """The messages that are complete now, in their order; BadInput where something comes that is no frame."""
         rest = self._rest
         rest += data
-        found: list[T] = []
         at = 0
-        while len(rest) - at >= HEAD:
-            size = int.from_bytes(rest[at : at + HEAD], "big")
-            if size > MAX_FRAME:
-                raise BadInput(f"a frame of {size} bytes")
-            if len(rest) < at + HEAD + size:
-                break
-            try:
-                found += self._decoder.decode(memoryview(rest)[at + HEAD : at + HEAD + size])
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise BadInput(f"a frame that cannot be read: {error}") from None
-            at += HEAD + size
-        del rest[:at]
-        return found
+        try:
+            while len(rest) - at >= HEAD:
+                size = int.from_bytes(rest[at : at + HEAD], "big")
+                if size > MAX_FRAME:
+                    raise BadInput(f"a frame of {size} bytes")
+                if len(rest) < at + HEAD + size:
+                    break
+                body = bytes(rest[at + HEAD : at + HEAD + size])
+                at += HEAD + size
+                yield from self._read(body)
+        finally:
+            del rest[:at]
+
+    def _read(self, body: bytes) -> list[T]:
+        try:
+            return self._decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise BadInput(f"a frame that cannot be read: {error}") from None

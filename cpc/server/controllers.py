@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -106,6 +106,7 @@ class Controllers:
         self._running: dict[Process, _Running] = {}
         self._number = 0
         self._vain = 0  # processes in a row that died before they began anything
+        self._described: dict[tuple[str, str, str], Described] = {}
         self._closing: list[Deferred[None]] | None = None
 
     # --- what is asked of it ---
@@ -123,12 +124,18 @@ class Controllers:
         return answer
 
     def describe(self, name: str, python: str, directory: str = "") -> Deferred[ModuleText]:
-        """What the Python module `python` offers as module `name`, read afresh. `directory`: where it must come from.
+        """What the Python module `python` offers as module `name`, as its files are now. `directory`: where it must come from.
 
-        Errors tell what is wrong with it. Processes that have loaded older code end after what they are doing.
+        Errors tell what is wrong with it. When its files have changed, processes that have loaded older code end after what
+        they are doing.
         """
         self._number += 1
-        return self._ask_alone(Describe(self._number, name, python, directory))
+        request = Describe(self._number, name, python, directory)
+        known = self._described.get((name, python, directory))
+        if known is not None and _unchanged(known.files):
+            return succeed(known.module)
+        self.renew()
+        return self._ask_alone(request)
 
     def check(self, codes: Sequence[Code]) -> Deferred[tuple[tuple[str, str], ...]]:
         """Whether code can be run, tried without inputs: (function, what is wrong) for those that cannot."""
@@ -187,7 +194,6 @@ class Controllers:
                 self._fail(call, Unavailable("no controller process can be started", "see 'cpc-server doctor'"))
             else:
                 self._give(running, [call])
-            self.renew()
         return answer
 
     def _pump(self) -> None:
@@ -321,6 +327,8 @@ class Controllers:
             case Ran():
                 self._answer(call, reply.answer)
             case Described():
+                if isinstance(call.request, Describe):
+                    self._described[call.request.name, call.request.python, call.request.directory] = reply
                 self._answer(call, reply.module)
             case Checked():
                 self._answer(call, reply.problems)
@@ -355,3 +363,11 @@ def _what(request: Request) -> str:
             return f"module {request.name}"
         case Check():
             return ", ".join(one.function for one in request.code)
+
+
+def _unchanged(files: Sequence[tuple[str, int, int]]) -> bool:
+    try:
+        facts = [os.stat(path) for path, _, _ in files]
+    except OSError:
+        return False
+    return [(one.st_mtime_ns, one.st_size) for one in facts] == [(changed, size) for _, changed, size in files]

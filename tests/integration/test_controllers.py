@@ -23,6 +23,8 @@ from cpc.server import sandbox
 from cpc.server.controllers import Controllers, Options
 from tests.helpers.processes import gone, until
 
+needs_bubblewrap = pytest.mark.skipif(not sandbox.works(), reason=sandbox.why_not())
+
 MODULES = Path(__file__).parents[1] / "fixtures" / "modules"
 
 
@@ -200,12 +202,21 @@ async def test_a_module_that_was_changed_is_run_as_it_was_described_last(pool: P
     pool.library = Library()
     await pool.load_from(tmp_path, "toys")
     assert (await pool.run("one")).outputs == (("result", 1),)
+    pids = pool.controllers.pids
+    await pool.controllers.describe("toys", "toys", str(tmp_path))
+    assert pool.controllers.pids == pids, "nothing has changed: no process is needed, and none has to go"
     (tmp_path / "toys.py").write_text(code.format(22))
     await pool.controllers.describe("toys", "toys", str(tmp_path))
     assert (await pool.run("one")).outputs == (("result", 22),)
 
 
-needs_bubblewrap = pytest.mark.skipif(not sandbox.works(), reason=sandbox.why_not())
+def test_whether_there_is_a_sandbox_is_said_in_words() -> None:
+    assert sandbox.works() == (sandbox.why_not() == "") == (sandbox.exposed(sandbox.AUTO) == "")
+    assert "controllers can read all that the server can" in sandbox.exposed(sandbox.NONE)
+    assert sandbox.exposed("setpriv --reuid=nobody --") == ""
+    assert sandbox.prefix("setpriv --reuid=nobody --", sandbox.Views()) == ("setpriv", "--reuid=nobody", "--")
+    with pytest.raises(BadInput, match="is no command line"):
+        sandbox.split("sh -c 'x")
 
 
 @needs_bubblewrap
