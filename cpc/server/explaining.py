@@ -5,6 +5,7 @@ from __future__ import annotations
 from cpc.core import ids
 from cpc.core.errors import BadInput
 from cpc.core.network_views import ExplainView, JobRunView, LinkView, StepView
+from cpc.dataflow.description import FunctionKind
 from cpc.dataflow.graph import Graph
 from cpc.dataflow.instance import Instance, Tree
 from cpc.dataflow.items import Item
@@ -27,22 +28,22 @@ def explain(tx: Tx, graph: Graph, project: int, path: str) -> ExplainView:
     item = graph.find(path)
     if not isinstance(item, Item):
         raise BadInput(f"{path or 'the project'} is not a value", "name an input or output: INSTANCE:out.NAME")
-    leaf, instance, via = _origin(item)
+    leaf, instance, tree, via = _origin(item)
     if leaf is None:
         return ExplainView(path=item.where, via=via)
     change = record.get(tx, project, leaf.version)
     made = steps.get(tx, leaf.origin) if leaf.origin else None
     if made is not None:
         return ExplainView(path=item.where, via=via, set_at=made.closed, step=_step(tx, graph, made))
-    if instance.function.stepless and instance.function.types[Tree.OUT].fields:
+    if instance.function.kind is FunctionKind.INLINE and tree is Tree.OUT:
         computed = _arithmetic(instance, change)
         return ExplainView(path=item.where, via=via, set_at=computed.opened or None, step=computed)
     who = change.actor if change else ""
     return ExplainView(path=item.where, set_by=who, set_at=change.time if change else None, via=via)
 
 
-def _origin(item: Item) -> tuple[Leaf | None, Instance, tuple[str, ...]]:
-    """The newest leaf of the item, the instance at which it was set, and the items that it came through."""
+def _origin(item: Item) -> tuple[Leaf | None, Instance, Tree, tuple[str, ...]]:
+    """The newest leaf of the item, the instance and tree in which it was set, and the items that it came through."""
     newest = max(leaves(item.node, item.type, item.path), key=lambda found: found[1].version, default=None)
     path: Path = item.path if newest is None else newest[0]
     instance, tree = item.instance, item.tree
@@ -51,7 +52,7 @@ def _origin(item: Item) -> tuple[Leaf | None, Instance, tuple[str, ...]]:
         link = links[-1]
         instance, tree, path = link.source, link.source_tree, link.source_path + path[len(link.target_path) :]
         via.append(instance.where(tree, path))
-    return None if newest is None else newest[1], instance, tuple(via)
+    return None if newest is None else newest[1], instance, tree, tuple(via)
 
 
 def _step(tx: Tx, graph: Graph, row: StepRow) -> StepView:

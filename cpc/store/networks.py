@@ -40,7 +40,7 @@ _FILES = Statement(
 _FORGET_FILE = Statement(
     sa.update(schema.leaves)
     .where(schema.leaves.c.project == sa.bindparam("project"), schema.leaves.c.file == sa.bindparam("owner"))
-    .values(file=None)
+    .values(file=sa.null())
 )
 _STEPS = Statement(
     sa.select(schema.steps.c.id)

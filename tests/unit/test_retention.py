@@ -56,7 +56,7 @@ class House(Shop):
                 {
                     "id": array, "project": project, "submitter": 1, "name": "", "command": "", "spec": b"", "class": 1,
                     "priority": 0, "size": size, "elements": True, "submitted": tx.now, "open": open,
-                    "succeeded": size, "failed": 0, "cancelled": 0,
+                    "succeeded": size, "failed": 0, "cancelled": 0, "step": 0,
                 },
             )  # fmt: skip
             references.add(tx, Kind.ARRAY_INPUT, array, 0, project, [content_of(b"in")], small_of(b"in"))
