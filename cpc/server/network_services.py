@@ -65,6 +65,7 @@ class NetworkServices:
 
     async def start(self) -> None:
         """Go on with what was open."""
+        await self.workspace.start()
         await self.dispatcher.start()
 
     async def stop(self) -> None:

@@ -71,6 +71,10 @@ class Workspace:
         self._offload = offload
         self._written = 0
 
+    async def start(self) -> None:
+        """The directory is there: controllers in a sandbox see those that are there when they begin."""
+        await self._in_words(partial(self.root.mkdir, parents=True, exist_ok=True))
+
     # --- what a run may read ---
 
     async def place(self, project: int, refs: Iterable[FileRef]) -> dict[str, str]:

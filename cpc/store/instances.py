@@ -106,7 +106,8 @@ def load(tx: Tx, project: int) -> tuple[Iterator[InstanceRow], Iterator[ValueRow
         ValueRow(instance, tree, path, unpack(blob, Any, "a value"), version, origin)
         for instance, tree, path, blob, version, origin in leaves
     )
-    return (InstanceRow(*each) for each in instances), values, (LinkRow(*each) for each in links)
+    rows = (InstanceRow(*(*each[:10], bool(each[10]), each[11])) for each in instances)  # SQLite has no booleans
+    return rows, values, (LinkRow(*each) for each in links)
 
 
 def check(tx: Tx, project: int, delta: Delta) -> None:
