@@ -151,8 +151,10 @@ class NetworkBench(Bench):
         self.wait(self.dispatcher.start())
 
     def wait(self, work: Awaitable[T]) -> T:
-        """The outcome of something that needs nobody else to get on."""
-        return result(started(work))
+        """The outcome of something that needs nobody else to get on; what workers are told is delivered."""
+        value = result(started(work))
+        self.reactor.advance(0)
+        return value
 
     def define(self, *functions: FunctionText, **bodies: Body) -> None:
         """More functions of module `lab`, and what they do."""
