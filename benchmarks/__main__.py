@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks import (
+    d1_engine,
     s1_workers,
     s2_depth,
     s3_restart,
@@ -28,6 +29,7 @@ ALL = {
     "s2": (s2_depth, 20_000, 1_000_000),
     "s3": (s3_restart, 20_000, 1_000_000),
     "s4": (s4_outage, 200, 10_000),
+    "d1": (d1_engine, 2_000, 100_000),
 }
 #: Seconds of an outage, at the two sizes.
 AWAY = (10.0, 600.0)

@@ -35,10 +35,6 @@ class Journal:
             inverse, arguments = self._inverses.pop()
             inverse(*arguments)
 
-    def forget_from(self, mark: int) -> None:
-        """What was done since the mark is of no interest: it was done to something that nobody knows yet."""
-        del self._inverses[mark:]
-
     def undo(self) -> None:
         """Memory is again what it was before the batch."""
         self.undo_to(0)
@@ -46,3 +42,12 @@ class Journal:
     def forget(self) -> None:
         """The batch is committed: memory stays."""
         self._inverses.clear()
+
+
+class Unwritten(Journal):
+    """For what is being made and known to nobody yet: if that fails, it is dropped whole."""
+
+    __slots__ = ()
+
+    def note(self, inverse: Callable[..., Any], *arguments: Any) -> None:
+        """There is nothing to go back to."""

@@ -12,7 +12,7 @@ import msgspec
 
 from cpc.core import plain
 from cpc.core.errors import CopernicusError, Damaged
-from cpc.core.journal import Journal
+from cpc.core.journal import Journal, Unwritten
 from cpc.dataflow import paths
 from cpc.dataflow.description import ModuleText
 from cpc.dataflow.graph import Graph
@@ -135,7 +135,6 @@ def load(
     """
     graph = Graph(library, journal, name)
     graph.change = change
-    mark = journal.mark()
     try:
         for row in instances:
             _add_instance(graph, row)
@@ -144,8 +143,6 @@ def load(
         _connect(graph, [_link(graph, each) for each in links])
     except (CopernicusError, KeyError, ValueError) as error:
         raise Damaged(f"the network of project {name} cannot be read: {error}", "restore a backup") from error
-    finally:
-        journal.forget_from(mark)
     return graph
 
 
@@ -166,7 +163,7 @@ def _set(graph: Graph, row: ValueRow) -> None:
     instance, tree, path = graph.instances[row.instance], Tree(row.tree), paths.read(row.path)
     type = instance.function.types[tree].at(path)
     node = of_plain(type, plain.read(row.value), row.version, row.origin, row.path)
-    write(graph.journal, instance, tree, path, node)
+    write(Unwritten(), instance, tree, path, node)
 
 
 def _link(graph: Graph, row: LinkRow) -> Link:
@@ -184,6 +181,6 @@ def _connect(graph: Graph, links: list[Link]) -> None:
     """All connections first, then the values along them: so each value travels as far as it goes, once."""
     for link in links:
         link.attach()
-    propagation = Propagation(graph.journal)
+    propagation = Propagation(Unwritten())
     for link in links:
         propagation.follow(link)

@@ -51,7 +51,9 @@ def _wrapped(type: Type, path: Path, node: Node) -> Node:
         return {str(path[0]): inner}
     if type.kind is Kind.ARRAY:
         return [*[None] * int(path[0]), inner]
-    return [inner if field.name == path[0] else None for field in type.fields]
+    fields: list[Node] = [None] * len(type.fields)
+    fields[type.positions[str(path[0])]] = inner
+    return fields
 
 
 def _assign(journal: Journal, holder: _Holder, key: Any, node: Node) -> None:
