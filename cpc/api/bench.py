@@ -168,9 +168,9 @@ class Runner:
     """Carries out steps in directories of their own, with a file store and a worker."""
 
     def __init__(self, directory: Path, programs: Mapping[str, Program]) -> None:
+        self._directory = directory = directory.absolute()
         self.store = FileStore(directory / "files")
         self.worker = Worker(directory / "jobs", self.store, programs)
-        self._directory = directory
         self._runs = 0
 
     def run(self, call: Callable[[StepInput], answer.Answer], step: StepInput) -> answer.Answer:

@@ -1,7 +1,8 @@
 """Pages of the manual as scripts: their fenced blocks, run in one shell at a terminal, in the order of the page.
 
 `sh`: every command must end with 0. `console`: lines after `$ ` are commands, the others what they print, in which `…`
-stands for anything. `python`: a program that must end with 0. Blocks of other languages are not run.
+stands for anything. `python`: a program that must end with 0. A block with a title (`python title="x.py"`) is written to that
+file. Blocks of other languages are not run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FENCE = re.compile(r"^```(\w*).*$")
+_TITLED = re.compile(r'^```\w+ title="([\w.-]+)"$')
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]")
 _WORKER_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*\n", re.MULTILINE)
 _MARK = "\x01"
@@ -69,7 +71,8 @@ def section(text: str, title: str) -> str:
 
 
 def blocks(text: str) -> Iterator[tuple[str, int, list[str]]]:
-    """(language, line number, lines) of each fenced block; indented blocks have the language "indented"."""
+    """(language, line number, lines) of each fenced block; indented blocks have the language "indented", those with a title
+    "file NAME"."""
     language: str | None = None
     lines: list[str] = []
     start = 0
@@ -90,7 +93,8 @@ def blocks(text: str) -> Iterator[tuple[str, int, list[str]]]:
                 yield language, start, lines
                 language, lines = None, []
             if fence:
-                language, start = fence.group(1), number
+                titled = _TITLED.match(line)
+                language, start = f"file {titled.group(1)}" if titled else fence.group(1), number
     if language is not None:
         yield language, start, lines
 
@@ -103,6 +107,9 @@ def commands(text: str, page: str, indented: bool = False) -> list[Command]:
             found += [Command(f"{page}:{start + at}", words) for at, words in _shell(lines)]
         elif language == "console":
             found += _console(lines, page, start)
+        elif language.startswith("file "):
+            text = "\n".join([f"cat > {language[5:]} <<'END OF BLOCK'", *lines, "END OF BLOCK"])
+            found.append(Command(f"{page}:{start}", text))
         elif language == "python":
             program = "\n".join(["python3 - <<'END OF BLOCK'", *lines, "END OF BLOCK"])
             found.append(Command(f"{page}:{start}", program))
