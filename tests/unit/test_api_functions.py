@@ -14,6 +14,7 @@ from cpc.api.hints import Types
 from cpc.api.modules import describe
 from cpc.api.testing import Bench, RunningJob
 from cpc.core.errors import BadInput
+from cpc.dataflow.answer import Answer
 from cpc.dataflow.description import FieldText, FunctionKind
 
 __version__ = "1.2"
@@ -207,3 +208,39 @@ def test_what_a_function_raises_is_told_with_the_way_that_led_there(tmp_path: Pa
     assert caught.value.message.startswith("ZeroDivisionError: nothing left")
     assert "test_api_functions.py" in caught.value.message
     assert "running.py" not in caught.value.message
+
+
+def test_a_run_that_raises_asks_for_nothing(tmp_path: Path) -> None:
+    @controller(outputs={"x": int})
+    def half(step: Step, *, a: int) -> None:
+        step.log("begun")
+        step.output("x", a)
+        if step.fresh:
+            step.submit(Job(["true"]))
+        step.state["a"] = a
+        step.fail("no further")
+
+    bench = Bench(tmp_path)
+    with pytest.raises(Failed, match="no further"):
+        bench.run(half, a=1)
+    assert bench.answers == [Answer(error="no further", log="begun\n")]
+
+
+def test_state_that_cannot_be_kept_is_refused_in_words(tmp_path: Path) -> None:
+    @controller()
+    def forgetful(step: Step, *, a: int) -> None:
+        step.state["file"] = File("x")
+
+    with pytest.raises(Failed, match=r"step\.state cannot be kept"):
+        Bench(tmp_path).run(forgetful, a=1)
+
+
+def test_a_job_that_cannot_be_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    @command(outputs={})
+    def wrong(a: int) -> Job:
+        return Job(["true"], files={"../x": b""}) if a else Job(["true"], outputs="x")
+
+    with pytest.raises(Failed, match="unsafe path"):
+        Bench(tmp_path).run(wrong, a=1)
+    with pytest.raises(Failed, match="stands where a list of texts belongs"):
+        Bench(tmp_path).run(wrong, a=0)

@@ -52,6 +52,18 @@ def test_a_changed_input_runs_again_what_depends_on_it_and_nothing_else(tmp_path
     assert project.ran == 3
 
 
+def test_one_element_serves_for_all_where_a_function_says_so(tmp_path: Path, sampling: ModuleType) -> None:
+    project = Project(tmp_path, sampling)
+    project.add("s", "sampling::sums")
+    project.set("s:in.xs", [1.0, 2.0, 3.0])
+    project.set("s:in.ys", [10.0])
+    project.run()
+    assert project.get("s:out.result") == [11.0, 12.0, 13.0]
+    project.set("s:in.ys", [10.0, 20.0])
+    project.run()
+    assert project.get("s:out.result") == [11.0, 12.0, 13.0], "three and two do not go together: it waits"
+
+
 def test_an_error_stops_one_instance_and_is_told(tmp_path: Path, sampling: ModuleType) -> None:
     project = Project(tmp_path, sampling)
     for name in ("bad", "good"):
