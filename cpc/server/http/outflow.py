@@ -30,7 +30,7 @@ class Outflow:
         pieces = self.pieces
         try:
             # The first piece before the head: what cannot be made is then still an error with a status.
-            first = b"" if request.method == b"HEAD" else await anext(pieces, b"")
+            first = b"" if request.method == b"HEAD" else await _first(pieces)
             headers = ((b"Cache-Control", b"private, no-store"), (b"Content-Disposition", disposition(self.name)))
             request.head(200, b"application/octet-stream", headers)
             request.write(b"")
@@ -44,3 +44,10 @@ class Outflow:
             close = getattr(pieces, "aclose", None)
             if close is not None:
                 await close()
+
+
+async def _first(pieces: AsyncIterator[bytes]) -> bytes:
+    """The first piece; b"" when there is none. Not by `anext(pieces, b"")`, which CPython 3.11 cannot go on with."""
+    async for piece in pieces:
+        return piece
+    return b""
