@@ -215,7 +215,8 @@ class Mdrun:
             log.write("Started mdrun on rank 0\n")
             if done + 1 < self.parts:
                 log.write("Step 10: Run time exceeded 0.990 hours, will terminate the run within 40 steps\n")
-        (here / "traj.xtc").open("a").write(f"part{done} ")
+        with (here / "traj.xtc").open("a") as xtc:
+            xtc.write(f"part{done} ")
         (here / "ener.edr").write_text("e")
         (here / "state.cpt").write_text(str(done))
         if done + 1 >= self.parts:

@@ -19,6 +19,9 @@ LEAVES = (
     "md.log",
     "*.xvg",
 )  # all that a run goes on from
+RESULTS = {
+    "conf": "confout.gro", "edr": "ener.edr", "log": "md.log", "cpt": "state.cpt", "xtc": "traj.xtc", "trr": "traj.trr"
+}  # fmt: skip
 OURS = ("-s", "-cpi", "-cpo", "-deffnm", "-x", "-o", "-e", "-g", "-c", "-maxh", "-noappend", "-nt", "-ntomp", "-ntmpi")
 
 
@@ -36,7 +39,7 @@ class Run:
     trr: File | None = None
 
 
-@controller(outputs=Run, cancel_on_change=True)
+@controller(outputs=Run, sub_outputs={"parts": list[File]}, access_outputs=True, cancel_on_change=True)
 def mdrun(
     step: Step,
     *,
@@ -46,24 +49,30 @@ def mdrun(
     resources: Annotated[RunDesc | None, "the cores it needs and can use"] = None,
     hours: Annotated[float | None, "how long one job may take; then another one goes on"] = None,
 ) -> None:
-    """One simulation. It survives the loss of its worker, and goes on from its last checkpoint at another one."""
+    """One simulation. It survives the loss of its worker, and goes on from its last checkpoint at another one.
+
+    When it takes several jobs, `sub_out.parts` has the files of what was simulated so far.
+    """
     job = replace(start(tpr, cmdline_options, hours), priority=priority)
     job = resources.limit(job) if resources else job
     if step.fresh:
         step.state.clear()
+        step.sub_output("parts", None)
         step.submit(job)
         return
     done = step.finished[-1]
+    parts = so_far(step, done)
     log = done.text("md.log") if done.has("md.log") else ""
-    if tables.stopped_early(log) and done.has("state.cpt"):
+    if tables.stopped_early(log) and "state.cpt" in parts:
         step.log(f"job {done.job} has ended early; the next one goes on from its checkpoint")
-        begun = {path: done.file(path) for path in done.files if path not in ("stdout", "stderr")}
-        step.submit(
-            fewer_cores(step, replace(job, priority=min(priority + 1, 30), files={**begun, **(job.files or {})}))
-        )
+        step.sub_output("parts", list(parts.values()))
+        files = {**parts, **(job.files or {})}
+        step.submit(fewer_cores(step, replace(job, priority=min(priority + 1, 30), files=files)))
     elif done.succeeded:
-        for name, value in results(done).items():
-            step.output(name, value)
+        for name, path in RESULTS.items():
+            step.output(name, parts.get(path))
+        for name in ("stdout", "stderr"):
+            step.output(name, done.file(name))
     elif "domain decomposition" in tables.fatal(done.text("stderr")) and (job.max_cores or 1) > 1:
         step.state["cores"] = min(step.state.get("cores") or job.max_cores or 1, job.max_cores or 1) // 2
         if step.state["cores"] < (job.cores or 1):
@@ -101,10 +110,7 @@ def fewer_cores(step: Step, job: Job) -> Job:
     return replace(job, max_cores=step.state["cores"]) if step.state.get("cores") else job
 
 
-def results(job: Finished) -> dict[str, File | None]:
-    """The outputs of a run that has come to its end."""
-    files = {
-        "conf": "confout.gro", "edr": "ener.edr", "log": "md.log", "cpt": "state.cpt", "xtc": "traj.xtc", "trr": "traj.trr",
-        "stdout": "stdout", "stderr": "stderr",
-    }  # fmt: skip
-    return {name: job.file(path) if job.has(path) else None for name, path in files.items()}
+def so_far(step: Step, done: Finished) -> dict[str, File]:
+    """All files of the run, by path: of the job that has ended, and those of earlier ones that it left as they were."""
+    before = {file.name: file for file in step.sub_outputs.get("parts") or ()}
+    return before | {path: done.file(path) for path in done.files if path not in ("stdout", "stderr")}
