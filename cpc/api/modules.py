@@ -25,7 +25,8 @@ def functions(module: ModuleType) -> dict[str, Function[..., object]]:
 def describe(module: ModuleType, name: str = "") -> ModuleText:
     """The module as the engine knows it, under `name` (default: the last part of its own); BadInput says what is wrong.
 
-    Its version is its `__version__`, else made from what its file says.
+    Its version is its `__version__`, else made from what its file says. `IMPORTS` names modules that it instantiates functions
+    of; those whose types it uses are imported anyway.
     """
     found = functions(module)
     name = name or module.__name__.rpartition(".")[2]
@@ -42,7 +43,7 @@ def describe(module: ModuleType, name: str = "") -> ModuleText:
         name=name,
         version=str(getattr(module, "__version__", "") or _fingerprint(module)),
         desc=doc(module),
-        imports=tuple(sorted(types.imported - {name})),
+        imports=tuple(sorted({*types.imported, *getattr(module, "IMPORTS", ())} - {name})),
         types=tuple(types.found.values()),
         functions=texts,
         source=module.__file__ or "",

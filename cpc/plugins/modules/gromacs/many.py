@@ -8,8 +8,6 @@ from typing import Any, TypeAlias
 
 from cpc.api import BadInput, File, RunDesc, Step, controller
 from cpc.plugins.modules.gromacs.mdp import Setting
-from cpc.plugins.modules.gromacs.preparing import grompp
-from cpc.plugins.modules.gromacs.running import mdrun
 
 Files: TypeAlias = list[File | None]
 #: Arrays of inputs by name; what is not set at all is None.
@@ -52,7 +50,7 @@ def grompps(
         "maxwarn": maxwarn,
     }  # fmt: skip
     for index in new(step, "grompp", number(arrays)):
-        name = step.add(f"grompp_{index}", grompp)
+        name = step.add(f"grompp_{index}", "grompp")
         feed(step, name, index, arrays)
         collect(step, name, index, ("tpr", "stdout", "stderr"))
 
@@ -72,7 +70,7 @@ def mdruns(
         "tpr": tpr, "priority": priority, "cmdline_options": cmdline_options, "resources": resources, "hours": hours,
     }  # fmt: skip
     for index in new(step, "mdrun", number(arrays)):
-        name = step.add(f"mdrun_{index}", mdrun)
+        name = step.add(f"mdrun_{index}", "mdrun")
         feed(step, name, index, arrays)
         collect(step, name, index, RUN)
 
@@ -101,8 +99,8 @@ def grompp_mdruns(
     }  # fmt: skip
     run: Arrays = {"priority": priority, "cmdline_options": cmdline_options, "resources": resources, "hours": hours}
     for index in new(step, "mdrun", number({**prepared, **run})):
-        before = step.add(f"grompp_{index}", grompp)
-        name = step.add(f"mdrun_{index}", mdrun)
+        before = step.add(f"grompp_{index}", "grompp")
+        name = step.add(f"mdrun_{index}", "mdrun")
         feed(step, before, index, prepared)
         feed(step, name, index, run)
         step.connect(f"{before}:out.tpr", f"{name}:in.tpr")

@@ -8,4 +8,6 @@ from __future__ import annotations
 from cpc.plugins.modules.msm.adaptive import adaptive
 from cpc.plugins.modules.msm.modelling import model
 
+IMPORTS = ("openmm",)
+
 __all__ = ["adaptive", "model"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from cpc.api import BadInput, File, Step, controller
-from cpc.plugins.modules.msm.modelling import Model, Start, model
+from cpc.plugins.modules.msm.modelling import Model, Start
 
 SIMULATE = "openmm::simulate"
-#: What all simulations, and all models, get from this function's own inputs.
-FOR_RUNS = ("structure", "system", "steps", "every", "temperature", "timestep", "platform", "cores", "gpus")
-FOR_MODELS = ("structure", "features", "own_features", "clusters", "lag", "temperature", "choose")
+#: What all simulations, and all models, get of this function's own inputs: files through connections, so that a new file makes
+#: everything new; numbers as they are when a generation begins, so that new ones are for the generations to come.
+FILES_FOR_RUNS = ("structure", "system")
+FILES_FOR_MODELS = ("structure", "own_features")
+FOR_RUNS = ("steps", "every", "temperature", "timestep", "platform", "cores", "gpus")
+FOR_MODELS = ("features", "clusters", "lag", "temperature", "choose")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,6 @@ def adaptive(
     begin. It ends with the last of `generations`, or when populations change by no more than `tolerance`. Raise `generations` and
     it goes on.
     """
-    inputs = {name: value for name, value in step.inputs.items() if value is not None}
     models = [one for one in step.sub_input("models", []) if one is not None]
     made = sum(name.startswith("model_") for name in step.instances)
     if runs < 1 or generations < 1:
@@ -73,9 +75,7 @@ def adaptive(
         report(step, models[-1], len(models), tolerance)
         if len(models) >= generations or converged(models[-1], len(models), tolerance):
             return
-    generate(step, made, runs, models[-1].starts if models else None, len(starts or ()), inputs, seed)
-    step.set(f"model_{made}:in.every", every * timestep)
-    step.set(f"model_{made}:in.starts", runs)
+    generate(step, made, models[-1].starts if models else None)
 
 
 def converged(latest: Model, generation: int, tolerance: float) -> bool:
@@ -99,33 +99,37 @@ def report(step: Step, latest: Model, generation: int, tolerance: float) -> None
     )
 
 
-def generate(
-    step: Step, generation: int, runs: int, starts: list[Start] | None, given: int, inputs: dict[str, Any], seed: int
-) -> None:
-    """A new generation, from 0: `runs` simulations from `starts` (the first one: from `given` files), and their model."""
-    estimate = step.add(f"model_{generation}", model)
-    shared(step, estimate, FOR_MODELS, inputs)
+def generate(step: Step, generation: int, starts: list[Start] | None) -> None:
+    """A new generation, from 0: simulations from `starts` (the first one: from given files), and their model."""
+    estimate = step.add(f"model_{generation}", "model")
+    runs, given = step.input("runs"), step.input("starts", [])
+    share(step, estimate, FILES_FOR_MODELS, FOR_MODELS)
+    step.set(f"{estimate}:in.every", step.input("every") * step.input("timestep"))
+    step.set(f"{estimate}:in.starts", runs)
+    step.set(f"{estimate}:in.seed", step.input("seed") + generation)
     if generation:
         step.connect(f"model_{generation - 1}:out.data", f"{estimate}:in.before")
     first = sum(name.startswith("run_") for name in step.instances)
     for place in range(runs):
         index = first + place  # the model numbers trajectories in this order, too
         run = step.add(f"run_{index}", SIMULATE)
-        shared(step, run, FOR_RUNS, inputs)
-        step.set(f"{run}:in.seed", seed * 1_000_000 + index)
+        share(step, run, FILES_FOR_RUNS, FOR_RUNS)
+        step.set(f"{run}:in.seed", step.input("seed") * 1_000_000 + index)
         if starts:
             start = starts[place % len(starts)]
             step.connect(f"run_{start.trajectory}:out.trajectory", f"{run}:in.start")
             step.set(f"{run}:in.frame", start.frame)
         elif given:
-            step.connect(f"self:ext_in.starts[{place % given}]", f"{run}:in.start")
+            step.connect(f"self:ext_in.starts[{place % len(given)}]", f"{run}:in.start")
         step.connect(f"{run}:out.trajectory", f"{estimate}:in.trajectories[{place}]")
         step.connect(f"{run}:out.trajectory", f"self:ext_out.trajectories[{index}]")
     step.connect(f"{estimate}:out", f"self:sub_in.models[{generation}]")
 
 
-def shared(step: Step, name: str, items: tuple[str, ...], inputs: dict[str, Any]) -> None:
-    """Connect those inputs of an instance that this function has under the same names."""
-    for item in items:
-        if item in inputs:
+def share(step: Step, name: str, files: tuple[str, ...], numbers: tuple[str, ...]) -> None:
+    """Give an instance those inputs of this function that it has under the same names."""
+    for item in files:
+        if step.input(item) is not None:
             step.connect(f"self:ext_in.{item}", f"{name}:in.{item}")
+    for item in numbers:
+        step.set(f"{name}:in.{item}", step.input(item))

@@ -85,8 +85,13 @@ def timescales(target: Path, lags: Array, found: Array, chosen: float) -> None:
     plt.close(figure)
 
 
-def network(target: Path, places: Array, populations: Array, flux: Array, names: tuple[str, str], title: str) -> None:
-    """The network of the states: a dot for each (area: population), a line where there are transitions (width: how many)."""
+def network(
+    target: Path, places: Array, populations: Array, inside: Array, flux: Array, names: tuple[str, str], title: str
+) -> None:
+    """The network of the states: a dot for each (area: population), a line where there are transitions (width: how many).
+
+    `inside`: which states are in the largest connected set.
+    """
     around = "degrees" in names[0]
     figure, axes = plt.subplots(figsize=(8, 6.8), layout="constrained")
     strongest = max(flux.max(), 1e-300)
@@ -97,27 +102,22 @@ def network(target: Path, places: Array, populations: Array, flux: Array, names:
         axes.plot(
             *places[[one, other]].T, color="steelblue", alpha=0.3 + 0.5 * part, linewidth=0.3 + 4 * part, zorder=1
         )
-    connected = populations > 0
-    axes.scatter(
-        places[~connected, 0],
-        places[~connected, 1],
-        s=15,
-        color="lightgrey",
-        edgecolor="grey",
-        label="not connected",
-        zorder=2,
-    )
-    axes.scatter(
-        places[connected, 0],
-        places[connected, 1],
-        s=10 + 2000 * populations[connected],
-        color="orange",
-        edgecolor="black",
-        zorder=3,
-    )
+    for which, colour, label in ((inside, "orange", "connected"), (~inside, "lightgrey", "not connected with these")):
+        if which.any():
+            x, y = places[which].T
+            axes.scatter(
+                x,
+                y,
+                s=10 + 2000 * populations[which],
+                color=colour,
+                edgecolor="black",
+                linewidths=0.7,
+                label=label,
+                zorder=2,
+            )
     _frame(axes, names, title, around)
-    if not connected.all():
-        axes.legend(loc="upper right")
+    if not inside.all():
+        axes.legend(loc="upper right", markerscale=0.5)
     figure.savefig(target, dpi=130)
     plt.close(figure)
 

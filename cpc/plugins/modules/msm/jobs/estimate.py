@@ -120,10 +120,10 @@ def main() -> None:
 def pictures(request: Request, model: markov.Model, at: Array, lengths: list[int], names: tuple[str, str]) -> None:
     """All three."""
     frame = request["frame"]
-    title = f"{len(lengths)} runs, {len(at) * frame / 1000:.1f} ns together"
+    apart = "" if model.connected == 1 else f", {model.connected:.0%} connected"
+    title = f"{len(lengths)} runs, {len(at) * frame / 1000:.1f} ns together{apart}"
     begins = at[np.cumsum([0, *lengths[:-1]])]
-    weights = model.weights if model.connected else np.full(len(at), 1 / len(at))
-    draw.surface(Path("free_energy.png"), at, weights, begins, names, title, request["temperature"])
+    draw.surface(Path("free_energy.png"), at, model.weights, begins, names, title, request["temperature"])
     lags = np.unique(np.geomspace(1, max(request["lag"] * 4, 2), LAGS).astype(int))
     lags = lags[lags < max(lengths)]
     found = markov.implied_timescales(model.paths, lags.tolist(), SHOWN)
@@ -134,7 +134,8 @@ def pictures(request: Request, model: markov.Model, at: Array, lengths: list[int
     for path in model.paths:
         np.add.at(flux, (path[: -request["lag"]], path[request["lag"] :]), 1)
     places = np.array([_middle(at[frames == state], "degrees" in names[0]) for state in range(number)])
-    draw.network(Path("network.png"), places, model.populations, flux, names, f"{number} states, {title}")
+    inside = np.isin(np.arange(number), model.sets[0] if model.sets else [])
+    draw.network(Path("network.png"), places, model.populations, inside, flux, names, f"{number} states, {title}")
 
 
 def _middle(points: Array, around: bool) -> Array:

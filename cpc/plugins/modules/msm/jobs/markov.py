@@ -19,9 +19,11 @@ APART = 0.01  # the part of the frames that a set of states must hold to be wort
 class Model:
     """A model of all frames so far.
 
-    `centers` (states, features); `paths`: the state of every frame, one array for each trajectory; `populations` of the states in
-    equilibrium, 0 for those that are not connected with the others both ways; `timescales` in frames, longest first;
-    `sets`: states that are connected both ways with each other, the set with most frames first.
+    `centers` (states, features); `paths`: the state of every frame, one array for each trajectory; `sets`: states that are
+    connected with each other both ways, the set with most frames first; `timescales` of this set in frames, longest first.
+
+    `populations` of the states are those in equilibrium within each set. What the balance between sets is, nobody has seen:
+    each has the part of the population that it has of the frames. `connected` is that of the largest.
     """
 
     centers: Array
@@ -32,8 +34,8 @@ class Model:
 
     @property
     def connected(self) -> float:
-        """The part of the frames that is in connected states."""
-        return float(self.counts[self.populations > 0].sum() / self.counts.sum())
+        """The part of the frames that is in the largest connected set."""
+        return float(self.counts[self.sets[0]].sum() / self.counts.sum()) if self.sets else 0.0
 
     @property
     def counts(self) -> Array:
@@ -48,21 +50,21 @@ class Model:
 
 
 def estimate(features: list[Array], states: int, lag: int) -> Model:
-    """The model of these trajectories (frames, features) with so many states and this lag (frames).
-
-    Too few data are no error: what is not connected has population 0.
-    """
+    """The model of these trajectories (frames, features) with so many states and this lag (frames)."""
     together = np.concatenate(features)
     centers = k_centers(together[:: max(1, len(together) // LEARN)], states)
     clusters = ClusterModel(centers)
     paths = [clusters.transform(one) for one in features]
-    populations, timescales = np.zeros(len(centers)), np.zeros(0)
     counts = transitions(paths, lag)
     sets = [] if counts is None else by_frames(counts, paths)
-    made = None if counts is None or not sets else markov(counts, sets[0])
-    if made is not None:
-        populations[made.count_model.state_symbols] = made.stationary_distribution
-        timescales = made.timescales()
+    seen = np.bincount(np.concatenate(paths), minlength=len(centers))
+    populations, timescales = seen / seen.sum(), np.zeros(0)
+    for place, states_of_it in enumerate(sets):
+        made = markov(counts, states_of_it)
+        if made is not None:
+            part = populations[states_of_it].sum()
+            populations[made.count_model.state_symbols] = part * made.stationary_distribution
+            timescales = timescales if place else made.timescales()
     return Model(centers, paths, populations, timescales, sets)
 
 
@@ -133,8 +135,8 @@ def starts(model: Model, number: int, by: str, seed: int) -> list[tuple[int, int
         raise ValueError(f"starts are chosen by counts or by populations, not by {by!r}")
     chance = np.random.default_rng(seed)
     drawn = gap(model, number // 2, chance)
-    much = model.counts if by == "counts" or not model.populations.any() else model.populations
-    rarity = np.where((model.counts > 0) & (much > 0), 1 / np.maximum(much, 1e-9), 0)
+    much = model.counts if by == "counts" else np.maximum(model.populations, 1e-9)
+    rarity = np.where(model.counts > 0, 1 / np.maximum(much, 1e-9), 0)
     drawn += list(chance.choice(len(rarity), number - len(drawn), p=rarity / rarity.sum()))
     which = np.repeat(np.arange(len(model.paths)), [len(path) for path in model.paths])
     frame = np.concatenate([np.arange(len(path)) for path in model.paths])
