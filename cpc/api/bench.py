@@ -149,14 +149,16 @@ class Worker:
             ).returncode
 
     def _results(self, job: answer.Job, directory: Path) -> Manifest:
-        given = {one.path for one in job.spec.inputs}
+        given = {one.path: one.content for one in job.spec.inputs}
         entries = []
         for path in sorted(directory.rglob("*")):
             name = path.relative_to(directory).as_posix()
             raw = os.fsencode(name)
             standard = name in ("stdout", "stderr")
-            if path.is_file() and name not in given and (standard or manifest.wanted(raw, job.spec.outputs)):
-                entries.append(Entry(raw, content=self._store.put(path)))
+            if path.is_file() and (standard or manifest.wanted(raw, job.spec.outputs)):
+                content = self._store.put(path)
+                if given.get(name) != content:  # an input that is as it was is no output
+                    entries.append(Entry(raw, content=content))
         return Manifest(tuple(entries))
 
 

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from msgspec.structs import replace
+
 from cpc.api import running, values
 from cpc.api.bench import PYTHON, Program, Runner, RunningJob
 from cpc.api.functions import Function
@@ -39,7 +41,7 @@ from cpc.dataflow.answer import Answer, StepInput
 from cpc.dataflow.code import Code, code
 from cpc.dataflow.description import FunctionKind, ModuleText
 from cpc.dataflow.graph import Graph
-from cpc.dataflow.instance import Instance, State
+from cpc.dataflow.instance import Instance, State, Tree
 from cpc.dataflow.library import Library, nothing
 from cpc.dataflow.outcome import Outcome
 
@@ -66,13 +68,17 @@ class Bench:
         updated = tuple(f"in.{name}" for name in raw)
         step: StepInput | None = StepInput("test", "test", function.name, 1, inputs=raw, updated=updated)
         outputs: dict[str, Any] = {}
+        sub_outputs: dict[str, Any] = {}
         while step is not None:
             one = self._runner.run(functools.partial(running.run, function), step)
             self.answers.append(one)
             if one.error:
                 raise Failed(one.error)
             outputs.update(one.outputs)
+            sub_outputs.update(one.sub_outputs)
             step = self._runner.finish(step, one)
+            if step is not None and function.options.access_outputs:
+                step = replace(step, outputs=outputs, sub_outputs=sub_outputs)
         reader = values.Reader(self._runner.store.local())
         hints = function.hints()["out"]
         return {item: reader.read(value, hints.get(item, Any)) for item, value in outputs.items()}
@@ -177,7 +183,7 @@ class Project:
         following = None if outcome.refused or one.error else self._runner.finish(ready.step, one)
         self._follow(outcome)
         if instance.step == ready.id and following is not None:
-            self._ready.append(_Ready(instance, ready.id, following))
+            self._ready.append(_Ready(instance, ready.id, replace(following, **_outputs(instance))))
         elif instance.step == ready.id:
             self._follow(self._graph.step_closed(instance))
 
@@ -197,18 +203,14 @@ class Project:
             raise BadInput(f"{instance.path}: {instance.function.name} runs on a server only")
         found = self._graph.step_opened(instance, self._next())
 
-        def wired(tree: Mapping[str, Any] | None) -> dict[str, Any]:
-            return {name: plain.wire(one) for name, one in (tree or {}).items()}
-
         step = StepInput(
             self._graph.name,
             instance.path,
             instance.function.name,
             instance.number,
-            inputs=wired(found.inputs),
-            sub_inputs=wired(found.sub_inputs),
-            outputs=None if found.outputs is None else wired(found.outputs),
-            sub_outputs=None if found.sub_outputs is None else wired(found.sub_outputs),
+            inputs=_wired(found.inputs),
+            sub_inputs=_wired(found.sub_inputs),
+            **_outputs(instance),
             instances=tuple(instance.children or ()),
             updated=found.updated,
             state=self._states.get(instance.id, b""),
@@ -224,3 +226,17 @@ class Project:
     def _next(self) -> int:
         self._ids += 1
         return self._ids
+
+
+def _outputs(instance: Instance) -> dict[str, Any]:
+    """What a step is told of its instance's outputs as they are now."""
+    controller = instance.function.controller
+    asked = {
+        "outputs": (Tree.OUT, controller is not None and controller.access_outputs),
+        "sub_outputs": (Tree.SUB_OUT, controller is not None and controller.access_subnet_outputs),
+    }
+    return {name: _wired(instance.value(tree)) if wanted else None for name, (tree, wanted) in asked.items()}
+
+
+def _wired(tree: Any) -> dict[str, Any]:
+    return {name: plain.wire(one) for name, one in (tree or {}).items()}

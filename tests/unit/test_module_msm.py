@@ -13,8 +13,7 @@ pytest.importorskip("deeptime", reason="deeptime is not installed (pip install '
 import numpy as np
 
 from cpc.api import Failed, File, describe
-from cpc.api.testing import PYTHON, Bench, RunningJob
-from cpc.api.trial import Project
+from cpc.api.testing import PYTHON, Bench, Project, RunningJob
 from cpc.plugins.modules import msm, openmm
 
 MODULES = Path(msm.__file__).parents[1]
@@ -263,7 +262,7 @@ def fakes() -> Fakes:
 
 @pytest.fixture
 def project(tmp_path: Path, fakes: Fakes) -> Project:
-    made = Project(tmp_path, [msm, openmm], {"openmm": fakes.simulate, "deeptime": fakes.estimate})
+    made = Project(tmp_path, openmm, msm, programs={"openmm": fakes.simulate, "deeptime": fakes.estimate})
     (tmp_path / "a.pdb").write_text("molecule")
     (tmp_path / "b.xml").write_text("forces")
     made.add("s", "msm::adaptive")
