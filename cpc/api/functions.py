@@ -241,7 +241,10 @@ def function(
 
 def named(outputs: Members, result: Any) -> dict[str, Any]:
     """The outputs in what a Python function returned: a mapping with their names, or a record with them as members."""
-    found = dict(result) if isinstance(result, Mapping) else {name: getattr(result, name, None) for name in outputs}
+    if isinstance(result, Mapping):
+        found = dict(result)
+    else:
+        found = {name: getattr(result, name) for name in outputs if hasattr(result, name)}
     unknown = [str(name) for name in found if name not in outputs]
     if unknown:
         raise BadInput(f"there is no output {unknown[0]}", f"the outputs are {', '.join(outputs) or 'none at all'}")

@@ -58,4 +58,4 @@ def times_of(trajectory: os.PathLike[str]) -> list[float]:
     if not link.exists():
         link.symlink_to(path)
     said = gmx(path.parent, "dump", "-f", link.name)
-    return [float(found) for found in re.findall(r"time=\s*(\S+)", said)]
+    return [round(float(found), 4) for found in re.findall(r"time=\s*(\S+)", said)]
