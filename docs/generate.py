@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cpc.core.outcome import Outcome
+from cpc.dataflow import instance, step
 from cpc.queue import job, verdict
 from cpc.server import roles, settings
 from cpc.server.commands.settings import BASICS
@@ -94,6 +95,44 @@ def attempt_chart() -> str:
     lines += [f"    {state} --> {after}: {event}" for state, event, after in names]
     lines += ["```", "", "| state | event | becomes |", "|---|---|---|"]
     lines += [f"| {state} | {event} | {after} |" for (state, event), after in running.TABLE.items()]
+    return "\n".join(lines) + "\n"
+
+
+def instance_chart() -> str:
+    """An instance's own states."""
+    lines = [
+        "# The life of an instance",
+        "",
+        "Printed from `cpc/dataflow/instance.py`. Drawn is what changes the state; the table has every pair.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> held: made by a person",
+        "    [*] --> active: made by an active controller",
+    ]
+    moves = [(state, event, after) for (state, event), after in instance.TABLE.items()]
+    lines += [f"    {state.label} --> {after.label}: {event}" for state, event, after in moves if after is not state]
+    lines += ["```", "", "| state | event | becomes |", "|---|---|---|"]
+    lines += [f"| {state.label} | {event} | {after.label} |" for state, event, after in moves]
+    return "\n".join(lines) + "\n"
+
+
+def step_chart() -> str:
+    """The states of a step."""
+    lines = [
+        "# A step",
+        "",
+        "Printed from `cpc/dataflow/step.py`. A step is one run of a function on one snapshot of its inputs, with all that its",
+        "controller and its jobs need for it. What is not drawn cannot happen.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> ready",
+    ]
+    lines += [f"    {state.label} --> {after.label}: {event}" for (state, event), after in step.TABLE.items()]
+    lines += [f"    {state.label} --> [*]" for state in step.State if not state.open]
+    lines += ["```", "", "| state | event | becomes |", "|---|---|---|"]
+    lines += [f"| {state.label} | {event} | {after.label} |" for (state, event), after in step.TABLE.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -196,6 +235,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "charts/job.md": job_chart,
     "charts/verdicts.md": verdict_table,
     "charts/attempt.md": attempt_chart,
+    "charts/instance.md": instance_chart,
+    "charts/step.md": step_chart,
     "reference/commands.md": commands.page,
     "reference/events.md": events_page,
     "reference/settings.md": settings_page,

@@ -1,6 +1,6 @@
 """A project's network, live: everything that is asked of it, and everything that changes it.
 
-Nothing is changed but through `apply`, `answer`, `stopped`, `step_opened`, `step_closed` and `spent`; each notes its
+Nothing is changed but through `apply`, `answer`, `stopped`, `spent` and what begins, takes and closes steps; each notes its
 inverse in the journal, and is carried out whole or not at all.
 """
 
@@ -94,9 +94,13 @@ class Graph:
         """A step of that id is open now, and starts from what there will be when it is taken."""
         self._put(instance, "step", step)
         self._put(instance, "number", instance.number + 1)
+        self._put(instance, "updated", False)
 
     def step_taken(self, instance: Instance, since: int) -> StepSnapshot:
-        """What the open step starts from; what changed after change `since` is new to it. Changes from now on are for the next."""
+        """What the open step starts from; what changed after change `since` of the project is new to it.
+
+        Changes from now on are for the next step.
+        """
         found = snapshot(instance, since)
         self._put(instance, "updated", False)
         self._put(instance, "seen", self.change)

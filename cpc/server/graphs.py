@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from cpc.core.errors import NotFound
-from cpc.core.journal import Journal
+from cpc.core.journal import Journal, Unwritten
 from cpc.dataflow import snapshot
 from cpc.dataflow.description import ModuleText
 from cpc.dataflow.graph import Graph
@@ -64,10 +64,8 @@ class Graphs:
         change = networks.change(tx, project)
         if change is None:
             return Graph(library, self._journal, row.name)
-        mark = self._journal.mark()
         for text in networks.modules(tx, project):
-            library.add(text, self._journal)
-        self._journal.forget_from(mark)
+            library.add(text, Unwritten())
         rows, values, links = instances.load(tx, project)
         return snapshot.load(
             library, self._journal, name=row.name, change=change, instances=rows, values=values, links=links
