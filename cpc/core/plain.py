@@ -45,14 +45,21 @@ def wire(value: Plain) -> Any:
 
 def read(raw: Any) -> Plain:
     """The value that `wire` has written, from msgpack or JSON; BadInput when it cannot be one."""
+    try:
+        return _read(raw)
+    except RecursionError:
+        raise BadInput("the value has too many lists and dictionaries within each other") from None
+
+
+def _read(raw: Any) -> Plain:
     if isinstance(raw, dict):
         if FILE in raw:
             return _file(raw)
         if raw.get(FLOAT) in _NO_NUMBERS:
             return float(raw[FLOAT])
-        return {str(name): read(one) for name, one in raw.items()}
+        return {str(name): _read(one) for name, one in raw.items()}
     if isinstance(raw, list | tuple):
-        return [read(one) for one in raw]
+        return [_read(one) for one in raw]
     if raw is None or isinstance(raw, bool | int | float | str):
         return raw
     raise BadInput(f"a {type(raw).__name__} is not a value", "values are numbers, texts, files, lists and dictionaries")

@@ -108,8 +108,10 @@ class Graph:
 
     def step_closed(self, instance: Instance) -> Outcome:
         """The open step is over, for whatever reason: whether the next one is to be opened."""
-        update = self._update(_none)
         self._put(instance, "step", 0)
+        if instance.id not in self.instances:
+            return Outcome()
+        update = self._update(_none)
         update.reconsider(instance)
         return update.settle()
 

@@ -40,8 +40,8 @@ class Outcome:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing in the graph has changed."""
+        """Whether nothing has changed, and nothing is to be done."""
         return not (
             self.modules or self.added or self.changed or self.removed or self.values or self.links_added
-            or self.links_removed
+            or self.links_removed or self.opens or self.ends or self.parks or self.unparks
         )  # fmt: skip

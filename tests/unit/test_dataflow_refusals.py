@@ -96,3 +96,12 @@ def test_loops_need_a_function_that_decides() -> None:
         bench.connect("b:out.c", "a:in.a")
     bench.apply(edits.AddInstance("w", "toy::work"), edits.Connect("b:out.c", "w:in.xs[0]"))
     bench.connect("w:out.ys[0]", "a:in.a")
+
+
+def test_a_value_of_endless_depth_is_refused() -> None:
+    bench = toy_bench()
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(BadInput, match="too many lists"):
+        bench.set("w:in.xs", value)

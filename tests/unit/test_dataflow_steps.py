@@ -257,3 +257,21 @@ def test_one_element_serves_for_all_of_the_others_and_unequal_arrays_wait() -> N
     )
     bench.set("s:in.xs", [1.0, 2.0])
     assert bench.instance("s").number == 2
+
+
+def test_closing_the_step_of_a_removed_instance_changes_nothing_any_more() -> None:
+    bench = toy_bench()
+    bench.set("w:in.n", 1)
+    instance = bench.instance("w")
+    outcome = bench.graph.apply([edits.RemoveInstance("w")], bench.next_id)
+    assert outcome.ends == [instance]
+    assert bench.graph.step_closed(instance).empty
+
+
+def test_a_rerun_that_changes_nothing_else_still_ends_the_step() -> None:
+    bench = toy_bench()
+    bench.set("w:in.n", 1)
+    bench.set("w:in.n", 2)
+    outcome = bench.graph.apply([edits.Rerun("w")], bench.next_id)
+    assert [each.name for each in outcome.ends] == ["w"]
+    assert not outcome.empty
