@@ -54,7 +54,7 @@ def carry_out(graph: Graph, update: Update, edit: Edit) -> None:
     lines = update.outcome.lines
     match edit:
         case edits.Import(module):
-            update.outcome.modules += graph.library.need(module, graph.journal)
+            update.import_module(module)
             lines.append(f"Imported module {module}")
         case edits.Define(text):
             _define(graph, update, text)

@@ -1,7 +1,7 @@
 """The modules that a project knows: names resolved to types and functions, with everything checked that can be.
 
-A project keeps a module as it was when it was imported. Definitions that were uploaded are the module with the empty
-name.
+A project keeps a module as it was when it was imported, until it is imported again. Definitions that were uploaded are the
+module with the empty name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cpc.core.errors import BadInput, Conflict, NotFound
+from cpc.core.errors import BadInput, NotFound
 from cpc.core.journal import Journal
 from cpc.dataflow import arithmetic, paths
 from cpc.dataflow.description import ModuleText
@@ -50,17 +50,31 @@ class Library:
         return new
 
     def _need(self, name: str, journal: Journal, new: list[ModuleText], above: tuple[str, ...]) -> None:
+        if not name:
+            raise BadInput("a module needs a name", "`cpcc list-modules` shows those that can be imported")
         if name in self.modules:
             return
         if name in above:
             raise BadInput(f"the modules {' → '.join((*above, name))} import each other in a circle")
-        if not name:
-            raise BadInput("a module needs a name")
         text = arithmetic.MODULES.get(name) or self._find(name)
         for other in text.imports:
             self._need(paths.key(other), journal, new, (*above, name))
         self.add(text, journal)
         new.append(text)
+
+    def renew(self, name: str, journal: Journal) -> ModuleText | None:
+        """Take a module that was imported before as it is now; None when it is the same, or not found any more."""
+        former = self.modules.get(paths.key(name))
+        if former is None or former.name in arithmetic.MODULES:
+            return None
+        try:
+            text = self._find(former.name)
+        except NotFound:
+            return None
+        if text in former.texts:
+            return None
+        self.add(text, journal)
+        return text
 
     def define(self, text: ModuleText, journal: Journal) -> list[ModuleText]:
         """Take in an upload: what it imports, and its types and functions as the project's own. What is new."""
@@ -73,18 +87,20 @@ class Library:
         return new
 
     def add(self, text: ModuleText, journal: Journal) -> Module:
-        """Resolve a module; what it imports must be there. BadInput names the module, the definition and the field."""
+        """Resolve a module; what it imports must be there. BadInput names the module, the definition and the field.
+
+        A module that is there already is replaced; the project's own definitions are added to those that are there.
+        """
         name = paths.key(text.name)
-        former = self.modules.get(name)
-        if former is not None and name != LOCAL:
-            raise Conflict(f"module {name} is imported already")
+        replaced = self.modules.get(name)
+        former = replaced if name == LOCAL else None
         resolved = Resolver(self, text, former)
         types, functions = resolved.all()
         texts: tuple[ModuleText, ...] = (text,)
         if former is not None:
             types, functions, texts = former.types | types, former.functions | functions, (*former.texts, text)
         module = Module(name, texts, types, functions)
-        journal.note(self._put, name, former)
+        journal.note(self._put, name, replaced)
         self.modules[name] = module
         return module
 

@@ -12,10 +12,11 @@ from cpc.dataflow.description import FunctionKind, InstanceText, NetworkText
 from cpc.dataflow.functions import Function
 from cpc.dataflow.instance import TABLE, Event, Instance, State, Tree
 from cpc.dataflow.items import Item
+from cpc.dataflow.library import Module
 from cpc.dataflow.links import Link
 from cpc.dataflow.outcome import Outcome
 from cpc.dataflow.propagation import Propagation
-from cpc.dataflow.types import Path, fit
+from cpc.dataflow.types import Fit, Path, fit
 from cpc.dataflow.values import Leaf, Node
 
 if TYPE_CHECKING:
@@ -34,6 +35,35 @@ class Update:
         self._propagation = Propagation(graph.journal)
         self._considered: dict[Instance, None] = {}
         self._ends: dict[Instance, None] = {}
+
+    # Modules
+
+    def import_module(self, name: str) -> None:
+        """Make a module known; one that is known and has changed since is taken as it is now, by its instances too."""
+        library = self._graph.library
+        new = library.need(name, self._journal)
+        renewed = None if new else library.renew(name, self._journal)
+        if renewed is not None:
+            new = [renewed]
+            self._take_over(library.modules[paths.key(name)])
+        self.outcome.modules += new
+
+    def _take_over(self, module: Module) -> None:
+        """The instances of a module's functions are of its new functions, which take and give the same."""
+        for instance in self._graph.instances.values():
+            former = instance.function
+            if former.module != module.name or instance is self._graph.root:
+                continue
+            function = module.functions.get(former.name.rpartition("::")[2])
+            same = function is not None and all(
+                fit(one, other) is Fit.SAME for one, other in zip(former.types, function.types, strict=True)
+            )
+            if function is None or not same:
+                raise Conflict(
+                    f"{former.name} takes or gives something else in the new version, and {instance.path} is one",
+                    "remove its instances first, or start another project",
+                )
+            self._put(instance, "function", function)
 
     # Instances
 

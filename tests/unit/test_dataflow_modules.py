@@ -234,3 +234,33 @@ def test_a_command_function_is_written_in_xml() -> None:
     }  # fmt: skip
     assert command.files == (("c.gro", "conf"),)
     assert command.outputs == (("y", "y.txt"), ("log", "md.log"))
+
+
+VERSIONS = function('<inputs><field id="x" type="int"/></inputs>')
+
+
+def test_a_module_that_is_imported_again_is_taken_as_it_is_now_by_its_instances_too() -> None:
+    texts = {"m": VERSIONS}
+    bench = Bench()
+    bench.graph.library = Library(lambda name: xml.read(texts[name], name))
+    bench.apply(edits.Import("m"), edits.AddInstance("f", "m::f"))
+    assert bench.apply(edits.Import("m")).empty
+    texts["m"] = VERSIONS.replace("m.f", "m.better")
+    outcome = bench.apply(edits.Import("m"))
+    assert [text.name for text in outcome.modules] == ["m"]
+    controller = bench.instance("f").function.controller
+    assert controller is not None
+    assert controller.function == "better"
+
+
+def test_a_new_version_that_takes_something_else_is_refused_while_there_are_instances() -> None:
+    texts = {"m": VERSIONS}
+    bench = Bench()
+    bench.graph.library = Library(lambda name: xml.read(texts[name], name))
+    bench.apply(edits.Import("m"), edits.AddInstance("f", "m::f"))
+    texts["m"] = VERSIONS.replace('type="int"', 'type="float"')
+    with pytest.raises(Conflict, match="m::f takes or gives something else in the new version, and f is one"):
+        bench.apply(edits.Import("m"))
+    assert bench.graph.library.function("m::f").types[0].at(("x",)) is SCALARS["int"]
+    bench.apply(edits.RemoveInstance("f"), edits.Import("m"))
+    assert bench.graph.library.function("m::f").types[0].at(("x",)) is SCALARS["float"]
