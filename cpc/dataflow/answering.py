@@ -25,7 +25,8 @@ def carry_out(graph: Graph, update: Update, instance: Instance, answer: Answer) 
     for name, function in answer.instances:
         update.add_instance(instance, name, graph.library.function(function, instance.function.module), state)
     for source, target in answer.connections:
-        update.connect(instance, source, target)
+        link = update.connect(instance, source, target)
+        _check_own(instance, link.network, target)
     for target, raw in answer.values:
         update.assign(_target(instance, target), plain.read(raw))
     for tree, given in ((Tree.OUT, answer.outputs), (Tree.SUB_OUT, answer.sub_outputs)):
@@ -37,6 +38,10 @@ def carry_out(graph: Graph, update: Update, instance: Instance, answer: Answer) 
 
 def _target(instance: Instance, text: str) -> Item:
     end = items.target(instance, text)
-    if end.network is not instance:
-        raise BadInput(f"{text} is not in the network of {instance.path}", "an answer reaches its own network only")
+    _check_own(instance, end.network, text)
     return end.item
+
+
+def _check_own(instance: Instance, network: Instance, text: str) -> None:
+    if network is not instance:
+        raise BadInput(f"{text} is not in the network of {instance.path}", "an answer reaches its own network only")

@@ -6,14 +6,14 @@ from tests.defects import patching
 from tests.defects.defect import Defect
 from tests.defects.room_of_client import CLIENT
 from tests.defects.room_of_controllers import CONTROLLERS
+from tests.defects.room_of_dataflow import DATAFLOW
 from tests.defects.room_of_queue import QUEUE
 from tests.defects.room_of_store import STORE
 from tests.defects.room_of_trust import TRUST
 from tests.defects.room_of_worker import WORKER
 
-ALL: dict[str, Defect] = {
-    each.name: each for room in (QUEUE, STORE, WORKER, TRUST, CLIENT, CONTROLLERS) for each in room
-}
+_ROOMS = (QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS)
+ALL: dict[str, Defect] = {each.name: each for room in _ROOMS for each in room}
 
 
 def install(name: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cpc.core import edits
 from cpc.core.errors import Conflict
-from cpc.dataflow import conditions
+from cpc.dataflow import conditions, snapshot
 from cpc.dataflow.instance import State
 from tests.helpers.toy_modules import TOY, Bench, toy_bench
 
@@ -99,13 +101,27 @@ def test_an_answer_that_cannot_be_carried_out_leaves_nothing_behind_but_the_erro
     assert bench.instance("w").state is State.ERROR
 
 
-def test_an_answer_reaches_its_own_network_only() -> None:
+@pytest.mark.parametrize(
+    "reach",
+    [
+        {"values": (("v:in.n", 7),)},
+        {"values": (("s0:deep:in.n", 7),)},
+        {"values": (("s0:self:sub_in.r", [7.0]),)},
+        {"connections": (("s0:deep:out.n", "s0:deep:in.n"),)},
+        {"connections": (("s0:self:sub_out.s", "s0:deep:in.xs"),)},
+    ],
+)
+def test_an_answer_reaches_its_own_network_only(reach: dict[str, Any]) -> None:
     bench = toy_bench()
     bench.add("v", "toy::work")
     bench.set("w:in.n", 1)
-    outcome = bench.answer("w", values={"v:in.n": 7}.items())
+    bench.answer("w", close=False, instances={"s0": "work"})
+    bench.add("w:s0:deep", "toy::work")
+    before = snapshot.dump(bench.graph)
+    outcome = bench.answer("w", **reach)
     assert outcome.refused
-    assert bench.value("v:in.n") is None
+    assert snapshot.dump(bench.graph).values == before.values
+    assert snapshot.dump(bench.graph).links == before.links
 
 
 def test_a_controller_grows_its_network_and_is_run_by_what_comes_back() -> None:
