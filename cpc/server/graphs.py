@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -67,11 +68,26 @@ class Graphs:
         for text in networks.modules(tx, project):
             library.add(text, Unwritten())
         rows, values, links = instances.load(tx, project)
-        return snapshot.load(
-            library, self._journal, name=row.name, change=change, instances=rows, values=values, links=links
-        )
+        with _uncollected():
+            return snapshot.load(
+                library, self._journal, name=row.name, change=change, instances=rows, values=values, links=links
+            )
 
     def _make_room(self, coming: int) -> None:
         """Whoever was not used for the longest time leaves. What is lost can be read again: nothing is only in memory."""
         while self._live and coming + sum(len(graph.instances) for graph in self._live.values()) > KEPT:
             del self._live[next(iter(self._live))]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: all that is made within stays, and looking through it again and again costs as much as
+    making it.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
