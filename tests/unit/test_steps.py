@@ -26,7 +26,7 @@ from cpc.core.plain import FileRef
 from cpc.core.spec import Input, JobSpec
 from cpc.dataflow.answer import Answer, Job, StepInput
 from cpc.dataflow.description import CommandText, ControllerText, FunctionKind
-from cpc.server import submission
+from cpc.server import steps, submission
 from cpc.server.principal import SERVER
 from cpc.store import history, schema
 from cpc.store.jobs import Range
@@ -34,6 +34,7 @@ from cpc.store.statement import Statement
 from tests.helpers.network_bench import NetworkBench, controlled
 
 _STEP_JOBS = Statement(sa.select(schema.step_jobs.c.array).order_by(schema.step_jobs.c.ordinal))
+_STEPS = Statement(sa.select(schema.steps.c.instance).order_by(schema.steps.c.id))
 LOST = JobSpec(argv=("x",), inputs=(Input("in", Content(b"\1" * 32, 4, (b"\1" * 32,))),))
 
 
@@ -362,6 +363,29 @@ def test_the_answer_of_a_run_that_was_cut_short_is_dropped(bench: NetworkBench) 
     bench.here.go()
     assert bench.get("f:out.y") == 14
     assert bench.count(schema.steps, state=4) == 1
+    bench.check()
+
+
+def test_an_answer_counts_once_and_only_while_its_step_is_open(bench: NetworkBench) -> None:
+    """Two runs of one step: of a server that was killed under the first, or of a pool that gave it out twice."""
+    asking(bench)
+    bench.edit(Rerun("f"))
+    bench.dispatcher.stop()
+    bench.edit(SetValue("f:in.x", 2), Rerun("f"))
+    number = bench.graph.instances[bench.do(lambda tx: tx.rows(_STEPS))[-1][0]].step
+    first, second = (bench.do(lambda tx: steps.take(bench.flow, tx, number)) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    asked = Answer(jobs=(Job(JobSpec(argv=("run",))),), outputs=(("y", 1),))
+    before = bench.count(schema.arrays)
+    assert not bench.do(lambda tx: steps.answer(bench.flow, tx, first, asked))
+    assert bench.do(lambda tx: steps.answer(bench.flow, tx, second, Answer(outputs=(("y", 2),))))
+    assert (bench.get("f:out.y"), bench.count(schema.arrays)) == (1, before + 1)
+    third = bench.do(lambda tx: steps.take(bench.flow, tx, number))
+    assert third is None, "it waits for its job"
+    bench.edit(Rerun("f"))
+    assert bench.do(lambda tx: steps.answer(bench.flow, tx, first, Answer(outputs=(("y", 3),))))
+    assert bench.get("f:out.y") == 1
     bench.check()
 
 
