@@ -19,7 +19,7 @@ from cpc.dataflow.turn import Reply, Request
 
 _REQUESTS, _REPLIES = 3, 4
 _TAIL = 4096
-_WORDS = {
+_WORDS: dict[int, str] = {
     signal.SIGKILL: "was killed (SIGKILL): by somebody, or because the machine has run out of memory",
     signal.SIGSEGV: "crashed (SIGSEGV)",
     signal.SIGABRT: "aborted (SIGABRT)",
@@ -141,6 +141,10 @@ def _words(reason: Failure) -> str:
     error = reason.value
     if isinstance(error, ProcessDone):
         return "ended by itself"
-    if isinstance(error, ProcessTerminated) and error.signal is not None:
-        return _WORDS.get(error.signal, f"was ended by signal {error.signal}")
-    return f"ended with exit code {getattr(error, 'exitCode', None)}"
+    code = error.exitCode if isinstance(error, ProcessTerminated) else None
+    number = error.signal if isinstance(error, ProcessTerminated) else None
+    if number is None and code is not None and code - 128 in _WORDS:  # as a wrapper tells of a signal
+        number = code - 128
+    if number is not None:
+        return _WORDS.get(number, f"was ended by signal {number}")
+    return f"ended with exit code {code}"

@@ -297,7 +297,9 @@ class Controllers:
     def _expired(self, running: _Running) -> None:
         assert running.begun is not None
         limit = show_span(running.begun.limit)
-        running.process.kill(f"was stopped: it took longer than its limit of {limit} (setting controller_time)")
+        running.process.kill(
+            f"was stopped: it took longer than its limit of {limit} (the function's, or controller_time)"
+        )
 
     def _rest(self, running: _Running) -> None:
         """It has nothing to do now: it ends, at once or when that lasts."""

@@ -242,10 +242,11 @@ async def test_in_the_sandbox_only_steps_and_modules_are_seen(tmp_path: Path) ->
 
 @needs_bubblewrap
 @pytest_twisted.ensureDeferred
-async def test_in_the_sandbox_an_endless_loop_is_stopped_too(tmp_path: Path) -> None:
+async def test_in_the_sandbox_crashes_and_endless_loops_are_told_alike(tmp_path: Path) -> None:
     made = Pool(tmp_path, sandbox.AUTO)
     await made.load("toys")
     assert "limit of 0.3s" in (await made.run("endless", a=1)).error
+    assert "crashed (SIGSEGV)" in (await made.run("crash", a=1)).error
     assert (await made.run("add", a=1.0)).outputs == (("c", 2.0),)
     await made.controllers.close()
 

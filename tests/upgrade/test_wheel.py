@@ -96,3 +96,12 @@ def test_the_programs_of_the_wheel_start(installed, tmp_path, program):
     shown = run(installed / program, "--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "Usage" in shown.stdout
+
+
+def test_modules_and_their_programs_are_in_it(wheel: Path, installed: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("resource.xml", "benchmark.py", "_test/_import.xml", "_test/external_err"):
+        assert f"cpc/plugins/modules/{name}" in names
+    assert "cpc/controller/original/running.py" in names
+    (program,) = installed.parent.rglob("external_err")
+    assert os.access(program, os.X_OK)

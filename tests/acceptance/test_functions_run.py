@@ -1,0 +1,133 @@
+"""Functions of modules on a real server: what their code computes and breaks, and what a kill of the server leaves of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.test_networks import Project
+from tests.helpers.network_of_processes import Network
+
+MODULES = Path(__file__).parents[1] / "fixtures" / "modules"
+
+
+@pytest.fixture(scope="module")
+def lab(make_network: Callable[..., Network]) -> Iterator[Network]:
+    """A network with this repository's test modules installed, and a worker."""
+    network = make_network()
+    library = network.place.parent.parent / "lib"
+    library.mkdir()
+    for name in ("toys.py", "adder.xml", "adder_program"):
+        shutil.copy(MODULES / name, library)
+    with network.working():
+        yield network
+
+
+@pytest.fixture
+def project(lab: Network, request: pytest.FixtureRequest) -> Project:
+    """A project of the test's own."""
+    if not lab.alive:
+        lab.start()
+    return Project(lab, request.node.name[:60].replace("[", "-").rstrip("]"))
+
+
+def build(project: Project, module: str, *instances: tuple[str, str]) -> None:
+    project("import", module)
+    for function, name in instances:
+        project("instance", f"{module}::{function}", name)
+    project("activate")
+
+
+@pytest.mark.parametrize("kind", ["extended_err", "external_err"])
+def test_errors_and_warnings_are_shown_and_cleared(project: Project, kind: str) -> None:
+    build(project, "_test", (kind, "e"))
+    project("transact")
+    project("set", "e:in.a", "3")
+    project("set", "e:in.b", "4")
+    project("commit")
+    project.becomes("e:out.a", "7")
+    project("set", "e:in.b", "-1")
+    project.becomes("e.msg.warning", "B was negative!")
+    project("set", "e:in.a", "-1")
+    project.becomes("e.msg.error", "A was negative!")
+    project("set", "e:in.a", "1")
+    project("set", "e:in.b", "1")
+    project("clear-error")
+    project.becomes("e:out.a", "2")
+    assert project.states() == {"e": "active"}
+
+
+def test_sleeps_run_on_workers_and_are_collected(project: Project) -> None:
+    names = [f"sleep_{number}" for number in range(3)]
+    build(project, "benchmark", ("result_collector", "results"), *(("sleep", name) for name in names))
+    project("transact")
+    project("set", "results:in.num_samples", "3")
+    for number, name in enumerate(names):
+        project("set", f"{name}:in.sleep_time", "0")
+        project("connect", f"{name}:out.exec_time", f"results:in.sleep_time_array[{number}]")
+    project("commit")
+    project.network.until(lambda: project.get("results:out.total_time") != "None", "all have slept")
+    assert len(project("getf", "results:out.csv_result").splitlines()) == 4
+
+
+def test_code_that_crashes_hurts_one_instance_only(project: Project) -> None:
+    build(project, "toys", ("crash", "bad"), ("endless", "long"), ("add", "good"))
+    for item, value in (("bad:in.a", "1"), ("long:in.a", "1"), ("good:in.a", "1")):
+        project("set", item, value)
+    project.becomes("good:out.c", "2")
+    project.network.until(lambda: "crashed (SIGSEGV)" in project.get("bad.msg.error"), "the crash is told")
+    project.network.until(lambda: "longer than its limit" in project.get("long.msg.error"), "the endless loop is told")
+    assert project.states() == {"bad": "error", "long": "error", "good": "active"}
+
+
+def test_what_is_printed_is_in_the_log(project: Project, tmp_path: Path) -> None:
+    build(project, "toys", ("spell", "s"))
+    project("set", "s:in.text", "abc")
+    project.network.until(lambda: project.get("s:out.result") != "None", "it is spelt")
+    assert "spelling abc" in project("log", "s")
+    project("getf", "-f", str(tmp_path / "spelt"), "s:out.result")
+    assert (tmp_path / "spelt").read_text() == "a b c"
+
+
+def test_files_of_the_server_are_no_outputs(project: Project) -> None:
+    build(project, "toys", ("steal", "s"))
+    project("set", "s:in.path", str(project.network.place / "authority.key"))
+    project.network.until(lambda: project.get("s.msg.error") != "None", "it is refused")
+    assert project.get("s:out.result") == "None"
+
+
+def test_an_external_program_computes(project: Project) -> None:
+    build(project, "adder", ("add", "x"))
+    project("set", "x:in.a", "0.1")
+    project("set", "x:in.b[+]", "0.2")
+    project.becomes("x:out.sum", "0.30000000000000004")
+    assert project("getf", "x:out.report") == "added <&> done"
+
+
+def controllers(network: Network) -> list[int]:
+    """The controller processes of this test's server."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"cpc.controller" in words and str(network.place.parent.parent / "lib").encode() in words:
+                found.append(int(process.name))
+    return found
+
+
+def test_a_step_under_way_when_the_server_is_killed_is_run_again(project: Project) -> None:
+    network = project.network
+    build(project, "toys", ("nap", "n"))
+    project("set", "n:in.seconds", "2")
+    network.until(lambda: controllers(network), "its process has begun")
+    network.kill_server()
+    network.until(lambda: not controllers(network), "controllers end with their server")
+    network.start()
+    network.until(lambda: project.get("n:out.result") != "None", "it has napped")
+    assert project.states() == {"n": "active"}
