@@ -23,7 +23,7 @@ class FieldView(View, frozen=True):
 class InstanceView(View, frozen=True):
     """An instance in a list. `state` is that of itself and all within it: error before warning before held before active.
 
-    `own`: its own state alone. `running`: as in `ItemView`.
+    `own`: its own state alone. `running`: what it does now, in a word; `ItemView` says more.
     """
 
     name: str

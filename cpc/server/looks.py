@@ -84,7 +84,7 @@ def _page(instance: Instance, after: str, limit: int) -> tuple[list[Instance], s
 def _listed(instance: Instance) -> InstanceView:
     return InstanceView(
         name=instance.name, path=instance.path, function=instance.function.name, state=worst(instance).label,
-        own=instance.state.label,
+        own=instance.state.label, running="working" if instance.step else "",
     )  # fmt: skip
 
 
