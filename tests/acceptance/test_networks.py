@@ -274,6 +274,50 @@ def test_an_error_stops_one_instance_and_the_status_leads_to_it(project: Project
     assert project.states() == {"bad": "error", "good": "active"}
 
 
+@pytest.mark.parametrize("function", ["extended_err", "external_err"])
+def test_a_controller_adds_warns_stops_and_goes_on(project: Project, function: str) -> None:
+    """The original's test of errors: Python of its controller objects, and a program that reads and writes XML."""
+    project("import", "_test")
+    project("instance", f"_test::{function}", "e")
+    project("activate")
+    project("transact")
+    project("set", "e:in.a", "3")
+    project("set", "e:in.b", "4")
+    project("commit")
+    project.becomes("e:out.a", "7")
+    project("set", "e:in.b", "-1")
+    project.network.until(lambda: project.states() == {"e": "warning"}, "it warns")
+    project("set", "e:in.a", "-1")
+    project.network.until(lambda: project.states() == {"e": "error"}, "it is in error")
+    assert "negative" in project.get("e.msg.error")
+    said = project.network.cpcc("get", "--wait", "e:out.a", "-p", project.name)
+    assert said.out == "e:out.a: 2\n", "what it gave before stays"
+    project("set", "e:in.a", "5")
+    project("set", "e:in.b", "1")
+    assert project.states() == {"e": "error"}, "a new input is no pardon"
+    project("clear-error", "e")
+    project.becomes("e:out.a", "6")
+
+
+def test_many_jobs_are_collected_in_one_array(project: Project) -> None:
+    """The original's benchmark: instances in one transaction, each with a job, and what they give in an array."""
+    count = 10
+    project("import", "benchmark")
+    project("transact")
+    project("instance", "benchmark::result_collector", "all")
+    project("set", "all:in.num_samples", str(count))
+    for at in range(count):
+        project("instance", "benchmark::sleep", f"s{at}")
+        project("set", f"s{at}:in.sleep_time", "0")
+        project("connect", f"s{at}:out.exec_time", f"all:in.sleep_time_array[{at}]")
+    project("activate")
+    project("commit")
+    project("get", "--wait", "--timeout", "120", "all:out.total_time")
+    lines = project("getf", "all:out.csv_result").splitlines()
+    assert len(lines) == 1 + count
+    assert all(project.states()[f"s{at}"] == "active" for at in range(count))
+
+
 # --- durable ---
 
 
