@@ -34,7 +34,8 @@ class Network:
         self.home, self.cores, self.say = home, cores, say
         self.worker: subprocess.Popen[bytes] | None = None
         self.serving = False
-        self.env = {**os.environ, "CPC_HOME": str(home)}
+        # the jobs' pictures: what matplotlib keeps goes with everything else
+        self.env = {**os.environ, "CPC_HOME": str(home), "MPLCONFIGDIR": str(home / "matplotlib")}
         self.log = home / "worker.log"
 
     def open(self) -> None:

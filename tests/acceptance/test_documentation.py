@@ -44,7 +44,12 @@ PAGES = (
     "README.md",
     *sorted(f"user/{path.name}" for path in (DOCS / "user").glob("*.md")),
     *(f"admin/{name}.md" for name in ADMINISTRATION),
+    "tutorial/gromacs.md",
+    "tutorial/msm.md",
 )
+#: What these pages need on the machine.
+NEEDS = {"tutorial/gromacs.md": ("gmx", "GROMACS (Debian: gromacs) is not installed")}
+PACKAGES = {"tutorial/msm.md": ("openmm", "deeptime")}
 POSTGRESQL = ("admin/setup.md", "admin/postgresql.md")
 
 #: The package is installed already where tests run.
@@ -76,6 +81,7 @@ def substitutions(home: Path, database: str) -> dict[str, str]:
         "/data/": f"{home}/data/",
         "/backups/": f"{home}/backups/",
         "/etc/copernicus/": f"{home}/etc/",
+        "~/copernicus/demo/": f"{ROOT}/demo/",
         "curl -k ": f"{python} {HELPERS / 'get.py'} ",
         "pip install ./wc-plugin": f"{python} {HELPERS / 'install_plugin.py'} wc-plugin site; export PYTHONPATH=$PWD/site",
     }
@@ -130,6 +136,11 @@ def page_commands(page: str) -> list[Command]:
 def test_every_command_of_the_page_does_what_the_page_says(
     page: str, home: Path, request: pytest.FixtureRequest
 ) -> None:
+    program, missing = NEEDS.get(page, ("sh", ""))
+    if shutil.which(program) is None:
+        pytest.skip(missing)
+    for package in PACKAGES.get(page, ()):
+        pytest.importorskip(package, reason=f"{package} is not installed (pip install 'copernicus-computing[demo]')")
     database = str(request.getfixturevalue("postgresql").database()) if page in POSTGRESQL else ""
     before = [] if page in FROM_NOTHING else [Command("before the page", line) for line in FIRST.strip().splitlines()]
     todo = [one for one in page_commands(page) if one.text not in NOT_HERE]
