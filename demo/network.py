@@ -1,8 +1,7 @@
-"""The demo's server, worker and jobs: every command it gives, in one place, as you would type it."""
+"""The demo's server, worker and project: every command it gives, in one place, as you would type it."""
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shlex
@@ -16,11 +15,19 @@ from pathlib import Path
 from types import TracebackType
 
 from cpc.client import Client
+from cpc.client.network import Network as Project
 from cpc.core.views import JobView
 
 HEARTBEAT = 4  # seconds without a sign of life until a worker's jobs go back to the queue; 120 unless told otherwise
-CHECKPOINTS = 2  # seconds between two checkpoints that a worker sends to the server; 900 unless told otherwise
+CHECKPOINTS = 1  # seconds between two checkpoints that a worker sends to the server; 900 unless told otherwise
 PROJECT = "alanine"
+#: Outputs of msm::adaptive, and the files that they are put into.
+RESULTS = {
+    "free_energy": "free_energy.png",
+    "implied_timescales": "timescales.png",
+    "network": "states.png",
+    "model": "model.npz",
+}
 
 
 class DemoFailed(Exception):
@@ -69,22 +76,33 @@ class Network:
         self.worker.kill()
         self.worker.wait()
 
-    def submit(self, folder: Path, steps: int) -> str:
-        """All runs in one call: an array with one job for each line of starts.csv. The array's id."""
-        self.run(f"cpcc -c {self.home}/me.cnx start {PROJECT}")
-        answer = self.run(
-            f"cpcc -c {self.home}/me.cnx --json submit -p {PROJECT} --name alanine --from-csv starts.csv"
-            " --input simulate.py --input alanine.pdb --input system.xml"
-            " --checkpoint checkpoint.npz --output trajectory.npz"
-            f" -- {shlex.quote(sys.executable)} simulate.py alanine.pdb"
-            f" --phi {{phi}} --psi {{psi}} --seed {{index}} --steps {steps}",
-            cwd=folder,
-        )
-        return str(json.loads(answer)["data"]["id"])
+    def build(self, folder: Path, settings: dict[str, str]) -> None:
+        """The project: a molecule whose forces go to adaptive sampling. It begins when all of it is there."""
+        self.cpcc(f"start {PROJECT}")
+        self.cpcc("import openmm")
+        self.cpcc("import msm")
+        self.cpcc("instance openmm::build molecule")
+        self.cpcc("instance msm::adaptive sampling")
+        self.cpcc("connect molecule:out.system sampling:in.system")
+        self.cpcc("transact")
+        self.cpcc("setf molecule:in.structure alanine.pdb", cwd=folder)
+        self.cpcc("set molecule:in.water obc2")
+        self.cpcc("setf sampling:in.structure alanine.pdb", cwd=folder)
+        for start in ("right.pdb", "left.pdb"):
+            self.cpcc(f"setf sampling:in.starts[+] {start}", cwd=folder)
+        for name, value in settings.items():
+            self.cpcc(f"set sampling:in.{name} {value}")
+        self.cpcc("commit")
+        self.cpcc("activate")
 
-    def jobs(self) -> list[JobView]:
-        """Every run as it stands, in the order of starts.csv."""
-        return sorted(self.client.jobs(PROJECT), key=lambda job: int(job.id.partition("[")[2].rstrip("]")))
+    @property
+    def project(self) -> Project:
+        """The project as the SDK has it."""
+        return self.client.network(PROJECT)
+
+    def jobs(self, name: str) -> list[JobView]:
+        """The jobs of this name, oldest first."""
+        return sorted((job for job in self.client.jobs(PROJECT) if job.name == name), key=lambda job: int(job.id))
 
     def follow(self, job: str) -> Iterator[str]:
         """The lines that a running job prints, as it prints them."""
@@ -103,9 +121,12 @@ class Network:
     def why(self, job: str) -> str:
         return "; ".join(reason.text for reason in self.client.why(job).reasons)
 
-    def fetch(self, array: str, target: Path) -> None:
-        """Every job's outputs, below `target`."""
-        self.run(f"cpcc -c {self.home}/me.cnx fetch {array} -o {target}")
+    def fetch(self, target: Path) -> None:
+        """What has come of it, into `target`."""
+        self.cpcc(f"getf sampling:out.trajectories -o {target}/trajectories --force")
+        for item, name in RESULTS.items():
+            self.cpcc(f"getf sampling:out.{item} -f {target}/{name} --force")
+        self.cpcc(f"graph sampling --by-instance --force -o {target}/project.svg")
 
     def close(self) -> None:
         """End the worker, then the server."""
@@ -132,6 +153,10 @@ class Network:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+    def cpcc(self, words: str, *, cwd: Path | None = None) -> str:
+        """A command of the user, who is known by a bundle."""
+        return self.run(f"cpcc -c {self.home}/me.cnx {words}", cwd=cwd)
 
     def run(self, words: str, *, cwd: Path | None = None, stdin: str = "") -> str:
         """Run one command and return what it printed. DemoFailed with its error when it fails."""

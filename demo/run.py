@@ -1,19 +1,17 @@
-"""`make demo`: 16 molecular dynamics runs through a server and a worker that is killed half-way.
+"""`make demo`: adaptive sampling of a small molecule through a server and a worker that is killed half-way.
 
-    python demo/run.py [--steps N] [--cores N] [--output FOLDER]
+    python demo/run.py [--generations N] [--runs N] [--steps N] [--cores N] [--output FOLDER]
 
-The commands it gives are in network.py, the science in molecule.py, simulate.py and picture.py.
+The commands it gives are in network.py; the science is in the modules openmm and msm, which come with Copernicus.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,36 +21,61 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import basins
 from network import HEARTBEAT, DemoFailed, Network
 from screen import Screen, bar
 
 from cpc.core.errors import CopernicusError
 from cpc.core.views import JobView
+from cpc.plugins.modules.openmm.jobs import dcd
 
 HERE = Path(__file__).resolve().parent
 PICOSECONDS = 0.002  # of one step
 FRAME = 100  # steps between two frames
-TICK = 2.0  # seconds between two looks at the queue
+TICK = 1.0  # seconds between two looks at the project
 PATIENCE = 90.0  # seconds without any progress until the demo gives up
-DONE = ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is simulated: generations of runs of so many steps."""
+
+    generations: int
+    runs: int
+    steps: int
+
+    @property
+    def total(self) -> int:
+        """All runs."""
+        return self.generations * self.runs
+
+    @property
+    def nanoseconds(self) -> float:
+        """Of all runs together."""
+        return self.total * self.steps * PICOSECONDS / 1000
+
+    def settings(self) -> dict[str, str]:
+        """The inputs of msm::adaptive that are no files."""
+        return {
+            "runs": str(self.runs), "generations": str(self.generations), "steps": str(self.steps), "every": str(FRAME),
+            "lag": "5", "clusters": "200", "platform": "Reference", "seed": "1",
+        }  # fmt: skip
 
 
 @dataclass
 class Run:
     """What is known of one run: from the queue, and from what it prints."""
 
-    start: str
     job: JobView | None = None
     step: int = 0
-    angles: str = ""
+    speed: str = ""
     continued: int = 0  # the step at which it was picked up, 0: never
     killed_at: int | None = None  # the step it had reached when the worker was killed with it
     followed: int = 0  # the attempt whose lines are taken in
 
     @property
     def state(self) -> str:
-        return self.job.state if self.job else "waiting"
+        return self.job.state if self.job else "to come"
 
     def follow(self, lines: Iterator[str], attempt: int) -> None:
         """Take in what an attempt prints, in a thread of its own."""
@@ -69,71 +92,88 @@ class Run:
     def hear(self, line: str) -> None:
         if found := re.match(r"continued at step (\d+)", line):
             self.step = self.continued = int(found[1])
-        elif found := re.match(r"step (\d+) .*(phi .* psi +\S+)", line):
-            self.step, self.angles = int(found[1]), found[2]
+        elif found := re.match(r"step (\d+) .*?(\d+ steps/s)", line):
+            self.step, self.speed = int(found[1]), found[2]
 
     def describe(self, index: int, steps: int) -> str:
         back = f", back at {self.continued * PICOSECONDS:.0f} ps" if self.continued else ""
         attempt = f", attempt {self.job.attempts}" if self.job and self.job.attempts > 1 else ""
-        now = self.angles if self.state == "running" else ""
+        now = self.speed if self.state == "running" else ""
         picoseconds = f"{self.step * PICOSECONDS:.0f} ps"
-        return f"{index:3} {self.start:>9}  {bar(self.step / steps)} {picoseconds:>7}  {now:19} {self.state}{attempt}{back}"
+        return f"run_{index:<4} {bar(self.step / steps)} {picoseconds:>7}  {now:13} {self.state}{attempt}{back}"
 
 
-class Ensemble:
-    """The runs, from the submission to their end, with one murder on the way."""
+class Sampling:
+    """The project, from its beginning to its end, with one murder on the way."""
 
-    def __init__(self, network: Network, screen: Screen, starts: list[str], steps: int) -> None:
-        self.network, self.screen, self.steps = network, screen, steps
-        self.runs = [Run(start) for start in starts]
+    def __init__(self, network: Network, screen: Screen, plan: Plan) -> None:
+        self.network, self.screen, self.plan = network, screen, plan
+        self.runs = [Run() for _ in range(plan.total)]
+        self.generation = 0
         self.killed = False
 
     @property
     def part(self) -> float:
         """How much of all steps is done, 0 to 1."""
-        return sum(run.step for run in self.runs) / (self.steps * len(self.runs))
+        return sum(run.step for run in self.runs) / (self.plan.steps * len(self.runs))
 
     def watch(self) -> None:
-        """Until every run has ended. DemoFailed when one fails or nothing moves any more."""
-        last, moved = -1.0, self.screen.elapsed
-        while True:
+        """Until the last generation has its model. DemoFailed when something fails or nothing moves any more."""
+        last, moved = (-1.0, -1), self.screen.elapsed
+        while self.generation < self.plan.generations:
             self.look()
             self.show()
-            if all(run.state in DONE for run in self.runs):
-                return
-            if self.part != last:
-                last, moved = self.part, self.screen.elapsed
+            if (self.part, self.generation) != last:
+                last, moved = (self.part, self.generation), self.screen.elapsed
             if self.screen.elapsed - moved > PATIENCE:
-                stuck = next(run.job for run in self.runs if run.state not in DONE)
-                raise DemoFailed(
-                    f"nothing has moved for {PATIENCE:.0f} s. " + (self.network.why(stuck.id) if stuck else "")
-                )
+                stuck = [run.job for run in self.runs if run.job and run.state in ("waiting", "running")]
+                why = self.network.why(stuck[0].id) if stuck else self.network.project.item("sampling").running
+                raise DemoFailed(f"nothing has moved for {PATIENCE:.0f} s. {why}")
             if not self.killed and self.is_half_way():
                 self.kill()
             time.sleep(TICK)
+        self.screen.wipe()
 
     def look(self) -> None:
         self.network.check_worker()
-        for run, job in zip(self.runs, self.network.jobs(), strict=True):
+        for name in ("molecule", "sampling"):
+            found = self.network.project.item(name)
+            if found.state == "error":
+                raise DemoFailed(f"{name} is in error: {found.error or 'see its instances'}")
+        for run, job in zip(self.runs, self.network.jobs("simulate"), strict=False):
             run.job = job
-            if job.state == "failed":
-                raise DemoFailed(f"job {job.id} failed: {job.reason}")
             if job.state == "succeeded":
-                run.step = self.steps
+                run.step = self.plan.steps
             elif job.state == "running" and job.attempts != run.followed:
                 run.follow(self.network.follow(job.id), job.attempts)
+        generation = self.network.project.get("sampling:out.generation") or 0
+        if generation != self.generation:
+            self.generation = generation
+            self.screen.say(self.news())
+
+    def news(self) -> str:
+        """What the newest model says, in a line."""
+        get = self.network.project.get
+        nanoseconds, change, connected = (
+            get(f"sampling:out.{name}") for name in ("nanoseconds", "change", "connected")
+        )
+        slow = ", ".join(f"{one:.1f}" for one in get("sampling:out.timescales")[:2])
+        return (
+            f"{self.screen.elapsed:4.0f} s  model {self.generation}: {nanoseconds:.1f} ns, {connected:.0%} connected, "
+            f"timescales {slow} ps, populations changed by {change:.3f}"
+        )
 
     def is_half_way(self) -> bool:
         """Half is done, and what runs now is well under way, so that there is something to lose."""
-        running = [run.step / self.steps for run in self.runs if run.state == "running"]
+        running = [run.step / self.plan.steps for run in self.runs if run.state == "running"]
         return bool(running) and self.part > 0.5 and (self.part > 0.7 or 0.25 < min(running) <= max(running) < 0.9)
 
     def kill(self) -> None:
         self.killed = True
         for run in self.runs:
             run.killed_at = run.step if run.state == "running" else None
-        names = ", ".join(str(index) for index, run in enumerate(self.runs) if run.killed_at is not None)
-        self.screen.say(f"\nHalf-way. Now the worker is killed without a warning, and runs {names} with it:")
+        names = ", ".join(f"run_{index}" for index, run in enumerate(self.runs) if run.killed_at is not None)
+        self.screen.say(f"\nHalf-way. Now the worker is killed without a warning, and {names} with it:")
         self.network.kill_worker()
         self.screen.say("A new worker takes its place. The jobs come back from the checkpoints that the server has:")
         self.network.start_worker()
@@ -141,70 +181,46 @@ class Ensemble:
 
     def show(self) -> None:
         counts = {state: sum(run.state == state for run in self.runs) for state in ("succeeded", "running")}
-        nanoseconds = self.steps * PICOSECONDS / 1000 * len(self.runs)
+        nanoseconds = self.plan.nanoseconds
+        begun = sum(run.job is not None for run in self.runs)
+        first = max(0, (begun - 1) // self.plan.runs * self.plan.runs)
+        generation = self.runs[first : first + self.plan.runs]
+        doing = "" if counts["running"] or not begun else "  a model is being made"
         self.screen.block(
-            f"{self.screen.elapsed:4.0f} s  {counts['succeeded']:2} done  {counts['running']:2} running  "
-            f"{bar(self.part)}  {self.part * nanoseconds:.2f} of {nanoseconds:.2f} ns",
-            [run.describe(index, self.steps) for index, run in enumerate(self.runs)],
+            f"{self.screen.elapsed:4.0f} s  generation {first // self.plan.runs + 1} of {self.plan.generations}  "
+            f"{counts['succeeded']:2} runs done  {bar(self.part)}  {self.part * nanoseconds:.2f} of {nanoseconds:.2f} ns{doing}",
+            [run.describe(first + index, self.plan.steps) for index, run in enumerate(generation)],
         )
 
 
-def prepare(folder: Path) -> list[str]:
-    """The files that the jobs need, in `folder`; the starting angles as text."""
-    folder.mkdir()
-    for name in ("simulate.py", "alanine.pdb", "starts.csv"):
-        shutil.copy(HERE / name, folder)
-    subprocess.run([sys.executable, HERE / "molecule.py", "alanine.pdb", "system.xml"], cwd=folder, check=True)
-    with (folder / "starts.csv").open() as file:
-        return [f"{row['phi']} {row['psi']}" for row in csv.DictReader(file)]
+def check(plan: Plan, folder: Path) -> None:
+    """Every run's trajectory is there and whole, or DemoFailed."""
+    files = sorted(folder.rglob("*.dcd"))
+    if len(files) != plan.total:
+        raise DemoFailed(f"{plan.total} trajectories were expected in {folder}, there are {len(files)}")
+    for file in files:
+        frames = len(dcd.read(file))
+        if frames != plan.steps // FRAME:
+            raise DemoFailed(f"{file} has {frames} frames instead of {plan.steps // FRAME}")
 
 
-def check(ensemble: Ensemble, folder: Path) -> list[list[int]]:
-    """Every run's trajectory is there and whole, or DemoFailed. Where each run was picked up from a checkpoint, steps."""
-    continued: dict[int, list[int]] = {}
-    for file in folder.rglob("trajectory.npz"):
-        with np.load(file) as saved:
-            continued[int(saved["seed"])] = saved["continued"].tolist()
-            if len(saved["angles"]) != ensemble.steps // FRAME:
-                raise DemoFailed(f"{file} has {len(saved['angles'])} frames instead of {ensemble.steps // FRAME}")
-    if sorted(continued) != list(range(len(ensemble.runs))):
-        raise DemoFailed(f"{len(ensemble.runs)} trajectories were expected in {folder}, there are {len(continued)}")
-    return [continued[index] for index in range(len(ensemble.runs))]
-
-
-def draw(folder: Path, picture: Path, home: Path) -> str:
-    """Make the picture; what it shows, in words."""
-    done = subprocess.run(
-        [sys.executable, HERE / "picture.py", folder, picture],
-        env={**os.environ, "MPLCONFIGDIR": str(home / "matplotlib"), "PYTHONIOENCODING": "utf-8"},
-        capture_output=True, encoding="utf-8", check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise DemoFailed(f"the picture could not be drawn: {done.stderr.strip()}")
-    return done.stdout
-
-
-def account(ensemble: Ensemble, continued: list[list[int]]) -> str:
+def account(sampling: Sampling) -> str:
     """What the kill cost."""
-    attempts = sum(run.job.attempts for run in ensemble.runs if run.job)
-    said = f"{len(ensemble.runs)} jobs, {attempts} attempts."
-    lost = [
-        (run.killed_at, steps[-1] if steps else 0)
-        for run, steps in zip(ensemble.runs, continued, strict=True)
-        if run.killed_at is not None
-    ]
+    attempts = sum(run.job.attempts for run in sampling.runs if run.job)
+    said = f"{len(sampling.runs)} simulations, {attempts} attempts."
+    lost = [(run.killed_at, run.continued) for run in sampling.runs if run.killed_at is not None]
     if lost:
         again = sum(max(0, before - after) for before, after in lost)
         said += (
             f" {len(lost)} were killed with their worker and came back at "
             f"{', '.join(f'{after * PICOSECONDS:.0f} ps' for _, after in lost)}:\n"
-            f"about {again:,} of {ensemble.steps * len(ensemble.runs):,} steps were computed twice, "
+            f"about {again:,} of {sampling.plan.steps * len(sampling.runs):,} steps were computed twice, "
             "no frame is missing and none is there twice."
         )
     return said
 
 
-def demo(steps: int, cores: int, output: Path, screen: Screen, home: Path) -> None:
+def demo(plan: Plan, cores: int, output: Path, screen: Screen, home: Path) -> None:
     screen.say(
         f"Everything happens in $DEMO = {home}, which is gone at the end.\n\nA server of your own, and a worker:"
     )
@@ -212,45 +228,52 @@ def demo(steps: int, cores: int, output: Path, screen: Screen, home: Path) -> No
         try:
             network.open()
             screen.say(f"(heartbeat_time is {HEARTBEAT} s here, so that a lost worker is noticed soon; 120 s is usual)")
-            starts = prepare(home / "inputs")
-            screen.say(f"\n{len(starts)} runs of {steps * PICOSECONDS:.0f} ps, one for each line of starts.csv:")
-            array = network.submit(home / "inputs", steps)
+            screen.say(
+                f"\nA project: {plan.generations} generations of {plan.runs} runs of {plan.steps * PICOSECONDS:.0f} ps;"
+                " each begins where the model of those before knows least:"
+            )
+            network.build(HERE, plan.settings())
             screen.say()
-            ensemble = Ensemble(network, screen, starts, steps)
-            ensemble.watch()
+            sampling = Sampling(network, screen, plan)
+            sampling.watch()
             screen.say("\nAll done. The results:")
-            shutil.rmtree(output / "runs", ignore_errors=True)
-            network.fetch(array, output / "runs")
+            shutil.rmtree(output / "trajectories", ignore_errors=True)
+            network.fetch(output)
         except (DemoFailed, CopernicusError):
             for log in home.rglob("*.log"):
                 shutil.copy(log, output)
             raise
-    continued = check(ensemble, output / "runs")
+    check(plan, output / "trajectories")
     said = (
-        f"{draw(output / 'runs', output / 'ramachandran.png', home)}\n{account(ensemble, continued)}\n"
-        f"Everything took {screen.elapsed:.0f} s.\n\n"
-        f"The picture:       {output / 'ramachandran.png'}\nThe trajectories:  {output / 'runs'}\n"
+        f"{basins.describe(output / 'model.npz')}\n{account(sampling)}\nEverything took {screen.elapsed:.0f} s.\n\n"
+        f"The free energy:        {output / 'free_energy.png'}\n"
+        f"The Markov states:      {output / 'states.png'}\n"
+        f"The implied timescales: {output / 'timescales.png'}\n"
+        f"The project's network:  {output / 'project.svg'}\n"
+        f"The trajectories:       {output / 'trajectories'}\n"
     )
     (output / "summary.txt").write_text(said, encoding="utf-8")
-    screen.say(
-        f"\n{said}\nTry next: add a line to demo/starts.csv, say 60,60, and `make demo` again;"
-        "\nor your own molecule: docs/tutorial/demo.md."
-    )
+    screen.say(f"\n{said}\nTry next: more generations, --generations 10;\nor your own molecule: docs/tutorial/demo.md.")
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description="16 molecular dynamics runs through a server and a worker.")
-    words.add_argument("--steps", type=int, default=250_000, help="of 2 fs, for each run (default: 250000)")
+    words = argparse.ArgumentParser(description="Adaptive sampling of alanine dipeptide through a server and a worker.")
+    words.add_argument("--generations", type=int, default=4, help="default: 4")
+    words.add_argument("--runs", type=int, default=8, help="in each generation (default: 8)")
+    words.add_argument("--steps", type=int, default=100_000, help="of 2 fs, for each run (default: 100000)")
     words.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="default: all")
     words.add_argument("--output", type=Path, default=Path("demo-output"), help="default: demo-output")
     wanted = words.parse_args()
     if wanted.steps <= 0 or wanted.steps % FRAME:
         words.error(f"--steps {wanted.steps} is not a multiple of {FRAME}")
+    if wanted.generations < 1 or wanted.runs < 1:
+        words.error("--generations and --runs are 1 or more")
+    plan = Plan(wanted.generations, wanted.runs, wanted.steps)
     wanted.output.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="copernicus-demo-") as home:
-            demo(wanted.steps, wanted.cores, wanted.output.resolve(), Screen(), Path(home))
+            demo(plan, wanted.cores, wanted.output.resolve(), Screen(), Path(home))
     except (DemoFailed, CopernicusError) as failure:
         sys.exit(f"\nThe demo stopped: {failure}\nThe logs are in {wanted.output}.")
     except KeyboardInterrupt:

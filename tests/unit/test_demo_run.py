@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("openmm", reason="the demo's OpenMM is not installed (pip install 'copernicus-computing[demo]')")
 
-import numpy as np
+from openmm import app
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 
@@ -24,8 +24,8 @@ def story(monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def ensemble(story: Any, states: list[tuple[str, int]], steps: int = 1000) -> Any:
-    made = story.Ensemble(None, None, ["-65 150"] * len(states), steps)
+def sampling(story: Any, states: list[tuple[str, int]], steps: int = 1000) -> Any:
+    made = story.Sampling(None, None, story.Plan(1, len(states), steps))
     for run, (state, step) in zip(made.runs, states, strict=True):
         run.job, run.step = Standing(state), step
     return made
@@ -37,11 +37,11 @@ class Standing:
 
 
 def test_lines_of_progress_are_understood_and_others_passed_over(story: Any) -> None:
-    run = story.Run("-65 150")
+    run = story.Run()
     run.hear("continued at step 30000")
     assert (run.step, run.continued) == (30_000, 30_000)
-    run.hear("step 40000 of 250000  80 ps  phi  -72  psi  143  31000 steps/s")
-    assert (run.step, run.angles) == (40_000, "phi  -72  psi  143")
+    run.hear("step 40000 of 250000  80 ps  31000 steps/s")
+    assert (run.step, run.speed) == (40_000, "31000 steps/s")
     run.hear("something else")
     assert run.step == 40_000
 
@@ -59,25 +59,30 @@ def test_lines_of_progress_are_understood_and_others_passed_over(story: Any) -> 
 def test_the_worker_is_killed_half_way_when_there_is_something_to_lose(
     story: Any, states: list[tuple[str, int]], kill: bool
 ) -> None:
-    assert ensemble(story, states).is_half_way() is kill
+    assert sampling(story, states).is_half_way() is kill
 
 
 def test_the_account_counts_attempts_and_the_steps_computed_twice(story: Any) -> None:
-    made = ensemble(story, [("succeeded", 1000)] * 3)
+    made = sampling(story, [("succeeded", 1000)] * 3)
     made.runs[1].job.attempts = made.runs[2].job.attempts = 2
     made.runs[1].killed_at, made.runs[2].killed_at = 600, 300
-    said = story.account(made, [[], [400], []])
-    assert "3 jobs, 5 attempts. 2 were killed with their worker and came back at 1 ps, 0 ps" in said
+    made.runs[1].continued = 400
+    said = story.account(made)
+    assert "3 simulations, 5 attempts. 2 were killed with their worker and came back at 1 ps, 0 ps" in said
     assert "about 500 of 3,000 steps were computed twice" in said
 
 
 def test_a_missing_or_short_trajectory_is_not_passed_over(story: Any, tmp_path: Path) -> None:
-    made = ensemble(story, [("succeeded", 1000)])
+    plan = story.Plan(1, 1, 1000)
     with pytest.raises(story.DemoFailed, match="1 trajectories were expected"):
-        story.check(made, tmp_path)
-    np.savez(tmp_path / "trajectory.npz", seed=0, continued=[], angles=np.zeros((9, 2)))
+        story.check(plan, tmp_path)
+    pdb = app.PDBFile(str(DEMO / "alanine.pdb"))
+    with (tmp_path / "trajectory.dcd").open("w+b") as file:
+        frames = app.DCDFile(file, pdb.topology, 0.002)
+        for _ in range(9):
+            frames.writeModel(pdb.positions)
     with pytest.raises(story.DemoFailed, match="9 frames instead of 10"):
-        story.check(made, tmp_path)
+        story.check(plan, tmp_path)
 
 
 def test_a_command_that_fails_is_told_in_its_own_words(story: Any, tmp_path: Path) -> None:
