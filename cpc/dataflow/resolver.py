@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from cpc.core import plain
 from cpc.core.errors import BadInput, Conflict, CopernicusError, NotFound
 from cpc.dataflow import arithmetic, paths, values
-from cpc.dataflow.description import FieldText, FunctionKind, FunctionText, ModuleText, TypeText
+from cpc.dataflow.description import ControllerText, FieldText, FunctionKind, FunctionText, ModuleText, TypeText
 from cpc.dataflow.functions import Function
 from cpc.dataflow.types import SCALARS, Field, Kind, Type
 
@@ -183,7 +185,7 @@ class Resolver:
             name=self._full(name),
             kind=text.kind,
             types=types,  # type: ignore[arg-type]
-            controller=text.controller,
+            controller=_with_directory(text, (types[1], types[3])),
             network=text.network,
             command=text.command,
             desc=text.desc,
@@ -240,3 +242,19 @@ class Resolver:
         if (owner if separator else module) == self._module and bare in functions:
             return functions[bare]
         return self._library.function(name, module)
+
+
+def _with_directory(text: FunctionText, outputs: tuple[Type, ...]) -> ControllerText | None:
+    """What runs it. External programs, and functions that give files, have an output directory without asking for it."""
+    controller = text.controller
+    if controller is None or controller.output_dir:
+        return controller
+    wanted = text.kind is FunctionKind.EXTERNAL or any(_holds_files(each) for each in outputs)
+    return replace(controller, output_dir=True) if wanted else controller
+
+
+def _holds_files(type: Type) -> bool:
+    """Whether values of the type are files, or have files in them."""
+    if type.member is not None:
+        return _holds_files(type.member)
+    return type.kind is Kind.FILE or any(_holds_files(each.type) for each in type.fields)

@@ -180,6 +180,12 @@ def test_an_external_program_gets_xml_and_answers_in_xml(tmp_path: Path) -> None
     assert adder.run(adder.step(inputs={"a": 1.0, "b": [-2.0]})).warning == "b was negative"
 
 
+def test_who_gives_files_and_every_external_program_has_a_directory_for_them() -> None:
+    assert find("adder::add").controller.output_dir
+    assert find("adder::missing").controller.output_dir
+    assert not find("ported::double").controller.output_dir
+
+
 def test_an_external_program_may_ask_for_commands(tmp_path: Path) -> None:
     script = "import sys; print(sum(map(float, open(sys.argv[1]).read().split())))"
     adder = Instance(tmp_path, "adder::add", {"test/sum": [sys.executable, "-c", script]})
