@@ -26,10 +26,8 @@ from cpc.dataflow.description import ModuleText
 from cpc.dataflow.functions import Function
 from cpc.dataflow.turn import Began, Check, Checked, Describe, Described, Ran, Refused, Reply, Request, Run
 from cpc.server import sandbox
-from cpc.server.config import Config
 from cpc.server.controller_process import Process, Spawner
 from cpc.server.sandbox import Views
-from cpc.server.settings import Settings
 
 _log = Logger()
 _MOST_AT_ONCE = 16
@@ -51,19 +49,6 @@ class Options:
     wrap: str = sandbox.AUTO
     paths: tuple[Path, ...] = ()
     work: tuple[Path, ...] = ()
-
-
-def options(settings: Settings, config: Config, paths: Sequence[Path], work: Sequence[Path]) -> Options:
-    """As the settings are now."""
-    return Options(
-        processes=settings.whole("controllers"),
-        time=settings.number("controller_time"),
-        memory=settings.whole("controller_memory"),
-        idle=settings.number("controller_idle"),
-        wrap=config.controller_wrap,
-        paths=tuple(paths),
-        work=tuple(work),
-    )
 
 
 @dataclass(slots=True, eq=False)
@@ -168,11 +153,6 @@ class Controllers:
     def under_way(self) -> int:
         """How many calls processes are at now."""
         return sum(one.begun is not None for one in self._running.values())
-
-    @property
-    def waiting(self) -> int:
-        """How many calls wait for a process."""
-        return len(self._queue)
 
     # --- giving out ---
 
