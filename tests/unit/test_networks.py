@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from cpc.core import plain
+from cpc.core.clock import DAY
 from cpc.core.edits import (
     Activate,
     AddInstance,
@@ -23,8 +24,8 @@ from cpc.core.edits import (
 )
 from cpc.core.errors import BadInput, Conflict, CopernicusError, NotFound
 from cpc.core.plain import FileRef
-from cpc.server.principal import SERVER, Call
-from cpc.store import networks, projects, schema
+from cpc.server.principal import SERVER, Call, Principal
+from cpc.store import drafts, members, networks, projects, schema, tokens, users
 from tests.helpers.network_bench import NetworkBench, controlled
 
 SUM: tuple[Edit, ...] = (
@@ -214,6 +215,23 @@ def test_a_file_in_an_open_transaction_stays(bench: NetworkBench) -> None:
     assert bench.count(schema.references, kind=8) == 1
     bench.wait(bench.networks.commit(Call(SERVER), "p"))
     assert (bench.count(schema.references, kind=8), bench.count(schema.references, kind=6)) == (0, 1)
+    bench.check()
+
+
+def test_a_transaction_goes_with_its_session_and_gives_its_files_back(bench: NetworkBench) -> None:
+    files(bench)
+    ann = bench.do(lambda tx: users.add(tx, "ann", "", False))
+    token = bench.do(lambda tx: tokens.add(tx, ann.id, b"1" * 32, tokens.SESSION, "", "all", tx.now + DAY))
+    bench.do(lambda tx: members.grant(tx, bench.project, ann.id, "member"))
+    who = Principal(ann.id, "ann", False, token.id)
+    bench.wait(bench.networks.begin(Call(who), "p"))
+    bench.edit(SetValue("f:in.x", plain.wire(bench.file(b"data"))), who=who)
+    other = bench.wait(bench.networks.transaction(SERVER, "p"))
+    assert other.level == 0, "nobody else's edits are recorded there"
+    assert bench.do(lambda tx: drafts.drop_orphans(tx, 10)) == 0
+    bench.do(lambda tx: tokens.delete(tx, token.id))
+    assert bench.do(lambda tx: drafts.drop_orphans(tx, 10)) == 2
+    assert (bench.count(schema.drafts), bench.count(schema.references, kind=8)) == (0, 0)
     bench.check()
 
 
