@@ -1,0 +1,25 @@
+"""What all tables are made of: names of constraints, and types of columns that both databases have."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite makes "INTEGER PRIMARY KEY" the row's own address; a BIGINT key would be a second index.
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Small = sa.SmallInteger()
+Big = sa.BigInteger()
+Text = sa.Text()
+Blob = sa.LargeBinary()
+
+
+def table(name: str, *columns: sa.Column | sa.Index | sa.schema.SchemaItem) -> sa.Table:  # type: ignore[type-arg]
+    """A table of the one set that there is."""
+    return sa.Table(name, metadata, *columns)
