@@ -126,7 +126,7 @@ class Network:
         self.cpcc(f"getf sampling:out.trajectories -o {target}/trajectories --force")
         for item, name in RESULTS.items():
             self.cpcc(f"getf sampling:out.{item} -f {target}/{name} --force")
-        self.cpcc(f"graph sampling --by-instance --force -o {target}/project.svg")
+        self.cpcc(f"graph sampling --by-instance --force -o {target}/sampling.svg")
 
     def close(self) -> None:
         """End the worker, then the server."""

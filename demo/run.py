@@ -249,7 +249,7 @@ def demo(plan: Plan, cores: int, output: Path, screen: Screen, home: Path) -> No
         f"The free energy:        {output / 'free_energy.png'}\n"
         f"The Markov states:      {output / 'states.png'}\n"
         f"The implied timescales: {output / 'timescales.png'}\n"
-        f"The project's network:  {output / 'project.svg'}\n"
+        f"The project's network:  {output / 'sampling.svg'}\n"
         f"The trajectories:       {output / 'trajectories'}\n"
     )
     (output / "summary.txt").write_text(said, encoding="utf-8")

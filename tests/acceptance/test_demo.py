@@ -65,7 +65,7 @@ def test_the_demo_loses_a_worker_and_nothing_else(tmp_path: Path) -> None:
     output = tmp_path / "demo-output"
     for picture in ("free_energy.png", "states.png", "timescales.png"):
         assert (output / picture).read_bytes().startswith(b"\x89PNG")
-    assert "run_7" in (output / "project.svg").read_text()
+    assert "run_7" in (output / "sampling.svg").read_text()
     assert (output / "summary.txt").read_text(encoding="utf-8") in said
     assert len(list(output.rglob("*.dcd"))) == 8
     assert list((tmp_path / "tmp").iterdir()) == []
