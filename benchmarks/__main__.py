@@ -6,6 +6,7 @@ import argparse
 
 from benchmarks import (
     d1_engine,
+    d2_networks,
     s1_workers,
     s2_depth,
     s3_restart,
@@ -30,6 +31,7 @@ ALL = {
     "s3": (s3_restart, 20_000, 1_000_000),
     "s4": (s4_outage, 200, 10_000),
     "d1": (d1_engine, 2_000, 100_000),
+    "d2": (d2_networks, 200, 10_000),
 }
 #: Seconds of an outage, at the two sizes.
 AWAY = (10.0, 600.0)

@@ -37,7 +37,8 @@ class InstanceView(View, frozen=True):
 class ItemView(View, frozen=True):
     """What `ls` shows of a path: the project, an instance or a value.
 
-    `instances` is one page; `count` how many there are; `states` counts all instances within, at every depth. `running` is what
+    `instances` is one page; `count` how many there are; `states` counts all instances within, at every depth, and with
+    `cpu_seconds_within` comes with the first page only. `running` is what
     the instance does now, in words: "runs its controller", "waits for 3 jobs", "" for nothing.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nsmallest
 from itertools import islice
 
 from cpc.core import plain
@@ -49,6 +50,7 @@ def item(graph: Graph, path: str, after: str, limit: int) -> tuple[ItemView, Ins
 def _instance(graph: Graph, instance: Instance, after: str, limit: int) -> ItemView:
     top = instance is graph.root
     page, following = _page(instance, after, limit)
+    first = not after  # what takes a walk through everything within is told with the first page only
     fields = {tree: _fields(instance, tree) for tree in Tree}
     return ItemView(
         kind="project" if top else "instance",
@@ -66,16 +68,16 @@ def _instance(graph: Graph, instance: Instance, after: str, limit: int) -> ItemV
         instances=tuple(_listed(each) for each in page),
         next=following,
         count=len(instance.children or ()),
-        states={state.label: number for state, number in count(instance).items()},
+        states={state.label: number for state, number in count(instance).items()} if first else {},
         cpu_seconds=instance.cpu,
-        cpu_seconds_within=instance.cpu + sum(each.cpu for each in instance.within()),
+        cpu_seconds_within=instance.cpu + sum(each.cpu for each in instance.within()) if first else 0.0,
     )
 
 
 def _page(instance: Instance, after: str, limit: int) -> tuple[list[Instance], str]:
     """Some of the instances of its network, by name; and the name to go on after, if there are more."""
     after = paths.key(after)
-    names = sorted(name for name in instance.children or () if name > after)
+    names = nsmallest(limit + 1, (name for name in instance.children or () if name > after))
     shown = names[:limit]
     children = instance.children or {}
     return [children[name] for name in shown], shown[-1] if len(names) > limit else ""
