@@ -245,6 +245,35 @@ def test_a_run_that_is_cut_short_goes_on_from_what_it_has_left_until_it_is_whole
 def test_cores_and_more_come_from_the_resources(tmp_path: Path, tpr: File) -> None:
     bench = Bench(tmp_path / "bench", {"gromacs/mdrun": Mdrun(1)})
     bench.run(gromacs.mdrun, tpr=tpr, resources=RunDesc(min={"cores": 2}, max={"cores": 8}))
+    (job,) = bench.answers[0].jobs
+    assert (job.spec.need.cores, job.spec.max_cores) == (2, 8)
+    assert "state.cpt" in job.spec.checkpoint
+
+
+def test_tools_go_where_the_servers_environment_says(
+    tmp_path: Path, tpr: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMX_TOOLS_LABELS", "tools near")
+    job = gromacs.g_energy.job(edr=tpr, item="Potential")
+    assert job.labels == ["tools", "near"]
+    assert job.files is not None
+    assert job.files["choices"] == b"Potential\n\n"
+    monkeypatch.delenv("GMX_TOOLS_LABELS")
+    assert not gromacs.g_energy.job(edr=tpr, item="Potential").labels
+
+
+def test_an_energy_term_of_two_lines_is_refused(tmp_path: Path, tpr: File) -> None:
+    with pytest.raises(Failed, match="is one line"):
+        Bench(tmp_path / "bench").run(gromacs.g_energy, edr=tpr, item="a\nb")
+
+
+def test_files_to_include_must_not_take_each_others_place(tmp_path: Path, tpr: File) -> None:
+    (tmp_path / "a").mkdir()
+    for path in ("a/x.itp", "x.itp"):
+        (tmp_path / path).write_text(path)
+    files = [File(tmp_path / "a" / "x.itp"), File(tmp_path / "x.itp")]
+    with pytest.raises(Failed, match=r"include: there are two files x\.itp"):
+        Bench(tmp_path / "bench").run(gromacs.grompp, conf=tpr, mdp=tpr, top=tpr, include=files)
 
 
 @pytest.mark.parametrize("option", ["-s other.tpr", "-nt 4", "-deffnm x", "-cpi a.cpt"])

@@ -62,8 +62,8 @@ def mdrun(
         return
     done = step.finished[-1]
     parts = so_far(step, done)
-    log = done.text("md.log") if done.has("md.log") else ""
-    if tables.stopped_early(log) and "state.cpt" in parts:
+    said = tables.fatal(done.text("stderr")) if done.has("stderr") else ""
+    if cut_short(done) and "state.cpt" in parts:
         step.log(f"job {done.job} has ended early; the next one goes on from its checkpoint")
         step.sub_output("parts", list(parts.values()))
         files = {**parts, **(job.files or {})}
@@ -73,15 +73,20 @@ def mdrun(
             step.output(name, parts.get(path))
         for name in ("stdout", "stderr"):
             step.output(name, done.file(name))
-    elif "domain decomposition" in tables.fatal(done.text("stderr")) and (job.max_cores or 1) > 1:
-        step.state["cores"] = min(step.state.get("cores") or job.max_cores or 1, job.max_cores or 1) // 2
-        if step.state["cores"] < (job.cores or 1):
-            step.fail(done.failure())
-        step.log(f"the box is too small for so many cores: trying at most {step.state['cores']}")
+    elif "domain decomposition" in said and (cores := most_cores(step, job) // 2) >= (job.cores or 1):
+        step.log(f"the box is too small for so many cores: trying at most {cores}")
+        step.state["cores"] = cores
         step.submit(fewer_cores(step, job))
     else:
-        said = tables.fatal(done.text("stderr")) if done.has("stderr") else ""
         step.fail(f"mdrun: {said}\n\n{done.failure()}" if said else done.failure())
+
+
+def cut_short(done: Finished) -> bool:
+    """Whether mdrun was told to stop before its end: by -maxh, or by a signal from outside, which is no failure.
+
+    A job that somebody has cancelled has no exit code: it stays cancelled.
+    """
+    return done.exit_code is not None and done.has("md.log") and tables.stopped_early(done.text("md.log"))
 
 
 def start(tpr: File, cmdline_options: str, hours: float | None) -> Job:
@@ -103,6 +108,11 @@ def start(tpr: File, cmdline_options: str, hours: float | None) -> Job:
         walltime=None if hours is None else 3600 * hours * 1.1 + 120,  # mdrun itself stops at 99 % of -maxh
         name="gmx mdrun",
     )
+
+
+def most_cores(step: Step, job: Job) -> int:
+    """How many cores the last job could have had."""
+    return int(step.state.get("cores") or job.max_cores or job.cores or 1)
 
 
 def fewer_cores(step: Step, job: Job) -> Job:

@@ -12,8 +12,8 @@ from cpc.api import BadInput, File, Job
 GMX = "gromacs/gmx"
 MDRUN = "gromacs/mdrun"
 VERSIONS = ">=2022"
-#: Tools run on workers with these labels only; for example on one that an administrator has started beside the server.
-LABELS = tuple(os.environ.get("CPC_GROMACS_TOOLS", "").split())
+#: A variable of the server's environment that names labels: tools run on workers with these only, for example beside the server.
+WHERE = "GMX_TOOLS_LABELS"
 CHOICES = "choices"
 
 
@@ -39,7 +39,7 @@ def tool(
         ["-quiet", name, *arguments, *shlex.split(options)],
         files=there,
         stdin=CHOICES if answers else None,
-        labels=LABELS,
+        labels=os.environ.get(WHERE, "").split(),
         name=f"gmx {name}",
     )
 
