@@ -147,6 +147,29 @@ def test_a_run_begins_at_the_frame_of_another_that_it_is_told(
     assert wrong == "there are 20 frames to start from, and none with number 20\n"
 
 
+def test_a_run_in_a_box_begins_with_the_box_of_the_frame_it_begins_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(openmm.JOBS))
+    import dcd
+
+    edge = 2.5
+    structure = tmp_path / "boxed.pdb"
+    structure.write_text(f"CRYST1{10 * edge:9.3f}{10 * edge:9.3f}{10 * edge:9.3f}  90.00  90.00  90.00 P 1           1\n"
+                         + ALANINE.read_text())  # fmt: skip
+    bench = Bench(tmp_path / "bench", {"openmm": PYTHON})
+    system = bench.run(openmm.build, structure=File(structure), cutoff=0.9)["system"]
+    text = system.read_text().replace('x="2.5"', 'x="2.4"').replace('y="2.5"', 'y="2.4"').replace('z="2.5"', 'z="2.4"')
+    (tmp_path / "smaller.xml").write_text(text)
+    common = {"structure": File(structure), "platform": "Reference", "every": 1}
+    first = bench.run(openmm.simulate, system=system, steps=3, **common)["trajectory"]
+    assert dcd.cells(first.path) == pytest.approx(np.array([[edge, edge, edge, 90, 90, 90]] * 3))
+    second = bench.run(
+        openmm.simulate, system=File(tmp_path / "smaller.xml"), steps=2, start=first, frame=-1, **common
+    )["trajectory"]
+    assert dcd.cells(second.path) == pytest.approx(np.array([[edge, edge, edge, 90, 90, 90]] * 2))
+
+
 def test_it_is_at_work_in_under_a_second(directory: Path) -> None:
     usage = os.times()
     finish(directory, steps=100)

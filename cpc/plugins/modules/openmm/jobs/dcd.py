@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 COUNT = 8  # where the number of frames stands in the file
-CELL = 48 + 40  # where it says whether each frame has a unit cell
+CELL = 48  # where it says whether each frame has a unit cell
 ANGSTROMS = 10.0  # in a nm
 
 
@@ -27,7 +27,7 @@ def layout(path: Path) -> tuple[int, int, bool]:
             raise ValueError(f"{path.name} is not a DCD file")
         title = _int(file.read(4), 0)
         file.seek(92 + 8 + title + 4)
-        return 92 + 8 + title + 12, _int(file.read(4), 0), bool(_int(start, CELL - 40))
+        return 92 + 8 + title + 12, _int(file.read(4), 0), bool(_int(start, CELL))
 
 
 def frame_type(atoms: int, cell: bool) -> np.dtype[Any]:
@@ -43,6 +43,21 @@ def read(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
     whole = (path.stat().st_size - begin) // one.itemsize
     raw = np.fromfile(path, one, whole, offset=begin)
     return np.stack([raw[axis]["at"] for axis in "xyz"], axis=2) / np.float32(ANGSTROMS)
+
+
+def cells(path: Path) -> np.ndarray[Any, np.dtype[Any]] | None:
+    """The unit cell of each frame, (frames, 6): edges a, b, c in nm, angles alpha, beta, gamma in degrees; None without one.
+
+    Some programs, OpenMM among them, write the cosines of the angles.
+    """
+    begin, atoms, cell = layout(path)
+    if not cell:
+        return None
+    raw = np.fromfile(path, frame_type(atoms, cell), offset=begin)["cell"]
+    a, gamma, b, beta, alpha, c = np.frombuffer(raw.tobytes(), [("", "<i4"), ("at", "<f8", 6), ("", "<i4")])["at"].T
+    angles = np.stack([alpha, beta, gamma], axis=1)
+    angles = np.where(abs(angles) <= 1, np.degrees(np.arccos(np.clip(angles, -1, 1))), angles)
+    return np.column_stack([a / ANGSTROMS, b / ANGSTROMS, c / ANGSTROMS, angles])
 
 
 def cut(path: Path, frames: int) -> None:

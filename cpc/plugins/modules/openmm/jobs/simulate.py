@@ -28,6 +28,7 @@ from openmm import (
     XmlSerializer,
     app,
 )
+from openmm.app.internal.unitcell import computePeriodicBoxVectors
 
 TERMINATED = 128 + signal.SIGTERM
 TRAJECTORY, STATE = Path("trajectory.dcd"), Path("state.chk")
@@ -62,6 +63,10 @@ def begin(context: Context, pdb: app.PDBFile, request: Request) -> None:
     start = Path("start")
     if start.exists() and dcd.is_one(start):
         context.setPositions(frame(dcd.read(start), request["frame"]).astype(np.float64))
+        boxes = dcd.cells(start)
+        if boxes is not None and context.getSystem().usesPeriodicBoundaryConditions():
+            a, b, c, *angles = boxes[request["frame"]]
+            context.setPeriodicBoxVectors(*computePeriodicBoxVectors(a, b, c, *np.radians(angles)))
     else:
         models = app.PDBFile(str(start)) if start.exists() else pdb
         every = [models.getPositions(asNumpy=True, frame=at)._value for at in range(models.getNumFrames())]
