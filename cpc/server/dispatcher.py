@@ -37,6 +37,8 @@ MOST = 200  # steps that are given out at a time; the others wait here
 AGAIN = 10.0  # seconds until a step is tried again that could not be run
 PAGE = 1000
 
+_DEFECT = "something went wrong inside the server; its log has the details"
+
 
 class Pool(Protocol):
     """Runs functions; `cpc.server.controllers.Controllers`."""
@@ -155,13 +157,23 @@ class Dispatcher:
         await home.acquire()
         try:
             answer, directory = await self._answer(run)
-            over = await self._store.write(lambda tx: steps.answer(self._flow, tx, run, answer, directory))
+            over = await self._taken(run, answer, directory)
             if over and run.function.controller is not None:
                 await self._workspace.keep(project, instance, directory or run.directory)
         finally:
             home.release()
             if not home.locked:
                 self._homes.pop(instance, None)
+
+    async def _taken(self, run: Run, answer: Answer, directory: str) -> bool:
+        """Carry the answer out. A defect of the server stops this instance only, and does not leave it waiting for ever."""
+        try:
+            return await self._store.write(lambda tx: steps.answer(self._flow, tx, run, answer, directory))
+        except CopernicusError:
+            raise
+        except Exception:
+            log.failure("the answer of {instance} could not be carried out", instance=run.given.instance)
+            return await self._store.write(lambda tx: steps.answer(self._flow, tx, run, Answer(error=_DEFECT)))
 
     async def _answer(self, run: Run) -> tuple[Answer, str]:
         """What the function returns, its files stored; and the name of its persistent directory.
@@ -178,7 +190,7 @@ class Dispatcher:
             return Answer(error=str(error)), ""
         except Exception:
             log.failure("running {instance} failed", instance=run.given.instance)
-            return Answer(error="something went wrong inside the server; its log has the details"), ""
+            return Answer(error=_DEFECT), ""
 
     async def _controlled(self, run: Run, controller: ControllerText) -> tuple[Answer, str]:
         project, instance, row = run.step.project, run.step.instance, run.step

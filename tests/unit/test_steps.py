@@ -468,3 +468,21 @@ def test_the_record_tells_answers_and_errors(bench: NetworkBench) -> None:
     assert [row.kind for row in rows] == ["edited"] * 3 + ["answered"] * 2 + ["edited", "stopped"]
     assert rows[3].details["answer"] == {"outputs": [["y", 6]]}
     assert rows[-1].details == {"instance": "f", "step": 2, "error": "no"}
+
+
+def test_a_defect_of_the_server_stops_one_instance_in_words(
+    bench: NetworkBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not wait for ever, and nothing of the answer may stay."""
+    chain(bench)
+
+    def broken(*_: object) -> bool:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "_go_on", broken)
+        bench.edit(SetValue("f:in.x", 3))
+    assert "inside the server" in bench.item("f").error
+    assert bench.get("f:out.y") is None
+    bench.edit(ClearError("f"))
+    assert bench.get("g:out.y") == 12
