@@ -260,7 +260,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description="Adaptive sampling of alanine dipeptide through a server and a worker.")
     words.add_argument("--generations", type=int, default=4, help="default: 4")
     words.add_argument("--runs", type=int, default=8, help="in each generation (default: 8)")
-    words.add_argument("--steps", type=int, default=100_000, help="of 2 fs, for each run (default: 100000)")
+    words.add_argument("--steps", type=int, default=80_000, help="of 2 fs, for each run (default: 80000)")
     words.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="default: all")
     words.add_argument("--output", type=Path, default=Path("demo-output"), help="default: demo-output")
     wanted = words.parse_args()
