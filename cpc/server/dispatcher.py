@@ -28,8 +28,10 @@ from cpc.server import command_steps, steps
 from cpc.server.dataflow import Dataflow
 from cpc.server.steps import Run
 from cpc.server.workspace import Directories
+from cpc.store import instances
 from cpc.store import steps as rows
 from cpc.store.store import Store
+from cpc.store.transaction import Tx
 
 log = Logger()
 
@@ -157,23 +159,32 @@ class Dispatcher:
         await home.acquire()
         try:
             answer, directory = await self._answer(run)
-            over = await self._taken(run, answer, directory)
-            if over and run.function.controller is not None:
-                await self._workspace.keep(project, instance, directory or run.directory)
+            kept = await self._taken(run, answer, directory)
+            if kept is not None and run.function.controller is not None:
+                await self._workspace.keep(project, instance, kept)
         finally:
             home.release()
             if not home.locked:
                 self._homes.pop(instance, None)
 
-    async def _taken(self, run: Run, answer: Answer, directory: str) -> bool:
-        """Carry the answer out. A defect of the server stops this instance only, and does not leave it waiting for ever."""
+    async def _taken(self, run: Run, answer: Answer, directory: str) -> str | None:
+        """Carry the answer out; the persistent directory on record when the step is over, else None.
+
+        A defect of the server stops this instance only, and does not leave it waiting for ever.
+        """
+
+        def unit(tx: Tx, given: Answer, made: str) -> str | None:
+            # An error, or an answer that comes too late, has left the former directory.
+            over = steps.answer(self._flow, tx, run, given, made)
+            return instances.memory(tx, run.step.instance)[1] if over else None
+
         try:
-            return await self._store.write(lambda tx: steps.answer(self._flow, tx, run, answer, directory))
+            return await self._store.write(lambda tx: unit(tx, answer, directory))
         except CopernicusError:
             raise
         except Exception:
             log.failure("the answer of {instance} could not be carried out", instance=run.given.instance)
-            return await self._store.write(lambda tx: steps.answer(self._flow, tx, run, Answer(error=_DEFECT)))
+            return await self._store.write(lambda tx: unit(tx, Answer(error=_DEFECT), ""))
 
     async def _answer(self, run: Run) -> tuple[Answer, str]:
         """What the function returns, its files stored; and the name of its persistent directory.

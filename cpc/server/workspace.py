@@ -89,7 +89,7 @@ class Workspace:
     async def _placed(self, project: int, name: str, content: Content) -> Path:
         directory = self._project(project) / "files" / content.digest.hex()
         path = directory / _base(name)
-        if not await self._offload(path.is_file):
+        if not await self._in_words(path.is_file):
             await self._write(path, content, 0o444)
         return path
 
@@ -114,7 +114,7 @@ class Workspace:
             return ""
         directory = self._instance(project, instance) / f"{_JOB}-{job}"
         whole = directory.with_name(directory.name + ".whole")
-        if await self._offload(whole.exists):
+        if await self._in_words(whole.exists):
             return str(directory)
         for entry in manifest.entries:
             path = directory / os.fsdecode(entry.path)
@@ -124,7 +124,7 @@ class Workspace:
                 await self._in_words(partial(path.mkdir, parents=True, exist_ok=True))
             else:
                 await self._in_words(partial(_link, path, os.fsdecode(entry.target)))
-        await self._offload(whole.touch)
+        await self._in_words(whole.touch)
         return str(directory)
 
     # --- where a run may write ---
@@ -260,7 +260,7 @@ class Workspace:
         """After a commit: of the instance's directories only this persistent one, and those of these jobs, are needed."""
         home = self._instance(project, instance)
         kept = {persistent, *(f"{_JOB}-{job}" for job in jobs), *(f"{_JOB}-{job}.whole" for job in jobs)}
-        await self._offload(lambda: _clean(home, kept))
+        await self._in_words(lambda: _clean(home, kept))
 
     async def forget(self, project: int, instance: int) -> None:
         """The instance is gone."""
