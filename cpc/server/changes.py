@@ -133,6 +133,7 @@ class Change:
         steps.set_state(self.tx, row, after(row.state, Event.CANCELLED))
         self.cancel_jobs(row, f"{instance.path} does not need it any more")
         self.tx.after(lambda: self.flow.ended(row.id))
+        self.note(instance)
         return self.graph.step_closed(instance)
 
     def cancel_jobs(self, row: StepRow, reason: str) -> None:
