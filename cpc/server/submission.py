@@ -13,7 +13,7 @@ from cpc.queue.dependency import Kind, doomed
 from cpc.queue.job import State
 from cpc.server.queue import Queue
 from cpc.server.specs import submission
-from cpc.store import arrays, dependencies, jobs, references
+from cpc.store import arrays, dependencies, jobs, references, steps
 from cpc.store.arrays import ArrayRow
 from cpc.store.dependencies import Edge
 from cpc.store.jobs import JobRow, Range
@@ -126,6 +126,11 @@ def retry(queue: Queue, tx: Tx, array: int, which: Range, actor: str) -> int:
         what = "is not finished yet" if live else "has succeeded"
         raise Conflict(f"nothing to retry: {ids.show(which.first)} {what}")
     row, spec = queue.specs.get(tx, array).row, queue.specs.get(tx, array).spec
+    if row.step and steps.untold(tx, row.step, array):
+        raise Conflict(
+            f"the instance that {ids.show(array)} belongs to is about to be told how it ended",
+            "if the instance stops then, `cpcc clear-error` runs it again",
+        )
     _wait_again(queue, tx, array, spec)
     blocked = bool(queue.edges) and bool(dependencies.of(tx, array))
     state = State.BLOCKED if blocked else State.WAITING

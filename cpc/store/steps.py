@@ -57,6 +57,14 @@ _LIVE = Statement(
         _jobs.c.step == sa.bindparam("step"), _jobs.c.state.in_([0, 3])
     )
 )  # fmt: skip
+_UNTOLD = Statement(
+    sa.select(_jobs.c.ordinal)
+    .join(_steps, _steps.c.id == _jobs.c.step)
+    .where(
+        _jobs.c.step == sa.bindparam("step"), _jobs.c.array == sa.bindparam("which"), _jobs.c.state == 1,
+        sa.text("steps.state < 4"),
+    )
+)  # fmt: skip
 _ENDED = Statement(
     sa.update(_jobs)
     .where(_jobs.c.step == sa.bindparam("of"), _jobs.c.array == sa.bindparam("which"), _jobs.c.state == 0)
@@ -198,6 +206,11 @@ def jobs(tx: Tx, step: int) -> list[StepJob]:
 def left(tx: Tx, step: int) -> int:
     """How many of its jobs have not ended."""
     return int(tx.scalar(_LIVE, {"step": step}))
+
+
+def untold(tx: Tx, step: int, array: int) -> bool:
+    """Whether the job has ended, and the step is open and does not know yet."""
+    return tx.one(_UNTOLD, {"step": step, "which": array}) is not None
 
 
 def set_job_states(tx: Tx, step: int, ordinals: Sequence[int], state: JobState) -> None:
