@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from cpc.server import machines, monitor, retention, storage
+from cpc.server import dispatcher, machines, monitor, retention, storage
 from cpc.store import writer
 from cpc.wire import connection, questions
 from cpc.worker import link, waiting
@@ -33,7 +33,7 @@ class _Ear:
 
 _EAR = _Ear()
 _NAMES = {
-    **dict.fromkeys((machines, monitor, retention, storage, writer), "log"),
+    **dict.fromkeys((dispatcher, machines, monitor, retention, storage, writer), "log"),
     **dict.fromkeys((connection, questions, link, waiting), "_log"),
 }
 _for_good = False

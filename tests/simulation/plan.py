@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.simulation.network import Faults
 from tests.simulation.workers import Kind
@@ -20,6 +20,7 @@ KINDS = (
 )
 NO_FAULTS = Faults()
 DAY = 86400.0
+NETWORKS = 0.06  # of the seeds
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Plan:
     restores: bool = False
     revokes: bool = False
     mixed: bool = False  # releases older and newer than this one
+    networks: bool = False  # somebody has a project with a network
     also: tuple[str, ...] = ()
     faults: Faults = NO_FAULTS
 
@@ -58,7 +60,7 @@ class Plan:
         also = [
             kind for kind, how_often in (("poison", 0.2), ("big", 0.15), ("grow", 0.15)) if chance.random() < how_often
         ]
-        return cls(
+        made = cls(
             span=chance.choice([200.0, 400.0, 700.0]),
             workers=chance.choice([1, 2, 3, 4]),
             clients=chance.choice([1, 2]),
@@ -75,3 +77,5 @@ class Plan:
             also=tuple(also),
             faults=Faults(cut=storm, stall=storm, stall_time=chance.choice([2.0, 40.0])),
         )
+        # A restore takes back what people and directories remember of a network; the last draw, so that other worlds stay.
+        return replace(made, networks=not made.restores and chance.random() < NETWORKS)

@@ -8,6 +8,7 @@ run poison SECONDS          takes the whole machine down
 run big SECONDS SIZE        like ok, with more than a chunk
 run steps SECONDS           one line of `p.cpt` each ten seconds, goes on from what it finds, exit 0 at the end
 run grow SECONDS            like steps, with a mebibyte for each line
+run value SECONDS X         writes 2 X to `out`
 run copy SECONDS            exit 0 if the input `in` is what the submission says, else 9
 """
 
@@ -123,6 +124,8 @@ class SimProcesses:
         match launch.argv[1]:
             case "ok" | "big":
                 code = 0 if self._write(launch, "out", output(job, int(launch.argv[3]))) else FULL
+            case "value":
+                code = 0 if self._write(launch, "out", f"{float(launch.argv[3]) * 2!r}\n".encode()) else FULL
             case "bad":
                 code = 1
             case "flaky":

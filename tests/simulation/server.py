@@ -22,6 +22,8 @@ from cpc.server.jobs import Jobs
 from cpc.server.machines import Machines
 from cpc.server.machines import Terms as MachineTerms
 from cpc.server.monitor import Monitor
+from cpc.server.network_services import NetworkServices
+from cpc.server.networks import Networks
 from cpc.server.outbox import Outbox
 from cpc.server.principal import SERVER, Call, Principal
 from cpc.server.projects import Projects
@@ -47,6 +49,7 @@ from tests.helpers.stores import InlineThreads, ManualClock, create, open_store,
 from tests.simulation import versions
 from tests.simulation.clock import START
 from tests.simulation.databases import Connection, Killed, Trouble
+from tests.simulation.dataflow import services
 from tests.simulation.threads import Threads
 
 if TYPE_CHECKING:
@@ -195,6 +198,10 @@ class Server:
         self.projects.jobs, self.projects.files = self.jobs, self.files
         self.projects.on_change.append(self._project_changed)
         self.bundles.on_revoke.append(self._bundle_revoked)
+        self.network_services: NetworkServices | None = None
+        if world.plan.networks:
+            self.network_services, self._settings = services(self, gate, disk_threads)
+            self.projects.networks = self.network_services.networks
         self.workers = Workers(store, gate, self.queue, self.machines)
         self.monitor = Monitor(
             self.queue, store, reactor, clock, self.machines.heard, self._crowded
@@ -205,6 +212,12 @@ class Server:
         self.listener = Listener(reactor, tls, self.machines.connected, clock, greeting=speaks)
         if world.plan.mixed:
             versions.speak_newer(self.machines)
+
+    @property
+    def networks(self) -> Networks:
+        """Projects' networks, in a world that has them."""
+        assert self.network_services is not None
+        return self.network_services.networks
 
     # As `cpc.server.service` does it.
 
@@ -234,6 +247,9 @@ class Server:
         await self.listener.listen(self.host.listen(PORT))
         self.monitor.start()
         self.retention.start()
+        if self.network_services is not None:
+            await self._settings.load()
+            await self.network_services.start()
         self.ready = True
         self.world.story.tell("s", "takes connections")
 

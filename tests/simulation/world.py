@@ -21,6 +21,7 @@ from cpc.server.principal import SERVER, Call
 from tests.helpers.disks import FakeDisk
 from tests.helpers.memory_disk import Platter
 from tests.simulation import logs
+from tests.simulation.architect import Architect
 from tests.simulation.chaos import Chaos
 from tests.simulation.clients import Client
 from tests.simulation.clock import VirtualReactor
@@ -76,6 +77,8 @@ class World:
         self._commits = 0
         self._unchecked = False
         self._settling = False
+        self.troubled = True  # until faults end
+        self.architect: Architect | None = None
         self.chaos = Chaos(self, random.Random(seed + 3), self.plan.mean)
         self._people()
 
@@ -93,6 +96,8 @@ class World:
         for number in range(self.plan.clients):
             name = f"u{number + 1}"
             self.clients[name] = Client(self, name, self.plan.actions)
+        if self.plan.networks:
+            self.architect = self.clients["a1"] = Architect(self, "a1", self.plan.actions * 2)
 
     @property
     def now(self) -> float:
@@ -134,6 +139,7 @@ class World:
             return  # the first thing that is wrong; what follows from it tells nothing
         self.chaos.stop()
         self.chaos.heal()
+        self.troubled = False
         self.network.faults = Faults()
         self._settling = True
         self._steps(self._settled, BOUND)
@@ -142,12 +148,16 @@ class World:
         if not self._settled():
             self._not_settled()
             return
-        self.check()
-        self.oracle.verdict()
+        self._verdict()
         self.kill_server("killed once more", away=1.0)
         self._steps(lambda: self.server is not None and self.server.ready, 60.0)
+        self._verdict()
+
+    def _verdict(self) -> None:
         self.check()
         self.oracle.verdict()
+        if self.architect is not None and self.server is not None and not self.broken:
+            self.oracle.networks.verdict(self.server, self.architect)
 
     def _steps(self, done: Any, seconds: float) -> None:
         """Step by step; what was committed is looked at before anything else happens."""
@@ -188,6 +198,8 @@ class World:
     def check(self) -> None:
         """All invariants that hold at any time."""
         self.oracle.invariants.check(self.server)
+        if self.architect is not None:
+            self.oracle.networks.check(self.server)
 
     def _probe(self) -> None:
         """Ask why some jobs wait; the answer must be the truth."""
