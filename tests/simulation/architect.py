@@ -192,10 +192,8 @@ class Architect(Client):
             del self.extra[name]
 
     async def _cut(self) -> None:
-        """A connection goes and comes back; the simulation that followed it is without its input meanwhile."""
-        await self._edit("disconnects cmd:in.x", Disconnect("cmd:in.x"))
-        await sleep(self.host.reactor, self.chance.uniform(0.0, 20.0))
-        await self._edit("connects it again", Connect("c1:out.c", "cmd:in.x"))
+        """A connection goes and comes back, in one change."""
+        await self._edit("connects cmd:in.x anew", Disconnect("cmd:in.x"), Connect("c1:out.c", "cmd:in.x"))
 
     # Jobs of the network, one by one, as any other job.
 

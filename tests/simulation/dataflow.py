@@ -86,9 +86,12 @@ class Disk:
         return call()
 
 
-def services(server: Server, gate: Gate, threads: Threads) -> tuple[NetworkServices, Settings]:
+def services(server: Server, gate: Gate) -> tuple[NetworkServices, Settings]:
     """As `cpc.server.service` makes them."""
-    base = Path(server.world.path).parent
+    world = server.world
+    # A thread of its own: what controllers do with files holds up no worker's turn.
+    threads = Threads(server.host, lambda: world.chance.uniform(0.001, 0.02) * world.slowness)
+    base = Path(world.path).parent
     place = Place(base / "servers" / "default")
     library = place.directory / "lib"
     library.mkdir(parents=True, exist_ok=True)
@@ -100,7 +103,7 @@ def services(server: Server, gate: Gate, threads: Threads) -> tuple[NetworkServi
         listen=(),
         port=1,
         client_port=2,
-        database=server.world.url,
+        database=world.url,
         run_dir=str(base / "run"),
     )
     settings = Settings(server.store, gate)

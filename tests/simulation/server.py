@@ -200,7 +200,7 @@ class Server:
         self.bundles.on_revoke.append(self._bundle_revoked)
         self.network_services: NetworkServices | None = None
         if world.plan.networks:
-            self.network_services, self._settings = services(self, gate, disk_threads)
+            self.network_services, self._settings = services(self, gate)
             self.projects.networks = self.network_services.networks
         self.workers = Workers(store, gate, self.queue, self.machines)
         self.monitor = Monitor(
