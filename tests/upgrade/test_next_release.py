@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cpc.server.config import Place
@@ -85,6 +86,14 @@ def copies(network: Network) -> list[Path]:
     return sorted((network.run_directory / "backups").glob("*"))
 
 
+def brought_up_to_date(network: Network, about: fixture.About) -> fixture.About:
+    """Today's code has taken the database over; what was recorded of it, with the tables as they are now."""
+    start(network, BIN).done()
+    network.run("cpc-server", "stop").done()
+    shape = fixture.shape(Place(network.place).read().database)
+    return msgspec.structs.replace(about, revision=migrate.newest(), shape=shape)
+
+
 def looks_as_before(network: Network, about: fixture.About) -> None:
     """The former release starts, and everything is there."""
     url = Place(network.place).read().database
@@ -96,7 +105,7 @@ def looks_as_before(network: Network, about: fixture.About) -> None:
 
 def test_a_server_is_migrated_or_left_as_it_was(old: Network, next_releases: dict[str, Release]) -> None:
     kind = "postgresql" if "postgres" in Place(old.place).read().database else "sqlite"
-    about = Fixture(newest(), kind).about()
+    about = brought_up_to_date(old, Fixture(newest(), kind).about())
     if kind == "postgresql":
         it_waits_for_the_other_server(old, next_releases["well"], about)
     it_fails(old, next_releases["badly"], about)
@@ -118,6 +127,7 @@ def it_waits_for_the_other_server(old: Network, release: Release, about: fixture
 
 def it_fails(old: Network, release: Release, about: fixture.About) -> None:
     """In one line, with a copy, as often as somebody tries."""
+    before = copies(old)
     failed = start(old, release.bin)
     assert failed.code == 1
     *told, line = failed.err.splitlines()
@@ -125,11 +135,13 @@ def it_fails(old: Network, release: Release, about: fixture.About) -> None:
     assert "go on with the older release; a copy is in" in line
     assert "null" in line.casefold()
     assert len(told) == 2, "what is done is told before it is done"
-    (copy,) = copies(old)
+    (copy,) = set(copies(old)) - set(before)
     assert str(copy) in line
     assert migrate.current(f"sqlite:///{copy}") == about.revision
     assert start(old, release.bin).code == 1
-    assert copies(old) == [copy], "a server that is started again and again does not fill the disk with copies"
+    assert copies(old) == sorted([*before, copy]), (
+        "a server that is started again and again does not fill the disk with copies"
+    )
 
 
 def it_works(old: Network, release: Release, about: fixture.About) -> None:
