@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cpc.dataflow import snapshot
@@ -136,6 +137,12 @@ class Change:
         self.note(instance)
         return self.graph.step_closed(instance)
 
+    def withdraw(self, instance: Instance) -> None:
+        """Nothing can be made of the open step: a required input that it opened with has been unset since."""
+        outcome = self._end(instance)
+        self.check(outcome)
+        self.settle(outcome)
+
     def cancel_jobs(self, row: StepRow, reason: str) -> None:
         """What has not ended of a step's jobs is cancelled, and nobody waits for it."""
         live = [job for job in steps.jobs(self.tx, row.id) if job.state in (JobState.LIVE, JobState.PARKED)]
@@ -203,7 +210,7 @@ class Change:
                     "server", "instance.error", instance, reason=instance.error.strip().rpartition("\n")[2][:500]
                 )
         for instance in self._removed.values():
-            self.tx.after(lambda gone=instance.id: self.flow.cleared(self.project, gone))  # type: ignore[misc]
+            self.tx.after(partial(self.flow.cleared, self.project, instance.id))
         self.flow.queue.round(self.tx)
 
     def event(self, actor: str, kind: str, lines: tuple[str, ...] = ()) -> None:

@@ -7,7 +7,6 @@ A server that is killed anywhere in between finds the step ready again. What a r
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -18,8 +17,6 @@ from cpc.core import plain
 from cpc.core.clock import Timers
 from cpc.core.digest import CHUNK, Content
 from cpc.core.errors import CopernicusError, Unavailable
-from cpc.core.manifest import Manifest
-from cpc.core.plain import FileRef
 from cpc.dataflow.answer import Answer, StepInput
 from cpc.dataflow.description import ControllerText, FunctionKind
 from cpc.dataflow.functions import Function
@@ -27,7 +24,7 @@ from cpc.dataflow.step import State
 from cpc.server import command_steps, steps
 from cpc.server.dataflow import Dataflow
 from cpc.server.steps import Run
-from cpc.server.workspace import Directories
+from cpc.server.workspace import Files, Workspace
 from cpc.store import instances
 from cpc.store import steps as rows
 from cpc.store.store import Store
@@ -46,31 +43,6 @@ class Pool(Protocol):
     """Runs functions; `cpc.server.controllers.Controllers`."""
 
     def run(self, step: StepInput, function: Function) -> Deferred[Answer]: ...
-
-
-class Workspace(Protocol):
-    """Local files; `cpc.server.workspace.Workspace`."""
-
-    def place(self, project: int, refs: Iterable[FileRef]) -> Awaitable[dict[str, str]]: ...
-    def outputs(self, project: int, instance: int, job: str, manifest: Manifest) -> Awaitable[str]: ...
-    def prepare(
-        self, project: int, instance: int, number: int, run: int, *, output: bool, persistent: bool, former: str
-    ) -> Awaitable[Directories]: ...
-    def ingest(self, project: int, answer: Answer, directories: Directories) -> Awaitable[Answer]: ...
-    def keep(self, project: int, instance: int, persistent: str, jobs: Iterable[str] = ()) -> Awaitable[None]: ...
-    def forget(self, project: int, instance: int) -> Awaitable[None]: ...
-
-
-class Reader(Protocol):
-    """The bytes of one content."""
-
-    def read(self, offset: int, length: int) -> Awaitable[bytes]: ...
-
-
-class Files(Protocol):
-    """The part of the file service that is needed."""
-
-    def reader(self, content: Content) -> Reader: ...
 
 
 class Dispatcher:

@@ -13,20 +13,19 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 
 from cpc.core.errors import BadInput, CopernicusError, NotFound
 from cpc.core.network_views import ModuleView
+from cpc.core.offload import Offload
 from cpc.core.views import Page
 from cpc.dataflow import arithmetic, paths, xml
 from cpc.dataflow.description import ModuleText
 from cpc.server.gate import Gate
 from cpc.server.principal import Principal
 from cpc.server.roles import Act
-
-T = TypeVar("T")
 
 GROUP = "cpc.modules.v1"
 SHIPPED = "cpc.plugins.modules"
@@ -39,10 +38,10 @@ class Describer(Protocol):
     def describe(self, name: str, python: str, directory: str = "") -> Awaitable[ModuleText]: ...
 
 
-class Offload(Protocol):
-    """Runs what blocks in a thread."""
+class Finder(Protocol):
+    """What others need of the modules: one with all that it imports, those first."""
 
-    def __call__(self, call: Callable[[], T], /) -> Awaitable[T]: ...
+    def load(self, name: str) -> Awaitable[tuple[ModuleText, ...]]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from cpc.core import names
 from cpc.core.errors import Denied
+from cpc.core.offload import Offload
 from cpc.server import steps
 from cpc.server.config import Config, Place
 from cpc.server.controllers import Controllers, Options
@@ -40,7 +40,7 @@ class NetworkServices:
 
     def __init__(
         self, *, place: Place, config: Config, store: Store, gate: Gate, queue: Queue, files: Files, settings: Settings,
-        offload: Callable[[Callable[[], Any]], Awaitable[Any]], reactor: Any,
+        offload: Offload, reactor: Any,
         controllers: Controlling | None = None,
     ) -> None:  # fmt: skip
         self._place = place

@@ -24,6 +24,7 @@ from cpc.core.network_views import (
     TransactionView,
     ValueView,
 )
+from cpc.core.offload import Offload
 from cpc.core.plain import FileRef
 from cpc.core.views import LogView, Page
 from cpc.dataflow import edits as editing
@@ -36,6 +37,7 @@ from cpc.server import explaining, looks, preview
 from cpc.server.changes import Change
 from cpc.server.dataflow import Dataflow
 from cpc.server.gate import Gate
+from cpc.server.modules import Finder
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
 from cpc.store import drafts, instance_logs, record, steps
@@ -47,14 +49,6 @@ T = TypeVar("T")
 
 MOST_JOBS = 100  # in one view
 MOST_LEVELS = 100  # of open transactions
-
-Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
-
-
-class Finder(Protocol):
-    """The part of the modules' service that is needed: a module with all that it imports, those first."""
-
-    def load(self, name: str) -> Awaitable[tuple[ModuleText, ...]]: ...
 
 
 class Archives(Protocol):
@@ -173,22 +167,18 @@ class Networks:
         self, tx: Tx, project: int, who: Principal, edits: Sequence[Edit], texts: Sequence[ModuleText]
     ) -> Changed:
         """Edits, all or none: what is refused is refused before anything is written."""
-        self._check_rights(tx, who, edits)
         graph = self._flow.graphs.get(tx, project)
         change = Change(self._flow, tx, project, graph)
         with self._flow.graphs.offering(texts), preview.undone_on_error(tx, graph):
             outcome = graph.apply(edits, lambda: tx.next("instance"))
+            if any(text.code for text in outcome.modules if text.name == LOCAL):
+                self._may_install(tx, who)
             change.check(outcome)
         change.settle(outcome)
         change.write(who.actor, "edited", 0, lambda: {"edits": _builtins(edits)})
         if not outcome.empty:
             change.event(who.actor, "network.edited", tuple(outcome.lines))
         return Changed(lines=tuple(outcome.lines))
-
-    def _check_rights(self, tx: Tx, who: Principal, edits: Sequence[Edit]) -> None:
-        for edit in edits:
-            if isinstance(edit, Define) and xml.read(edit.text, LOCAL).code:
-                self._may_install(tx, who)
 
     async def _named_in(self, edits: Iterable[Edit]) -> list[ModuleText]:
         """The modules that edits import, as this server has them now; NotFound, or what is wrong with one."""

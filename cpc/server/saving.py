@@ -6,11 +6,11 @@ record. What is loaded gets ids of this server. Jobs that had not ended run agai
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -20,6 +20,7 @@ from cpc.core.digest import Content
 from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged, Unavailable
 from cpc.core.journal import Journal
 from cpc.core.network_views import Changed
+from cpc.core.offload import Offload
 from cpc.core.plain import FileRef
 from cpc.dataflow import paths, snapshot
 from cpc.dataflow.description import ModuleText
@@ -32,6 +33,7 @@ from cpc.server.changes import Change
 from cpc.server.dataflow import Dataflow
 from cpc.server.files import Files
 from cpc.server.gate import Gate
+from cpc.server.modules import Finder
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
 from cpc.server.steps import Kept
@@ -48,12 +50,6 @@ _PAGE = 1000
 _PIECE = 1 << 20
 
 
-class Finder(Protocol):
-    """The part of the modules' service that is needed."""
-
-    def load(self, name: str) -> Awaitable[tuple[ModuleText, ...]]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Moment:
     """A project as it was when it was saved. `contents`: of all files in it."""
@@ -68,7 +64,7 @@ class Saving:
 
     def __init__(
         self, *, gate: Gate, flow: Dataflow, files: Files, workspace: Workspace, modules: Finder,
-        offload: Callable[[Callable[[], Any]], Awaitable[Any]], may_install: Callable[[Tx, Principal], None],
+        offload: Offload, may_install: Callable[[Tx, Principal], None],
     ) -> None:  # fmt: skip
         self._gate = gate
         self._flow = flow
@@ -105,7 +101,7 @@ class Saving:
             yield packer.end()
 
     async def _read(self, path: Path, size: int) -> AsyncIterator[bytes]:
-        file: BinaryIO = await self._offload(partial(path.open, "rb"))
+        file: BinaryIO = await self._offload(lambda: path.open("rb"))
         try:
             while size:
                 piece: bytes = await self._offload(partial(file.read, min(size, _PIECE)))
@@ -206,7 +202,7 @@ class Saving:
 
     async def _unpacked(self, ref: FileRef, scratch: Path) -> Saved:
         path = scratch / "archive"
-        out: BinaryIO = await self._offload(partial(path.open, "wb"))
+        out: BinaryIO = await self._offload(lambda: path.open("wb"))
         try:
             async for piece in self._files.reader(ref.content).pieces():
                 await self._offload(partial(out.write, piece))

@@ -4,8 +4,9 @@
               ▲                                                  │ jobs asked for, or left
               └───────────────── job_ended ◀─────────────────────┘
 
-`take` writes nothing: a server that is killed under a running function gives the same step out again. `answer` is carried
-out only if the step is open and no other answer was since it was given out.
+`take` writes nothing of what it gives out: a server that is killed under a running function gives the same step out again. It
+ends a step that cannot run any more, because a required input was unset since it opened. `answer` is carried out only if the
+step is open and no other answer was since it was given out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cpc.core import ids, plain
 from cpc.core.errors import CopernicusError
 from cpc.core.manifest import Manifest
 from cpc.core.spec import JobSpec
+from cpc.dataflow import conditions
 from cpc.dataflow.answer import Answer, FinishedJob, Job, StepInput
 from cpc.dataflow.functions import Function
 from cpc.dataflow.instance import Instance, Tree
@@ -69,6 +71,11 @@ def take(flow: Dataflow, tx: Tx, step: int) -> Run | None:
     asked = steps.jobs(tx, step)
     ended = [job for job in asked if job.state is JobState.ENDED]
     kept = _kept(tx, row)
+    if kept is None and any(conditions.missing(instance)):
+        change = Change(flow, tx, row.project, graph)
+        change.withdraw(instance)
+        change.write("server", "edited", 0, lambda: {"edits": []})  # replayed, a network opens no steps by itself
+        return None
     updated: tuple[str, ...] = ()
     if kept is None:
         snapshot = graph.step_taken(instance, row.since)

@@ -27,6 +27,7 @@ from cpc.core import ids, plain
 from cpc.core.digest import CHUNK, Content, of_chunk, of_chunks, of_file
 from cpc.core.errors import BadInput, Unavailable
 from cpc.core.manifest import Manifest
+from cpc.core.offload import Offload
 from cpc.core.plain import FileRef
 from cpc.core.spec import Input
 from cpc.dataflow.answer import PATH, Answer, Job, LocalInput
@@ -48,9 +49,6 @@ class Files(Protocol):
     def reader(self, content: Content) -> Reader: ...
     def missing(self, project: int, digests: Iterable[bytes]) -> Awaitable[tuple[bytes, ...]]: ...
     def put_chunk(self, project: int, digest: bytes, data: bytes) -> Awaitable[None]: ...
-
-
-Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)

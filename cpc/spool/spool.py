@@ -16,10 +16,10 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.errors import Damaged
 from cpc.core.lease import Lease
+from cpc.core.offload import Offload
 from cpc.core.reading import UNREADABLE
 from cpc.spool.disk import Disk
 from cpc.spool.log import Hole, body_at, frame, frames
-from cpc.spool.offload import Offload
 
 LOG = "spool.log"
 _SMALL_LOG = 1 << 20

@@ -16,10 +16,10 @@ from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
+from cpc.core.offload import Offload
 from cpc.core.outcome import Outcome
 from cpc.spool import ownership
 from cpc.spool.disk import Disk
-from cpc.spool.offload import Offload
 from cpc.spool.ownership import Claim
 from cpc.spool.spool import Spool
 from cpc.wire.bundle import Bundle

@@ -12,8 +12,8 @@ import os
 from collections import OrderedDict
 
 from cpc.core.digest import of_chunk
+from cpc.core.offload import Offload
 from cpc.spool.disk import Disk
-from cpc.spool.offload import Offload
 
 DEFAULT_LIMIT = 4 << 30
 

@@ -10,8 +10,8 @@ from cpc.core.digest import Content
 from cpc.core.errors import BadInput
 from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
+from cpc.core.offload import Offload
 from cpc.spool.disk import Disk
-from cpc.spool.offload import Offload
 from cpc.wire.messages import Task
 from cpc.worker.spares import Spares
 

@@ -12,9 +12,9 @@ from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
 from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
+from cpc.core.offload import Offload
 from cpc.core.outcome import Outcome
 from cpc.spool.disk import Disk
-from cpc.spool.offload import Offload
 from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
 from cpc.worker.cache import Cache

@@ -16,8 +16,8 @@ from cpc.core.clock import Clock, Timers
 from cpc.core.digest import of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, OverQuota, Unavailable
 from cpc.core.lease import Lease
+from cpc.core.offload import Offload
 from cpc.spool.disk import Disk
-from cpc.spool.offload import Offload
 from cpc.wire.connection import Connection
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing, Message
 from cpc.worker.cache import Cache

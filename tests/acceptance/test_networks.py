@@ -5,130 +5,17 @@ The black-box checks of the original that are about projects, and those that its
 
 from __future__ import annotations
 
-import gzip
-import io
+import itertools
 import json
-import tarfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.network_of_processes import PASSWORD, Network, Person
+from tests.helpers.network_of_processes import Network, Person
+from tests.helpers.network_project import JOBS, Project, lab, project
+from tests.helpers.toy_modules import EXAMPLE
 
-Make = Callable[..., Network]
-
-#: (a + b) · c in a network function, and an adder that it feeds: the original's first example.
-EXAMPLE = """<?xml version="1.0"?>
-<cpc version="1">
-  <import name="float"/>
-  <function id="addmul" type="network">
-    <desc>(a+b)*c</desc>
-    <inputs><field id="a" type="float"/><field id="b" type="float"/><field id="c" type="float"/></inputs>
-    <outputs><field id="q" type="float"/></outputs>
-    <network>
-      <instance id="add" function="float::add"/>
-      <instance id="mul" function="float::mul"/>
-      <connection src="self:ext_in.a" dest="add:in.a"/>
-      <connection src="self:ext_in.b" dest="add:in.b"/>
-      <connection src="add:out.c" dest="mul:in.a"/>
-      <connection src="self:ext_in.c" dest="mul:in.b"/>
-      <connection src="mul:out.c" dest="self:ext_out.q"/>
-    </network>
-  </function>
-  <network>
-    <instance id="addmul" function="addmul"/>
-    <instance id="add" function="float::add"/>
-    <assign type="float" value="3" dest="addmul:in.a"/>
-    <assign type="float" value="4" dest="addmul:in.b"/>
-    <assign type="float" value="5" dest="addmul:in.c"/>
-    <assign type="float" value="6" dest="add:in.b"/>
-    <connection src="addmul:out.q" dest="add:in.a"/>
-  </network>
-</cpc>
-"""
-
-#: One job for each run, an array that nothing computes with, and a number that the job gives back with its runs so far.
-JOBS = """<?xml version="1.0"?>
-<cpc version="1">
-  <type id="numbers" base="array" member-type="int"/>
-  <type id="files" base="array" member-type="file"/>
-  <function id="double" type="command">
-    <inputs><field id="x" type="int"/><field id="text" type="file" opt="true"/></inputs>
-    <outputs><field id="y" type="int"/><field id="copy" type="file"/></outputs>
-    <command>
-      <arg value="/bin/sh"/><arg value="-c"/>
-      <arg value="echo run >> {runs}; while [ -e {gate} ]; do sleep 0.05; done; echo $(({{x}} * 2)) | tee y > copy"/>
-      <output id="y" path="y"/><output id="copy" path="copy"/>
-    </command>
-  </function>
-  <function id="store" type="network">
-    <inputs><field id="ys" type="numbers"/><field id="files" type="files" opt="true"/></inputs>
-    <network/>
-  </function>
-  <network><instance id="d" function="double"/><instance id="store" function="store"/></network>
-</cpc>
-"""
-
-
-@pytest.fixture(scope="module")
-def lab(make_network: Make) -> Iterator[Network]:
-    """A network of this module's own, because its server is killed; with a worker."""
-    network = make_network()
-    with network.working():
-        yield network
-
-
-class Project:
-    """A project of a test, and cpcc that is about it."""
-
-    def __init__(self, network: Network, name: str) -> None:
-        self.network = network
-        self.name = network.project(name)
-
-    def cpcc(self, *words: str) -> str:
-        """A command that must succeed; what it prints."""
-        return self.network.cpcc(*words, "-p", self.name).done()
-
-    def __call__(self, *words: str) -> str:
-        return self.cpcc(*words)
-
-    def refused(self, *words: str) -> str:
-        """A command that must be refused in one line."""
-        said = self.network.cpcc(*words, "-p", self.name)
-        assert said.code == 1, said
-        assert said.out == ""
-        assert said.err.startswith("cpcc: ")
-        assert said.err.count("\n") == 1, said.err
-        return said.err
-
-    def get(self, item: str) -> str:
-        """What `get` prints behind the item's name."""
-        return self.cpcc("get", item).removeprefix(f"{item}: ").rstrip("\n")
-
-    def becomes(self, item: str, value: str) -> None:
-        """Wait until an item has this value."""
-        self.network.until(lambda: self.get(item) == value, f"{item} is {value}")
-
-    def states(self) -> dict[str, str]:
-        """The instances at the top."""
-        found = json.loads(self.cpcc("ls", "--json"))["data"]["instances"]
-        return {one["name"]: one["state"] for one in found}
-
-    def upload(self, text: str, directory: Path) -> None:
-        """Upload XML, and let all run."""
-        file = directory / "upload.xml"
-        file.write_text(text)
-        self.cpcc("upload", str(file))
-        self.cpcc("activate")
-
-
-@pytest.fixture
-def project(lab: Network, request: pytest.FixtureRequest) -> Project:
-    """A project of the test's own."""
-    if not lab.alive:
-        lab.start()
-    return Project(lab, "".join(letter if letter.isalnum() else "_" for letter in request.node.name)[:60])
+__all__ = ["lab", "project"]
 
 
 # --- without a worker ---
@@ -384,133 +271,12 @@ def test_a_change_while_a_job_runs_is_computed_when_it_has_ended(project: Projec
 def test_watching_a_project_tells_what_happens_in_its_network(project: Project) -> None:
     project("import", "float")
     watching = project.network.begin("cpcc", "watch", project.name)
+    numbers = itertools.count()  # to set what is set already is no change, and nothing to tell
 
     def told() -> bool:
-        project("set", "a:in.a", str(len(watching.said)))
+        project("set", "a:in.a", str(next(numbers)))
         return "network.edited" in watching.said
 
     project("instance", "float::add", "a")
     project.network.until(told, "the change is told")
     watching.kill()
-
-
-# --- saved and loaded ---
-
-
-def test_a_saved_project_is_the_same_elsewhere_to_the_last_bit(
-    project: Project, make_network: Make, tmp_path: Path
-) -> None:
-    """C5, and X16, second half: also from SQLite to a server with another identity."""
-    project.upload(EXAMPLE, tmp_path)
-    project("set", "add:in.b", "0.1")
-    project("set", "addmul:in.a", "0.2")
-    project("deactivate", "add")
-    before = [project("get", item, "--json") for item in ("addmul:in", "addmul:out", "add:in", "add:out")]
-    states = project.states()
-    project("save", project.name, str(tmp_path / "p.tar.gz"))
-    there = make_network()
-    there.cpcc("load", str(tmp_path / "p.tar.gz"), "again").done()
-    loaded = Project.__new__(Project)
-    loaded.network, loaded.name = there, "again"
-    assert [loaded("get", item, "--json") for item in ("addmul:in", "addmul:out", "add:in", "add:out")] == before
-    assert loaded.states() == states
-    loaded("activate")
-    loaded("set", "addmul:in.b", "1")
-    project("activate")
-    project("set", "addmul:in.b", "1")
-    assert loaded.get("add:out.c") == project.get("add:out.c")
-
-
-def test_a_saved_project_keeps_its_files(project: Project, tmp_path: Path) -> None:
-    project.upload(JOBS.format(runs="/dev/null", gate="/nosuch"), tmp_path)
-    project("set", "d:in.x", "3")
-    project.becomes("d:out.y", "6")
-    project("save", project.name, str(tmp_path / "p.tar.gz"))
-    lab = project.network
-    lab.cpcc("load", str(tmp_path / "p.tar.gz"), f"{project.name[:50]}-again").done()
-    assert lab.cpcc("getf", "d:out.copy", "-p", f"{project.name[:50]}-again").done() == "6\n"
-
-
-def hostile(saved: Path, member: tarfile.TarInfo, target: Path) -> None:
-    """The archive with one member more at its end."""
-    with (
-        gzip.open(saved) as source,
-        tarfile.open(fileobj=source, mode="r|") as old,
-        tarfile.open(target, "w:gz") as new,
-    ):
-        for one in old:
-            new.addfile(one, old.extractfile(one) if one.isfile() else None)
-        new.addfile(member, io.BytesIO(b"x" * member.size) if member.isfile() else None)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "link"),
-    [
-        ("../escaped", tarfile.REGTYPE, ""), ("/tmp/escaped", tarfile.REGTYPE, ""), ("link", tarfile.SYMTYPE, "/etc/passwd"),
-        ("link", tarfile.LNKTYPE, "../../x"), ("device", tarfile.CHRTYPE, ""), ("pipe", tarfile.FIFOTYPE, ""),
-    ],
-)  # fmt: skip
-def test_a_hostile_archive_is_refused_and_leaves_nothing(
-    project: Project, tmp_path: Path, name: str, kind: bytes, link: str
-) -> None:
-    """X18."""
-    lab = project.network
-    project("import", "float")
-    project("save", project.name, str(tmp_path / "p.tar.gz"))
-    member = tarfile.TarInfo(name)
-    member.type, member.linkname, member.size = kind, link, 3 if kind == tarfile.REGTYPE else 0
-    hostile(tmp_path / "p.tar.gz", member, tmp_path / "bad.tar.gz")
-    said = lab.cpcc("load", str(tmp_path / "bad.tar.gz"), "hostile")
-    assert (said.code, said.out) == (1, "")
-    assert said.err.count("\n") == 1
-    assert "hostile" not in lab.cpcc("projects", "--quiet").done().split()
-    assert not list(lab.run_directory.rglob("escaped"))
-
-
-def test_what_is_no_project_makes_none(lab: Network, tmp_path: Path) -> None:
-    (tmp_path / "not.tar.gz").write_bytes(gzip.compress(b"dear reader"))
-    said = lab.cpcc("load", str(tmp_path / "not.tar.gz"), "none")
-    assert (said.code, said.err.count("\n")) == (1, 1)
-    assert "none" not in lab.cpcc("projects", "--quiet").done().split()
-
-
-# --- who may what ---
-
-
-@pytest.fixture(scope="module")
-def maria(lab: Network) -> Person:
-    """A regular user."""
-    lab.cpcc("add-user", "--stdin", "maria", stdin=f"{PASSWORD}\n").done()
-    return Person(lab, "maria", lab.directory / "maria")
-
-
-def test_a_member_builds_networks_but_brings_no_code(lab: Network, maria: Person, tmp_path: Path) -> None:
-    maria.run("start", "hers").done()
-    (tmp_path / "net.xml").write_text(EXAMPLE)
-    maria.run("upload", str(tmp_path / "net.xml")).done()
-    maria.run("activate").done()
-    assert maria.run("get", "add:out.c").done() == "add:out.c: 41\n"
-    code = '<cpc><function id="f" type="python"><inputs/><outputs/><controller import="os" function="os.abort"/></function></cpc>'
-    (tmp_path / "code.xml").write_text(code)
-    said = maria.run("upload", str(tmp_path / "code.xml"))
-    assert (said.code, said.err.count("\n")) == (1, 1)
-    assert "install" in said.err
-
-
-def test_others_see_nothing_of_a_project(project: Project, maria: Person, tmp_path: Path) -> None:
-    project.upload(EXAMPLE, tmp_path)
-    for words in (
-        ("ls",),
-        ("get", "add:out.c"),
-        ("set", "add:in.b", "1"),
-        ("save", project.name),
-        ("graph",),
-        ("commit",),
-    ):
-        said = maria.run(*words, "-p", project.name)
-        assert (said.code, said.out) == (1, ""), words
-        assert "none that you may see" in said.err, said.err
-    project("grant-access", "maria", "viewer")
-    assert maria.run("get", "add:out.c", "-p", project.name).done() == "add:out.c: 41\n"
-    assert maria.run("set", "add:in.b", "1", "-p", project.name).code == 1
-    assert project.get("add:in.b") == "6"

@@ -24,7 +24,7 @@ CLIENT = (
     defect(
         "programs-get-a-page", "cpc.client.commands.items:ls", "context.out.json or context.out.quiet", "False",
         promise="a list for a program is whole",
-        caught_by=_CPCC + "test_programs_get_all_instances",
+        caught_by="tests/unit/test_cpcc_networks_shown.py::test_programs_get_all_instances",
     ),
     defect(
         "boxes-overlap", "cpc.client.drawing.layout:apart", "pools[-1][0] > mean", "pools[-1][0] > mean + 40.0",

@@ -17,10 +17,10 @@ from cpc.client.config import Config
 from cpc.core import manifest
 from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused
 from cpc.core.manifest import Manifest
+from cpc.core.offload import inline
 from cpc.core.reading import UNREADABLE
 from cpc.server.config import Place
 from cpc.spool import log
-from cpc.spool.offload import inline
 from cpc.spool.spool import LOG, Spool
 from cpc.wire import bundle, frames
 from cpc.wire.frames import FrameReader

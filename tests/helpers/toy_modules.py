@@ -67,6 +67,37 @@ TOY = """
 """
 
 
+#: (a + b) · c in a network function, and an adder that it feeds: the original's first example.
+EXAMPLE = """<?xml version="1.0"?>
+<cpc version="1">
+  <import name="float"/>
+  <function id="addmul" type="network">
+    <desc>(a+b)*c</desc>
+    <inputs><field id="a" type="float"/><field id="b" type="float"/><field id="c" type="float"/></inputs>
+    <outputs><field id="q" type="float"/></outputs>
+    <network>
+      <instance id="add" function="float::add"/>
+      <instance id="mul" function="float::mul"/>
+      <connection src="self:ext_in.a" dest="add:in.a"/>
+      <connection src="self:ext_in.b" dest="add:in.b"/>
+      <connection src="add:out.c" dest="mul:in.a"/>
+      <connection src="self:ext_in.c" dest="mul:in.b"/>
+      <connection src="mul:out.c" dest="self:ext_out.q"/>
+    </network>
+  </function>
+  <network>
+    <instance id="addmul" function="addmul"/>
+    <instance id="add" function="float::add"/>
+    <assign type="float" value="3" dest="addmul:in.a"/>
+    <assign type="float" value="4" dest="addmul:in.b"/>
+    <assign type="float" value="5" dest="addmul:in.c"/>
+    <connection type="float" value="6" dest="add:in.b"/>
+    <connection src="addmul:out.q" dest="add:in.a"/>
+  </network>
+</cpc>
+"""
+
+
 def library(**texts: str) -> Library:
     """A library that finds modules in these XML texts, by name."""
 

@@ -19,8 +19,8 @@ from cpc.core.digest import Content, of_chunk
 from cpc.core.errors import BadInput, CopernicusError, NotFound, Refused
 from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
+from cpc.core.offload import inline
 from cpc.core.resources import GIB, Amounts
-from cpc.spool.offload import inline
 from cpc.spool.ownership import Owner, claim
 from cpc.wire.bundle import Bundle
 from cpc.wire.connection import Connection, Listener

@@ -192,8 +192,14 @@ class Architect(Client):
             del self.extra[name]
 
     async def _cut(self) -> None:
-        """A connection goes and comes back, in one change."""
-        await self._edit("connects cmd:in.x anew", Disconnect("cmd:in.x"), Connect("c1:out.c", "cmd:in.x"))
+        """A connection goes, and comes back some time later or in the same change."""
+        away, back = Disconnect("cmd:in.x"), Connect("c1:out.c", "cmd:in.x")
+        if self.chance.random() < 0.5:
+            await self._edit("connects cmd:in.x anew", away, back)
+            return
+        await self._edit("disconnects cmd:in.x", away)
+        await sleep(self.host.reactor, self.chance.uniform(0.0, 20.0))
+        await self._edit("connects cmd:in.x again", back)
 
     # Jobs of the network, one by one, as any other job.
 

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from cpc.core.chance import SeededChance
 from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
+from cpc.core.offload import inline
 from cpc.core.resources import Amounts
-from cpc.spool.offload import inline
 from cpc.spool.ownership import Owner, claim
 from cpc.wire.bundle import Bundle
 from cpc.wire.messages import Checkpoint, Orders, Program, Turn

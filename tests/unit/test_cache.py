@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpc.core.digest import of_chunk
-from cpc.spool.offload import inline
+from cpc.core.offload import inline
 from cpc.worker.cache import Cache
 from tests.helpers.memory_disk import MemoryDisk, Platter
 from tests.unit.test_spool import now

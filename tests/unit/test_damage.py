@@ -13,10 +13,10 @@ from cpc.core.chance import SeededChance, SystemChance
 from cpc.core.clock import SystemClock
 from cpc.core.errors import Damaged
 from cpc.core.lease import Lease
+from cpc.core.offload import inline
 from cpc.server import upkeep
 from cpc.server.config import Place
 from cpc.spool import ownership
-from cpc.spool.offload import inline
 from cpc.spool.ownership import OWNER, Owner
 from cpc.spool.spool import LOG, Spool
 from cpc.wire import bundle as bundles

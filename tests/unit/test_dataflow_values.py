@@ -10,40 +10,12 @@ from cpc.core import edits
 from cpc.core.errors import BadInput, NotFound
 from cpc.dataflow import literals
 from cpc.dataflow.instance import State, Tree
-from tests.helpers.toy_modules import TOY, Bench, toy_bench
-
-ADDER = """<?xml version="1.0"?>
-<cpc version="1">
-  <import name="float"/>
-  <function id="add_mul" type="network">
-    <inputs><field id="a" type="float"/><field id="b" type="float"/><field id="c" type="float"/></inputs>
-    <outputs><field id="d" type="float"/></outputs>
-    <network>
-      <instance id="add" function="float::add"/>
-      <instance id="mul" function="float::mul"/>
-      <connection src="self:ext_in.a" dest="add:in.a"/>
-      <connection src="self:ext_in.b" dest="add:in.b"/>
-      <connection src="add:out.c" dest="mul:in.a"/>
-      <connection src="self:ext_in.c" dest="mul:in.b"/>
-      <connection src="mul:out.c" dest="self:ext_out.d"/>
-    </network>
-  </function>
-  <network>
-    <instance id="addmul" function="add_mul"/>
-    <instance id="add" function="float::add"/>
-    <assign type="float" value="3" dest="addmul:in.a"/>
-    <assign type="float" value="4" dest="addmul:in.b"/>
-    <assign type="float" value="5" dest="addmul:in.c"/>
-    <connection src="addmul:out.d" dest="add:in.a"/>
-    <connection type="float" value="6" dest="add:in.b"/>
-  </network>
-</cpc>
-"""
+from tests.helpers.toy_modules import EXAMPLE, TOY, Bench, toy_bench
 
 
 def test_the_originals_first_example_gives_41() -> None:
     bench = Bench()
-    bench.apply(edits.Define(ADDER))
+    bench.apply(edits.Define(EXAMPLE))
     assert bench.value("add:out.c") is None
     bench.activate()
     assert bench.value("add.out.c") == 41.0
@@ -52,7 +24,7 @@ def test_the_originals_first_example_gives_41() -> None:
 
 def test_changing_an_input_runs_only_what_depends_on_it() -> None:
     bench = Bench()
-    bench.apply(edits.Define(ADDER))
+    bench.apply(edits.Define(EXAMPLE))
     bench.activate()
     add = bench.instance("addmul:add")
     before = add.node(Tree.OUT, ("c",))

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.errors import Damaged
 from cpc.core.lease import Lease
-from cpc.spool.offload import inline
+from cpc.core.offload import inline
 from cpc.spool.real_disk import RealDisk
 from cpc.spool.spool import LOG, Spool
 from tests.helpers.memory_disk import MemoryDisk, Platter

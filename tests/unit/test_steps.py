@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,64 +13,25 @@ from cpc.core.edits import (
     Activate,
     AddInstance,
     ClearError,
-    Connect,
-    Deactivate,
     Import,
-    RemoveInstance,
-    Rerun,
     SetValue,
 )
 from cpc.core.outcome import Outcome
 from cpc.core.plain import FileRef
 from cpc.core.spec import Input, JobSpec
 from cpc.dataflow.answer import Answer, Job, StepInput
-from cpc.dataflow.description import CommandText, ControllerText, FunctionKind
-from cpc.server import steps, submission
+from cpc.dataflow.description import CommandText, FunctionKind
 from cpc.server.principal import SERVER
-from cpc.store import history, schema
-from cpc.store.jobs import Range
+from cpc.store import schema
 from cpc.store.statement import Statement
 from tests.helpers.network_bench import NetworkBench, controlled
+from tests.helpers.step_bench import asking, bench, chain, doubled
+
+__all__ = ["bench"]
 
 _STEP_JOBS = Statement(sa.select(schema.step_jobs.c.array).order_by(schema.step_jobs.c.ordinal))
 _STEPS = Statement(sa.select(schema.steps.c.instance).order_by(schema.steps.c.id))
 LOST = JobSpec(argv=("x",), inputs=(Input("in", Content(b"\1" * 32, 4, (b"\1" * 32,))),))
-
-
-@pytest.fixture
-def bench(database_url: str, tmp_path: Path) -> Iterator[NetworkBench]:
-    made = NetworkBench(tmp_path, url=database_url)
-    yield made
-    made.close()
-
-
-def doubled(step: StepInput) -> Answer:
-    return Answer(outputs=(("y", step.inputs["x"] * 2),))
-
-
-def two_jobs(step: StepInput) -> Answer:
-    """Asks for two jobs; says how many have succeeded, and with which keys, when both have ended."""
-    if step.finished:
-        seen = step.state + b"".join(job.key.encode() for job in step.finished if job.succeeded)
-        if step.pending:
-            return Answer(state=seen)
-        return Answer(outputs=(("y", len(seen)),), state=b"", log=f"{seen.decode()}\n")
-    return Answer(jobs=tuple(Job(JobSpec(argv=("run", key)), key) for key in ("a", "b")), state=b"")
-
-
-def chain(bench: NetworkBench) -> None:
-    """f → g, both double."""
-    text = controlled("f", {"x": "int"}, {"y": "int"})
-    bench.define(text, f=doubled)
-    bench.edit(Import("lab"), AddInstance("f", "lab::f"), AddInstance("g", "lab::f"), Connect("f:out.y", "g:in.x"))
-    bench.edit(Activate())
-
-
-def asking(bench: NetworkBench, **controller: bool) -> None:
-    """One instance that asks for two jobs."""
-    flags = ControllerText(module="lab", function="f", **controller)
-    bench.define(controlled("f", {"x": "int"}, {"y": "int"}, controller=flags), f=two_jobs)
-    bench.edit(Import("lab"), AddInstance("f", "lab::f"), SetValue("f:in.x", 1), Activate())
 
 
 def test_a_function_runs_when_its_inputs_are_complete_and_its_outputs_flow_on(bench: NetworkBench) -> None:
@@ -302,187 +262,3 @@ def test_an_instance_makes_others_which_run_at_once(bench: NetworkBench) -> None
     bench.edit(Import("lab"), AddInstance("g", "lab::grow"), Activate(), SetValue("g:in.x", 5))
     assert (bench.get("g:out.y"), bench.item("g").count, bench.item().states) == (20, 2, {"active": 3})
     bench.check()
-
-
-# --- holding, cancelling, removing ---------------------------------------------------------------------------------------
-
-
-def test_jobs_of_a_held_instance_that_wait_are_withdrawn_and_come_back(bench: NetworkBench) -> None:
-    asking(bench)
-    worker = bench.worker(cores=1)
-    assert len(worker.leases) == 1
-    bench.edit(Deactivate())
-    assert bench.item("f").running == "waits for 1 job, 1 withdrawn while it is held"
-    assert len(bench.finish(worker)) == 1
-    assert (bench.get("f:out.y"), len(bench.here.calls)) == (None, 1)
-    bench.restart()
-    worker = bench.worker(cores=1)
-    assert not worker.leases
-    bench.check()
-    bench.edit(Activate())
-    assert [len(call.finished) for call in bench.here.calls] == [0, 1]
-    bench.finish(worker)
-    assert bench.get("f:out.y") == 2
-    bench.check()
-
-
-def test_a_withdrawn_job_that_somebody_has_retried_is_not_submitted_again(bench: NetworkBench) -> None:
-    asking(bench)
-    bench.edit(Deactivate())
-    job = bench.do(lambda tx: tx.rows(_STEP_JOBS))[0][0]
-    bench.do(lambda tx: submission.retry(bench.queue, tx, job, Range.of(job, False), "user:t"))
-    worker = bench.worker()
-    bench.finish(worker)
-    bench.edit(Activate())
-    bench.turn(worker)
-    bench.finish(worker)
-    assert bench.get("f:out.y") == 2
-    bench.check()
-
-
-def test_a_changed_input_cancels_what_became_out_of_date_if_the_function_says_so(bench: NetworkBench) -> None:
-    asking(bench, cancel_on_change=True)
-    worker = bench.worker(cores=1)
-    first = bench.item("f").jobs
-    bench.edit(SetValue("f:in.x", 2))
-    assert set(bench.item("f").jobs).isdisjoint(first)
-    assert bench.count(schema.finished, state=5) == 2
-    bench.turn(worker)
-    bench.finish(worker)
-    assert (bench.get("f:out.y"), bench.here.calls[-1].inputs) == (2, {"x": 2})
-    bench.check()
-
-
-def test_the_answer_of_a_run_that_was_cut_short_is_dropped(bench: NetworkBench) -> None:
-    asking(bench, cancel_on_change=True)
-    bench.here.hold = True
-    bench.here.bodies["lab::f"] = doubled
-    bench.edit(Rerun("f"))
-    bench.edit(SetValue("f:in.x", 7))
-    bench.here.hold = False
-    bench.here.go()
-    assert bench.get("f:out.y") == 14
-    assert bench.count(schema.steps, state=4) == 1
-    bench.check()
-
-
-def test_an_answer_counts_once_and_only_while_its_step_is_open(bench: NetworkBench) -> None:
-    """Two runs of one step: of a server that was killed under the first, or of a pool that gave it out twice."""
-    asking(bench)
-    bench.edit(Rerun("f"))
-    bench.dispatcher.stop()
-    bench.edit(SetValue("f:in.x", 2), Rerun("f"))
-    number = bench.graph.instances[bench.do(lambda tx: tx.rows(_STEPS))[-1][0]].step
-    first, second = (bench.do(lambda tx: steps.take(bench.flow, tx, number)) for _ in range(2))
-    assert first is not None
-    assert second is not None
-    asked = Answer(jobs=(Job(JobSpec(argv=("run",))),), outputs=(("y", 1),))
-    before = bench.count(schema.arrays)
-    assert not bench.do(lambda tx: steps.answer(bench.flow, tx, first, asked))
-    assert bench.do(lambda tx: steps.answer(bench.flow, tx, second, Answer(outputs=(("y", 2),))))
-    assert (bench.get("f:out.y"), bench.count(schema.arrays)) == (1, before + 1)
-    third = bench.do(lambda tx: steps.take(bench.flow, tx, number))
-    assert third is None, "it waits for its job"
-    bench.edit(Rerun("f"))
-    assert bench.do(lambda tx: steps.answer(bench.flow, tx, first, Answer(outputs=(("y", 3),))))
-    assert bench.get("f:out.y") == 1
-    bench.check()
-
-
-def test_what_is_removed_takes_its_jobs_along(bench: NetworkBench) -> None:
-    asking(bench)
-    worker = bench.worker(cores=1)
-    bench.edit(RemoveInstance("f"))
-    assert bench.count(schema.jobs) == 0
-    bench.turn(worker)
-    assert not worker.leases
-    bench.check()
-
-
-def test_jobs_of_an_open_step_are_not_forgotten(bench: NetworkBench) -> None:
-    asking(bench)
-    bench.edit(Deactivate())
-    assert bench.do(lambda tx: history.closed_arrays(tx, 0, 1 << 62, 10)) == []
-    bench.edit(RemoveInstance("f"))
-    assert len(bench.do(lambda tx: history.closed_arrays(tx, 0, 1 << 62, 10))) == 2
-
-
-# --- kill -9 -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_function_that_was_running_runs_again_and_counts_once(bench: NetworkBench) -> None:
-    chain(bench)
-    bench.here.hold = True
-    bench.edit(SetValue("f:in.x", 3))
-    assert len(bench.here.held) == 1
-    bench.here.hold = False
-    bench.restart()
-    assert [(call.instance, call.updated) for call in bench.here.calls] == [
-        ("f", ("in.x",)),
-        ("f", ("in.x",)),
-        ("g", ("in.x",)),
-    ]
-    assert (bench.get("g:out.y"), bench.count(schema.steps)) == (12, 2)
-    bench.check()
-
-
-def test_what_came_before_the_kill_is_not_missed_by_the_run_after_it(bench: NetworkBench) -> None:
-    chain(bench)
-    bench.here.hold = True
-    bench.edit(SetValue("f:in.x", 3))
-    bench.edit(SetValue("f:in.x", 4))
-    bench.here.hold = False
-    bench.restart()
-    assert (bench.here.calls[1].inputs, bench.here.calls[1].updated) == ({"x": 4}, ("in.x",))
-    assert bench.get("g:out.y") == 16
-    bench.check()
-
-
-def test_results_that_came_in_before_a_kill_are_given_to_the_step(bench: NetworkBench) -> None:
-    asking(bench)
-    bench.here.hold = True
-    bench.finish(bench.worker())
-    bench.here.hold = False
-    bench.restart()
-    assert bench.get("f:out.y") == 2
-    assert bench.count(schema.arrays) == 2
-    bench.check()
-
-
-def test_a_step_is_explained_by_its_jobs_and_the_version_of_its_module(bench: NetworkBench) -> None:
-    asking(bench)
-    bench.finish(bench.worker("node7"))
-    found = bench.wait(bench.networks.explain(SERVER, "p", "f:out.y")).step
-    assert found is not None
-    assert (found.instance, found.number, found.function, found.version) == ("f", 1, "lab::f", "1.2")
-    assert [(job.attempt, job.worker, job.host) for job in found.jobs] == [(1, "node7", "h")] * 2
-    assert [(link.source, link.target) for link in found.inputs] == [("", "f:in.x")]
-
-
-def test_the_record_tells_answers_and_errors(bench: NetworkBench) -> None:
-    chain(bench)
-    bench.edit(SetValue("f:in.x", 3))
-    bench.here.bodies["lab::f"] = lambda step: Answer(error="no")
-    bench.edit(SetValue("f:in.x", 4))
-    rows = bench.wait(bench.networks.record(SERVER, "p", 0, 100)).items
-    assert [row.kind for row in rows] == ["edited"] * 3 + ["answered"] * 2 + ["edited", "stopped"]
-    assert rows[3].details["answer"] == {"outputs": [["y", 6]]}
-    assert rows[-1].details == {"instance": "f", "step": 2, "error": "no"}
-
-
-def test_a_defect_of_the_server_stops_one_instance_in_words(
-    bench: NetworkBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It must not wait for ever, and nothing of the answer may stay."""
-    chain(bench)
-
-    def broken(*_: object) -> bool:
-        raise RuntimeError("a defect")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "_go_on", broken)
-        bench.edit(SetValue("f:in.x", 3))
-    assert "inside the server" in bench.item("f").error
-    assert bench.get("f:out.y") is None
-    bench.edit(ClearError("f"))
-    assert bench.get("g:out.y") == 12

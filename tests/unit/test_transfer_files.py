@@ -11,8 +11,8 @@ from cpc.core.digest import CHUNK
 from cpc.core.errors import BadInput, Damaged, TooLarge
 from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
+from cpc.core.offload import inline
 from cpc.spool.disk import walk
-from cpc.spool.offload import inline
 from cpc.spool.real_disk import RealDisk
 from cpc.wire.messages import Task
 from cpc.worker import collecting
