@@ -119,7 +119,7 @@ def fetch(
             elif file.kind == "link":
                 _link(target, file.target, force)
             else:
-                download(client, file, target, force, lambda got, before=done: progress(before + got, total))  # type: ignore[misc]
+                download(client, file, target, force, _after(done, total, progress))
         except OSError as error:
             place = os.fsdecode(error.filename) if error.filename else root
             raise BadInput(f"cannot write {place}: {error.strerror}") from error
@@ -127,6 +127,11 @@ def fetch(
         written.append(target)
     progress(total, total)
     return written
+
+
+def _after(done: int, total: int, progress: Progress) -> Callable[[int], None]:
+    """Tells of one file as a part of all: so much was done before it."""
+    return lambda got: progress(done + got, total)
 
 
 def _check_paths(files: list[FileView]) -> None:

@@ -1,4 +1,4 @@
-"""Defects of the pure engine, `cpc.dataflow`."""
+"""Defects of dataflow: of the pure engine, `cpc.dataflow`, and of steps at the server."""
 
 from tests.defects.defect import defect
 
@@ -6,6 +6,7 @@ _STEPS = "tests/unit/test_dataflow_steps.py::"
 _VALUES = "tests/unit/test_dataflow_values.py::"
 _REFUSALS = "tests/unit/test_dataflow_refusals.py::"
 _MODULES = "tests/unit/test_dataflow_modules.py::"
+_CUT = "tests/unit/test_steps_cut_short.py::"
 _MODEL = "tests/unit/test_dataflow_model.py"
 
 DATAFLOW = (
@@ -86,5 +87,21 @@ DATAFLOW = (
         "if function is None or not same:", "if function is None:",
         promise="an instance never has values that its function does not take",
         caught_by=_MODULES + "test_a_new_version_that_takes_something_else_is_refused_while_there_are_instances",
+    ),
+    # --- steps at the server ---
+    defect(
+        "a-step-runs-without-its-input", "cpc.server.steps:take", "kept is None and", "False and",
+        promise="a step whose required input is gone before it ran is no error",
+        caught_by=_CUT + "test_a_step_whose_input_is_gone_before_it_ran_is_no_error",
+    ),
+    defect(
+        "an-answer-counts-twice", "cpc.server.steps:answer", "not row.state.open or row.run != run.step.run", "False",
+        promise="an answer counts once, and only while its step is open",
+        caught_by=_CUT + "test_an_answer_counts_once_and_only_while_its_step_is_open",
+    ),
+    defect(
+        "the-end-of-a-step-is-not-written-down", "cpc.server.changes:Change._end", "self.note(instance)", "pass",
+        promise="that an open step has ended is on disk",
+        caught_by="tests/unit/test_step_ends.py",
     ),
 )  # fmt: skip

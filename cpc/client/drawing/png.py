@@ -16,6 +16,7 @@ from cpc.core.errors import BadInput
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
+    from PIL.ImageFont import ImageFont as FixedFont
 
 SCALE = 2.0  # pixels of the file for one of the layout
 FINER = 2  # drawn so much larger
@@ -60,7 +61,7 @@ class _Pen:
     def __init__(self, draw: ImageDraw, scale: float) -> None:
         self._draw = draw
         self._scale = scale
-        self._fonts: dict[float, FreeTypeFont] = {}
+        self._fonts: dict[float, FreeTypeFont | FixedFont] = {}
 
     def route(self, route: Route) -> None:
         """A line with its tip."""
@@ -101,7 +102,7 @@ class _Pen:
 
         size = text.size * self._scale
         if size not in self._fonts:
-            self._fonts[size] = ImageFont.load_default(size)  # type: ignore[assignment]
+            self._fonts[size] = ImageFont.load_default(size)
         place, weight = self._point((text.x, text.y)), 0.3 * self._scale if text.bold else 0
         self._draw.text(
             place, text.text, text.colour, self._fonts[size], ANCHORS[text.anchor], stroke_width=round(weight)
