@@ -219,13 +219,16 @@ def info(graph: Graph, name: str) -> InfoView:
     module = graph.library.modules.get(key)
     if module is not None:
         return _module(module)
-    try:
-        return InfoView(name=key, functions=(_function(graph.library.function(key)),))
-    except NotFound as error:
-        owner, _, bare = key.rpartition("::")
-        if owner not in graph.library.modules or bare not in graph.library.modules[owner].types:
-            raise error
-    return InfoView(name=key, types=(_type(graph.library.type(key)),))
+    owner, _, bare = key.rpartition("::")
+    known = graph.library.modules.get(owner)
+    if known is not None and bare in known.types and bare not in known.functions:
+        return InfoView(name=key, types=(_type(known.types[bare]),))
+    if not owner and (known is None or bare not in known.functions):
+        raise NotFound(
+            f"{key} is no module that the project has imported, and no function or type of its own",
+            f"`cpcc import {key}` if `cpcc list-modules` has it",
+        )
+    return InfoView(name=key, functions=(_function(graph.library.function(key)),))
 
 
 def _module(module: Module) -> InfoView:

@@ -111,6 +111,9 @@ def test_a_project_keeps_the_module_that_it_imported(bench: NetworkBench) -> Non
     bench.edit(AddInstance("g", "lab::f"))
     assert [one.name for one in bench.item().instances] == ["f", "g"]
     assert bench.wait(bench.networks.info(SERVER, "p", "lab::f")).functions[0].inputs[0].type == "int"
+    for name, hint in (("nosuch", "cpcc import nosuch"), ("nosuch::f", "cpcc import nosuch"), ("lab::g", "it has f")):
+        with pytest.raises(NotFound, match=hint):
+            bench.wait(bench.networks.info(SERVER, "p", name))
 
 
 def test_an_uploaded_network_is_merged_into_the_top(bench: NetworkBench) -> None:
