@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from cpc.api import values
+from cpc.api.finding import offered_as
 from cpc.api.hints import Types, doc
 from cpc.api.step import Step
 from cpc.api.values import Member
@@ -109,7 +110,7 @@ class Function(ABC, Generic[P, R]):
         """Its name as functions of the Python package `package` use it: bare in its own module, else `module::name`."""
         if self.__module__ == package or self.__module__.startswith(f"{package}."):
             return self.name
-        return f"{self.__module__.rpartition('.')[2]}::{self.name}"
+        return f"{offered_as(self, self.__module__)}::{self.name}"
 
     def hints(self) -> dict[str, dict[str, Any]]:
         """The hints of the four trees, as a `Step` needs them."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from cpc.api.finding import GROUP, SHIPPED
 from cpc.core.errors import BadInput, CopernicusError, NotFound
 from cpc.core.network_views import ModuleView
 from cpc.core.offload import Offload
@@ -27,8 +28,6 @@ from cpc.server.gate import Gate
 from cpc.server.principal import Principal
 from cpc.server.roles import Act
 
-GROUP = "cpc.modules.v1"
-SHIPPED = "cpc.plugins.modules"
 _MAX_XML = 16 << 20
 
 

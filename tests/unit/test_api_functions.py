@@ -244,3 +244,14 @@ def test_a_job_that_cannot_be_is_refused_where_it_is_asked_for(tmp_path: Path) -
         Bench(tmp_path).run(wrong, a=1)
     with pytest.raises(Failed, match="stands where a list of texts belongs"):
         Bench(tmp_path).run(wrong, a=0)
+
+
+def test_a_function_is_called_by_the_module_that_offers_it() -> None:
+    """Wherever in that module's package it is written."""
+    from cpc.plugins.modules import benchmark, gromacs, openmm
+
+    assert gromacs.mdrun.__module__ != gromacs.__name__
+    assert gromacs.mdrun.called("mylab") == "gromacs::mdrun"
+    assert gromacs.mdrun.called(gromacs.__name__) == "mdrun"
+    assert openmm.simulate.called("mylab") == "openmm::simulate"
+    assert benchmark.sleep.called("mylab") == "benchmark::sleep"
