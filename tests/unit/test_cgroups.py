@@ -124,7 +124,8 @@ def test_version_2_never_moves_processes_of_others(tmp_path: Path) -> None:
     own.mkdir()
     (own / "cgroup.controllers").write_text("memory\n")
     (own / "cgroup.subtree_control").write_text("\n")
-    (own / "cgroup.procs").write_text(f"1\n{os.getpid()}\n")
+    other = 1 << 30  # nobody's number: 1 would be ours where the test's own starter has ended
+    (own / "cgroup.procs").write_text(f"{other}\n{os.getpid()}\n")
     groups, why = cgroups.open_groups("token", system(tmp_path, V2, "0::/\n"))
     assert groups is None
     assert "holds processes that are not the worker's" in why
