@@ -1,8 +1,9 @@
 """A backup: one tar file with the identity, the configuration, a snapshot of the database and all contents of files.
 
-    server.json  authority.key  authority.crt  database.sqlite  chunks/HEX …  backup.json
+    server.json  authority.key  authority.crt  database.sqlite  chunks/HEX …  projects/… backup.json
 
-It is made while the server runs: first the snapshot; then the chunk files that it refers to are given a second name, so
+It is made while the server runs: first the snapshot; then the chunk files that it refers to, and the persistent directories
+of controllers, are given a second name, so
 that the garbage collector cannot take them however long the copying lasts; then they are copied. Without PostgreSQL's or
 SQLite's own tools, and into either kind of database, it is read back by `restore`.
 """
@@ -17,7 +18,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ import msgspec
 from cpc import __version__
 from cpc.core.clock import Clock
 from cpc.core.errors import BadInput, Conflict
+from cpc.server import archive, workspace
 from cpc.server.config import Config, Place
 from cpc.store import checks, chunks, copying
 
@@ -36,6 +38,7 @@ KEY = "authority.key"
 CERTIFICATE = "authority.crt"
 
 _PINNED = ".backup-"
+_TRIES = 5  # snapshots, until the persistent directories that one names are all there
 
 
 class About(msgspec.Struct, frozen=True):
@@ -71,10 +74,14 @@ def make(place: Place, config: Config, target: Path, clock: Clock) -> Report:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=_PINNED) as scratch:
-            snapshot = Path(scratch) / DATABASE
-            copying.snapshot(config.database, snapshot)
-            with _pinned(config, snapshot) as (found, missing):
-                report = _write(place, snapshot, found, missing, temporary, clock)
+            for left in reversed(range(_TRIES)):
+                snapshot = Path(scratch) / f"{left}-{DATABASE}"
+                copying.snapshot(config.database, snapshot)
+                with _pinned(config, snapshot) as held:
+                    if held.moved and left:
+                        continue  # a run has ended meanwhile and left another directory
+                    report = _write(place, snapshot, held, temporary, clock)
+                    break
         os.link(temporary, target)  # unlike a rename, this fails when somebody else has made the file meanwhile
         sync(target.parent)
     except FileExistsError:
@@ -95,25 +102,58 @@ class _Piece:
     path: Path
 
 
+@dataclass(slots=True)
+class _Held:
+    """What a snapshot refers to, under names that nobody else removes. `kept`: (name in the backup, file).
+
+    `missing`: digests of chunks that are not there; `moved`: persistent directories that are not.
+    """
+
+    found: list[_Piece] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    kept: list[tuple[str, Path]] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+
+
 @contextmanager
-def _pinned(config: Config, snapshot: Path) -> Iterator[tuple[list[_Piece], list[str]]]:
-    """The chunk files of a snapshot under names that nobody else removes, and the digests of those that are missing."""
+def _pinned(config: Config, snapshot: Path) -> Iterator[_Held]:
     root = Path(config.run_dir)
     _remove_leftovers(root)
-    found: list[_Piece] = []
-    missing: list[str] = []
+    held = _Held()
+    url = f"sqlite:///{snapshot}"
     with tempfile.TemporaryDirectory(dir=root, prefix=f"{_PINNED}{os.getpid()}-") as pins:
-        for digest, size in checks.chunk_rows(f"sqlite:///{snapshot}"):
+        for digest, size in checks.chunk_rows(url):
             path, pin = root / chunks.path(digest), Path(pins) / digest.hex()
             try:
                 os.link(path, pin)
             except FileNotFoundError:
-                missing.append(digest.hex())
+                held.missing.append(digest.hex())
                 continue
             except OSError:
                 pin = path  # no hard links here: the collector's grace has to be enough
-            found.append(_Piece(digest, size, pin))
-        yield found, missing
+            held.found.append(_Piece(digest, size, pin))
+        for name in map(workspace.place_of, checks.directories(url)):
+            _hold(root, Path(pins), name, held)
+        yield held
+
+
+def _hold(root: Path, pins: Path, name: str, held: _Held) -> None:
+    """A persistent directory, which nobody changes any more, whatever becomes of its name."""
+    try:
+        shutil.copytree(root / name, pins / name, symlinks=True, copy_function=_link_or_copy)
+    except (FileNotFoundError, shutil.Error):
+        held.moved.append(name)
+        return
+    held.kept += [(f"{name}/{path}", file) for path, file, _ in archive.tree(pins / name)]
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy(source, target)
 
 
 def _remove_leftovers(root: Path) -> None:
@@ -124,9 +164,8 @@ def _remove_leftovers(root: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _write(
-    place: Place, snapshot: Path, found: list[_Piece], missing: list[str], target: Path, clock: Clock
-) -> Report:  # fmt: skip
+def _write(place: Place, snapshot: Path, held: _Held, target: Path, clock: Clock) -> Report:
+    missing = [*held.missing, *held.moved]
     url = f"sqlite:///{snapshot}"
     written = size = 0
     parts: dict[str, str] = {}
@@ -138,7 +177,7 @@ def _write(
         ):  # fmt: skip
             parts[name] = digest_of(path)
             _add(tar, name, path)
-        for piece in found:
+        for piece in held.found:
             try:
                 _add(tar, f"chunks/{piece.digest.hex()}", piece.path)
             except FileNotFoundError:
@@ -146,6 +185,9 @@ def _write(
                 continue
             written += 1
             size += piece.size
+        for name, path in held.kept:
+            parts[name] = digest_of(path)
+            _add(tar, name, path)
         life = checks.incarnation(url)
         about = About(FORMAT, __version__, clock.now(), life, written, size, checks.server_id(url), parts)
         data = msgspec.json.encode(about)

@@ -36,6 +36,7 @@ MOST = 200  # steps that are given out at a time; the others wait here
 AGAIN = 10.0  # seconds until a step is tried again that could not be run
 PAGE = 1000
 
+_LOST = "its persistent directory was not there any more; it has begun with an empty one"
 _DEFECT = "something went wrong inside the server; its log has the details"
 
 
@@ -196,6 +197,8 @@ class Dispatcher:
             answer = await running
         finally:
             self._under_way[row.id] = None
+        if where.lost and not answer.warning:
+            answer = msgspec.structs.replace(answer, warning=_LOST)
         return await local.ingest(project, answer, where), where.persistent_name
 
     async def _read(self, content: Content, length: int) -> bytes:

@@ -21,8 +21,9 @@ import msgspec
 from cpc.core.clock import Clock
 from cpc.core.digest import CHUNK, of_chunk
 from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged
+from cpc.core.manifest import safe_path
 from cpc.core.reading import UNREADABLE
-from cpc.server import backup, filesystem, process, upkeep
+from cpc.server import backup, filesystem, process, upkeep, workspace
 from cpc.server.backup import About, sync
 from cpc.server.config import Config, Place, write_secret
 from cpc.server.setup import database_files, erase_database, in_the_way, make_directory, move_aside
@@ -147,6 +148,8 @@ def _unpack(source: Path, tar: tarfile.TarFile, staging: Path) -> About:
             _unpack_chunk(source, tar, member, staging)
         elif member.name in (backup.KEY, backup.CERTIFICATE) and member.size <= _SMALL:
             write_secret(staging / member.name, _content(tar, member).read())
+        elif member.name.startswith(f"{workspace.PROJECTS}/"):
+            _unpack_kept(source, tar, member, staging)
         elif member.name == backup.DATABASE:
             with (staging / backup.DATABASE).open("xb") as file:
                 shutil.copyfileobj(_content(tar, member), file, 1 << 20)
@@ -176,6 +179,20 @@ def _unpack_chunk(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, s
         file.write(data)
         file.flush()
         os.fdatasync(descriptor)
+
+
+def _unpack_kept(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> None:
+    """A file of a persistent directory; `parts` has its digest."""
+    try:
+        safe_path(member.name.encode("utf-8", "surrogateescape"))
+    except BadInput as error:
+        raise Damaged(f"{source} holds {member.name[:200]!r}, which no backup does", "use another backup") from error
+    path = staging / member.name
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        shutil.copyfileobj(_content(tar, member), file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -241,13 +258,11 @@ def _put(staging: Path, place: Place, config: Config, last: int, undo: ExitStack
         target.chmod(0o600)
         sync(target.parent)
     incarnation = copying.new_life(config.database, last)
-    root = Path(config.run_dir) / "chunks"
-    if (staging / "chunks").exists():
-        if root.exists():
-            root.rmdir()  # empty, else it was in the way
-        os.rename(staging / "chunks", root)
-        undo.callback(shutil.rmtree, root, ignore_errors=True)
-        _sync_all(root)
+    for directory in map(workspace.place_of, checks.directories(config.database)):
+        (staging / directory).mkdir(mode=0o700, parents=True, exist_ok=True)  # also one without a file in it
+    for name in ("chunks", workspace.PROJECTS):
+        if (staging / name).exists():
+            _move(staging / name, Path(config.run_dir) / name, undo)
     make_directory(place.directory, undo)
     undo.callback(shutil.rmtree, place.directory, ignore_errors=True)
     write_secret(place.key_file, (staging / backup.KEY).read_bytes())
@@ -256,9 +271,13 @@ def _put(staging: Path, place: Place, config: Config, last: int, undo: ExitStack
     return incarnation
 
 
-def _sync_all(root: Path) -> None:
-    """The names of what was unpacked are on disk."""
-    for directory in (*sorted(path for path in root.iterdir() if path.is_dir()), root, root.parent):
+def _move(staged: Path, root: Path, undo: ExitStack) -> None:
+    """What was unpacked is in its place, and its names are on disk."""
+    if root.exists():
+        root.rmdir()  # empty, else it was in the way
+    os.rename(staged, root)
+    undo.callback(shutil.rmtree, root, ignore_errors=True)
+    for directory in (*(path for path in root.rglob("*") if path.is_dir()), root, root.parent):
         sync(directory)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
 from twisted.logger import Logger
@@ -23,6 +24,17 @@ log = Logger()
 STEP = 250  # rows in one commit: some ten milliseconds on a slow disk
 ROUND = 60.0
 LONG_ROUND = 3600.0
+
+
+#: Files that are kept at hand for controllers: seconds without anybody asking. The longest run may take a week.
+AT_HAND = 8 * 86400.0
+
+
+class Directories(Protocol):
+    """Local files of projects; `cpc.server.workspace.Workspace`."""
+
+    def forget_project(self, project: int) -> Awaitable[None]: ...
+    def tidy(self, before: float) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,7 @@ class Retention:
         self._one = DeferredLock()
         self._stopped = False
         self._long_due = 0.0
+        self.directories: Directories | None = None  # set by whoever puts the server together
 
     def start(self) -> None:
         """Begin the rounds; the first sweeps up files that a crash has left."""
@@ -110,6 +123,9 @@ class Retention:
         """Networks of deleted projects, and open transactions of sessions that have ended."""
         await self._steps(lambda: self._store.write(lambda tx: drafts.drop_orphans(tx, STEP)))
         for project in await self._store.read(lambda tx: networks.of_deleted_projects(tx, STEP)):
+            # First: what would be left behind then, nobody would know of.
+            if self.directories is not None:
+                await self.directories.forget_project(project)
             while not self._stopped and not await self._forget_network(project):
                 pass
 
@@ -136,6 +152,8 @@ class Retention:
             await self._old_results(self._before(keep.results))
         await self._old_events(self._before(keep.events), self._before(keep.audit))
         await self._steps(self._expire_answers)
+        if self.directories is not None:
+            await self.directories.tidy(self._before(AT_HAND) / SECOND)
 
     async def purge(self, array: int) -> None:
         """Forget a finished submission and its files, step by step. One with live jobs is left alone."""

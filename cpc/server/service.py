@@ -172,6 +172,7 @@ class Service:
             settings=self.settings, offload=disk_threads.run, reactor=self._reactor, controllers=self._controllers,
         )  # fmt: skip
         self.networks, self.modules = self.network_services.networks, self.network_services.modules
+        self.retention.directories = self.network_services.workspace
         self.storage.on_low = self.retention.hurry
         self._join_services()
 

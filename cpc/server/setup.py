@@ -44,8 +44,8 @@ def in_the_way(place: Place, config: Config) -> list[Path]:
     found = [place.directory] if place.directory.exists() else []
     if not database.is_postgresql(config.database):
         found += [path for path in database_files(config) if path.exists()]
-    chunks = Path(config.run_dir) / "chunks"
-    return [*found, chunks] if chunks.exists() and any(chunks.iterdir()) else found
+    below = [Path(config.run_dir) / name for name in ("chunks", "projects")]
+    return [*found, *(path for path in below if path.exists() and any(path.iterdir()))]
 
 
 def database_files(config: Config) -> list[Path]:

@@ -51,27 +51,43 @@ class Files(Protocol):
     def put_chunk(self, project: int, digest: bytes, data: bytes) -> Awaitable[None]: ...
 
 
+#: The directory of all this, below the run directory.
+PROJECTS = "projects"
+
+
+def place_of(directory: tuple[int, int, str]) -> str:
+    """Where, below the run directory, the persistent directory (project, instance, name) is."""
+    project, instance, name = directory
+    return f"{PROJECTS}/{ids.show(project)}/{ids.show(instance)}/{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Directories:
-    """Where one run may write; "" where its function has no such directory. `persistent_name` is what the commit names."""
+    """Where one run may write; "" where its function has no such directory. `persistent_name` is what the commit names.
+
+    `lost`: the former persistent directory is not there, so this one is empty.
+    """
 
     output: str = ""
     persistent: str = ""
     persistent_name: str = ""
+    lost: bool = False
 
 
 class Workspace:
     """Local files of all projects. `offload` runs what blocks in a thread."""
 
     def __init__(self, root: Path, files: Files, offload: Offload) -> None:
-        self.root = root / "projects"
+        self.root = root / PROJECTS
         self._files = files
         self._offload = offload
         self._written = 0
 
     async def start(self) -> None:
-        """The directory is there: controllers in a sandbox see those that are there when they begin."""
+        """The directory is there: controllers in a sandbox see those that are there when they begin. What a kill left
+        half made, and what can be made again, is gone."""
         await self._in_words(partial(self.root.mkdir, parents=True, exist_ok=True))
+        await self._in_words(partial(_tidy, self.root))
 
     # --- what a run may read ---
 
@@ -87,7 +103,7 @@ class Workspace:
     async def _placed(self, project: int, name: str, content: Content) -> Path:
         directory = self._project(project) / "files" / content.digest.hex()
         path = directory / _base(name)
-        if not await self._in_words(path.is_file):
+        if not await self._in_words(partial(_touch, path)):
             await self._write(path, content, 0o444)
         return path
 
@@ -142,7 +158,8 @@ class Workspace:
                 _fresh(made, None)
             if persistent:
                 _fresh(kept, home / former if former else None)
-            return Directories(str(made) if output else "", str(kept) if persistent else "", name)
+            gone = persistent and bool(former) and not (home / former).is_dir()
+            return Directories(str(made) if output else "", str(kept) if persistent else "", name, gone)
 
         return await self._in_words(make)
 
@@ -265,8 +282,12 @@ class Workspace:
         await self._offload(lambda: shutil.rmtree(self._instance(project, instance), ignore_errors=True))
 
     async def forget_project(self, project: int) -> None:
-        """The project is gone, or its files were not used for long: all of this can be made again but persistent directories."""
+        """The project is gone."""
         await self._offload(lambda: shutil.rmtree(self._project(project), ignore_errors=True))
+
+    async def tidy(self, before: float) -> None:
+        """Files that no run has asked for since `before` (seconds since 1970) can be made again when one does."""
+        await self._in_words(partial(_tidy, self.root, before))
 
     def _project(self, project: int) -> Path:
         return self.root / ids.show(project)
@@ -310,6 +331,26 @@ def _fresh(directory: Path, former: Path | None) -> None:
         shutil.copytree(former, directory, symlinks=True)
     else:
         directory.mkdir(parents=True)
+
+
+def _touch(path: Path) -> bool:
+    """Whether the file is there; it is asked for now."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _tidy(root: Path, before: float | None = None) -> None:
+    """Remove cached files (those last asked for before a time, or all), and at a start what was half made."""
+    for cached in root.glob("*/files/*"):
+        newest = max((file.stat().st_mtime for file in cached.iterdir()), default=0.0)
+        if before is None or newest < before:
+            shutil.rmtree(cached, ignore_errors=True)
+    if before is None:
+        for scratch in root.glob("*/.scratch-*"):
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _open(path: str, places: list[str]) -> BinaryIO:

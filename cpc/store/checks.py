@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from cpc.core import ids
 from cpc.core.digest import of_chunk
 from cpc.core.errors import Damaged, Unavailable
-from cpc.store import chunks, database, figures, references, schema, settings, wal
+from cpc.store import chunks, database, figures, instances, references, schema, settings, wal
 from cpc.store.database import DatabaseAway, DatabaseBroken, DatabaseFull, StatementError
 from cpc.store.references import Kind
 from cpc.store.statement import Statement
@@ -87,6 +87,17 @@ def chunk_rows(url: str) -> Iterator[tuple[bytes, int]]:
             return
         yield from ((digest, size) for digest, size in page if size > chunks.SMALL)
         after = page[-1][0]
+
+
+def directories(url: str) -> list[tuple[int, int, str]]:
+    """(project, instance, name) of every persistent directory on record; none in a database of before networks."""
+    engine = database.engine(url)
+    there = sa.inspect(engine).has_table(schema.instances.name)
+    engine.dispose()
+    if not there:
+        return []
+    with reading(url) as tx:
+        return instances.directories(tx)
 
 
 def has_chunk(url: str, digest: bytes) -> bool:

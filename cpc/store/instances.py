@@ -68,6 +68,11 @@ _MEMORIES = Statement(
         sa.or_(_instances.c.memory.isnot(None), _instances.c.directory != ""),
     )
 )
+_DIRECTORIES = Statement(
+    sa.select(_instances.c.project, _instances.c.id, _instances.c.directory)
+    .where(_instances.c.directory != "")
+    .order_by(_instances.c.id)
+)
 _SET_MEMORY = statement.update(_instances, "memory")
 _SET_DIRECTORY = statement.update(_instances, "directory")
 _PLACE = statement.select(_instances, "name", "parent")
@@ -198,6 +203,11 @@ def memories(tx: Tx, project: int) -> list[tuple[int, bytes, str]]:
     """What the controllers of a project keep: (instance, what `memory` says)."""
     rows = tx.rows(_MEMORIES, {"project": project})
     return [(instance, bytes(memory or b""), directory) for instance, memory, directory in rows]
+
+
+def directories(tx: Tx) -> list[tuple[int, int, str]]:
+    """Every persistent directory of a controller: (project, instance, its name)."""
+    return [(project, instance, name) for project, instance, name in tx.rows(_DIRECTORIES)]
 
 
 def set_memory(tx: Tx, instance: int, kept: bytes) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_networks import Project
 from tests.helpers.network_of_processes import Network
+from tests.helpers.network_project import Project
 
 MODULES = Path(__file__).parents[1] / "fixtures" / "modules"
 
@@ -131,3 +131,26 @@ def test_a_step_under_way_when_the_server_is_killed_is_run_again(project: Projec
     network.start()
     network.until(lambda: project.get("n:out.result") != "None", "it has napped")
     assert project.states() == {"n": "active"}
+
+
+def test_a_backup_has_what_functions_keep_on_disk(project: Project, tmp_path: Path) -> None:
+    network, saved = project.network, tmp_path / "saved.tar"
+    build(project, "toys", ("tally", "c"))
+    for run in ("1", "2"):
+        project("set", "c:in.n", run)
+        project.becomes("c:out.count", run)
+    network.run("cpc-server", "backup", str(saved)).done()
+    project("set", "c:in.n", "3")
+    project.becomes("c:out.count", "3")
+    network.stop_server()
+    network.run("cpc-server", "restore", "--force", str(saved)).done()
+    network.start()
+    assert project.get("c:out.count") == "2"
+    project("set", "c:in.n", "4")
+    project.becomes("c:out.count", "3")
+    assert project.get("c.msg.warning") == "None"
+    for directory in network.run_directory.glob("projects/*/*/persistent-*"):
+        shutil.rmtree(directory)
+    project("set", "c:in.n", "5")
+    project.becomes("c:out.count", "1")
+    assert "begun with an empty one" in project.get("c.msg.warning")

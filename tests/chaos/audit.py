@@ -220,9 +220,12 @@ class Audit:
             self._hold(not [*machine.seen.glob("cache/part-*")], f"{machine.name} has left parts in its cache")
         ensemble.lab.stop_server()
         self._hold(not os.listdir(ensemble.lab.directory / "tmp"), "temporary files are left")
-        known = {"chunks", "copernicus.db", "copernicus.db.lock", "lock", "backups"}
+        known = {"chunks", "copernicus.db", "copernicus.db.lock", "lock", "backups", "projects"}
         left = [path.name for path in ensemble.run_directory.iterdir() if path.name not in known]
         self._hold(not left, f"the server has left {left} in its run directory")
+        self._hold(
+            not os.listdir(ensemble.run_directory / "projects"), "directories of projects without networks are left"
+        )
         for line in (*self.books.wrong(), *self.books.collected()):
             raise Wrong(line)
         self.logs()

@@ -25,6 +25,7 @@ from cpc.core.edits import (
 from cpc.core.errors import BadInput, Conflict, CopernicusError, NotFound
 from cpc.core.plain import FileRef
 from cpc.server.principal import SERVER, Call, Principal
+from cpc.server.retention import Keep, Retention
 from cpc.store import drafts, members, networks, projects, schema, tokens, users
 from tests.helpers.network_bench import NetworkBench, controlled
 
@@ -279,6 +280,20 @@ def test_the_record_played_into_an_empty_project_gives_the_same_network(bench: N
     for row in rows:
         bench.edit(*msgspec.convert(row.details["edits"], list[Edit]), project="q")
     assert bench.get("a:out.c", project="q") == bench.get("a:out.c") == 2.1
+
+
+def test_a_deleted_project_leaves_no_directories(bench: NetworkBench) -> None:
+    files(bench)
+    bench.edit(SetValue("f:in.x", plain.wire(bench.file(b"data"))), SetValue("f:in.n", 1))
+    bench.wait(bench.workspace.prepare(bench.project, 5, 1, 1, output=True, persistent=True, former=""))
+    (directory,) = bench.workspace.root.iterdir()
+    retention = Retention(bench.store, bench.chunks, Keep, bench.gate.expire_answers, bench.clock, bench.reactor)
+    retention.directories = bench.workspace
+    bench.wait(retention.short_round())
+    assert directory.exists()
+    bench.wait(bench.projects.delete(Call(SERVER), "p"))
+    bench.wait(retention.short_round())
+    assert not directory.exists()
 
 
 def test_a_deleted_project_leaves_nothing(bench: NetworkBench) -> None:

@@ -119,3 +119,24 @@ def test_a_persistent_directory_is_as_the_last_commit_left_it(workspace: Workspa
     assert Path(again.persistent, "part").read_text() == "one"
     wait(workspace.forget(1, 2))
     assert not Path(again.persistent).exists()
+
+
+def test_what_can_be_made_again_is_not_kept_for_ever(shop: Shop, workspace: Workspace) -> None:
+    shop.upload(b"old")
+    shop.upload(b"new")
+    refs = [FileRef("f", content_of(data)) for data in (b"old", b"new")]
+    old, new = (Path(wait(workspace.place(1, [ref])).popitem()[1]) for ref in refs)
+    kept = wait(workspace.prepare(1, 2, 1, 1, output=False, persistent=True, former=""))
+    os.utime(old, (1000, 1000))
+    wait(workspace.tidy(2000.0))
+    assert (old.exists(), new.exists()) == (False, True)
+    os.utime(new, (1000, 1000))
+    wait(workspace.place(1, [refs[1]]))
+    wait(workspace.tidy(2000.0))
+    assert new.exists(), "a run has just asked for it"
+    scratch = new.parents[2] / ".scratch-7"
+    scratch.mkdir()
+    wait(workspace.start())
+    assert not new.exists()
+    assert not scratch.exists()
+    assert Path(kept.persistent).is_dir()
