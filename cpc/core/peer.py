@@ -1,0 +1,51 @@
+"""Other servers that this one knows: what was agreed with each."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class PeerState(enum.StrEnum):
+    """How far two servers are with each other. Whether a connection is up is another matter."""
+
+    SENT = "sent"  # we have asked, and wait for the other side's trust
+    RECEIVED = "received"  # it has asked, and waits for ours
+    TRUSTED = "trusted"  # both sides have agreed
+    REVOKED = "revoked"  # it was trusted, or asked, and is refused now
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one direction of lending may come to. `cores` and the lists: None sets no limit, zero or an empty list is nothing.
+
+    `projects` are names at the server that sets the limit, so they bind where that server is the owner of the jobs;
+    `executables` are names as in `gromacs/mdrun`.
+    """
+
+    off: bool = False
+    cores: int | None = None
+    projects: tuple[str, ...] | None = None
+    executables: tuple[str, ...] | None = None
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What this server's operator has set for one peer.
+
+    `lent`: our workers (and those lent to us) for jobs of the peer and of those behind it. `accepted`: the peer's workers
+    for jobs of ours. `lend_on`: how many servers beyond the peer may use what is lent to it; 0 is the peer only.
+    `denied`: ids of servers that may not be on a route through this peer.
+    """
+
+    lent: Limits = Limits()
+    accepted: Limits = Limits()
+    lend_on: int = 0
+    denied: tuple[str, ...] = ()
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server can be reached: by machines at `port`, by people at `client_port`."""
+
+    host: str
+    port: int
+    client_port: int

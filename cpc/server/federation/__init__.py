@@ -1,0 +1,1 @@
+"""Other servers: trust, links, lending of workers, relaying of messages and files."""

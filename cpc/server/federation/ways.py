@@ -1,0 +1,88 @@
+"""How the rest of the federation talks to other servers: what `links` offers, and tests replace."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from cpc.core.peer import Agreement
+from cpc.wire.messages import Message
+
+T = TypeVar("T")
+Q = TypeVar("Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """From whom a message is: the neighbour that has handed it on, and the whole route from its sender to here.
+
+    The neighbour is known by its certificate; that the sender is `route[0]`, the neighbour says.
+    """
+
+    peer: str
+    route: tuple[str, ...]
+
+    @property
+    def sender(self) -> str:
+        """Who has said it."""
+        return self.route[0]
+
+    @property
+    def back(self) -> tuple[str, ...]:
+        """The route of an answer: from here to the sender."""
+        return self.route[::-1]
+
+
+Handler = Callable[[Caller, Q], Awaitable[Message | None]]
+
+
+class Ways(Protocol):
+    """Links to the peers. Everything runs on the reactor."""
+
+    @property
+    def here(self) -> str:
+        """This server's id."""
+        ...
+
+    def up(self) -> tuple[str, ...]:
+        """The trusted peers that are connected now, those first that are asked first."""
+        ...
+
+    def agreement(self, peer: str) -> Agreement:
+        """What the operator has set for this peer; everything off for one that is not trusted."""
+        ...
+
+    async def ask(
+        self, peer: str, method: str, question: Message, answer: type[T], timeout: float, bulk: bool = False
+    ) -> T:
+        """A direct question. Unavailable when the peer is not connected or late."""
+        ...
+
+    def tell(self, peer: str, method: str, message: Message) -> None:
+        """A direct one-way message; dropped when the peer is not connected."""
+        ...
+
+    async def ask_far(
+        self,
+        route: tuple[str, ...],
+        method: str,
+        question: Message,
+        answer: type[T],
+        timeout: float,
+        bulk: bool = False,
+    ) -> T:
+        """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there."""
+        ...
+
+    def tell_far(self, route: tuple[str, ...], method: str, message: Message) -> None:
+        """A one-way message to the end of `route`; it may be lost."""
+        ...
+
+    def serve(self, method: str, question: type[Q], handler: Handler[Q], *, far: bool, bulk: bool = False) -> None:
+        """Answer this method, on all connections with trusted peers."""
+        ...
+
+    def on_change(self, callback: Callable[[str, bool], None]) -> None:
+        """Call back with (peer, up) whenever a peer comes or goes; also when trust in it is revoked (not up)."""
+        ...
