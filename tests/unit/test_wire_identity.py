@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from cpc.core.chance import SeededChance
 from cpc.core.clock import SECOND
-from cpc.core.errors import BadInput, Damaged, Refused
+from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused
 from cpc.wire import identity
 from cpc.wire.identity import Authority, Identity, Name, Role
 from tests.simulation.clock import Clock, VirtualReactor
@@ -129,6 +131,23 @@ def test_an_authority_comes_back_from_its_files_and_damage_is_said() -> None:
         Authority.load(worker.key_pem, worker.certificate_pem)
     with pytest.raises(Damaged, match="another key"):
         Identity.load(authority.key_pem, worker.certificate_pem, authority.certificate_pem)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # one whose sign is flipped; the library's own, when it reads
+def test_every_bit_of_a_certificate_counts() -> None:
+    """Also the number of unused bits before the signature, which the library ignores when so many bits of it are zero."""
+    authority, _ = make()
+    found = authority.identity(Name("server-a", Role.BUNDLE, "lab"), DAY)
+    while identity.read_certificate(found.certificate_pem).signature[-1] & 3:
+        found = authority.identity(found.name, DAY)
+    whole = identity.read_certificate(found.certificate_pem).public_bytes(serialization.Encoding.DER)
+    for place in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        text = base64.encodebytes(flipped).decode()
+        pem = f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n".encode()
+        with pytest.raises(CopernicusError):
+            Identity.load(found.key_pem, pem, authority.certificate_pem)
 
 
 def test_the_same_chance_gives_the_same_identity_key() -> None:
