@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cpc.core import edits, plain
 from cpc.core.edits import Edit
 from cpc.core.errors import BadInput
-from cpc.dataflow import items, literals, values, xml
+from cpc.dataflow import items, literals, paths, values, xml
 from cpc.dataflow.instance import Instance, State, Tree
 from cpc.dataflow.items import Item
 from cpc.dataflow.library import LOCAL
@@ -111,7 +111,11 @@ def _add(graph: Graph, update: Update, path: str, function: str) -> None:
 def _define(graph: Graph, update: Update, text: str) -> None:
     """The upload's definitions become the project's own, its network is merged into the top."""
     described = xml.read(text, LOCAL)
-    update.outcome.modules += graph.library.define(described, graph.journal)
+    new = graph.library.define(described, graph.journal)
+    update.outcome.modules += new
+    for each in new:
+        functions = graph.library.modules[paths.key(each.name)].functions
+        update.try_networks(functions[paths.entry_name(one.id)] for one in each.functions)
     if described.network is not None:
         update.add_network(graph.root, described.network, LOCAL, State.HELD)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from cpc.core import plain
-from cpc.core.errors import BadInput, Conflict, NotFound
+from cpc.core.errors import BadInput, Conflict, CopernicusError, NotFound
 from cpc.dataflow import arithmetic, conditions, cycles, items, literals, paths, values
 from cpc.dataflow.description import FunctionKind, InstanceText, NetworkText
 from cpc.dataflow.functions import Function
@@ -21,6 +21,10 @@ from cpc.dataflow.values import Leaf, Node
 
 if TYPE_CHECKING:
     from cpc.dataflow.graph import Graph
+
+
+#: Instances and connections of a fixed network that is tried when its module is imported, those of networks in it included.
+MOST_TRIED = 10_000
 
 
 class Update:
@@ -47,6 +51,30 @@ class Update:
             new = [renewed]
             self._take_over(library.modules[paths.key(name)])
         self.outcome.modules += new
+        for text in new:
+            self.try_networks(library.modules[paths.key(text.name)].functions.values())
+
+    def try_networks(self, functions: Iterable[Function]) -> None:
+        """Make an instance of each fixed network and take it back: BadInput names the one that cannot be made.
+
+        One with more than MOST_TRIED instances and connections is left to be checked when it is used.
+        """
+        for function in functions:
+            if function.network is None:
+                continue
+            mark = self._journal.mark()
+            ids = iter(range(-1, -MOST_TRIED, -1))
+            name = function.name.rpartition("::")[2]
+            owner = Instance(next(ids), name, self._graph.root, function)  # which does not know of it
+            try:
+                Update(self._graph, ids.__next__).add_network(owner, function.network, function.module, State.HELD)
+            except StopIteration:
+                pass
+            except CopernicusError as error:
+                module = f"module {function.module}" if function.module else "the upload"
+                raise BadInput(f"{module}, function {name}: {error.message}", error.hint) from None
+            finally:
+                self._journal.undo_to(mark)
 
     def _take_over(self, module: Module) -> None:
         """The instances of a module's functions are of its new functions, which take and give the same."""

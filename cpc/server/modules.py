@@ -24,6 +24,8 @@ from cpc.core.offload import Offload
 from cpc.core.views import Page
 from cpc.dataflow import arithmetic, paths, xml
 from cpc.dataflow.description import ModuleText
+from cpc.server import checking
+from cpc.server.checking import Checker
 from cpc.server.gate import Gate
 from cpc.server.principal import Principal
 from cpc.server.roles import Act
@@ -31,16 +33,18 @@ from cpc.server.roles import Act
 _MAX_XML = 16 << 20
 
 
-class Describer(Protocol):
-    """The part of the controllers' pool that is needed: reads Python code in a process of its own."""
+class Describer(Checker, Protocol):
+    """The part of the controllers' pool that is needed: reads and tries code in a process of its own."""
 
     def describe(self, name: str, python: str, directory: str = "") -> Awaitable[ModuleText]: ...
 
 
 class Finder(Protocol):
-    """What others need of the modules: one with all that it imports, those first."""
+    """What others need of the modules: one with all that it imports, those first; and whether their code can be run."""
 
     def load(self, name: str) -> Awaitable[tuple[ModuleText, ...]]: ...
+
+    def check(self, texts: Sequence[ModuleText]) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,10 @@ class Modules:
         found: dict[str, ModuleText] = {}
         await self._load(paths.key(name), found, ())
         return tuple(found.values())
+
+    async def check(self, texts: Sequence[ModuleText]) -> None:
+        """Refuse, with BadInput, modules and uploads that name code which is not there or cannot be run; the code is tried."""
+        await checking.refuse(self._describer, texts)
 
     async def _load(self, name: str, found: dict[str, ModuleText], above: tuple[str, ...]) -> None:
         if name in found or name in arithmetic.MODULES:

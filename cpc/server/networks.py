@@ -80,7 +80,7 @@ class Networks:
 
     async def edit(self, call: Call, project: str, edits: Sequence[Edit]) -> Changed:
         """Carry out all of the edits or none. In an open transaction they are recorded instead."""
-        texts = await self._named_in(edits)
+        texts = await self._named_in(call.who, project, edits)
 
         def unit(tx: Tx) -> Changed:
             owner = self._owner(tx, call.who, project)
@@ -107,7 +107,7 @@ class Networks:
         recorded = await self._gate.read(
             call.who, Act.PROJECT_SHOW, lambda tx: _innermost(tx, self._owner(tx, call.who, project)), project=project
         )
-        texts = await self._named_in(recorded)
+        texts = await self._named_in(call.who, project, recorded)
 
         def unit(tx: Tx) -> Changed:
             owner = self._owner(tx, call.who, project)
@@ -137,7 +137,7 @@ class Networks:
             who, Act.PROJECT_SHOW, lambda tx: _innermost(tx, self._owner(tx, who, project)), project=project
         )
         try:
-            texts, problem = await self._named_in(recorded), ""
+            texts, problem = await self._named_in(who, project, recorded), ""
         except CopernicusError as error:
             texts, problem = [], str(error)
 
@@ -180,18 +180,35 @@ class Networks:
             change.event(who.actor, "network.edited", tuple(outcome.lines))
         return Changed(lines=tuple(outcome.lines))
 
-    async def _named_in(self, edits: Iterable[Edit]) -> list[ModuleText]:
-        """The modules that edits import, as this server has them now; NotFound, or what is wrong with one."""
-        found: dict[str, ModuleText] = {}
+    async def _named_in(self, who: Principal, project: str, edits: Iterable[Edit]) -> list[ModuleText]:
+        """The modules that edits import, as this server has them now; NotFound, or what is wrong with one.
+
+        Code that modules and uploads name is tried, so those who may not bring it are refused before that.
+        """
+        names: list[str] = []
+        uploads: list[ModuleText] = []
         for edit in edits:
-            names: Sequence[str] = ()
             if isinstance(edit, Import):
-                names = (edit.module,)
+                names.append(edit.module)
             elif isinstance(edit, Define):
-                names = (await self._offload(partial(xml.read, edit.text, LOCAL))).imports
-            for name in names:
-                found |= {text.name: text for text in await self._modules.load(name)}
+                text = await self._offload(partial(xml.read, edit.text, LOCAL))
+                names += text.imports
+                uploads += [text] if text.code else []
+        if not names and not uploads:
+            return []
+        await self._gate.read(
+            who, Act.NETWORK_EDIT, lambda tx: self._may_name(tx, who, project, bool(uploads)), project=project
+        )
+        found: dict[str, ModuleText] = {}
+        for name in names:
+            found |= {text.name: text for text in await self._modules.load(name)}
+        await self._modules.check([*found.values(), *uploads])
         return list(found.values())
+
+    def _may_name(self, tx: Tx, who: Principal, project: str, code: bool) -> None:
+        self._gate.project(tx, project, who)
+        if code:
+            self._may_install(tx, who)
 
     # --- looking ---
 

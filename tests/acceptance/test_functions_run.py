@@ -41,6 +41,23 @@ def build(project: Project, module: str, *instances: tuple[str, str]) -> None:
     project("activate")
 
 
+CODE = """<cpc><function id="f" type="python"><inputs><field id="x" type="float"/></inputs>
+<outputs><field id="result" type="float"/></outputs><controller import="math" function="math.{}"/></function></cpc>"""
+
+
+def test_what_names_code_that_is_not_there_is_refused_and_leaves_nothing(project: Project, tmp_path: Path) -> None:
+    said = project.refused("import", "adder")
+    assert "adder.xml, function missing: " in said
+    assert "there_is_no_such_program is no program that can be run" in said
+    (tmp_path / "bad.xml").write_text(CODE.format("nosuch"))
+    said = project.refused("upload", str(tmp_path / "bad.xml"))
+    assert "the upload, function f: Python module math has no nosuch" in said
+    assert project.refused("info", "adder")
+    (tmp_path / "good.xml").write_text(CODE.format("sqrt"))
+    project("upload", str(tmp_path / "good.xml"))
+    project("instance", "f", "f")
+
+
 @pytest.mark.parametrize("kind", ["extended_err", "external_err"])
 def test_errors_and_warnings_are_shown_and_cleared(project: Project, kind: str) -> None:
     build(project, "_test", (kind, "e"))

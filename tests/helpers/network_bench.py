@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from cpc.controller import run
 from cpc.core.chance import SeededChance
 from cpc.core.edits import Edit
-from cpc.core.errors import NotFound
+from cpc.core.errors import Denied, NotFound
 from cpc.core.manifest import Entry, Manifest
 from cpc.core.network_views import Changed
 from cpc.core.outcome import Outcome
 from cpc.core.plain import FileRef
 from cpc.dataflow import snapshot
 from cpc.dataflow.answer import Answer, StepInput
+from cpc.dataflow.code import Code
 from cpc.dataflow.description import ControllerText, FieldText, FunctionKind, FunctionText, ModuleText
 from cpc.dataflow.functions import Function
 from cpc.dataflow.graph import Graph
 from cpc.queue.session import Session
-from cpc.server import steps
+from cpc.server import checking, steps
 from cpc.server.dataflow import Dataflow
 from cpc.server.dispatcher import Dispatcher
 from cpc.server.files import Files
@@ -39,6 +41,7 @@ from cpc.store import references
 from cpc.store.chunks import ChunkFiles
 from cpc.store.chunkstore import ChunkStore
 from cpc.store.references import Kind
+from cpc.store.transaction import Tx
 from tests.helpers.benches import Bench
 from tests.helpers.disks import FakeDisk
 from tests.helpers.files import content_of, counted, dangling, small_of, storage
@@ -61,8 +64,15 @@ def controlled(name: str, inputs: dict[str, str], outputs: dict[str, str], **mor
     )
 
 
+class Trial:
+    """Tries code in this process, as a controller process does."""
+
+    async def check(self, codes: Sequence[Code]) -> tuple[tuple[str, str], ...]:
+        return tuple((one.function, problem) for one in codes if (problem := run.check(one)))
+
+
 class Modules:
-    """What can be imported: modules made by tests."""
+    """What can be imported: modules made by tests. Their code is tried in this process."""
 
     def __init__(self) -> None:
         self.texts: dict[str, ModuleText] = {}
@@ -73,6 +83,9 @@ class Modules:
         if name not in self.texts:
             raise NotFound(f"module {name} not found", "`cpcc list-modules` shows those that can be imported")
         return (self.texts[name],)
+
+    async def check(self, texts: Sequence[ModuleText]) -> None:
+        await checking.refuse(Trial(), texts)
 
 
 class Here:
@@ -133,15 +146,20 @@ class NetworkBench(Bench):
         )  # fmt: skip
         saving = Saving(
             gate=self.gate, flow=self.flow, files=self.files, workspace=self.workspace, modules=self.modules,
-            offload=threads.run, may_install=lambda tx, who: None,
+            offload=threads.run, may_install=self.may_install,
         )  # fmt: skip
         self.networks = Networks(
             gate=self.gate, flow=self.flow, modules=self.modules, archives=saving, offload=threads.run,
-            runs=self.dispatcher.runs, may_install=lambda tx, who: None,
+            runs=self.dispatcher.runs, may_install=self.may_install,
         )  # fmt: skip
         self.projects = Projects(self.gate)
         self.projects.networks = self.networks
         self.projects.files = self.files
+
+    def may_install(self, tx: Tx, who: Principal) -> None:
+        """Only super users bring code."""
+        if not who.super_user:
+            raise Denied("this names code")
 
     def restart(self) -> None:
         """kill -9: what controllers were at is lost, and what was ready is given out again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from cpc.api.modules import describe
-from cpc.controller.run import run
+from cpc.controller.run import check, run
 from cpc.core.errors import Unavailable
 from cpc.dataflow.answer import Answer, StepInput
-from cpc.dataflow.code import code
+from cpc.dataflow.code import Code, code
 from cpc.dataflow.description import ModuleText
 from cpc.dataflow.functions import Function
 from cpc.server.config import Config, Place
@@ -64,6 +64,10 @@ class Pool:
     async def describe(self, name: str, python: str, directory: str = "") -> ModuleText:
         """What a module offers."""
         return describe(importlib.import_module(f"{PACKAGE}.{python}"), name)
+
+    async def check(self, codes: Sequence[Code]) -> tuple[tuple[str, str], ...]:
+        """What is wrong with code."""
+        return tuple((one.function, problem) for one in codes if (problem := check(one)))
 
 
 class Disk:

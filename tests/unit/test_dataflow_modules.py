@@ -166,6 +166,84 @@ def test_a_bad_module_is_refused_with_its_place(text: str, message: str) -> None
     assert found.modules == {}
 
 
+def fixed(*connections: str) -> str:
+    """A module with a network of two adders, within another network."""
+    return f"""<cpc><import name="float"/>
+    <type id="pair" base="record"><field id="x" type="float"/><field id="s" type="string"/></type>
+    <function id="inner" type="network">
+      <inputs><field id="p" type="pair"/><field id="x" type="float"/></inputs><outputs><field id="y" type="float"/></outputs>
+      <network><instance id="a" function="float::add"/><instance id="b" function="float::add"/>{"".join(connections)}</network>
+    </function>
+    <function id="outer" type="network"><network><instance id="i" function="inner"/></network></function></cpc>"""
+
+
+def connection(source: str, target: str) -> str:
+    return f'<connection src="{source}" dest="{target}"/>'
+
+
+WRONG = [
+    ((connection("self:ext_in.p", "a:in.a"),), "module m, function inner: inner:in.p is m::pair; inner:a:in.a takes float"),
+    ((connection("self:ext_in.p.s", "a:in.a"),), "inner:in.p.s is string; inner:a:in.a takes float"),
+    ((connection("self:ext_in.nix", "a:in.a"),), "nix"),
+    ((connection("c:out.c", "a:in.a"),), "function inner: c:out.c not found"),
+    ((connection("a:in.a", "b:in.a"),), "a:in.a cannot be that end of a connection"),
+    ((connection("a:out.c", "b:in.a"), connection("self:ext_in.x", "b:in.a")), "inner:b:in.a is connected to inner:a:out.c"),
+    ((connection("a:out.c", "b:in.a"), connection("b:out.c", "a:in.a")), "would close a loop that never ends"),
+    (('<assign type="string" value="one" dest="a:in.a"/>',), "inner:a:in.a takes"),
+    (('<instance id="a" function="float::sub"/>',), "inner:a exists already"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG)
+def test_what_cannot_be_in_a_fixed_network_is_refused_when_its_module_is_imported(
+    wrong: tuple[str, ...], message: str
+) -> None:
+    bench = Bench()
+    bench.graph.library = library(m=fixed(*wrong))
+    before = snapshot.dump(bench.graph)
+    with pytest.raises(BadInput, match=message) as caught:
+        bench.apply(edits.Import("m"))
+    assert "\n" not in str(caught.value)
+    assert bench.graph.library.modules == {}
+    with pytest.raises(BadInput, match=message.replace("module m,", "the upload,").replace("m::pair", "pair")):
+        bench.apply(edits.Define(fixed(*wrong)))
+    assert bench.graph.library.modules == {}
+    assert snapshot.dump(bench.graph) == before
+
+
+def test_a_fixed_network_that_is_tried_leaves_no_trace() -> None:
+    good = fixed(connection("self:ext_in.x", "a:in.a"), connection("a:out.c", "self:ext_out.y"))
+    texts = {"m": good}
+    bench = Bench()
+    bench.graph.library = Library(lambda name: xml.read(texts[name], name))
+    outcome = bench.apply(edits.Import("m"))
+    assert [text.name for text in outcome.modules] == ["float", "m"]
+    assert (outcome.added, outcome.links_added, outcome.values) == ([], [], {})
+    assert list(bench.graph.instances) == [0]
+    assert next(bench.ids) == 1, "no number of the project was used"
+    bench.add("o", "m::outer")
+    before = snapshot.dump(bench.graph)
+    texts["m"] = fixed(connection("self:ext_in.p", "a:in.a"))
+    with pytest.raises(BadInput, match=r"takes float"):
+        bench.apply(edits.Import("m"))
+    assert snapshot.dump(bench.graph) == before
+    bench.add("again", "m::outer")
+
+
+def test_a_network_of_very_many_instances_is_not_made_to_be_tried() -> None:
+    levels = [
+        f'<function id="f{level}" type="network"><network>'
+        + "".join(
+            f'<instance id="i{one}" function="{"float::add" if level == 9 else f"f{level + 1}"}"/>' for one in range(10)
+        )
+        + "</network></function>"
+        for level in range(10)
+    ]
+    bench = Bench()
+    bench.apply(edits.Define(f'<cpc><import name="float"/>{"".join(levels)}</cpc>'))
+    assert list(bench.graph.instances) == [0]
+
+
 def test_modules_that_import_each_other_are_refused() -> None:
     found = library(a='<cpc><import name="b"/></cpc>', b='<cpc><import name="a"/></cpc>')
     with pytest.raises(BadInput, match="a → b → a"):

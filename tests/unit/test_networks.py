@@ -22,8 +22,9 @@ from cpc.core.edits import (
     SetValue,
     Unset,
 )
-from cpc.core.errors import BadInput, Conflict, CopernicusError, NotFound
+from cpc.core.errors import BadInput, Conflict, CopernicusError, Denied, NotFound
 from cpc.core.plain import FileRef
+from cpc.dataflow.description import ControllerText, FunctionKind
 from cpc.server.principal import SERVER, Call, Principal
 from cpc.server.retention import Keep, Retention
 from cpc.store import drafts, members, networks, projects, schema, tokens, users
@@ -126,6 +127,88 @@ def test_an_uploaded_network_is_merged_into_the_top(bench: NetworkBench) -> None
     bench.edit(Activate())
     assert bench.get("s:out.c") == 41.0
     bench.check()
+
+
+# --- code ----------------------------------------------------------------------------------------------------------------
+
+MISSING = [("there_is_no_such_module", "f", "there is no Python module there_is_no_such_module"),
+           ("json", "no_such_function", "Python module json has no no_such_function"),
+           ("json", "__name__", "__name__ in Python module json is no function")]  # fmt: skip
+
+
+def nothing_new(bench: NetworkBench) -> bool:
+    tables = (schema.instances, schema.leaves, schema.changes, schema.definitions, schema.steps)
+    return not any(map(bench.count, tables)) and bench.graph.library.modules == {}
+
+
+@pytest.mark.parametrize(("module", "function", "words"), MISSING)
+@pytest.mark.parametrize("kind", [FunctionKind.PYTHON, FunctionKind.PYTHON_EXTENDED])
+def test_a_module_whose_code_is_not_there_is_not_imported(
+    bench: NetworkBench, kind: FunctionKind, module: str, function: str, words: str
+) -> None:
+    controller = ControllerText(module=module, function=function)
+    bench.define(
+        controlled("good", {"x": "int"}, {}), controlled("bad", {"x": "int"}, {}, kind=kind, controller=controller)
+    )
+    bench.modules.texts["lab"] = msgspec.structs.replace(bench.modules.texts["lab"], source="/lib/lab.xml")
+    with pytest.raises(BadInput, match=rf"^/lib/lab\.xml, function bad: {words}") as refusal:
+        bench.edit(Import("float"), Import("lab"))
+    assert "\n" not in str(refusal.value)
+    assert nothing_new(bench)
+    bench.check()
+
+
+def test_code_that_fails_without_inputs_is_told_in_one_line(bench: NetworkBench) -> None:
+    controller = ControllerText(module="tests.unit.test_networks", function="failing")
+    bench.define(controlled("bad", {"x": "int"}, {}, kind=FunctionKind.PYTHON_EXTENDED, controller=controller))
+    with pytest.raises(BadInput, match=r"^the upload, function bad: ZeroDivisionError: division by zero") as refusal:
+        bench.edit(Import("lab"))
+    assert "\n" not in str(refusal.value)
+    assert nothing_new(bench)
+
+
+def failing(inp: object) -> None:
+    raise ZeroDivisionError("division by zero")
+
+
+UPLOAD = """<cpc><function id="f" type="python"><inputs><field id="x" type="int"/></inputs>
+    <controller import="{0}" function="{0}.{1}"/></function>
+    <network><instance id="f" function="f"/></network></cpc>"""
+
+
+@pytest.mark.parametrize(("module", "function", "words"), MISSING)
+def test_an_upload_whose_code_is_not_there_leaves_nothing_behind(
+    bench: NetworkBench, module: str, function: str, words: str
+) -> None:
+    with pytest.raises(BadInput, match=f"^the upload, function f: {words}"):
+        bench.edit(Define(UPLOAD.format(module, function)))
+    assert nothing_new(bench)
+    bench.wait(bench.networks.begin(Call(SERVER), "p"))
+    with pytest.raises(BadInput, match=words):
+        bench.edit(Define(UPLOAD.format(module, function)))
+    assert nothing_new(bench)
+    assert bench.wait(bench.networks.transaction(SERVER, "p")).edits == ()
+    bench.wait(bench.networks.rollback(Call(SERVER), "p"))
+    bench.edit(Define(UPLOAD.format("json", "dumps")))
+    assert [one.name for one in bench.item().instances] == ["f"]
+    bench.check()
+
+
+def test_code_of_those_who_may_not_bring_it_is_not_even_tried(
+    bench: NetworkBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+    monkeypatch.setattr("cpc.controller.run.check", tried.append)
+    ann = bench.do(lambda tx: users.add(tx, "ann", "", False))
+    who = Principal(ann.id, "ann", False)
+    with pytest.raises(NotFound, match="no project"):
+        bench.edit(Define(UPLOAD.format("json", "dumps")), who=who)
+    bench.do(lambda tx: members.grant(tx, bench.project, ann.id, "member"))
+    with pytest.raises(Denied, match="names code"):
+        bench.edit(Define(UPLOAD.format("json", "dumps")), who=who)
+    assert tried == []
+    assert nothing_new(bench)
+    bench.edit(Define('<cpc><type id="t" base="int"/></cpc>'), who=who)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------

@@ -133,7 +133,9 @@ def test_an_authority_comes_back_from_its_files_and_damage_is_said() -> None:
         Identity.load(authority.key_pem, worker.certificate_pem, authority.certificate_pem)
 
 
-@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # one whose sign is flipped; the library's own, when it reads
+@pytest.mark.filterwarnings(
+    "ignore:Parsed a serial number"
+)  # one whose sign is flipped; the library's own, when it reads
 def test_every_bit_of_a_certificate_counts() -> None:
     """Also the number of unused bits before the signature, which the library ignores when so many bits of it are zero."""
     authority, _ = make()
