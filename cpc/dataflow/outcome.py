@@ -20,8 +20,7 @@ class Outcome:
 
     To be done: a step is to be opened for each of `opens` (none is open). The open step (`instance.step`) of each of
     `ends` is to be cancelled with its jobs, then `Graph.step_closed` says whether another is opened. `parks`: the jobs of
-    the open step that wait are to be withdrawn; `unparks`: they are to be submitted again. `refused`: why an answer was
-    not carried out.
+    the open step that wait are to be held back; `unparks`: they may begin. `refused`: why an answer was not carried out.
     """
 
     lines: list[str] = field(default_factory=list)

@@ -17,7 +17,7 @@ class State(enum.IntEnum):
     READY = 0  # its function is to be run
     RUNNING = 1  # given to a controller
     WAITING = 2  # for its jobs
-    PARKED = 3  # its instance is held: waiting jobs are withdrawn until it is activated
+    PARKED = 3  # its instance is held: waiting jobs are held back until it is activated
     CLOSED = 4  # answered, and without jobs
     CANCELLED = 5  # out of date, in error, or its instance is gone
 

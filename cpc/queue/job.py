@@ -8,7 +8,7 @@ import enum
 class State(enum.IntEnum):
     """Numbers are stored; `label` is what people see."""
 
-    BLOCKED = 0  # waits for other jobs
+    BLOCKED = 0  # waits for other jobs, or is held
     WAITING = 1  # could run now
     RUNNING = 2  # has a lease
     SUCCEEDED = 3
@@ -29,6 +29,7 @@ class State(enum.IntEnum):
 class Event(enum.StrEnum):
     """What can happen to a job."""
 
+    HELD = "held"  # the instance that it belongs to is
     UNBLOCKED = "unblocked"
     DOOMED = "doomed"  # a job it waits for cannot succeed any more
     LEASED = "leased"
@@ -41,9 +42,12 @@ class Event(enum.StrEnum):
 
 #: state × event → state. What is not listed cannot happen; the table is printed into docs/charts.
 TABLE: dict[tuple[State, Event], State] = {
+    (State.BLOCKED, Event.HELD): State.BLOCKED,
     (State.BLOCKED, Event.UNBLOCKED): State.WAITING,
+    (State.BLOCKED, Event.SUCCEEDED): State.SUCCEEDED,  # as for one that waits
     (State.BLOCKED, Event.DOOMED): State.CANCELLED,
     (State.BLOCKED, Event.CANCELLED): State.CANCELLED,
+    (State.WAITING, Event.HELD): State.BLOCKED,
     (State.WAITING, Event.LEASED): State.RUNNING,
     (State.WAITING, Event.SUCCEEDED): State.SUCCEEDED,  # a late success of an earlier attempt
     (State.WAITING, Event.CANCELLED): State.CANCELLED,

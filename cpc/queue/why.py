@@ -21,7 +21,8 @@ NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Because:
-    """One reason. `kind` is stable: those of KINDS, and blocked, intake, again, placed, running, ended."""
+    """One reason. `kind` is stable: those of KINDS, and blocked, held, intake, again, placed, running,
+    ended."""
 
     kind: str
     text: str

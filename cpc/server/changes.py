@@ -20,13 +20,12 @@ from cpc.dataflow.step import Event, after
 from cpc.dataflow.step import State as StepState
 from cpc.dataflow.types import Kind, Path
 from cpc.dataflow.values import Leaf
-from cpc.queue.job import State as QueueState
-from cpc.server import closing, submission
+from cpc.server import closing
 from cpc.server.dataflow import Dataflow
-from cpc.store import instances, jobs, networks, record, steps
+from cpc.store import instances, networks, record, steps
 from cpc.store.instances import Delta
 from cpc.store.jobs import Range
-from cpc.store.steps import JobState, StepJob, StepRow
+from cpc.store.steps import JobState, StepRow
 from cpc.store.transaction import Tx
 
 LINES = 20  # of what an event tells
@@ -148,41 +147,28 @@ class Change:
         live = [job for job in steps.jobs(self.tx, row.id) if job.state in (JobState.LIVE, JobState.PARKED)]
         steps.set_job_states(self.tx, row.id, [job.ordinal for job in live], JobState.GIVEN)
         for job in live:
-            if job.state is JobState.LIVE:
-                closing.cancel(self.flow.queue, self.tx, job.array, Range.of(job.array, False), reason, "server")
+            closing.cancel(self.flow.queue, self.tx, job.array, Range.of(job.array, False), reason, "server")
 
     def _park(self, instance: Instance) -> None:
         self.park(self.step(instance))
 
     def park(self, row: StepRow) -> None:
-        """The instance is held: jobs that wait are withdrawn, those that run go on."""
+        """The instance is held: jobs that wait do not begin, those that run go on."""
         self._set_state(row, after(row.state, Event.PARKED))
         for job in steps.jobs(self.tx, row.id):
-            if job.state is JobState.LIVE:
-                # First the mark: an end that is only a pause is not told to the step.
+            if job.state is JobState.LIVE and closing.hold(self.flow.queue, self.tx, job.array):
                 steps.set_job_states(self.tx, row.id, [job.ordinal], JobState.PARKED)
-                which = Range.of(job.array, False)
-                if not closing.withdraw(self.flow.queue, self.tx, job.array, which, "its instance is held", "server"):
-                    steps.set_job_states(self.tx, row.id, [job.ordinal], JobState.LIVE)
 
     def _unpark(self, instance: Instance) -> None:
         row = self.step(instance)
         state = after(row.state, Event.UNPARKED)
         for job in steps.jobs(self.tx, row.id):
-            if job.state is JobState.PARKED and self._submit_again(row.id, job):
-                state = StepState.READY
+            if job.state is JobState.PARKED:
+                steps.set_job_states(self.tx, row.id, [job.ordinal], JobState.LIVE)
+                closing.release(self.flow.queue, self.tx, job.array)
         self._set_state(row, state)
         if state is StepState.READY:
             self.tell(row.id)
-
-    def _submit_again(self, step: int, job: StepJob) -> bool:
-        """A job that was withdrawn waits again; whether it has succeeded meanwhile, because somebody has retried it."""
-        done = jobs.done(self.tx, job.array)
-        succeeded = done is not None and done.state is QueueState.SUCCEEDED
-        steps.set_job_states(self.tx, step, [job.ordinal], JobState.ENDED if succeeded else JobState.LIVE)
-        if done is not None and not succeeded:
-            submission.retry(self.flow.queue, self.tx, job.array, Range.of(job.array, False), "server")
-        return succeeded
 
     def _set_state(self, row: StepRow, state: StepState) -> None:
         if state is not row.state:

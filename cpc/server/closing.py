@@ -127,9 +127,25 @@ def cancel(queue: Queue, tx: Tx, array: int, which: Range, reason: str, actor: s
     return waiting + len(rows)
 
 
-def withdraw(queue: Queue, tx: Tx, array: int, which: Range, reason: str, actor: str) -> int:
-    """What waits of the range is cancelled, what runs goes on; how many there were."""
-    return _close_open(queue, tx, array, which, State.WAITING, reason, actor)
+def hold(queue: Queue, tx: Tx, array: int) -> bool:
+    """The submission of one job does not begin before it is released; False when it runs, which goes on, or has ended."""
+    row = jobs.get(tx, array)
+    if row is None or row.state is State.RUNNING:
+        return False
+    assert after(row.state, Event.HELD) is State.BLOCKED
+    jobs.hold(tx, array)
+    if row.state is State.WAITING:
+        queue.need(tx, row.requirement)
+        queue.index.not_waiting(row.project, row.requirement, row.key)
+    return True
+
+
+def release(queue: Queue, tx: Tx, array: int) -> None:
+    """The job is held no more: it waits, unless there are others that it waits for."""
+    row = queue.specs.get(tx, array).row
+    freed = jobs.unblock(tx, array, None, tx.now)
+    if freed:
+        queue.freed(tx, row.project, row.requirement, freed)
 
 
 def cancelled_row(tx: Tx, run: Running, reason: str) -> DoneRow:

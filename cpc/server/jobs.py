@@ -23,7 +23,8 @@ from cpc.server.queue import Queue
 from cpc.server.roles import Act
 from cpc.server.specs import Submission
 from cpc.server.storage import Storage
-from cpc.store import arrays, attempts, dependencies, history, jobs, members, projects, users, workers
+from cpc.store import arrays, attempts, dependencies, history, instances, jobs, members, projects, steps, users, workers
+from cpc.store.arrays import ArrayRow
 from cpc.store.jobs import DoneRow, JobRow, Range
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
@@ -324,7 +325,8 @@ class Jobs:
                 return _reasons(shown, row.state, [Because("placed", words)])
             return _reasons(shown, row.state, [Because("running", f"it runs on {name}, attempt {run.lease.attempt}")])
         if row.state is State.BLOCKED:
-            return _reasons(shown, row.state, self._blockers(tx, what.row.id))
+            found = [*_held(tx, what.row), *self._blockers(tx, what.row.id)]
+            return _reasons(shown, row.state, [*found, *_again(tx, row)])
         return _reasons(shown, row.state, self._waiting(tx, row))
 
     def _blockers(self, tx: Tx, array: int) -> list[Because]:
@@ -348,12 +350,7 @@ class Jobs:
             exact=queue.exact(tx, ids.array(row.id)), ahead=jobs.ahead(tx, row), silent=max(0, silent),
         )  # fmt: skip
         found = why.waiting(queue.index, facts, queue.now)
-        if row.losses or row.failures:
-            last = attempts.get(tx, row.id, row.attempts)
-            if last is not None:
-                found.append(
-                    Because("again", f"attempt {last.number} ended {last.outcome}: {last.message}".rstrip(": "))
-                )
+        found += _again(tx, row)
         return [Because("intake", intake, "see `cpcc status`"), *found] if intake else found
 
     def _warnings(self, tx: Tx, project: int, spec: JobSpec) -> tuple[str, ...]:
@@ -366,6 +363,25 @@ class Jobs:
             exact=Exact(spec.need, spec.max_cores, spec.walltime, bool(spec.checkpoint)), ahead=0,
         )  # fmt: skip
         return tuple(one.text for one in why.waiting(self._queue.index, facts, self._queue.now) if one.kind != "soon")
+
+
+def _held(tx: Tx, row: ArrayRow) -> list[Because]:
+    """That it belongs to an instance which is held."""
+    step = steps.get(tx, row.step) if row.step else None
+    if step is None or not steps.parked(tx, step.id, row.id):
+        return []
+    path = instances.path(tx, step.instance)
+    return [
+        Because("held", f"{path} is held, and its jobs do not begin before it is activated", f"cpcc activate {path}")
+    ]
+
+
+def _again(tx: Tx, row: JobRow) -> list[Because]:
+    """How the attempt before ended."""
+    last = attempts.get(tx, row.id, row.attempts) if row.losses or row.failures else None
+    if last is None:
+        return []
+    return [Because("again", f"attempt {last.number} ended {last.outcome}: {last.message}".rstrip(": "))]
 
 
 def _reasons(shown: str, state: State, found: list[Because]) -> WhyView:

@@ -51,6 +51,7 @@ class NetworkServices:
         self._pool = pool if isinstance(pool, Controllers) else None
         self.flow = Dataflow(Graphs(store.journal), queue)
         queue.step_job_ended = partial(steps.job_ended, self.flow)
+        queue.step_job_waits = partial(steps.job_waits, self.flow)
         self.workspace = Workspace(self._run_dir, files, offload)
         self.modules = Modules(gate, pool, offload, self._directories)
         self.dispatcher = Dispatcher(store, self.flow, pool, self.workspace, files, reactor)

@@ -291,7 +291,7 @@ class Networks:
             doing = "waits for its controller" if instance.state.runs else "is held"
         else:
             doing = f"waits for {len(live)} job{'' if len(live) == 1 else 's'}" if live else ""
-            doing += f"{', ' if doing else ''}{parked} withdrawn while it is held" if parked else ""
+            doing += f"{', ' if doing else ''}{parked} held back" if parked else ""
         shown = tuple(ids.show(job.array) for job in live[:MOST_JOBS])
         return msgspec.structs.replace(view, running=doing, jobs=shown)
 

@@ -81,5 +81,5 @@ def _changes(graph: Graph, outcome: Outcome) -> list[str]:
     ]
     lines += [f"the step of {each.path} that is under way is cancelled with its jobs" for each in outcome.ends]
     lines += [f"{each.path} runs" for each in outcome.opens]
-    lines += [f"jobs of {each.path} that wait are withdrawn" for each in outcome.parks]
+    lines += [f"jobs of {each.path} that wait are held back" for each in outcome.parks]
     return lines

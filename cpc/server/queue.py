@@ -50,7 +50,8 @@ def _no_steps(tx: Tx, step: int, array: int) -> None:
 class Queue:
     """Index, descriptions, clock and outbox: what every unit about jobs needs.
 
-    `step_job_ended(tx, step, array)` is told, in the same unit, of the end of a job that a step has asked for.
+    Of a job that a step has asked for `step_job_ended(tx, step, array)` is told, in the same unit, when it ends, and
+    `step_job_waits` when it waits for another attempt.
     """
 
     def __init__(self, journal: Journal, clock: Clock, incarnation: int, outbox: Outbox, limits: Limits) -> None:
@@ -67,6 +68,7 @@ class Queue:
         self.lease_clock = LeaseClock(clock.monotonic())
         self.edges = 0  # open dependencies: none means that nobody needs to look for dependents
         self.step_job_ended: Callable[[Tx, int, int], object] = _no_steps
+        self.step_job_waits: Callable[[Tx, int, int], object] = _no_steps
         self.more = False  # the last round stopped at its limit
         self._hungry: dict[int, None] = {}
         self._fresh: dict[tuple[int, int], None] = {}

@@ -205,10 +205,12 @@ def _again_or_end(queue: Queue, tx: Tx, run: Running, result: Result, said: Verd
         return reason
     closing.requeue(queue, tx, run)
     queue.tallies.retry(tx, result.outcome.value)
-    elements = queue.specs.get(tx, run.array).row.elements
+    row = queue.specs.get(tx, run.array).row
+    if row.step:
+        queue.step_job_waits(tx, row.step, run.array)
     tx.event(
         "server", "job.requeued", project=run.project, subject=run.array,
-        jobs=[ids.show(run.lease.job, elements)], outcome=result.outcome.value, reason=result.message,
+        jobs=[ids.show(run.lease.job, row.elements)], outcome=result.outcome.value, reason=result.message,
     )  # fmt: skip
     return "requeued"
 

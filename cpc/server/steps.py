@@ -28,7 +28,7 @@ from cpc.dataflow.instance import Instance, Tree
 from cpc.dataflow.outcome import Outcome
 from cpc.dataflow.step import Event, State, after
 from cpc.queue.job import State as QueueState
-from cpc.server import submission
+from cpc.server import closing, submission
 from cpc.server.changes import Change
 from cpc.server.dataflow import Dataflow
 from cpc.store import attempts, instance_logs, instances, jobs, projects, steps
@@ -241,11 +241,12 @@ def _go_on(change: Change, instance: Instance, row: StepRow, run: Run, given: An
     steps.answered(tx, row, state)
     if not state.open:
         change.settle(change.graph.step_closed(instance))
-    elif state is State.READY:
+        return True
+    if state is State.READY:
         change.tell(row.id)
-    elif not instance.state.runs:
+    if not instance.state.runs:
         change.park(change.step(instance))
-    return not state.open
+    return False
 
 
 def _submit(change: Change, instance: Instance, row: StepRow, asked: Sequence[Job], first: int) -> None:
@@ -291,3 +292,13 @@ def job_ended(flow: Dataflow, tx: Tx, step: int, array: int) -> None:
     if state is not row.state:
         steps.set_state(tx, row, state)
     tx.after(lambda: flow.ready(step))
+
+
+def job_waits(flow: Dataflow, tx: Tx, step: int, array: int) -> None:
+    """The attempt of a job has ended and another may follow: not while its instance is held."""
+    row = steps.get(tx, step)
+    if row is None or not row.state.open or instances.runs(tx, row.instance):
+        return
+    asked = [job.ordinal for job in steps.jobs(tx, step) if job.array == array and job.state is JobState.LIVE]
+    if asked and closing.hold(flow.queue, tx, array):
+        steps.set_job_states(tx, step, asked, JobState.PARKED)

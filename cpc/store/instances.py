@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from cpc.core import ids, plain
 from cpc.core.errors import BadInput
 from cpc.core.plain import FileRef
+from cpc.dataflow.instance import State
 from cpc.dataflow.snapshot import InstanceRow, LinkRow, ValueRow
 from cpc.store import references, schema, statement
 from cpc.store.packed import unpack
@@ -75,6 +76,7 @@ _DIRECTORIES = Statement(
 )
 _SET_MEMORY = statement.update(_instances, "memory")
 _SET_DIRECTORY = statement.update(_instances, "directory")
+_STATE = statement.select(_instances, "state")
 _PLACE = statement.select(_instances, "name", "parent")
 _COUNTS = Statement(
     sa.select(_instances.c.state, sa.func.count())
@@ -220,6 +222,12 @@ def set_directory(tx: Tx, instance: int, name: str) -> None:
     tx.run(_SET_DIRECTORY, {"key_id": instance, "directory": name})
 
 
+def runs(tx: Tx, instance: int) -> bool:
+    """Whether it is there and not held, nor in error."""
+    found = tx.scalar(_STATE, {"id": instance})
+    return found is not None and State(found).runs
+
+
 # --- figures -------------------------------------------------------------------------------------------------------------
 
 
@@ -231,10 +239,11 @@ def counts(tx: Tx, project: int) -> dict[int, int]:
 def in_state(tx: Tx, project: int, state: int, limit: int) -> list[str]:
     """The paths of some instances in a state, the oldest first."""
     found = tx.rows(_IN_STATE, {"project": project, "state": state, "limit": limit})
-    return [_path(tx, number) for (number,) in found]
+    return [path(tx, number) for (number,) in found]
 
 
-def _path(tx: Tx, number: int) -> str:
+def path(tx: Tx, number: int) -> str:
+    """An instance's path from the project's top."""
     names: list[str] = []
     while number:
         row = tx.one(_PLACE, {"id": number})

@@ -89,6 +89,11 @@ _OF_ARRAY = Statement(
     .order_by(jobs.c.id)
     .limit(sa.bindparam("count"))
 )
+_HOLD = Statement(
+    sa.update(jobs)
+    .where(jobs.c.id == sa.bindparam("job"), jobs.c.state <= int(State.WAITING))
+    .values(state=int(State.BLOCKED), blockers=jobs.c.blockers + 1, since=sa.bindparam("now"))
+)
 _UNBLOCK = Statement(
     sa.update(jobs)
     .where(jobs.c.id >= sa.bindparam("first"), jobs.c.id < sa.bindparam("end"), jobs.c.blockers > 0)
@@ -390,8 +395,13 @@ def ahead(tx: Tx, row: JobRow) -> int:
     return int(tx.scalar(_AHEAD, query))
 
 
+def hold(tx: Tx, job: int) -> None:
+    """The job has one thing more to wait for, of which `unblock` tells; it is not running."""
+    tx.run(_HOLD, {"job": job, "now": tx.now})
+
+
 def unblock(tx: Tx, array: int, index: int | None, now: int) -> int:
-    """One dependency of the array (or of one element) is met; how many jobs can run now."""
+    """One dependency of the array (or of one element) is met, or it is held no more; how many jobs can run now."""
     row = _range(array)
     if index is not None:
         row = {"first": array + index, "end": array + index + 1}

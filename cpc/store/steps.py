@@ -52,11 +52,7 @@ _OF_STEP = Statement(
     .order_by(_jobs.c.ordinal)
 )
 _JOB_STATE = statement.update(_jobs, "state", key=["step", "ordinal"])
-_LIVE = Statement(
-    sa.select(sa.func.count()).where(
-        _jobs.c.step == sa.bindparam("step"), _jobs.c.state.in_([0, 3])
-    )
-)  # fmt: skip
+_OPEN_JOB = _jobs.c.state.in_([sa.literal_column("0"), sa.literal_column("3")])
 _UNTOLD = Statement(
     sa.select(_jobs.c.ordinal)
     .join(_steps, _steps.c.id == _jobs.c.step)
@@ -67,7 +63,7 @@ _UNTOLD = Statement(
 )  # fmt: skip
 _ENDED = Statement(
     sa.update(_jobs)
-    .where(_jobs.c.step == sa.bindparam("of"), _jobs.c.array == sa.bindparam("which"), _jobs.c.state == 0)
+    .where(_jobs.c.step == sa.bindparam("of"), _jobs.c.array == sa.bindparam("which"), _OPEN_JOB)
     .values(state=1)
 )
 
@@ -78,7 +74,7 @@ class JobState(enum.IntEnum):
     LIVE = 0
     ENDED = 1  # and the function does not know yet
     GIVEN = 2  # ended, and a run that was answered knows
-    PARKED = 3  # withdrawn while the instance is held
+    PARKED = 3  # live, and held back while the instance is held
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +199,6 @@ def jobs(tx: Tx, step: int) -> list[StepJob]:
     return [StepJob(ordinal, array, key, JobState(state)) for ordinal, array, key, state in rows]
 
 
-def left(tx: Tx, step: int) -> int:
-    """How many of its jobs have not ended."""
-    return int(tx.scalar(_LIVE, {"step": step}))
-
-
 def untold(tx: Tx, step: int, array: int) -> bool:
     """Whether the job has ended, and the step is open and does not know yet."""
     return tx.one(_UNTOLD, {"step": step, "which": array}) is not None
@@ -216,6 +207,11 @@ def untold(tx: Tx, step: int, array: int) -> bool:
 def set_job_states(tx: Tx, step: int, ordinals: Sequence[int], state: JobState) -> None:
     """These jobs are in another state now."""
     tx.many(_JOB_STATE, [{"key_step": step, "key_ordinal": number, "state": int(state)} for number in ordinals])
+
+
+def parked(tx: Tx, step: int, array: int) -> bool:
+    """Whether the job is held back with the instance that it belongs to."""
+    return any(job.array == array and job.state is JobState.PARKED for job in jobs(tx, step))
 
 
 def job_ended(tx: Tx, step: int, array: int) -> bool:

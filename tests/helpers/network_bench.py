@@ -24,12 +24,13 @@ from cpc.dataflow.description import ControllerText, FieldText, FunctionKind, Fu
 from cpc.dataflow.functions import Function
 from cpc.dataflow.graph import Graph
 from cpc.queue.session import Session
-from cpc.server import checking, steps
+from cpc.server import checking, joining, settling, steps
 from cpc.server.dataflow import Dataflow
 from cpc.server.dispatcher import Dispatcher
 from cpc.server.files import Files
 from cpc.server.gate import Gate
 from cpc.server.graphs import Graphs
+from cpc.server.jobs import Jobs
 from cpc.server.networks import Networks
 from cpc.server.principal import SERVER, Call, Principal
 from cpc.server.projects import Projects
@@ -140,6 +141,7 @@ class NetworkBench(Bench):
         )
         self.flow = Dataflow(Graphs(self.store.journal), self.queue)
         self.queue.step_job_ended = partial(steps.job_ended, self.flow)
+        self.queue.step_job_waits = partial(steps.job_waits, self.flow)
         self.workspace = Workspace(self.directory, self.files, threads.run)
         self.dispatcher = Dispatcher(
             self.store, self.flow, self.here, self.workspace, self.files, self.reactor  # type: ignore[arg-type]
@@ -152,6 +154,8 @@ class NetworkBench(Bench):
             gate=self.gate, flow=self.flow, modules=self.modules, archives=saving, offload=threads.run,
             runs=self.dispatcher.runs, may_install=self.may_install,
         )  # fmt: skip
+        room = Storage(self.disk, threads, self.reactor, lambda: 0)
+        self.jobs = Jobs(self.store, self.gate, self.queue, room, lambda array: None)
         self.projects = Projects(self.gate)
         self.projects.networks = self.networks
         self.projects.files = self.files
@@ -222,6 +226,17 @@ class NetworkBench(Bench):
                 tail="the last line" if outcome is Outcome.FAILED else "",
             )  # fmt: skip
         return ran
+
+    def lose(self, worker: Session) -> None:
+        """The worker has been silent for too long, and what it ran is lost."""
+
+        def unit(tx: Tx) -> None:
+            runs = [run for run in self.queue.each_running() if run.worker == worker.worker]
+            settling.lost(self.queue, tx, runs, "its worker is gone")
+            joining.silent(self.queue, tx, worker)
+            self.queue.round(tx)
+
+        self.do(unit)
 
     def _told(self, worker: Session) -> list[Any]:
         self._tasks = [*getattr(self, "_tasks", ()), *self.tasks(worker)]

@@ -207,7 +207,7 @@ class Architect(Client):
         await self._meddle("cancels", "s.array IN (SELECT id FROM jobs) AND o.state < 4")
 
     async def _retry_job(self) -> None:
-        """Also one that was withdrawn, and one whose end its step has not been told of yet."""
+        """Also one whose end its step has not been told of yet."""
         await self._meddle("retries", "s.array IN (SELECT id FROM finished WHERE state > 3)")
 
     async def _meddle(self, what: str, where: str) -> None:

@@ -118,14 +118,15 @@ class Invariants:
         self._check_blame()
 
     def _check_blocked(self) -> None:
-        """A job is blocked by exactly those of its dependencies that are open, and runs when there is none."""
+        """A job is blocked by exactly those of its dependencies that are open and the instance that is held, else it runs."""
         open_edges = (
             "(SELECT count(*) FROM dependencies d WHERE d.after = (j.id / 1048576) * 1048576 AND (d.kind != 2 OR "
             "EXISTS (SELECT 1 FROM jobs b WHERE b.id = d.before + j.id % 1048576)))"
         )
+        held = "(SELECT count(*) FROM step_jobs s WHERE s.array = j.id AND s.state = 3)"
         self._none(
-            f"SELECT j.id, j.blockers, {open_edges} FROM jobs j WHERE j.state = 0 AND (j.blockers = 0 OR "
-            f"j.blockers != {open_edges})",
+            f"SELECT j.id, j.blockers, {open_edges}, {held} FROM jobs j WHERE j.state = 0 AND (j.blockers = 0 OR "
+            f"j.blockers != {open_edges} + {held})",
             "a job is not blocked by what it waits for",
         )
         for job, edges in self.rows(f"SELECT j.id, {open_edges} FROM jobs j WHERE j.state != 0"):

@@ -41,13 +41,17 @@ _NEVER = {
     "(SELECT 1 FROM steps s WHERE s.id = i.step AND s.instance = i.id AND s.state < 4)",
     "a step waits for nothing": "SELECT s.id, s.state FROM steps s WHERE s.state IN (2, 3) AND NOT EXISTS "
     "(SELECT 1 FROM step_jobs j WHERE j.step = s.id AND j.state IN (0, 3))",
-    "a step waits for a job that is not there": f"SELECT s.step, s.array {_JOBS} s.state = 0 AND "
-    "o.state < 4 AND s.array NOT IN (SELECT id FROM jobs)",
+    "a step waits for a job that is not there": f"SELECT s.step, s.array {_JOBS} s.state IN (0, 3) "
+    "AND o.state < 4 AND s.array NOT IN (SELECT id FROM jobs)",
     "a step has jobs that ended, and is not told": f"SELECT s.step, s.array {_JOBS} s.state = 1 AND "
     "o.state IN (2, 3)",
     "the result that a step is to be told of is gone": f"SELECT s.step, s.array {_JOBS} s.state = 1 AND "
     "o.state < 4 AND s.array NOT IN (SELECT id FROM finished)",
     "a job of a closed step goes on": f"SELECT s.step, s.array {_JOBS} s.state IN (0, 3) AND o.state > 3",
+    "a job of a held instance may begin": "SELECT j.id, i.name FROM jobs j JOIN step_jobs s ON s.array = j.id JOIN steps o ON "
+    "o.id = s.step JOIN instances i ON i.id = o.instance WHERE o.state < 4 AND i.state = 0 AND s.state = 0 AND j.state = 1",
+    "a job that is held back may begin": f"SELECT s.step, s.array {_JOBS} s.state = 3 AND s.array IN "
+    "(SELECT id FROM jobs WHERE state != 0)",
     "a job belongs to two steps": "SELECT array FROM step_jobs GROUP BY array HAVING count(*) > 1",
 }  # fmt: skip
 

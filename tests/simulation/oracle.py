@@ -182,7 +182,7 @@ class Oracle:
     def forgiven(self, job: int) -> bool:
         known = self.known.get(ids.array(job))
         if known is None and self.rows("SELECT step FROM step_jobs WHERE array = ?", job):
-            return True  # a network withdraws its jobs, and submits them again
+            return True  # somebody has perhaps cancelled it and submitted it again
         return known is not None and job in known.retried
 
     def why(self, server: Any, job: int, kinds: Any, final: bool) -> bool:

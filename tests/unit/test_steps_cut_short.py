@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from cpc.core import ids
 from cpc.core.digest import Content
 from cpc.core.edits import (
     Activate,
@@ -15,9 +16,10 @@ from cpc.core.edits import (
     SetValue,
     Unset,
 )
+from cpc.core.outcome import Outcome
 from cpc.core.spec import Input, JobSpec
-from cpc.dataflow.answer import Answer, Job
-from cpc.server import steps, submission
+from cpc.dataflow.answer import Answer, Job, StepInput
+from cpc.server import closing, steps
 from cpc.server.principal import SERVER
 from cpc.store import history, schema
 from cpc.store.jobs import Range
@@ -35,18 +37,19 @@ LOST = JobSpec(argv=("x",), inputs=(Input("in", Content(b"\1" * 32, 4, (b"\1" * 
 # --- holding, cancelling, removing ---------------------------------------------------------------------------------------
 
 
-def test_jobs_of_a_held_instance_that_wait_are_withdrawn_and_come_back(bench: NetworkBench) -> None:
+def test_jobs_of_a_held_instance_that_wait_do_not_begin_before_it_is_activated(bench: NetworkBench) -> None:
     asking(bench)
     worker = bench.worker(cores=1)
     assert len(worker.leases) == 1
     bench.edit(Deactivate())
-    assert bench.item("f").running == "waits for 1 job, 1 withdrawn while it is held"
+    assert bench.item("f").running == "waits for 1 job, 1 held back"
     assert len(bench.finish(worker)) == 1
     assert (bench.get("f:out.y"), len(bench.here.calls)) == (None, 1)
     bench.restart()
     worker = bench.worker(cores=1)
     assert not worker.leases
     bench.check()
+    assert bench.count(schema.finished, state=5) == 0
     bench.edit(Activate())
     assert [len(call.finished) for call in bench.here.calls] == [0, 1]
     bench.finish(worker)
@@ -54,17 +57,106 @@ def test_jobs_of_a_held_instance_that_wait_are_withdrawn_and_come_back(bench: Ne
     bench.check()
 
 
-def test_a_withdrawn_job_that_somebody_has_retried_is_not_submitted_again(bench: NetworkBench) -> None:
+def first_job(bench: NetworkBench) -> int:
+    """The job that the instance has asked for first."""
+    return int(bench.do(lambda tx: tx.rows(_STEP_JOBS))[0][0])
+
+
+def why(bench: NetworkBench, job: int) -> list[tuple[str, str, str]]:
+    """What `cpcc why` says."""
+    shown = bench.wait(bench.jobs.why(SERVER, ids.show(job)))
+    return [(one.kind, one.text, one.step) for one in shown.reasons]
+
+
+HELD = ("held", "f is held, and its jobs do not begin before it is activated", "cpcc activate f")
+
+
+def test_a_job_that_is_lost_while_its_instance_is_held_waits_until_that_is_activated(bench: NetworkBench) -> None:
     asking(bench)
+    worker = bench.worker(cores=1)
+    job = first_job(bench)
     bench.edit(Deactivate())
-    job = bench.do(lambda tx: tx.rows(_STEP_JOBS))[0][0]
-    bench.do(lambda tx: submission.retry(bench.queue, tx, job, Range.of(job, False), "user:t"))
-    worker = bench.worker()
-    bench.finish(worker)
+    bench.lose(worker)
+    assert why(bench, job) == [HELD, ("again", "attempt 1 ended lost: its worker is gone", "")]
+    bench.check()
+    other = bench.worker(cores=8)
+    assert not other.leases
+    bench.restart()
+    other = bench.worker(cores=8)
+    assert not other.leases
+    assert bench.item("f").running == "2 held back"
+    assert why(bench, job)[0] == HELD
     bench.edit(Activate())
-    bench.turn(worker)
-    bench.finish(worker)
+    bench.turn(other)
+    assert sorted(lease.attempt for lease in other.leases.values()) == [1, 2]
+    assert why(bench, job)[0][0] == "running"
+    bench.finish(other)
     assert bench.get("f:out.y") == 2
+    bench.check()
+
+
+def test_a_late_success_of_a_job_that_is_held_back_is_accepted(bench: NetworkBench) -> None:
+    asking(bench)
+    worker = bench.worker(cores=1)
+    (lease,) = worker.leases.values()
+    bench.edit(Deactivate())
+    bench.lose(worker)
+    bench.report(bench.worker(cores=1), lease, Outcome.OK)
+    assert bench.item("f").running == "1 held back"
+    bench.edit(Activate())
+    assert [job.job for job in bench.here.calls[-1].finished] == [ids.show(lease.job)]
+    bench.finish(bench.worker(cores=2))
+    assert bench.get("f:out.y") == 2
+    bench.check()
+
+
+@pytest.mark.parametrize("how", ["removed", "cancelled", "run again"])
+def test_a_job_that_is_held_back_can_be_cancelled(bench: NetworkBench, how: str) -> None:
+    asking(bench)
+    worker = bench.worker(cores=1)
+    bench.edit(Deactivate())
+    bench.lose(worker)
+    if how == "removed":
+        bench.edit(RemoveInstance("f"))
+    elif how == "run again":
+        bench.edit(Rerun("f"))
+    else:
+        for (job,) in bench.do(lambda tx: tx.rows(_STEP_JOBS)):
+            which = Range.of(job, False)
+            bench.do(lambda tx, job=job, which=which: closing.cancel(bench.queue, tx, job, which, "enough", "user:t"))
+    assert (bench.count(schema.jobs), bench.count(schema.finished, state=5)) == (0, 2)
+    bench.check()
+    if how == "removed":
+        return
+    bench.edit(Activate())
+    if how == "cancelled":
+        assert [job.reason for job in bench.here.calls[-1].finished] == ["enough"] * 2
+    else:
+        bench.finish(bench.worker(cores=2))
+        assert bench.get("f:out.y") == 2
+    bench.check()
+
+
+def test_what_a_held_instance_asks_for_beside_a_job_that_has_ended_does_not_begin(bench: NetworkBench) -> None:
+    """Its function ran when it was held: there is another job in its answer, and one has ended meanwhile."""
+
+    def more(step: StepInput) -> Answer:
+        return Answer(jobs=(Job(JobSpec(argv=("more",))),) if len(bench.here.calls) == 2 else (), outputs=(("y", 1),))
+
+    asking(bench)
+    worker = bench.worker(cores=1)
+    bench.here.bodies["lab::f"] = more
+    bench.here.hold = True
+    bench.finish(worker)
+    bench.edit(Deactivate())
+    bench.here.hold = False
+    bench.here.go()
+    other = bench.worker(cores=8)
+    assert not other.leases
+    bench.check()
+    bench.edit(Activate())
+    bench.turn(other)
+    assert len(bench.finish(other)) == 1
     bench.check()
 
 
