@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cpc.core import plain
@@ -252,7 +252,7 @@ class Update:
 
     def activate(self, instance: Instance) -> None:
         """It, and all within it, may run."""
-        for each in (instance, *instance.within()):
+        for each in _all_of(instance):
             if each.state is State.HELD:
                 self._happen(each, Event.ACTIVATED)
                 self._considered[each] = None
@@ -261,7 +261,7 @@ class Update:
 
     def deactivate(self, instance: Instance) -> None:
         """It, and all within it, do not run; the jobs of open steps that wait are parked."""
-        for each in (instance, *instance.within()):
+        for each in _all_of(instance):
             if each.state.runs:
                 self._happen(each, Event.DEACTIVATED)
                 if each.step:
@@ -279,10 +279,15 @@ class Update:
         self._put(instance, "warning", message)
 
     def clear(self, instance: Instance) -> list[Instance]:
-        """Clear the errors of it and all within it; they run again if their inputs are complete. Which had one."""
+        """Clear the errors of it and all within it; they run again if their inputs are complete. Which had one.
+
+        What lies within a held instance is held, too: an error does not hide that from whoever clears it.
+        """
         cleared = [each for each in (instance, *instance.within()) if each.state is State.ERROR]
         for each in cleared:
             self._happen(each, Event.CLEARED)
+            if _held_above(each):
+                self._happen(each, Event.DEACTIVATED)
             self._put(each, "error", "")
             self._put(each, "warning", "")
             self.rerun(each)
@@ -373,6 +378,21 @@ class Update:
 
 def _target(link: Link) -> str:
     return link.target.where(link.target_tree, link.target_path)
+
+
+def _all_of(instance: Instance) -> Iterator[Instance]:
+    """It and all within it. The project itself has no state of its own: nothing could keep one."""
+    if instance.parent is not None:
+        yield instance
+    yield from instance.within()
+
+
+def _held_above(instance: Instance) -> bool:
+    """Whether the instance within which it lies is held, or, where that is in error, the one around it."""
+    above = instance.parent
+    while above is not None and above.state is State.ERROR:
+        above = above.parent
+    return above is not None and above.state is State.HELD
 
 
 def _check_network(network: Instance) -> None:

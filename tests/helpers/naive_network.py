@@ -88,6 +88,13 @@ class Naive:
         for link in found.network.connections if found.network else ():
             self.connect(link.source, link.target, name)
 
+    def cleared(self, thing: Thing) -> State:
+        """The state of one whose error is cleared: that of what is around it, as far as that is not in error."""
+        (name,) = (each for each, found in self.things.items() if found is thing)
+        states = [self.things[name[:size]].state for size in range(1, len(name))]
+        around = [state for state in states if state is not State.ERROR]
+        return State.HELD if around[-1:] == [State.HELD] else State.ACTIVE
+
     def remove(self, name: Name) -> None:
         gone = {each for each in self.things if each[: len(name)] == name}
         self.links = [link for link in self.links if not {link[0][0], link[1][0]} & gone]

@@ -205,9 +205,9 @@ class Comparison:
                 for thing in self.things_within(path):
                     thing.state = State.HELD if thing.state.runs else thing.state
             case edits.ClearError(path):
-                for thing in self.things_within(path):
-                    if thing.state is State.ERROR:
-                        thing.state, thing.updated = State.ACTIVE, True
+                cleared = [thing for thing in self.things_within(path) if thing.state is State.ERROR]
+                for thing in cleared:
+                    thing.state, thing.updated = self.naive.cleared(thing), True
 
     def things_within(self, path: str) -> list[Thing]:
         name = tuple(path.split(":")) if path else ()

@@ -81,6 +81,35 @@ def test_an_error_stops_one_instance_and_clearing_it_runs_it_again() -> None:
     assert bench.apply(edits.ClearError("w")).lines == ["No errors cleared."]
 
 
+def test_clearing_an_error_within_a_held_instance_leaves_it_held() -> None:
+    bench = toy_bench()
+    for path in ("w:inner", "w:inner:deep"):
+        bench.add(path, "toy::work")
+        bench.set(f"{path}:in.n", 1)
+    bench.activate()
+    for path in ("w:inner", "w:inner:deep"):
+        bench.carry_out(bench.graph.stopped(bench.instance(path), "broken"))
+    bench.apply(edits.Deactivate("w"))
+    cleared = bench.apply(edits.ClearError("w:inner:deep"))
+    assert cleared.lines == ["Cleared error state on w:inner:deep"]
+    assert bench.instance("w:inner:deep").state is State.HELD, "what holds it is above one that is in error"
+    cleared = bench.apply(edits.ClearError())
+    assert (bench.instance("w:inner").state, cleared.opens) == (State.HELD, [])
+    opened = bench.activate("w").opens
+    assert {each.path for each in opened} == {"w:inner", "w:inner:deep"}
+
+
+def test_the_project_itself_is_never_held() -> None:
+    """It has no row that could keep that: after a restart it would be active again."""
+    bench = toy_bench()
+    bench.set("w:in.n", 1)
+    bench.answer("w", error="A was negative!")
+    bench.apply(edits.Deactivate())
+    assert bench.graph.root.state is State.ACTIVE
+    bench.apply(edits.ClearError())
+    assert bench.instance("w").state is State.ACTIVE
+
+
 def test_a_warning_is_shown_until_the_next_run_without_one() -> None:
     bench = toy_bench()
     bench.set("w:in.n", 1)

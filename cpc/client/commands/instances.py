@@ -55,7 +55,10 @@ def deactivate(context: Context, item: str) -> None:
 @click.argument("item", required=False, default="")
 @pass_context
 def clear_error(context: Context, item: str) -> None:
-    """Clear the errors of ITEM and of all within it, or of the whole project, and try again."""
+    """Clear the errors of ITEM and of all within it, or of the whole project, and try again.
+
+    What lies within a held instance stays held.
+    """
     changing.edit(context, ClearError(item), otherwise="No errors cleared.")
 
 
