@@ -1,7 +1,8 @@
 """The calls that one side has made on a connection and that are not answered yet: how many, how large, for how long.
 
-A side asks at most MAX_CALLS questions at once, and BULK_CALLS of them with files in them; further ones wait here for
-their turn. The other side stops reading beyond these numbers, so both sides stay bounded and neither waits for ever.
+A side asks at most MAX_CALLS questions at once, FAR_CALLS for servers behind the other side, and BULK_CALLS of them with
+files in them; further ones wait here for their turn. The other side stops reading beyond these numbers, so both sides stay
+bounded and neither waits for ever.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.wire import frames
 
 MAX_CALLS = 64
+FAR_CALLS = 64  # of those for servers behind the other side: that one of them is slow keeps nobody else waiting
 BULK_CALLS = 4
 MAX_CALL_BYTES = 32 << 20
 MAX_WAITING = 4096
@@ -27,6 +29,8 @@ class _Call:
     method: str
     data: frames.Body
     lane: _Lane
+    route: tuple[str, ...]
+    within: float
     timer: Timer | None = None
     number: int = 0
     answer: Deferred[bytes | memoryview] = field(default_factory=Deferred)
@@ -56,18 +60,21 @@ class Calls:
         self._last = 0
         self._sent: dict[int, _Call] = {}
         self._control = _Lane(MAX_CALLS)
+        self._far = _Lane(FAR_CALLS)
         self._bulk = _Lane(BULK_CALLS)
 
     def __len__(self) -> int:
         """How many are sent and not answered."""
         return len(self._sent)
 
-    def ask(self, method: str, data: frames.Body, timeout: float, bulk: bool) -> Deferred[bytes | memoryview]:
+    def ask(
+        self, method: str, data: frames.Body, timeout: float, bulk: bool, route: tuple[str, ...] = ()
+    ) -> Deferred[bytes | memoryview]:
         """Send a question, or queue it. The body of the answer, or the error that was answered; Unavailable when late."""
-        lane = self._bulk if bulk else self._control
+        lane = self._bulk if bulk else self._far if route else self._control
         if len(lane.waiting) >= MAX_WAITING:
             raise Unavailable(f"{method}: {MAX_WAITING} calls wait for the other side already", "try again later")
-        call = _Call(method, data, lane)
+        call = _Call(method, data, lane, route, timeout if route else 0.0)
         call.timer = self._reactor.callLater(timeout, self._late, call, timeout)
         call.answer = Deferred(lambda _: self._forget(call))
         if lane.waiting or not lane.has_room(len(data)):
@@ -91,10 +98,11 @@ class Calls:
 
     def fail(self, error: CopernicusError) -> None:
         """The connection has ended: so do all calls, sent or waiting, in the order in which they were made."""
-        calls = [*self._sent.values(), *self._control.waiting, *self._bulk.waiting]
+        lanes = (self._control, self._far, self._bulk)
+        calls = [*self._sent.values(), *(call for lane in lanes for call in lane.waiting)]
         self._sent.clear()
-        self._control.waiting.clear()
-        self._bulk.waiting.clear()
+        for lane in lanes:
+            lane.waiting.clear()
         for call in calls:
             call.stop_timer()
         for call in calls:
@@ -107,7 +115,7 @@ class Calls:
         call.lane.calls += 1
         call.lane.size += len(call.data)
         self._sent[call.number] = call
-        self._send(frames.question(call.method, call.number, call.data))
+        self._send(frames.question(call.method, call.number, call.data, call.route, call.within))
 
     def _late(self, call: _Call, timeout: float) -> None:
         self._forget(call)

@@ -54,6 +54,7 @@ class Channel(Protocol):
     def __init__(self, reactor: Timers, clock: Clock, user: ChannelUser) -> None:
         self.reader = FrameReader()
         self.backlog = 0  # bytes that wait for the other side to read
+        self.heard = 0.0  # when bytes came last, by the monotonic clock
         self._reactor = reactor
         self._clock = clock
         self._user = user
@@ -168,6 +169,7 @@ class Channel(Protocol):
         """Bytes have come."""
         if self._closing or self._lost:
             return
+        self.heard = self._clock.monotonic()
         self.reader.feed(data)
         self._parse()
 
@@ -187,6 +189,11 @@ class Channel(Protocol):
             self._parsing = False
         if self._flushing is None:
             self._flush()
+
+    @property
+    def held(self) -> bool:
+        """Whether it is this side that does not read."""
+        return self._held
 
     def hold(self) -> None:
         """Read nothing more until `release`: TCP tells the other side to wait."""

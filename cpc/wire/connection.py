@@ -22,8 +22,6 @@ from twisted.internet.error import (
     DNSLookupError,
     TimeoutError,
 )  # fmt: skip
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 import cpc
@@ -32,23 +30,26 @@ from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.wire import frames, tls
 from cpc.wire.calls import Calls
 from cpc.wire.channel import Channel
+from cpc.wire.factory import TlsFactory
 from cpc.wire.identity import Name, Role
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
-from cpc.wire.questions import Handler, Questions
-from cpc.wire.secure import Secure, SecureFactory
+from cpc.wire.questions import Handler, Questions, Router
 from cpc.wire.strangers import MAX_OF_ONE_ADDRESS, MAX_STRANGERS, Strangers
 
 T = TypeVar("T")
 Q = TypeVar("Q")
 
 MAX_BACKLOG = 32 << 20  # bytes of one-way messages that are not read: beyond, the connection ends
+PASSED_BACKLOG = 8 << 20  # bytes that wait: beyond, one-way messages of other servers are dropped
 GREETING_TIME = 20.0  # seconds from TCP to the greeting
-IDLE_TIME = 900.0  # seconds without a frame
+IDLE_TIME = 900.0  # seconds in which nothing comes
 MAX_CONNECTIONS = 20_000
 
 HERE = frames.Greeting(PROTOCOL, OLDEST_PROTOCOL, cpc.__version__)
+#: What servers greet with: they take `peer-hello`, and messages with a route.
+SERVER = frames.Greeting(PROTOCOL, OLDEST_PROTOCOL, cpc.__version__, ("peers",))
 
 _log = Logger()
 
@@ -99,7 +100,6 @@ class Connection:
         self._end: CopernicusError | None = None
         self._on_closed: list[Callable[[str], None]] = []
         self._idle_timer: Timer | None = None
-        self._heard = 0.0
 
     # --- for whoever uses it --------------------------------------------------------------------------------------------
 
@@ -118,22 +118,37 @@ class Connection:
         """Bytes that wait here for the other side to read."""
         return self.channel.backlog
 
-    async def call(self, method: str, body: Message, answer: type[T], timeout: float = 60.0, bulk: bool = False) -> T:
+    async def call(
+        self, method: str, body: Message, answer: type[T], timeout: float = 60.0, bulk: bool = False,
+        route: tuple[str, ...] = (),
+    ) -> T:  # fmt: skip
         """Ask, and wait at most `timeout` seconds, queueing included. `bulk` is for questions or answers with files.
 
+        With a `route`, from this server over the other side to its last one, that one is asked. Only servers relay.
         Raises what the other side answered (any CopernicusError), Unavailable when it is late or the connection is lost
         (it may have been done or not), TooLarge when the body does not fit a frame.
         """
         data = frames.body(body)
         self._check_open()
-        return frames.decode(await self._calls.ask(method, data, timeout, bulk), answer, method)
+        return frames.decode(await self._calls.ask(method, data, timeout, bulk, route), answer, method)
 
-    def tell(self, method: str, body: Message) -> None:
+    async def pass_on(self, envelope: frames.Envelope, timeout: float, bulk: bool = False) -> bytes | memoryview:
+        """Ask what a routed question asks, on its way; the body of the answer. Bodies are not looked into. Errors as `call`."""
+        self._check_open()
+        data = frames.raw(envelope.body)
+        return await self._calls.ask(envelope.method, data, timeout, bulk, envelope.route)
+
+    def pass_on_word(self, envelope: frames.Envelope) -> None:
+        """The same with a one-way message. It is dropped when the other side is slow to read."""
+        if not self.closed and self.protocol and self.channel.backlog < PASSED_BACKLOG:
+            self.channel.send(frames.question(envelope.method, 0, frames.raw(envelope.body), envelope.route))
+
+    def tell(self, method: str, body: Message, route: tuple[str, ...] = ()) -> None:
         """Send a one-way message. It may be lost with the connection; on a closed one it is dropped."""
         data = frames.body(body)
         if self.closed or not self.protocol:
             return
-        self.channel.send(frames.question(method, 0, data))
+        self.channel.send(frames.question(method, 0, data, route))
         if self.channel.backlog > MAX_BACKLOG:
             self._finish(Unavailable("the other side does not read what it is told"))
             self.channel.abort("the other side does not read what it is told")
@@ -144,6 +159,13 @@ class Connection:
         A CopernicusError that it raises is sent. Of `bulk` methods at most BULK_CALLS handlers run at once.
         """
         self._questions.serve(method, question, handler, bulk)
+
+    def route(self, router: Router, bulk: bool = False) -> None:
+        """Give every message with a route to `router`, with this connection; it answers with the body of the answer.
+
+        Without a router such messages are refused. `bulk` as in `serve`.
+        """
+        self._questions.route(router, bulk)
 
     def on_closed(self, callback: Callable[[str], None]) -> None:
         """Call back once with the reason, in words, when the connection has ended (at once if it has)."""
@@ -180,7 +202,6 @@ class Connection:
     def frame_received(self, frame: bytes) -> None:
         """One frame of the other side."""
         envelope = frames.read(frame)
-        self._heard = self._clock.monotonic()
         if envelope.error is not None and not envelope.answers:
             self._finish(envelope.error)
             self.channel.close()
@@ -203,8 +224,7 @@ class Connection:
         """The connection has ended, whoever ended it."""
         self._finish(_words_of(error, words))
         self._ended = True
-        if self._idle_timer is not None and self._idle_timer.active():
-            self._idle_timer.cancel()
+        self._stop_idling()
         self._questions.forget()
         callbacks, self._on_closed = self._on_closed, []
         for callback in callbacks:
@@ -225,18 +245,27 @@ class Connection:
 
     def _sides(self, peer: Name) -> tuple[str, str]:
         """This side and the other one, as people call them."""
+        if peer.role is Role.SERVER and self._greeting.capabilities:
+            return "this server", f"server {peer.server}"
         if isinstance(self._security, tls.ServerTls):
             return "the server", f"the worker with bundle {peer.name}" if peer.role is Role.BUNDLE else str(peer)
         return "this server" if self._security.role is Role.SERVER else "this worker", "the server"
 
     def drop_when_idle(self, seconds: float) -> None:
-        """End the connection when no frame has come for so long."""
-        self._heard = self._clock.monotonic()
+        """End the connection when nothing has come for so long; asked again, another time is set."""
+        self._stop_idling()
+        self.channel.heard = self._clock.monotonic()
         self._idle_timer = self._reactor.callLater(seconds, self._check_idle, seconds)
 
+    def _stop_idling(self) -> None:
+        if self._idle_timer is not None and self._idle_timer.active():
+            self._idle_timer.cancel()
+
     def _check_idle(self, seconds: float) -> None:
-        left = self._heard + seconds - self._clock.monotonic()
-        if left > 0:
+        left = self.channel.heard + seconds - self._clock.monotonic()
+        if self.channel.held:  # nothing can be heard, because nothing is read
+            self._idle_timer = self._reactor.callLater(seconds, self._check_idle, seconds)
+        elif left > 0:
             self._idle_timer = self._reactor.callLater(left, self._check_idle, seconds)
         else:
             self.close(f"nothing was heard for {seconds:.0f} s")
@@ -284,29 +313,6 @@ def _words_of(error: BaseException, words: str) -> CopernicusError:
 # --- the way in ---------------------------------------------------------------------------------------------------------
 
 
-class _TlsFactory(SecureFactory):
-    """TLS without Twisted's own buffering of small writes: a channel writes once a turn already."""
-
-    def __init__(self, security: Any, is_client: bool, make: Callable[[str], Channel | None], reactor: Any) -> None:
-        super().__init__(security, is_client, _Made(make), reactor, buffering=False)
-
-    def buildProtocol(self, addr: IAddress | None) -> Secure | None:  # type: ignore[override]
-        channel = self.wrappedFactory.buildProtocol(addr)
-        return None if channel is None else Secure(self, channel)
-
-
-class _Made(Factory):
-    """Hands out channels that `make` makes for a host; None turns a connection away."""
-
-    noisy = False
-
-    def __init__(self, make: Callable[[str], Channel | None]) -> None:
-        self._make = make
-
-    def buildProtocol(self, addr: IAddress | None) -> Channel | None:
-        return self._make(str(getattr(addr, "host", "")))
-
-
 class Listener:
     """Takes connections. `on_connection` gets each one once it is known who it is, before its first question is read."""
 
@@ -326,7 +332,7 @@ class Listener:
         self._known: dict[Connection, None] = {}  # a dict, because it keeps the order in which they came
         self._ports: list[ListeningPort] = []
         self._pace = Pace(reactor, clock, lambda: self._ports)
-        self.factory = _TlsFactory(security, False, self._make, reactor)
+        self.factory = TlsFactory(security, False, self._make, reactor)
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -405,7 +411,7 @@ async def connect(endpoint: ClientEndpoint, security: tls.ClientTls, reactor: Ti
 
     connection = Connection(reactor, clock, security, on_open, greeting)
     connection.on_closed(on_closed)
-    attempt = endpoint.connect(_TlsFactory(security, True, lambda _: connection.channel, reactor))
+    attempt = endpoint.connect(TlsFactory(security, True, lambda _: connection.channel, reactor))
     words = f"no answer within {timeout:g} s"
 
     def late() -> None:

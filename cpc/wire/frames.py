@@ -8,7 +8,9 @@
 | b   | all but errors    | body: bytes, itself msgpack, opaque to relays                                           |
 | e   | error             | [code, message, hint]; without `r` it is the last frame: why the connection is closed   |
 | p   | greeting          | newest protocol number; with `oldest`, `release` and `caps`. The first frame each way   |
-| o   | relayed           | owner: the server that the message is for (`route` is kept for the way it took)         |
+| t   | relayed           | route: the ids of the servers on its way, from the sender to the owner, each once       |
+| o   | relayed           | owner: the server that the message is for, the last of the route                        |
+| s   | relayed question  | seconds in which the answer is wanted                                                   |
 
 A message that ends with a chunk of a file is never copied: its frame is written as a head and the chunk (`Bulk`), and read
 as a view of what came. On the wire it is a frame like any other.
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgpack  # type: ignore[import-untyped]
 import msgspec
@@ -38,6 +40,9 @@ MAX_GREETING = 16 << 10  # before the other side has said who it is
 MAX_BUNDLE_FRAME = 256 << 10  # a bundle only enrols
 MAX_TEXT = 4_000  # characters of an error's message or hint
 MAX_ID = (1 << 63) - 1
+MAX_ROUTE = 17  # servers
+MAX_SERVER = 64  # characters of a server's id
+MAX_WITHIN = 86_400.0  # seconds
 LARGE = 64 << 10  # from here on bytes are not copied but pointed at
 CRUMB = 4 << 10  # smaller pieces of a large frame are put together: each object costs forty bytes beside its own
 
@@ -78,6 +83,8 @@ class Envelope(msgspec.Struct, frozen=True):
     error: CopernicusError | None = None
     greeting: Greeting | None = None
     owner: str = ""
+    route: tuple[str, ...] = ()
+    within: float = 0.0  # seconds; 0: not said
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -109,13 +116,23 @@ def _bulk(message: Any, data: memoryview) -> Bulk:
     return Bulk(without[: -len(_NO_BYTES)] + _BIN.pack(b"\xc6", len(data)), data)
 
 
-def question(method: str, call: int, data: Body, owner: str = "") -> Frame:
-    """The frame of a call, or of a one-way message when `call` is 0."""
+def raw(data: bytes | memoryview) -> Body:
+    """A body that came with another frame, to be sent on as it is; a large one is not copied."""
+    if len(data) >= LARGE:
+        return Bulk(b"", memoryview(data))
+    return bytes(data)
+
+
+def question(method: str, call: int, data: Body, route: tuple[str, ...] = (), within: float = 0.0) -> Frame:
+    """The frame of a call, or of a one-way message when `call` is 0; for the server at the end of `route`, if there is one."""
     envelope: dict[str, object] = {"m": method}
     if call:
         envelope["i"] = call
-    if owner:
-        envelope["o"] = owner
+    if route:
+        envelope["o"] = route[-1]
+        envelope["t"] = route
+        if within:
+            envelope["s"] = within
     return _frame(envelope, data)
 
 
@@ -226,6 +243,11 @@ class FrameReader:
         return b"".join(pieces)
 
 
+_Server = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SERVER)]
+_Route = Annotated[tuple[_Server, ...], msgspec.Meta(max_length=MAX_ROUTE)]
+_Within = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_WITHIN)]
+
+
 class _Plain(msgspec.Struct):
     """A large frame as it nearly always is. Whatever else it holds is read with more care."""
 
@@ -234,7 +256,9 @@ class _Plain(msgspec.Struct):
     i: int = 0
     r: int = 0
     e: msgspec.Raw = msgspec.Raw()
-    o: msgspec.Raw = msgspec.Raw()
+    o: str = ""
+    t: _Route = ()
+    s: _Within = 0.0
     p: msgspec.Raw = msgspec.Raw()
 
 
@@ -247,11 +271,13 @@ def _read_large(frame: bytes) -> Envelope | None:
         found = _PLAIN.decode(frame)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
-    if bytes(found.e) or bytes(found.o) or bytes(found.p) or not (0 <= found.i <= MAX_ID and 0 <= found.r <= MAX_ID):
+    if bytes(found.e) or bytes(found.p) or not (0 <= found.i <= MAX_ID and 0 <= found.r <= MAX_ID):
         return None
     if found.r:
         return Envelope(answers=found.r, body=found.b) if not found.m else None
-    return Envelope(found.m, found.i, body=found.b) if 0 < len(found.m) <= 100 else None
+    if not 0 < len(found.m) <= 100 or (found.t or (found.o,))[-1] != found.o:
+        return None
+    return Envelope(found.m, found.i, body=found.b, owner=found.o, route=found.t, within=found.s)
 
 
 def read(frame: bytes) -> Envelope:
@@ -276,8 +302,8 @@ def read(frame: bytes) -> Envelope:
         method = found["m"]
         if type(method) is not str or not 0 < len(method) <= 100:
             raise Refused("this is not a frame: its method is not a short text")
-        owner = found.get("o", "")
-        return Envelope(method, _number(found, "i"), body=data, owner=owner if type(owner) is str else "")
+        owner, route, within = _way(found)
+        return Envelope(method, _number(found, "i"), body=data, owner=owner, route=route, within=within)
     if "p" in found:
         return Envelope(greeting=_greeting(found))
     raise Refused("this is not a frame: it neither asks, answers nor greets")
@@ -315,3 +341,18 @@ def _greeting(found: dict[Any, Any]) -> Greeting:
     if type(release) is not str or type(capabilities) is not list or any(type(one) is not str for one in capabilities):
         raise Refused("this is not a greeting: release and caps are texts")
     return Greeting(newest, oldest, release[:100], tuple(capabilities))
+
+
+def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float]:
+    """For whom, along which servers, within how many seconds; ("", (), 0) for the one who reads it."""
+    owner, route, within = found.get("o", ""), found.get("t", ()), found.get("s", 0.0)
+    if not owner and not route:
+        return "", (), 0.0
+    try:
+        msgspec.convert(route, _Route)
+        msgspec.convert(within, _Within)
+    except msgspec.ValidationError:
+        raise Refused("this is not a frame: its route or its time is not one") from None
+    if type(owner) is not str or not 0 < len(owner) <= MAX_SERVER or (route and route[-1] != owner):
+        raise Refused("this is not a frame: its owner is not the end of its route")
+    return owner, tuple(route), float(within)

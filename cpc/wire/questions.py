@@ -19,7 +19,7 @@ from twisted.logger import Logger
 import cpc
 from cpc.core.errors import CopernicusError, Refused
 from cpc.wire import frames
-from cpc.wire.calls import BULK_CALLS, MAX_CALLS
+from cpc.wire.calls import BULK_CALLS, FAR_CALLS, MAX_CALLS
 from cpc.wire.channel import Channel
 from cpc.wire.messages import Message
 
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 Q = TypeVar("Q")
 Handler = Callable[["Connection", Q], Awaitable[Message | None]]
+Router = Callable[["Connection", frames.Envelope], Awaitable[frames.Body | None]]
 
-MAX_QUESTIONS = MAX_CALLS + BULK_CALLS
+MAX_QUESTIONS = MAX_CALLS + FAR_CALLS + BULK_CALLS
 MAX_MESSAGES = 1024
 MAX_QUESTION_BYTES = 64 << 20
 ANSWER_BACKLOG = 8 << 20
@@ -44,6 +45,24 @@ class _Served:
     handler: Handler[Any]
     bulk: bool
 
+    async def answer(self, connection: Connection, envelope: frames.Envelope) -> frames.Body | None:
+        question = frames.decode(envelope.body, self.question, envelope.method)
+        said = await self.handler(connection, question)
+        if not envelope.call:
+            return None
+        return b"\x80" if said is None else frames.body(said)
+
+
+@dataclass(slots=True)
+class _Routed:
+    """What has a route: whoever made the connection knows what to do with it."""
+
+    answer: Router
+    bulk: bool
+
+
+_Answering = _Served | _Routed
+
 
 class Questions:
     """What is served on one connection, and what of it is under way."""
@@ -52,8 +71,9 @@ class Questions:
         self._connection = connection
         self._channel = channel
         self._served: dict[str, _Served] = {}
-        self._inbox: deque[tuple[_Served, frames.Envelope]] = deque()
-        self._bulk_inbox: deque[tuple[_Served, frames.Envelope]] = deque()
+        self._routed: _Routed | None = None
+        self._inbox: deque[tuple[_Answering, frames.Envelope]] = deque()
+        self._bulk_inbox: deque[tuple[_Answering, frames.Envelope]] = deque()
         self._bulk_running = 0
         self._calls = 0
         self._messages = 0
@@ -69,10 +89,16 @@ class Questions:
         """Answer `method` from now on."""
         self._served[method] = _Served(question, handler, bulk)
 
+    def route(self, router: Router, bulk: bool) -> None:
+        """Give what has a route to `router` from now on."""
+        self._routed = _Routed(router, bulk)
+
     def asked(self, envelope: frames.Envelope) -> None:
         """A question or one-way message has come. Refused when too many came that are not served here."""
-        served = self._served.get(envelope.method)
-        if served is None or envelope.owner:
+        served: _Answering | None = self._served.get(envelope.method)
+        if envelope.owner:
+            served = self._routed if envelope.route else None
+        if served is None:
             self._unserved += 1
             if self._unserved > MAX_UNSERVED:
                 raise Refused(f"{MAX_UNSERVED} messages came that are not served on this connection")
@@ -103,6 +129,7 @@ class Questions:
     def forget(self) -> None:
         """Let go of the handlers, and of whatever they hold on to."""
         self._served.clear()
+        self._routed = None
 
     def _is_full(self) -> bool:
         return self._calls > MAX_QUESTIONS or self._messages > MAX_MESSAGES or self._bytes > MAX_QUESTION_BYTES
@@ -110,14 +137,13 @@ class Questions:
     def _has_room(self) -> bool:
         return self._channel.backlog < ANSWER_BACKLOG and not self._ended
 
-    async def _handle(self, served: _Served, envelope: frames.Envelope) -> None:
+    async def _handle(self, served: _Answering, envelope: frames.Envelope) -> None:
         """Run one handler to its end; whatever happens is answered, and never raised from here."""
         method = envelope.method
         try:
-            question = frames.decode(envelope.body, served.question, method)
-            said = await served.handler(self._connection, question)
+            data = await served.answer(self._connection, envelope)
             if envelope.call and not self._ended:
-                self._channel.send(frames.answer(envelope.call, b"\x80" if said is None else frames.body(said)))
+                self._channel.send(frames.answer(envelope.call, b"\x80" if data is None else data))
         except CopernicusError as error:
             self._answer(envelope.call, error)
             if not envelope.call:

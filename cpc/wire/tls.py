@@ -275,8 +275,11 @@ def _check(connection: SSL.Connection, now: int, roots: Mapping[str, bytes], rol
     return Peer(name, fingerprint, not_after)
 
 
+#: What a side is told whose certificate is of an authority that is not pinned there.
+NOT_PINNED = "the server does not know the authority that signed our certificate"
+
 _ALERTS = {
-    "unknown ca": "the server does not know the authority that signed our certificate",
+    "unknown ca": NOT_PINNED,
     "certificate required": "the server asks for a certificate and there is none to show",
     "bad certificate": "the server does not accept our certificate",
     "unsupported certificate": "the server does not accept a certificate of this kind",

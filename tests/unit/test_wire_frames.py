@@ -43,7 +43,7 @@ def read(frame: frames.Frame) -> Envelope:
 
 def test_each_kind_of_frame_is_read_as_it_was_written() -> None:
     body = frames.body(ChunksMissing(lease=LEASE, digests=(b"d" * 32,)))
-    asked = read(frames.question("chunks-missing", 7, body, owner="server-b"))
+    asked = read(frames.question("chunks-missing", 7, body, ("server-a", "server-b")))
     assert (asked.method, asked.call, asked.body, asked.owner) == ("chunks-missing", 7, body, "server-b")
     assert frames.decode(asked.body, ChunksMissing, "m") == ChunksMissing(lease=LEASE, digests=(b"d" * 32,))
     told = read(frames.question("orders", 0, b"\x80"))
