@@ -271,6 +271,25 @@ workers = _table(
     sa.Column("revoked", Big),
 )
 
+# --- other servers -------------------------------------------------------------------------------------------------------
+
+# Servers that have asked, were asked, are trusted or were.
+peers = _table(
+    "peers",
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("state", Text, nullable=False),  # cpc.core.peer.PeerState
+    sa.Column("name", Text, nullable=False),
+    sa.Column("authority", Blob, nullable=False),  # its certificate, PEM
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("addresses", Blob, nullable=False),  # cpc.store.peers.Addresses
+    sa.Column("agreement", Blob, nullable=False),  # cpc.core.peer.Agreement
+    sa.Column("origin", Text, nullable=False),  # where its request came from
+    sa.Column("note", Text, nullable=False),
+    sa.Column("requested", Big, nullable=False),
+    sa.Column("trusted", Big),
+    sa.Column("seen", Big),
+)
+
 # --- files ----------------------------------------------------------------------------------------------------------------
 
 # Chunks this server has. Small ones live here, so that a small result costs no extra fsync; others on disk.
@@ -398,6 +417,7 @@ __all__ = [
     "members",
     "metadata",
     "networks",
+    "peers",
     "projects",
     "references",
     "results",
