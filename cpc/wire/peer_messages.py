@@ -7,6 +7,7 @@ has each server once; each server checks that the one before it on the route is 
 | method          | kind            | who → whom       | question      | answer         |
 |-----------------|-----------------|------------------|---------------|----------------|
 | peer-hello      | direct          | who has dialled  | PeerHello     | PeerHello      |
+| alive           | direct, one-way | either           | Alive         |                |
 | withdrawn       | direct, one-way | either           | Withdrawn     |                |
 | survey          | direct          | either           | Survey        | Surveyed       |
 | ask-work        | direct          | lender → peer    | AskWork       | WorkGiven      |
@@ -54,6 +55,10 @@ class PeerHello(Message, frozen=True):
     port: int
     client_port: int
     bulk: bool = False
+
+
+class Alive(Message, frozen=True):
+    """Nothing but that this side is there: sent on each connection so often that a silent one is a lost one."""
 
 
 class Withdrawn(Message, frozen=True):

@@ -37,6 +37,32 @@ class Caller:
 Handler = Callable[[Caller, Q], Awaitable[Message | None]]
 
 
+class Passing(Protocol):
+    """A question of others on its way through this server."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks: the neighbour it came from, and the route as far as here."""
+        ...
+
+    @property
+    def route(self) -> tuple[str, ...]:
+        """The whole route; its last server is the owner."""
+        ...
+
+    @property
+    def body(self) -> bytes | memoryview:
+        """The question, as it came."""
+        ...
+
+    async def pass_on(self, body: bytes | memoryview | None = None) -> bytes | memoryview:
+        """Ask the next server (with another body, if one is given); the body of its answer. Its errors are raised."""
+        ...
+
+
+Hook = Callable[[Passing], Awaitable[bytes | memoryview]]
+
+
 class Ways(Protocol):
     """Links to the peers. Everything runs on the reactor."""
 
@@ -81,6 +107,10 @@ class Ways(Protocol):
 
     def serve(self, method: str, question: type[Q], handler: Handler[Q], *, far: bool, bulk: bool = False) -> None:
         """Answer this method, on all connections with trusted peers."""
+        ...
+
+    def hook(self, method: str, hook: Hook) -> None:
+        """Let `hook` answer the far questions of this method that only pass through here, instead of passing them on."""
         ...
 
     def on_change(self, callback: Callable[[str, bool], None]) -> None:

@@ -1,0 +1,105 @@
+"""Messages with a route: those for this server are answered, others are passed on without looking into them.
+
+What is held for others is bounded by the connections: each takes so many questions and bytes of one peer at a time (see
+`cpc.wire.questions`) before it stops reading from it, and each relayed question ends within its time. One-way messages are
+dropped when the next server is slow to read. Nothing is kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cpc import __version__
+from cpc.core.errors import Refused, Unavailable
+from cpc.server.federation.book import Book
+from cpc.server.federation.ways import Caller, Handler, Hook
+from cpc.wire import frames
+from cpc.wire.connection import Connection
+from cpc.wire.frames import Body, Envelope
+
+RELAY_TIME = 120.0  # seconds: a relayed question without a time of its own
+
+
+@dataclass(frozen=True, slots=True)
+class _Far:
+    question: type[Any]
+    handler: Handler[Any]
+    bulk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Passing:
+    """A question on its way; see `ways.Passing`."""
+
+    caller: Caller
+    envelope: Envelope
+    following: Connection
+    bulk: bool
+
+    @property
+    def route(self) -> tuple[str, ...]:
+        return self.envelope.route
+
+    @property
+    def body(self) -> bytes | memoryview:
+        return self.envelope.body
+
+    async def pass_on(self, body: bytes | memoryview | None = None) -> bytes | memoryview:
+        envelope = self.envelope
+        if body is not None:
+            envelope = Envelope(envelope.method, body=body, owner=envelope.owner, route=envelope.route)
+        timeout = min(self.envelope.within or RELAY_TIME, RELAY_TIME)
+        return await self.following.pass_on(envelope, timeout, self.bulk)
+
+
+class Relaying:
+    """`connection(peer, bulk)` gives the open connection to a neighbour, or None."""
+
+    def __init__(self, book: Book, connection: Callable[[str, bool], Connection | None]) -> None:
+        self._book = book
+        self._connection = connection
+        self._far: dict[str, _Far] = {}
+        self._hooks: dict[str, Hook] = {}
+        self.passed = 0  # messages of others, since the start
+
+    def serve(self, method: str, question: type[Any], handler: Handler[Any], bulk: bool) -> None:
+        """Answer this method when this server is the end of the route."""
+        self._far[method] = _Far(question, handler, bulk)
+
+    def hook(self, method: str, hook: Hook) -> None:
+        """Let `hook` answer questions of this method that pass through."""
+        self._hooks[method] = hook
+
+    async def routed(self, connection: Connection, envelope: Envelope, bulk: bool) -> Body | None:
+        """A message with a route has come from a peer; the body of the answer."""
+        assert connection.peer is not None
+        peer, route = connection.peer.server, envelope.route
+        place = self._book.check_route(route, peer)
+        caller = Caller(peer, route[: place + 1])
+        if place == len(route) - 1:
+            return await self._answer(caller, envelope, bulk)
+        return await self._pass_on(caller, envelope, route[place + 1], bulk)
+
+    async def _answer(self, caller: Caller, envelope: Envelope, bulk: bool) -> Body | None:
+        far = self._far.get(envelope.method)
+        if far is None or far.bulk is not bulk:
+            known = f"release {__version__} does not serve it on this connection"
+            raise Refused(f"unknown method {envelope.method!r}", known)
+        said = await far.handler(caller, frames.decode(envelope.body, far.question, envelope.method))
+        return frames.body(said) if said is not None else None
+
+    async def _pass_on(self, caller: Caller, envelope: Envelope, following: str, bulk: bool) -> Body | None:
+        connection = self._connection(following, bulk)
+        if connection is None:
+            raise Unavailable(
+                f"{self._book.called(following)} is not connected with server {self._book.here[:8]}", "try again later"
+            )
+        self.passed += 1
+        if not envelope.call:
+            connection.pass_on_word(envelope)
+            return None
+        passing = _Passing(caller, envelope, connection, bulk)
+        hook = self._hooks.get(envelope.method)
+        return frames.raw(await (hook(passing) if hook is not None else passing.pass_on()))

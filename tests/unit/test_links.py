@@ -1,0 +1,240 @@
+"""Links between servers, and messages that are relayed: the production wire on virtual time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from twisted.internet.defer import ensureDeferred
+
+from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.core.peer import Agreement, PeerState
+from cpc.server.federation.ways import Caller, Passing
+from cpc.wire import frames
+from cpc.wire.messages import ChunkData, Message
+from cpc.wire.peer_messages import Ping, Pong, Survey, Surveyed
+from tests.helpers.sites import Lab, Site
+
+
+def answers_pings(site: Site) -> list[tuple[str, ...]]:
+    """Serve `ping`; the routes by which they came."""
+    routes: list[tuple[str, ...]] = []
+
+    async def pong(caller: Caller, _: Ping) -> Pong:
+        routes.append(caller.route)
+        return Pong(server=site.id, name=site.name, release="t")
+
+    site.links.serve("ping", Ping, pong, far=True)
+    return routes
+
+
+def ping(lab: Lab, route: str, timeout: float = 20.0) -> Any:
+    work = lab[route[0]].links.ask_far(lab.route(route), "ping", Ping(), Pong, timeout)
+    try:
+        return lab.finish(work).name
+    except CopernicusError as error:
+        return error
+
+
+def chain(names: str) -> Lab:
+    lab = Lab(names)
+    lab.trust(*(one + other for one, other in pairwise(names)))
+    lab.until(lambda: all(lab.connected(one + other) for one, other in pairwise(names)))
+    return lab
+
+
+def test_two_servers_are_connected_when_each_trusts_the_other() -> None:
+    lab = Lab("ab")
+    lab["a"].knows(lab["b"])
+    lab.reactor.advance(10)
+    assert lab["a"].changes == []
+    assert "does not trust this server" in lab["a"].links.trouble(lab["b"].id)
+    lab["b"].knows(lab["a"], address=False)
+    lab.until(lambda: lab.connected("ab"), 120)
+    assert (lab["a"].changes, lab["b"].changes) == ([("b", True)], [("a", True)])
+    assert lab["a"].links.trouble(lab["b"].id) == ""
+
+
+def test_the_side_that_cannot_be_reached_is_asked_over_the_connections_it_has_made() -> None:
+    lab = Lab("ab")
+    lab["b"].knows(lab["a"], address=False)
+    lab["a"].knows(lab["b"])
+    lab.until(lambda: lab.connected("ab"))
+    answers_pings(lab["a"])
+    assert ping(lab, "ba") == "a"
+
+
+def test_when_both_sides_dial_one_connection_of_each_kind_stays() -> None:
+    for seed in range(10):
+        lab = Lab("ab", seed)
+        lab.trust("ab")
+        lab.until(lambda lab=lab: lab.connected("ab"))
+        lab.reactor.advance(130)
+        assert lab.connected("ab")
+        assert len(lab.network.links) == 2, f"seed {seed}"
+        for site in lab.sites.values():
+            assert site.changes.count((site.changes[0][0], True)) == site.changes.count((site.changes[0][0], False)) + 1
+
+
+def test_a_killed_server_is_back_soon_and_a_silent_partition_shows_within_a_minute_or_so() -> None:
+    lab = chain("ab")
+    lab["a"].restart()
+    lab.until(lambda: lab.connected("ab"), 10)
+    lab.network.partition("a", "b")
+    lab.reactor.advance(90)
+    assert lab["a"].links.up() == lab["b"].links.up() == ()
+    assert lab["b"].changes[-1] == ("a", False)
+    lab.network.heal()
+    lab.until(lambda: lab.connected("ab"), 100)
+
+
+def test_messages_reach_the_end_of_a_chain_and_the_answers_come_back() -> None:
+    lab = chain("abcd")
+    routes = answers_pings(lab["d"])
+    assert ping(lab, "abcd") == "d"
+    assert routes == [lab.route("abcd")]
+    assert lab["b"].links.relaying.passed == lab["c"].links.relaying.passed == 1
+
+
+def test_one_way_messages_travel_too() -> None:
+    lab = chain("abc")
+    got: list[str] = []
+
+    async def take(caller: Caller, _: Ping) -> None:
+        got.append(lab.name(caller.sender))
+
+    lab["c"].links.serve("word", Ping, take, far=True)
+    lab["a"].links.tell_far(lab.route("abc"), "word", Ping())
+    lab.until(lambda: got, 5)
+    assert got == ["a"]
+
+
+def test_a_large_body_is_relayed_whole() -> None:
+    lab = chain("abc")
+    data = bytes(range(256)) * (4 << 12)  # 4 MiB
+
+    async def give(_: Caller, asked: ChunkData) -> ChunkData:
+        assert bytes(asked.data) == data
+        return ChunkData(data=asked.data)
+
+    lab["c"].links.serve("far-chunk-get", ChunkData, give, far=True, bulk=True)
+    ways = lab["a"].links
+    work = ways.ask_far(lab.route("abc"), "far-chunk-get", ChunkData(data=memoryview(data)), ChunkData, 60.0, bulk=True)
+    assert bytes(lab.finish(work).data) == data
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        ("abcb", "is none from here"),
+        ("aba", "is none from here"),
+        ("a", "is none from here"),
+        ("ac", "server cccccccc-0000-4000-8000-000000000000 is not connected"),
+        ("abd", "dddddddd"),
+        ("acb", "not connected"),
+    ],
+)
+def test_a_route_that_is_none_is_refused_in_words(route: str, words: str) -> None:
+    lab = chain("abc")
+    answers_pings(lab["b"])
+    answer = ping(lab, route)
+    assert isinstance(answer, CopernicusError)
+    assert words in str(answer)
+
+
+def forged(lab: Lab, route: str, claimed: str) -> Any:
+    """What b answers when a sends a ping on the connection with it that claims another route."""
+    connection = lab["a"].links._open_connection(lab["b"].id, False)
+    assert connection is not None
+    try:
+        return lab.finish(connection.call("ping", Ping(), Pong, 20.0, route=lab.route(claimed))).name
+    except CopernicusError as error:
+        return error
+
+
+@pytest.mark.parametrize("claimed", ["cb", "acb", "bc", "abab", "babc", "cab", "b", "dcb", "ac", "bac"])
+def test_a_forged_route_gets_nowhere(claimed: str) -> None:
+    lab = chain("abc")
+    for site in lab.sites.values():
+        answers_pings(site)
+    answer = forged(lab, "ab", claimed)
+    if claimed == "cab":  # a says that c has sent it: what is behind a, a answers for
+        assert answer == "b"
+    else:
+        assert isinstance(answer, Refused), answer
+
+
+def test_nothing_is_relayed_to_or_for_a_server_that_is_not_trusted_or_is_denied() -> None:
+    lab = chain("abc")
+    for site in lab.sites.values():
+        answers_pings(site)
+    lab["b"].knows(lab["c"], state=PeerState.SENT)
+    assert isinstance(ping(lab, "abc"), Refused)
+    lab["b"].knows(lab["c"])
+    assert ping(lab, "abc") == "c"
+    lab["b"].knows(lab["c"], agreement=Agreement(denied=(lab["a"].id,)))
+    assert isinstance(ping(lab, "abc"), Refused)
+    assert ping(lab, "bc") == "c"
+    lab["b"].knows(lab["c"])
+    lab["c"].knows(lab["a"], state=PeerState.REVOKED, address=False)
+    assert isinstance(ping(lab, "abc"), Refused)
+
+
+def test_a_missing_server_on_the_way_is_said_and_a_silent_one_ends_in_time() -> None:
+    lab = chain("abc")
+    answers_pings(lab["c"])
+    lab["c"].host.kill()
+    lab.until(lambda: not lab["b"].links.is_up(lab["c"].id))
+    answer = ping(lab, "abc")
+    assert isinstance(answer, Unavailable)
+    assert "c (cccccccc) is not connected" in str(answer)
+    lab["c"].restart()
+    answers_pings(lab["c"])
+    lab.until(lambda: lab.connected("bc"))
+    lab["c"].host.freeze()
+    before = lab.reactor.seconds()
+    assert isinstance(ping(lab, "abc"), Unavailable)
+    assert lab.reactor.seconds() - before < 25
+
+
+def test_a_server_that_does_not_answer_keeps_no_other_waiting() -> None:
+    lab = Lab("abcd")
+    lab.trust("ab", "bc", "bd")
+    lab.until(lambda: all(lab.connected(pair) for pair in ("ab", "bc", "bd")))
+    for name in "bd":
+        answers_pings(lab[name])
+    lab["c"].host.freeze()
+    asked = [lab["a"].links.ask_far(lab.route("abc"), "ping", Ping(), Pong, 20.0) for _ in range(300)]
+    ended: list[Any] = []
+    for work in asked:
+        ensureDeferred(work).addErrback(ended.append)
+    before = lab.reactor.seconds()
+    assert lab["a"].links._open_connection(lab["b"].id, False) is not None
+
+    async def surveyed(_: Caller, asked: Survey) -> Message:
+        return Surveyed()
+
+    lab["b"].links.serve("survey", Survey, surveyed, far=False)
+    lab.finish(lab["a"].links.ask(lab["b"].id, "survey", Survey(id="1", hops=1, seconds=5.0), Surveyed, 5.0))
+    assert ping(lab, "db", 5.0) == "b"
+    assert lab.reactor.seconds() - before < 2
+    lab.until(lambda: len(ended) == 300)
+
+
+def test_a_hook_may_answer_what_passes_or_change_it() -> None:
+    lab = chain("abc")
+    routes = answers_pings(lab["c"])
+    passed: list[tuple[str, ...]] = []
+
+    async def hook(passing: Passing) -> bytes | memoryview:
+        passed.append(passing.route)
+        answer = await passing.pass_on()
+        assert frames.decode(answer, Pong, "ping").name == "c"
+        made = frames.body(Pong(server="x", name="cached", release=""))
+        assert isinstance(made, bytes)
+        return made
+
+    lab["b"].links.hook("ping", hook)
+    assert ping(lab, "abc") == "cached"
+    assert passed == routes == [lab.route("abc")]
