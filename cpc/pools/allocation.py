@@ -221,8 +221,10 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     needed_at: float = 0.0
     joined_at: float = 0.0  # the first hello of a worker, in this run of it
     joined: int = 0  # hellos of workers, in this run of it
+    alone_at: float = 0.0  # since when none of its workers is there, though one had joined; 0: one is, or none had
+    used: bool = False  # a worker of it has had a job, in this run of it
     restarts: int = 0
-    leaving_at: float = 0.0  # since when it is to end
+    leaving_at: float = 0.0  # when it was last told to end
     reason: Reason = Reason.NONE
     words: str = ""  # the batch system's own, or ours
     ran_on: tuple[str, ...] = ()  # nodes
@@ -260,6 +262,7 @@ def apply(
     if Effect.RESTART in effects:
         changes |= {
             "restarts": allocation.restarts + 1, "started_at": 0.0, "ends_at": 0.0, "joined": 0, "joined_at": 0.0,
+            "alone_at": 0.0, "used": False,
         }  # fmt: skip
     if Effect.START in effects:
         changes |= {"started_at": when, "ends_at": when + allocation.walltime}
@@ -270,7 +273,7 @@ def apply(
         changes["words"] = words or allocation.words
     if state is State.ORPHANED and allocation.state is not State.ORPHANED:
         changes |= {"reason": Reason.ORPHAN, "ended_at": 0.0, "leaving_at": now}
-    if state is State.LEAVING and allocation.state is not State.LEAVING:
+    if event is Event.OVERDUE or (state is State.LEAVING and allocation.state is not State.LEAVING):
         changes["leaving_at"] = now
     if state is State.ENDED and allocation.state is not State.ENDED:
         changes["ended_at"] = max(when, allocation.started_at)

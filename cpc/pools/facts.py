@@ -6,8 +6,6 @@ back (the server's: the wall clock at its start, and from there the monotonic on
 
 from __future__ import annotations
 
-import enum
-
 import msgspec
 
 from cpc.core.resources import Amounts
@@ -23,12 +21,12 @@ __all__ = [
     "Ask",
     "Decision",
     "Demand",
-    "Failure",
     "Learned",
     "NodeRecord",
     "Note",
     "Pool",
     "Reason",
+    "Setback",
     "Stop",
     "Worker",
 ]
@@ -54,6 +52,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nodes: int = 1
     each: Amounts = Amounts(cores=1)  # memory 0: not known; taken to be enough until a worker has said what it has
     walltime: float = 4 * HOUR
+    margin: float = 120.0  # so long before its walltime is over do its workers leave
     max_allocations: int = 10
     max_cores: int = 0
     budget: float = 0.0
@@ -89,24 +88,22 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.projects.get(project, self.project_cores)
 
 
-class Failure(enum.StrEnum):
-    """What makes a pool back off."""
+class Setback(msgspec.Struct, frozen=True, array_like=True):
+    """Something that went wrong `count` times in a row, the last time at `at`; `words` are the batch system's own."""
 
-    REFUSED = "refused"  # it said no
-    SILENT = "silent"  # it did not answer
-    BRIEF = "brief"  # an allocation ended at once, or no worker of it joined
+    count: int = 0
+    at: float = 0.0
+    words: str = ""
 
 
 class Learned(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What experience says about a pool; kept by the server, changed by cpc.pools.learning alone."""
 
-    failures: int = 0  # in a row
-    failure: Failure | None = None  # the last one
-    failed_at: float = 0.0
-    words: str = ""  # the batch system's own, of the last failure
+    refused: Setback = Setback()  # it said no, or nothing
+    brief: Setback = Setback()  # an allocation ended at once, or none of its workers joined or had a job
     waits: tuple[float, ...] = ()  # from asking to running, of the last ones
     joins: tuple[float, ...] = ()  # from running to the first worker's hello, of the last ones
-    spent: tuple[tuple[int, float], ...] = ()  # (hour, core-seconds) of allocations that have ended, of the last day
+    spent: tuple[tuple[int, float], ...] = ()  # (hour, core-seconds) of what has ended, of the last day
     programs: tuple[tuple[str, str], ...] | None = None  # None: no worker has joined yet
     programs_at: float = 0.0
     each: Amounts | None = None  # what the last worker that joined had in all
@@ -189,7 +186,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What should happen now. `cancels` have not started, `leaves` run.
+    """What should happen now: Event.CANCELLED to `cancels` (not started), DISMISSED to `leaves` (they run), OVERDUE to
+    `overdue`.
 
     `needed`: tokens of pending allocations that something waits for: their `needed_at` becomes now. `again_at`: when to
     decide again if nothing happens before; 0: no need.
@@ -198,6 +196,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     asks: tuple[Ask, ...] = ()
     cancels: tuple[Stop, ...] = ()
     leaves: tuple[Stop, ...] = ()
+    overdue: tuple[Stop, ...] = ()
     notes: tuple[Note, ...] = ()
     needed: frozenset[str] = frozenset()
     again_at: float = 0.0

@@ -1,0 +1,126 @@
+"""How much more a pool may be asked for: its limits, its budget, and the pauses after setbacks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cpc.core.resources import Amounts, show_span
+from cpc.pools import learning
+from cpc.pools.allocation import Allocation
+from cpc.pools.facts import DAY, HOUR, Learned, Pool
+
+#: Denials that end when an allocation of the pool ends: those who do nothing there make room.
+FULL = frozenset({"allocations", "cores", "project", "budget", "backlog"})
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Why a pool is not asked for (more). `kind` as in cpc.pools.why.KINDS; `until`: when that ends by itself; 0: it does not."""
+
+    kind: str
+    words: str
+    step: str = ""
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class Room:
+    """A pool with all that counts against its limits. `allocations`: those of the pool that have not ended."""
+
+    pool: Pool
+    learned: Learned
+    allocations: Sequence[Allocation]
+    now: float
+    live: int = 0
+    pending: int = 0
+    cores: int = 0
+    charged: float = 0.0  # core-seconds, against the budget
+    projects: Counter[int] = field(default_factory=Counter)  # project → cores
+    backs_off: Denial | None = None
+    trying: bool = False  # after a setback: one at a time, until it works
+    untried: int = 0  # how many have been asked for since the setback and are not proven yet
+
+    def __post_init__(self) -> None:
+        for one in self.allocations:
+            self.live += 1
+            self.cores += one.cores
+            self.pending += not one.started_at
+            self.projects[one.project] += one.cores
+        if self.pool.budget:
+            self.charged = learning.charge(self.learned, self.allocations, self.now)
+        for until, setback, tried in learning.setbacks(self.learned, self.allocations, self.now):
+            self.trying = True
+            self.untried = max(self.untried, tried)
+            if until > max(self.now, self.backs_off.until if self.backs_off else 0.0):
+                times = "once" if setback.count == 1 else f"{setback.count} times in a row"
+                words = f"it is left alone for {show_span(until - self.now)} more; it failed {times}: {setback.words}"
+                self.backs_off = Denial("backing-off", words, "mend the cause, then `cpcc pool resume`", until)
+
+    def most(self, wanted: int, project: int, cores: int, walltime: float, probe: bool) -> tuple[int, Denial | None]:
+        """How many of `wanted` allocations it may be asked for, and what stands in the way of the rest.
+
+        `probe`: only one, to learn what its workers have.
+        """
+        pool = self.pool
+        if pool.paused is not None:
+            words = f"it is paused: {pool.paused}" if pool.paused else "it is paused"
+            return 0, Denial("paused", words, f"cpcc pool resume {pool.name}")
+        if self.backs_off is not None:
+            return 0, self.backs_off
+        found: tuple[int, Denial | None] = (wanted, None)
+        for room, denial in self._limits(project, cores, walltime, probe):
+            if room < found[0]:
+                found = (max(0, room), denial)
+        return found
+
+    def _limits(self, project: int, cores: int, walltime: float, probe: bool) -> list[tuple[int, Denial]]:
+        pool, change = self.pool, f"cpcc pool set {self.pool.name}"
+        limits: list[tuple[int, Denial]] = [
+            (
+                pool.backlog - self.pending,
+                Denial(
+                    "backlog", f"{self.pending} allocations wait in {pool.scheduler} already", f"{change} backlog=N"
+                ),
+            )
+        ]
+        if pool.max_allocations:
+            words = f"it has {self.live} allocations; at most {pool.max_allocations} are allowed"
+            limits.append(
+                (pool.max_allocations - self.live, Denial("allocations", words, f"{change} max_allocations=N"))
+            )
+        if pool.max_cores:
+            words = f"it has {self.cores} cores; at most {pool.max_cores} are allowed, and one allocation is {cores}"
+            limits.append(((pool.max_cores - self.cores) // cores, Denial("cores", words, f"{change} max_cores=N")))
+        if most := pool.limit(project):
+            has = self.projects[project]
+            words = f"the project has {has} cores of it; at most {most} are allowed, and one allocation is {cores}"
+            limits.append(((most - has) // cores, Denial("project", words, f"{change} project_cores=N")))
+        if pool.budget:
+            each = cores * min(walltime, DAY)
+            left = pool.budget * HOUR - self.charged
+            words = (
+                f"its budget is {pool.budget:.0f} core-hours in 24 h; {self.charged / HOUR:.0f} are used or promised, and one "
+                f"allocation may use {each / HOUR:.0f}"
+            )
+            limits.append(
+                (int(left // each), Denial("budget", words, f"{change} budget=CORE-HOURS, or a shorter walltime"))
+            )
+        if self.trying:
+            words = "after setbacks it is asked for one allocation at a time, until one works"
+            limits.append((1 - self.untried, Denial("trying", words)))
+        if probe:
+            words = "one allocation at a time, until a worker has said which programs it has"
+            limits.append((1 - self.live, Denial("unknown", words, f"{change} programs=NAME=VERSION")))
+        return limits
+
+    def take(self, count: int, project: int, nodes: int, each: Amounts, walltime: float) -> None:
+        """So many more are asked for."""
+        cores = nodes * each.cores
+        self.live += count
+        self.pending += count
+        self.untried += count
+        self.cores += count * cores
+        self.projects[project] += count * cores
+        self.charged += count * cores * min(walltime, DAY)

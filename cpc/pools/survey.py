@@ -1,0 +1,248 @@
+"""Who serves what waits: workers that are there, allocations that are on their way, and pools that are to be asked.
+
+Each class of waiting jobs is laid, in the order of the claim, on what there is: room that is free, workers that go on with
+it soon enough, allocations that are still to start. Only what is left over is asked for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cpc.pools import fit, learning, nodes
+from cpc.pools.allocation import Allocation, State
+from cpc.pools.facts import HOUR, Ask, Demand, Learned, NodeRecord, Pool, Worker
+from cpc.pools.room import FULL, Denial, Room
+from cpc.pools.supply import Flow, Seat, fill, one_after_another
+from cpc.queue import requirement
+
+#: The least seconds of work that a worker is asked for, if the jobs are known to be brief.
+WORTH = 600.0
+#: Free room counts for so long while jobs wait that it seems to be the place for: then something else is in the way.
+BELIEVED = 120.0
+#: And for so long after the first job of a class began to wait.
+STUCK = 720.0
+#: An allocation is late when it has waited so much longer than twice what is usual: other pools are asked as well.
+LATE = 600.0
+#: Pools that start within so much more than twice the soonest one's wait are as good; the cheapest of them is asked.
+AS_SOON = 300.0
+
+
+@dataclass(slots=True)
+class Served:
+    """What becomes of one class: how many of its jobs each thing is counted on for, and why pools are not asked."""
+
+    demand: Demand
+    soon: int = 0  # by workers that are there
+    coming: dict[int, int] = field(default_factory=dict)  # pool → by its allocations that are still to start
+    asked: dict[int, int] = field(default_factory=dict)  # pool → allocations that are asked for now
+    left: int = 0  # by nothing
+    denials: dict[int, list[Denial]] = field(default_factory=dict)  # pool → why it cannot serve it, or not now
+
+
+class Survey:
+    """One look at everything. `served` in the order of the claim; `asks`; `needed`: tokens that something waits for."""
+
+    def __init__(
+        self,
+        now: float,
+        pools: Sequence[Pool],
+        demand: Sequence[Demand],
+        allocations: Iterable[Allocation],
+        workers: Sequence[Worker],
+        records: Iterable[NodeRecord],
+        learned: Mapping[int, Learned],
+    ) -> None:
+        self.now = now
+        self.allocations = [one for one in allocations if one.state.live]
+        self.workers = workers
+        of_pool: dict[int, list[Allocation]] = defaultdict(list)
+        for one in self.allocations:
+            of_pool[one.pool].append(one)
+        records = list(records)
+        self.rooms = {
+            pool.number: Room(pool, learned.get(pool.number, Learned()), of_pool[pool.number], now)
+            for pool in sorted(pools, key=lambda pool: pool.number)
+        }
+        self.excluded = {pool.number: nodes.excluded(pool, records, now) for pool in pools}
+        self.asks: list[Ask] = []
+        self.needed: set[str] = set()
+        self.busy: set[str] = set()  # tokens of running allocations whose free room something waits for
+        self.full: set[int] = set()  # pools that something waits for in vain, because they are full
+        self._free: list[Seat] = []
+        self._flows: list[Flow] = []
+        self._starting: list[Seat] = []
+        self._coming: list[Seat] = []
+        self._late: dict[int, list[Seat]] = defaultdict(list)
+        self._seat_workers()
+        for one in sorted(self.allocations, key=lambda one: (one.asked_at, one.token)):
+            self._seat_allocation(one)
+        held = {d.project: sum(room.projects[d.project] for room in self.rooms.values()) for d in demand}
+        order = sorted(demand, key=lambda d: (d.rank, held[d.project], -d.waited, d.project, d.requirement))
+        self.served = [self._serve(each) for each in order if each.count > 0]
+
+    def _seat_workers(self) -> None:
+        pool_of = {one.token: one.pool for one in self.allocations}
+        leaving = {one.token for one in self.allocations if not (one.state.pending or one.state is State.RUNNING)}
+        for worker in self.workers:
+            if worker.draining or worker.token in leaving:
+                continue
+            left = worker.deadline - self.now if worker.deadline else fit.ENOUGH
+            who = requirement.profile(worker.programs, worker.labels, worker.total)
+            if not worker.idle_since or self.now - worker.idle_since < BELIEVED:
+                number = pool_of.get(worker.token, 0)
+                worth = _worth(self.rooms[number]) if number in self.rooms else WORTH
+                self._free.append(Seat(who, worker.free, left, worth, number, worker.token, worker.project))
+            if not worker.idle_since:
+                self._flows.append(Flow(who, worker.total, left, worker.project))
+
+    def _seat_allocation(self, one: Allocation) -> None:
+        room = self.rooms.get(one.pool)
+        if room is None or not (one.state.pending or one.state is State.RUNNING):
+            return
+        pool, known = room.pool, room.learned
+        missing = fit.workers(pool, one.nodes) - one.joined
+        if one.state is State.RUNNING:
+            if self.now - one.started_at > learning.JOIN_WITHIN:
+                return
+            target, left = self._starting, one.ends_at - self.now - pool.margin
+        else:
+            late = self.now - one.asked_at > 2 * learning.usual_wait(known) + LATE
+            target = self._late[one.pool] if late else self._coming
+            left = fit.span(pool, known, one.walltime)
+        target += [self._seat(room, one, left) for _ in range(missing)]
+
+    def _seat(self, room: Room, one: Allocation, left: float) -> Seat:
+        pool, known = room.pool, room.learned
+        total = fit.amounts(pool, known) if one.each == pool.each else fit.per_worker(pool, one.each, one.nodes)
+        who = requirement.profile(fit.programs(pool, known) or (), pool.labels, total)
+        unknown = fit.programs(pool, known) is None
+        jobs = 1 if one.direct else fit.ENOUGH
+        return Seat(who, total, left, _worth(room), pool.number, one.token, one.project, jobs, unknown)
+
+    def _serve(self, demand: Demand) -> Served:
+        found = Served(demand)
+        pools = self._in_order(demand, found)
+        wait = min((self._wait(room) for room in pools), default=0.0)
+        worth = _worth(pools[0]) if pools else WORTH
+        left = demand.count
+        # A job that has waited for long beside free room does not fit it, for a reason that is not seen here.
+        if demand.waited < STUCK:
+            left -= fill(self._free, demand, left, self.busy)
+        left -= self._flow(demand, left, wait + worth / 2)
+        left -= fill(self._starting, demand, left)
+        outstanding = left
+        left -= self._count(self._coming, demand, left, found)
+        left -= self._flow(demand, left, wait + worth)  # the gap: nothing is asked for and cancelled in turns
+        found.soon = demand.count - left - sum(found.coming.values())
+        late = {number: self._count(seats, demand, outstanding, found) for number, seats in self._late.items()}
+        starved = left == demand.count
+        for room in pools:
+            rest = left - late.get(room.pool.number, 0)
+            if rest <= 0:
+                continue
+            served = self._ask(room, demand, rest, starved, found)
+            left -= served
+            starved = starved and not served
+        found.left = max(0, left - sum(late.values()))
+        return found
+
+    def _flow(self, demand: Demand, count: int, within: float) -> int:
+        """Lay jobs on workers that are busy, and have done with them so many seconds from now."""
+        left = count
+        for flow in self._flows:
+            if left <= 0:
+                break
+            left -= flow.take(demand, left, within)
+        return count - left
+
+    def _count(self, seats: list[Seat], demand: Demand, count: int, found: Served) -> int:
+        """Lay jobs on allocations that are still to start."""
+        left = count
+        for seat in seats:
+            if left <= 0:
+                break
+            taken = seat.take(demand, left)
+            if taken:
+                left -= taken
+                if seat.token:
+                    self.needed.add(seat.token)
+                found.coming[seat.pool] = found.coming.get(seat.pool, 0) + taken
+        return count - left
+
+    def _in_order(self, demand: Demand, found: Served) -> list[Room]:
+        """The pools that could serve the class, the one to be asked first in front."""
+        able: list[Room] = []
+        for room in self.rooms.values():
+            lacking = fit.lacks(room.pool, room.learned, demand)
+            if lacking:
+                found.denials[room.pool.number] = [Denial("unfit", words) for _, words in lacking]
+            else:
+                able.append(room)
+        if len(able) < 2:
+            return able
+        soonest = min(self._wait(room) for room in able)
+
+        def key(room: Room) -> tuple[bool, float, float, float, int]:
+            wait = self._wait(room)
+            as_soon = wait <= 2 * soonest + AS_SOON
+            count, each, _ = fit.shape(room.pool, demand)
+            jobs = max(1, fit.how_many(each, demand.exact.need) * count)
+            cores = count * each.cores / jobs
+            return (not as_soon, 0.0 if as_soon else wait, room.pool.price * cores, cores, room.pool.number)
+
+        return sorted(able, key=key)
+
+    def _wait(self, room: Room) -> float:
+        """How long a new allocation is expected to wait: as usual, or as long as one waits already."""
+        longest = max((self.now - one.asked_at for one in room.allocations if one.state.pending), default=0.0)
+        return max(learning.usual_wait(room.learned), longest)
+
+    def _ask(self, room: Room, demand: Demand, count: int, starved: bool, found: Served) -> int:
+        """Ask a pool for what `count` jobs need, as far as it may be asked; how many of them that serves."""
+        pool = room.pool
+        shape, each, walltime = fit.shape(pool, demand)
+        project = demand.project if pool.bound else 0
+        draft = Allocation(
+            token="", pool=pool.number, state=State.ASKED, asked_at=self.now, nodes=shape, each=each, walltime=walltime,
+            project=project, direct=pool.direct,
+        )  # fmt: skip
+        left = fit.span(pool, room.learned, walltime)
+        people = fit.workers(pool, shape)
+        sample = self._seat(room, draft, left)
+        jobs = sample.take(demand, demand.count) * people
+        if not jobs:
+            found.denials[pool.number] = [Denial("unfit", "an allocation of it has no room for such a job")]
+            return 0
+        brief = one_after_another(sample.worth, demand) > 1
+        wanted = max(int(starved), int(count / jobs + 0.5)) if brief else -(-count // jobs)
+        if not wanted:
+            return count  # too little to start a worker for: those that are there or on their way take it too
+        probe = fit.unknown(pool, room.learned, demand.requirement)
+        number, denial = room.most(wanted, project, draft.cores, walltime, probe)
+        if denial is not None:
+            found.denials[pool.number] = [denial]
+            if denial.kind in FULL:
+                self.full.add(pool.number)
+        if not number:
+            return 0
+        room.take(number, project, draft.nodes, each, walltime)
+        found.asked[pool.number] = number
+        avoid = tuple(record.node for record in self.excluded[pool.number])
+        why = f"{count} job(s) that need {demand.requirement.executable or 'a command'} wait"
+        self.asks += [
+            Ask(
+                pool=pool.number, nodes=draft.nodes, each=each, walltime=walltime, project=project, direct=pool.direct,
+                avoid=avoid, why=why,
+            )
+        ] * number  # fmt: skip
+        seats = [self._seat(room, draft, left) for _ in range(number * people)]
+        self._coming += seats
+        return fill(seats, demand, count)
+
+
+def _worth(room: Room) -> float:
+    """Seconds of work that an allocation should be given: ten times what it costs to have it come and go."""
+    cost = learning.usual_join(room.learned) + learning.patience(room.pool, room.learned)
+    return min(HOUR, max(WORTH, 10 * cost))
