@@ -1,7 +1,8 @@
 """The stable names that plugins and modules may use. Version 1: names are added, never changed or taken away.
 
 Entry point groups: `cpc.platforms.v1` (subclasses of `Platform`), `cpc.executables.v1` (subclasses of `Executable`),
-`cpc.modules.v1` (Python modules of functions decorated with `function`, `command` or `controller`).
+`cpc.schedulers.v1` (subclasses of `Scheduler`), `cpc.modules.v1` (Python modules of functions decorated with `function`,
+`command` or `controller`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,31 @@ from cpc.api.modules import describe
 from cpc.api.node import Gpu, Node
 from cpc.api.platform import CORES, CORES_PER_JOB, GpuPool, Option, Place, Platform
 from cpc.api.resources import RunDesc
+from cpc.api.scheduler import (
+    AtLimit,
+    Check,
+    Described,
+    Handle,
+    Http,
+    HttpAnswer,
+    NodeSeen,
+    NodeState,
+    NotConnected,
+    Ran,
+    Run,
+    Scheduler,
+    Seen,
+    SeenOutcome,
+    SeenState,
+    Setting,
+    Tools,
+    Unsettled,
+    Wanted,
+    check_token,
+)
 from cpc.api.step import Failed, Step
 from cpc.api.variables import Value, fill, fill_all
-from cpc.core.errors import BadInput, CopernicusError, NotFound, Unavailable
+from cpc.core.errors import BadInput, CopernicusError, Damaged, NotFound, Refused, TooLarge, Unavailable
 from cpc.core.resources import Amounts, parse_size, show_size
 
 VERSION = 1
@@ -29,8 +52,12 @@ __all__ = [
     "CORES_PER_JOB",
     "VERSION",
     "Amounts",
+    "AtLimit",
     "BadInput",
+    "Check",
     "CopernicusError",
+    "Damaged",
+    "Described",
     "Executable",
     "Failed",
     "File",
@@ -39,20 +66,39 @@ __all__ = [
     "Function",
     "Gpu",
     "GpuPool",
+    "Handle",
+    "Http",
+    "HttpAnswer",
     "Job",
     "Node",
+    "NodeSeen",
+    "NodeState",
+    "NotConnected",
     "NotFound",
     "Option",
     "Place",
     "Platform",
+    "Ran",
+    "Refused",
     "Result",
+    "Run",
     "RunDesc",
+    "Scheduler",
     "Search",
+    "Seen",
+    "SeenOutcome",
+    "SeenState",
+    "Setting",
     "Step",
+    "TooLarge",
+    "Tools",
     "TypeName",
     "Unavailable",
+    "Unsettled",
     "Value",
+    "Wanted",
     "check_name",
+    "check_token",
     "check_version",
     "command",
     "controller",
