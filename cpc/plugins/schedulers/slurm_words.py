@@ -1,0 +1,88 @@
+"""What Slurm's commands say when they fail, and which error that is."""
+
+from __future__ import annotations
+
+import re
+
+from cpc.api import AtLimit, CopernicusError, Ran, Refused, Unavailable
+
+_AWAY = re.compile(
+    r"Unable to contact slurm controller|Connection refused|Connection timed out|Socket timed out|Zero Bytes were transmitted|"
+    r"Transport endpoint is not connected|controller not responding|backup controller|in standby mode|"
+    r"Unable to establish controller|Communication connection failure|Unexpected message received|"
+    r"No route to host|Network is unreachable|Broken pipe|Connection reset|Header lengths are longer|Message receive failure|"
+    r"Message send failure|Problem talking to the database|Unable to connect to database|Incompatible versions",
+    re.IGNORECASE,
+)
+_MUNGE = re.compile(
+    r"munge|authentication (error|credential)|auth_g_create|auth plugin|Invalid auth|jwt|expired", re.IGNORECASE
+)
+_CONFIG = re.compile(
+    r"configuration source|Unable to process configuration|cannot stat file|ClusterName needs|fetch_config|resolve_ctls|"
+    r"error while loading shared libraries",
+    re.IGNORECASE,
+)
+_LIMIT = re.compile(
+    r"job submit limit|Max\w*Submit|Max\w*Jobs|GrpSubmit|GrpJobs|temporarily unable to accept job|try again later|"
+    r"Resource temporarily unavailable|Pending job limit|MaxJobCount|limit reached|accounting/QOS policy",
+    re.IGNORECASE,
+)
+#: Nothing can have been sent: there was nobody to send it to, or no leave to.
+_NOT_SENT = re.compile(r"connect failure|Connection refused|auth_g_create|Munge encode failed", re.IGNORECASE)
+_HINTS = (
+    (r"invalid partition|Invalid partition name", "see 'sinfo -s' for the partitions there are"),
+    (r"Invalid account|account/partition combination", "see 'sacctmgr show assoc user=$USER' for your accounts"),
+    (r"Requested node configuration|Memory specification|node count|More processors", "ask for less of each node"),
+    (r"generic resource|gres", "see 'sinfo -o \"%P %G\"' for the GPUs there are"),
+    (r"time limit|TimeLimit", "ask for a shorter walltime"),
+    (r"array specification", "ask for fewer at once (MaxArraySize)"),
+    (r"permission denied|Invalid user id|not permitted|Access", "ask an administrator of the cluster"),
+    (r"Invalid node name", "see 'sinfo -N' for the nodes there are"),
+    (r"(unrecognized|invalid) option|Invalid --", "see the pool's options and 'sbatch --help'"),
+)
+
+
+def said(ran: Ran) -> str:
+    """What a command said, in one line, without the repetition of its own name."""
+    lines = [
+        re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in (ran.err.strip() or ran.out.strip()).splitlines()
+    ]
+    text = "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith("Try ")))
+    return text[:600] or f"nothing, and ended with exit code {ran.code}"
+
+
+def error(ran: Ran, doing: str) -> CopernicusError:
+    """The error that a command's failure is. `doing`: what was asked for, as in "Slurm did not {doing}: …"."""
+    text = f"{ran.err}\n{ran.out}"
+    words = said(ran)
+    if _CONFIG.search(text):
+        return Unavailable(
+            f"Slurm did not {doing}: {words}", "set the pool's 'conf' to the path of slurm.conf, or mend it"
+        )
+    if _MUNGE.search(text) and not re.search(r"Invalid (partition|account)", text):
+        return Unavailable(
+            f"Slurm did not {doing}: {words}", "see whether munged runs here with the cluster's key: munge -n | unmunge"
+        )
+    if _LIMIT.search(text):
+        return AtLimit(
+            f"Slurm did not {doing} for now: {words}", "wait until others have ended, or lower the pool's limits"
+        )
+    if _AWAY.search(text):
+        return Unavailable(f"Slurm did not {doing}: {words}", "see whether slurmctld runs: scontrol ping")
+    if ran.code in (126, 127) or ran.code > 128:
+        return Unavailable(f"Slurm did not {doing}: {words}", "see whether Slurm's commands work on this machine")
+    hint = next(
+        (hint for pattern, hint in _HINTS if re.search(pattern, text, re.IGNORECASE)), "change the pool's settings"
+    )
+    return Refused(f"Slurm did not {doing}: {words}", hint)
+
+
+def surely_not_sent(ran: Ran) -> bool:
+    """Whether a failed submission cannot have got through."""
+    text = f"{ran.err}\n{ran.out}"
+    return bool(_CONFIG.search(text) or _NOT_SENT.search(text))
+
+
+def accounting_off(ran: Ran) -> bool:
+    """Whether sacct failed because the cluster keeps no accounts: then slurmctld's own memory is all there is."""
+    return "accounting storage is disabled" in ran.err.lower() + ran.out.lower()
