@@ -1,7 +1,7 @@
 """The machines' door (13807): what workers may ask, and how it becomes units of the writer.
 
 A connection made with a bundle may enrol and nothing else; one made with a worker's own certificate may do what a worker
-does. Relays and peers come through the same door later.
+does. Other servers come through the same door, to `cpc.server.federation`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class Machines:
     def connected(self, connection: Connection) -> None:
         """A machine has shown who it is."""
         peer = connection.peer
-        if peer is not None and peer.role is Role.BUNDLE:
+        if peer is not None and peer.server != self.terms.server_id:
+            connection.refuse(Refused(f"{peer} belongs to server {peer.server}", "workers connect to their own server"))
+        elif peer is not None and peer.role is Role.BUNDLE:
             connection.serve("enrol", Enrol, self._enrol)
         elif peer is not None and peer.role is Role.WORKER:
             _Worker(self, connection).serve()

@@ -89,6 +89,13 @@ class Act(enum.StrEnum):
     BUNDLE_REVOKE_OWN = "bundle.revoke-own"
     BUNDLE_REVOKE = "bundle.revoke"
     EVENT_LIST = "event.list"
+    PEER_LIST = "peer.list"
+    PEER_REQUEST = "peer.request"
+    PEER_ASK = "peer.ask"
+    PEER_TRUST = "peer.trust"
+    PEER_DROP = "peer.drop"
+    PEER_REVOKE = "peer.revoke"
+    PEER_CHANGE = "peer.change"
     AUDIT = "audit"
     SETTING_LIST = "setting.list"
     SETTING_SET = "setting.set"
@@ -119,6 +126,7 @@ def _do(who: Who, text: str) -> Rule:
 RULES: dict[Act, Rule] = {
     Act.SERVER_INFO: _see(Who.ANYONE, "see the server's name, version and fingerprint"),
     Act.LOGIN: _see(Who.ANYONE, "log in with a password"),
+    Act.PEER_REQUEST: _do(Who.ANYONE, "as another server, ask to be trusted, and take that back; people decide"),
     Act.LOGOUT: _see(Who.USER, "end the session that asks"),
     Act.WHOAMI: _see(Who.USER, "see who is logged in"),
     Act.SERVER_STATUS: _see(Who.USER, "see the server's status"),
@@ -137,6 +145,7 @@ RULES: dict[Act, Rule] = {
     Act.BUNDLE_REVOKE_OWN: _do(Who.USER, "revoke one's own client bundle"),
     Act.MODULE_LIST: _see(Who.USER, "list the modules that the server has"),
     Act.EVENT_LIST: _see(Who.USER, "watch the events of one's projects, and those of workers and the server"),
+    Act.PEER_LIST: _see(Who.USER, "see the servers that are known, and those that can be reached through them"),
     Act.PROJECT_SHOW: _see(Who.VIEWER, "see the project, its members and its use"),
     Act.JOB_LIST: _see(Who.VIEWER, "list the project's jobs"),
     Act.JOB_SHOW: _see(Who.VIEWER, "see a job, why it waits, and wait for it"),
@@ -162,6 +171,11 @@ RULES: dict[Act, Rule] = {
     Act.BUNDLE_MAKE: _do(Who.SUPER, "make a worker bundle, or a client bundle for anybody"),
     Act.BUNDLE_REVOKE: _do(Who.SUPER, "revoke any bundle"),
     Act.MODULE_INSTALL: _do(Who.SUPER, "upload definitions that name code to be run at the server"),
+    Act.PEER_ASK: _do(Who.SUPER, "ask another server to be connected"),
+    Act.PEER_TRUST: _do(Who.SUPER, "trust another server"),
+    Act.PEER_DROP: _do(Who.SUPER, "refuse another server's request, or take back one's own"),
+    Act.PEER_REVOKE: _do(Who.SUPER, "end the trust in another server"),
+    Act.PEER_CHANGE: _do(Who.SUPER, "change in which order servers are asked, and what is lent and accepted"),
     Act.AUDIT: _see(Who.SUPER, "read the audit"),
     Act.SETTING_LIST: _see(Who.SUPER, "see the settings"),
     Act.SETTING_SET: _do(Who.SUPER, "change a setting"),

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from twisted.internet.defer import ensureDeferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.logger import Logger
 
 from cpc.core.chance import Chance, SystemChance
@@ -21,6 +21,7 @@ from cpc.server.accounts import Accounts, Rules
 from cpc.server.bundles import Bundles, Terms
 from cpc.server.config import Config, Place
 from cpc.server.events import Events
+from cpc.server.federation.services import Federation
 from cpc.server.files import Files
 from cpc.server.gate import Gate
 from cpc.server.http.door import Door, over_tls
@@ -44,6 +45,7 @@ from cpc.server.settings import Settings
 from cpc.server.status import Status
 from cpc.server.storage import Storage
 from cpc.server.tokens import Tokens
+from cpc.server.worker_files import WorkerFiles
 from cpc.server.workers import Workers
 from cpc.store import projects, schema
 from cpc.store.chunks import ChunkFiles
@@ -53,7 +55,7 @@ from cpc.store.projects import ProjectRow
 from cpc.store.statement import Statement
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
-from cpc.wire.connection import Listener
+from cpc.wire.connection import SERVER, Connection, Listener
 from cpc.wire.identity import Authority, Identity, Name, Role
 from cpc.wire.tls import PeopleTls, ServerTls
 
@@ -95,6 +97,7 @@ class Service:
             await self._load()
             self._make_services()
             await self._store.write(self.queue.load)
+            await self.federation.load()
             await self._open_doors()
         except BaseException:
             await self.stop()
@@ -149,7 +152,7 @@ class Service:
         self.events = Events(store, gate)
         self.files = Files(store, chunk_store, gate, self.storage, disk_threads)
         self.machines = Machines(
-            queue=self.queue, store=store, clock=clock, chunks=_Chunks(self.files, self.storage),
+            queue=self.queue, store=store, clock=clock, chunks=WorkerFiles(self.files, self.storage),
             enrolment=self.bundles, terms=MachineTerms(self.authority_key.server_id),
         )  # fmt: skip
         self.jobs = Jobs(store, gate, self.queue, self.storage, self._purge)
@@ -172,6 +175,12 @@ class Service:
             settings=self.settings, offload=disk_threads.run, reactor=self._reactor, controllers=self._controllers,
         )  # fmt: skip
         self.networks, self.modules = self.network_services.networks, self.network_services.modules
+        self.federation = Federation(
+            config=self.config, authority=self.authority_key, identity=self._own_identity, store=store, gate=gate,
+            queue=self.queue, connect=self._way_to, reactor=self._reactor, clock=clock, chance=chance,
+        )  # fmt: skip
+        self.peers, self.peer_requests = self.federation.trust, self.federation.requests
+        self.surveying = self.federation.surveying
         self.retention.directories = self.network_services.workspace
         self.storage.on_low = self.retention.hurry
         self._join_services()
@@ -185,6 +194,7 @@ class Service:
         self.projects.on_change.append(self._project_changed)
         self.accounts.on_delete.append(self.bundles.user_deleted)
         self.bundles.on_revoke.append(self._bundle_revoked)
+        self.federation.trust.cut = self._cut_refused
         self.settings.watch(self._setting_changed)
         self._setting_changed("")
 
@@ -192,9 +202,9 @@ class Service:
         await self.bundles.start()
         await self.storage.start()
         self._identity = self._certify()
-        self._machine_tls = ServerTls(self._identity, self._pinned, self.bundles.refusal)
+        self._machine_tls = ServerTls(self._identity, self.federation.pinned, self._refusal)
         self._people_tls = PeopleTls(self._identity, *self._site_files())
-        self.listener = Listener(self._reactor, self._machine_tls, self.machines.connected, self._clock)
+        self.listener = Listener(self._reactor, self._machine_tls, self._connected, self._clock, greeting=SERVER)
         self.metrics = Metrics()
         self.queue.tallies.waited = self.metrics.queue_wait.observe
         self.queue.tallies.ran = self.metrics.run.observe
@@ -219,8 +229,18 @@ class Service:
         kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
         return kind(self._reactor, port, backlog=1024, interface=address)
 
+    def _way_to(self, host: str, port: int) -> Any:
+        return HostnameEndpoint(self._reactor, host, port, timeout=30)
+
+    def _connected(self, connection: Connection) -> None:
+        if self.federation.is_server(connection):
+            self.federation.links.connected(connection)
+        else:
+            self.machines.connected(connection)
+
     def _begin(self) -> None:
         self.monitor.start()
+        self.federation.start()
         self.retention.start()
         self._renewal = self._reactor.callLater(RENEW_EVERY, self._renew)
 
@@ -230,7 +250,7 @@ class Service:
         """Close the doors, finish what was accepted, close the database. Running jobs go on at their workers."""
         if self._renewal is not None and self._renewal.active():
             self._renewal.cancel()
-        for part in ("monitor", "retention", "storage"):
+        for part in ("monitor", "retention", "storage", "federation"):
             if hasattr(self, part):
                 getattr(self, part).stop()
         for port in self._ports:
@@ -271,8 +291,15 @@ class Service:
         name = Name(self.authority_key.server_id, Role.SERVER)
         return self.authority_key.identity(name, CERTIFICATE_TIME, _hosts(self.config))
 
-    def _pinned(self) -> dict[str, bytes]:
-        return {self.authority_key.server_id: self.authority_key.certificate_pem}
+    def _own_identity(self) -> Identity:
+        assert self._identity is not None
+        return self._identity
+
+    def _refusal(self, name: Name, fingerprint: str) -> str | None:
+        return self.bundles.refusal(name, fingerprint) or self.federation.refusal(name, fingerprint)
+
+    def _cut_refused(self) -> None:
+        self.machines.cut_names(self._refusal, self.listener.connections)
 
     def _renew(self) -> None:
         self._renewal = self._reactor.callLater(RENEW_EVERY, self._renew)
@@ -339,7 +366,7 @@ class Service:
 
         def cut() -> None:
             self.machines.cut(sessions, "the worker has been revoked")
-            self.machines.cut_names(self.bundles.refusal, self.listener.connections)
+            self._cut_refused()
 
         tx.after(cut)
 
@@ -395,26 +422,6 @@ class Service:
     def figures(self) -> Awaitable[Figures]:
         """For /metrics."""
         return self.status_page.figures()
-
-
-class _Chunks:
-    """The file service as workers see it."""
-
-    def __init__(self, files: Files, storage: Storage) -> None:
-        self._files = files
-        self._storage = storage
-
-    def put_chunk(self, project: int, digest: bytes, data: memoryview) -> Awaitable[None]:
-        return self._files.put_chunk(project, digest, data)
-
-    def get_chunk(self, project: int, digest: bytes) -> Awaitable[bytes]:
-        return self._files.chunk(project, digest)
-
-    def missing(self, project: int, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]:
-        return self._files.missing(project, digests)
-
-    def full(self) -> str:
-        return "" if self._storage.takes_results else "the server's disk is full"
 
 
 def _hosts(config: Config) -> tuple[str, ...]:

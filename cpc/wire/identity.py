@@ -197,6 +197,10 @@ class Authority:
         )
         return certificate.public_bytes(serialization.Encoding.PEM)
 
+    def sign(self, data: bytes) -> bytes:
+        """A signature that `is_signed_by` takes for this authority's."""
+        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
+
     def identity(self, name: Name, valid_for: float, hosts: Iterable[str] = ()) -> Identity:
         """A fresh key with a certificate for `name`."""
         key = _key_pem(_make_key(self._chance))
@@ -271,6 +275,27 @@ def authority_id(certificate: x509.Certificate) -> str:
     if scheme != "cpc" or not _SERVER_ID.fullmatch(server):
         raise Refused("this certificate is not that of a Copernicus server's authority")
     return server
+
+
+def check_authority(pem: bytes) -> str:
+    """The id of the server whose authority's certificate (PEM) this is. Damaged or Refused when it is no such thing."""
+    certificate = read_certificate(pem)
+    server = authority_id(certificate)
+    if not _signed(certificate, certificate):
+        raise Damaged(f"the certificate of server {server} is not signed by its own key")
+    return server
+
+
+def is_signed_by(authority_pem: bytes, data: bytes, signature: bytes) -> bool:
+    """Whether the authority with this certificate has signed this."""
+    public = read_certificate(authority_pem).public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def not_after_of(pem: bytes) -> int:

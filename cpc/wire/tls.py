@@ -115,6 +115,19 @@ class ClientTls:
         return _check(connection, now, self._roots, self.wants_roles, self._refuse, self.over)
 
 
+@implementer(IOpenSSLClientConnectionCreator)
+class StrangerTls:
+    """The way to the people's door of a server that is not known yet: whoever answers is believed nothing, only listened to."""
+
+    def __init__(self) -> None:
+        self._context = _plain_context()
+        self._context.set_alpn_protos([ALPN_PEOPLE])
+
+    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """A fresh OpenSSL connection."""
+        return SSL.Connection(self._context, None)
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class PeopleTls:
     """The people's door: HTTP over TLS, no client certificates. The own certificate, or a site's `.crt` and `.key`.

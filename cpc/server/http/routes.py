@@ -10,6 +10,7 @@ from cpc.server.http import (
     jobs,
     monitor,
     network,
+    peers,
     projects,
     server,
     settings,
@@ -17,5 +18,5 @@ from cpc.server.http import (
 )
 from cpc.server.http.route import Route, routes_of
 
-NOUNS = (server, accounts, projects, jobs, files, network, workers, bundles, events, settings, monitor)
+NOUNS = (server, accounts, projects, jobs, files, network, workers, bundles, peers, events, settings, monitor)
 ROUTES: tuple[Route, ...] = tuple(route for noun in NOUNS for route in routes_of(noun))

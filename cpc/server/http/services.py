@@ -20,6 +20,8 @@ from cpc.core.network_views import (
     TransactionView,
     ValueView,
 )
+from cpc.core.peer import Agreement
+from cpc.core.peer_views import NetworkOfServers, PeerAnswer, PeerRequest, PeerSeen, PeerView, PingView
 from cpc.core.plain import FileRef
 from cpc.core.spec import JobSpec
 from cpc.core.views import (
@@ -188,6 +190,34 @@ class Networks(Protocol):
     def load(self, call: Call, project: str, file: dict[str, Any]) -> Awaitable[Changed]: ...
 
 
+class Peers(Protocol):
+    """Servers that are known, and the trust in them."""
+
+    def page(self, who: Principal) -> Awaitable[Page]: ...
+    def get(self, who: Principal, server: str) -> Awaitable[PeerView]: ...
+    def look(self, who: Principal, host: str, client_port: int, port: int) -> Awaitable[PeerSeen]: ...
+    def ask(self, call: Call, host: str, client_port: int, port: int, fingerprint: str) -> Awaitable[PeerView]: ...
+    def trust(self, call: Call, server: str, fingerprint: str) -> Awaitable[PeerView]: ...
+    def drop(self, call: Call, server: str) -> Awaitable[object]: ...
+    def revoke(self, call: Call, server: str, hand_back: bool) -> Awaitable[PeerView]: ...
+    def change(
+        self, call: Call, server: str, *, priority: int | None, agreement: Agreement | None
+    ) -> Awaitable[PeerView]: ...
+
+
+class PeerRequests(Protocol):
+    """Requests of servers that are not trusted yet. Whoever sends one has not logged in."""
+
+    def take(self, request: PeerRequest, address: str) -> Awaitable[PeerAnswer]: ...
+
+
+class Surveying(Protocol):
+    """The servers that can be reached, across any number of hops."""
+
+    def network(self, who: Principal) -> Awaitable[NetworkOfServers]: ...
+    def ping(self, who: Principal, server: str) -> Awaitable[PingView]: ...
+
+
 class Modules(Protocol):
     """The modules that this server has."""
 
@@ -219,6 +249,12 @@ class Services(Protocol):
     def networks(self) -> Networks: ...
     @property
     def modules(self) -> Modules: ...
+    @property
+    def peers(self) -> Peers: ...
+    @property
+    def peer_requests(self) -> PeerRequests: ...
+    @property
+    def surveying(self) -> Surveying: ...
 
     def view(self) -> ServerView:
         """What anybody may know about this server."""

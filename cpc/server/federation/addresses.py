@@ -1,0 +1,33 @@
+"""Addresses of servers: which are any, and where the machines' door should be when only the people's is known."""
+
+from __future__ import annotations
+
+from cpc.core.errors import BadInput
+from cpc.core.peer import Address
+
+MAX_HOST = 255
+
+
+def check(host: str, *ports: int) -> str:
+    """The host as it is kept; BadInput for what cannot be one, or a port that is none."""
+    host = host.strip().strip("[]")
+    if not 0 < len(host) <= MAX_HOST or not host.isascii() or not host.isprintable() or set(host) & set(" /@?#%\\"):
+        raise BadInput(f"{host[:80]!r} is not a host name or address")
+    for port in ports:
+        if not 0 < port < 65536:
+            raise BadInput(f"{port} is not a port", "ports are between 1 and 65535")
+    return host
+
+
+def said(host: str, port: int, client_port: int) -> Address | None:
+    """What a server calls itself, if it can be an address."""
+    try:
+        return Address(check(host, port, client_port), port, client_port)
+    except BadInput:
+        return None
+
+
+def guessed_port(client_port: int, own_port: int, own_client_port: int) -> int:
+    """Through a tunnel with other numbers than the server's own, both ports are taken to be moved by as much."""
+    moved = own_port + client_port - own_client_port
+    return moved if 0 < moved < 65536 else own_port

@@ -1,0 +1,101 @@
+"""All that has to do with other servers, put together. No logic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cpc import __version__
+from cpc.core.chance import Chance
+from cpc.core.clock import Clock
+from cpc.server.config import Config
+from cpc.server.federation.book import Book
+from cpc.server.federation.links import Links
+from cpc.server.federation.outside import Outside
+from cpc.server.federation.requests import Requests
+from cpc.server.federation.survey import Surveying
+from cpc.server.federation.trust import Asking, Trust
+from cpc.server.gate import Gate
+from cpc.server.queue import Queue
+from cpc.store import figures
+from cpc.store.store import Store
+from cpc.wire.connection import ClientEndpoint, Connection
+from cpc.wire.identity import Authority, Identity, Name, Role
+from cpc.wire.peer_messages import PeerHello, ServerSeen
+
+
+class Federation:
+    """`identity`: the server's certificate now. `connect`: how to get to a host and port. `outside`: another way to servers
+    that are not trusted yet than their people's doors, for the simulation."""
+
+    def __init__(
+        self, *, config: Config, authority: Authority, identity: Callable[[], Identity], store: Store, gate: Gate,
+        queue: Queue, connect: Callable[[str, int], ClientEndpoint], reactor: Any, clock: Clock, chance: Chance,
+        outside: Asking | None = None,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._store = store
+        self._queue = queue
+        self.book = Book(authority.server_id, authority.certificate_pem)
+        self.links = Links(
+            book=self.book, say=self.say, identity=identity, connect=connect, reactor=reactor, clock=clock, chance=chance,
+        )  # fmt: skip
+        self.trust = Trust(
+            store=store, gate=gate, book=self.book, links=self.links, outside=outside or Outside(reactor, connect),
+            authority=authority, say=self.say,
+        )  # fmt: skip
+        self.requests = Requests(gate, self.book, self.trust, clock)
+        self.surveying = Surveying(
+            ways=self.links, book=self.book, gate=gate, about=self.about, clock=clock, chance=chance
+        )  # fmt: skip
+
+    async def load(self) -> None:
+        """Know who is known, before the doors open."""
+        await self.trust.load()
+
+    def start(self) -> None:
+        """Reach the peers; the doors are open."""
+        self.links.start()
+
+    def stop(self) -> None:
+        """Let them go."""
+        self.links.stop()
+
+    # --- for the machines' door ---
+
+    def pinned(self) -> dict[str, bytes]:
+        """Server id → certificate of the authority that may vouch for it."""
+        return self.book.pinned()
+
+    def refusal(self, name: Name, fingerprint: str) -> str | None:
+        """Why somebody with a certificate of another server's authority may not connect."""
+        return self.book.refusal(name, fingerprint)
+
+    def is_server(self, connection: Connection) -> bool:
+        """Whether this is for `links`, and not a worker."""
+        return connection.peer is not None and connection.peer.role is Role.SERVER
+
+    # --- what this server says of itself ---
+
+    def say(self) -> PeerHello:
+        """What it calls itself."""
+        config = self._config
+        return PeerHello(
+            name=config.name, release=__version__, host=config.host, port=config.port, client_port=config.client_port
+        )
+
+    async def about(self) -> ServerSeen:
+        """How it is."""
+        sessions = list(self._queue.index.sessions.values())
+        totals = await self._store.read(figures.totals)
+        running = len(self._queue.index.running)
+        return ServerSeen(
+            server=self.book.here,
+            name=self._config.name,
+            release=__version__,
+            peers=self.links.up(),
+            workers=len(sessions),
+            cores=sum(session.total.cores for session in sessions),
+            busy_cores=sum(session.total.cores - session.free.cores for session in sessions),
+            jobs_waiting=max(0, sum(counted[0] for counted in totals.values()) - running),
+        )
