@@ -13,7 +13,7 @@ from cpc.core.errors import BadInput, Damaged, NotLoggedIn
 
 T = TypeVar("T")
 
-_UNPAGED = ("/workers", "/heartbeats", "/settings", "/tokens", "/modules")
+_UNPAGED = ("/workers", "/heartbeats", "/settings", "/tokens", "/modules", "/peers")
 
 
 class Calls:

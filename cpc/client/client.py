@@ -19,6 +19,7 @@ from cpc.core.spec import Input, JobSpec
 if TYPE_CHECKING:
     from cpc.client.futures import Executor, JobFuture
     from cpc.client.network import Network
+    from cpc.client.peers import Peers
 
 
 class Client(Calls):
@@ -211,6 +212,12 @@ class Client(Calls):
         from cpc.client.network import Network
 
         return Network(self, self.require_project(project))
+
+    def peers(self) -> Peers:
+        """Other servers, and all that can be done with them."""
+        from cpc.client.peers import Peers
+
+        return Peers(self.transport)
 
     def modules(self) -> list[network_views.ModuleView]:
         """The modules that projects on this server can import."""

@@ -22,10 +22,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "use-server": ("servers", "use_server"),
     "list-server": ("servers", "list_server"),
     "server-info": ("servers", "server_info"),
-    "ping": ("servers", "ping"),
+    "ping": ("networks", "ping"),
     "version": ("servers", "version"),
     "stop-server": ("servers", "stop_server"),
     "readconf": ("servers", "readconf"),
+    "connect-server": ("peers", "connect_server"),
+    "connected-servers": ("peers", "connected_servers"),
+    "trust": ("peers", "trust"),
+    "refuse-server": ("peers", "refuse_server"),
+    "revoke": ("peers", "revoke"),
+    "node-pri": ("peers", "node_pri"),
+    "peer": ("peers", "peer"),
+    "network": ("networks", "network"),
+    "network-graph": ("networks", "network_graph"),
     "login": ("users", "login"),
     "logout": ("users", "logout"),
     "whoami": ("users", "whoami"),
@@ -107,6 +116,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 ALIASES = {
     "p": "projects", "q": "queue", "r": "running", "h": "heartbeats", "s": "status", "remove": "rm",
     "set-default": "cd", "get-default": "pwd", "list": "ls", "get-file": "getf", "set-file": "setf", "hold": "deactivate",
+    "cs": "connected-servers", "list-nodes": "connected-servers", "connect-node": "connect-server",
+    "set-pri": "node-pri", "change-node-priority": "node-pri",
 }  # fmt: skip
 
 #: Options that may stand anywhere among the arguments, and what their value is; "": none follows.
@@ -116,7 +127,7 @@ ANYWHERE = {
 }  # fmt: skip
 
 #: Long options as the original spelled them.
-OLD_SPELLINGS = {"-stdin": "--stdin"}
+OLD_SPELLINGS = {"-stdin": "--stdin", "-all": "--all"}
 
 
 class Commands(click.Group):

@@ -45,15 +45,16 @@ def graph(context: Context, item: str, file: str | None, dot: bool, by_function:
     if context.out.json:
         context.out.data("network", found, lambda: "")
     elif dot or file == "-":
-        sys.stdout.write(_picture(drawn, ".dot" if dot else ".svg").decode())
+        sys.stdout.write(picture(drawn, ".dot" if dot else ".svg").decode())
     else:
-        _write(target, _picture(drawn, target.suffix), force)
+        write(target, picture(drawn, target.suffix), force)
         what = plural(len(found.instances), "instance")
         more = ", a box for each function" if drawn.by_function else ""
         context.out.data("network", found, lambda: harmless(f"Drew {what} into {target}{more}"), lambda: [str(target)])
 
 
-def _picture(chart: Chart, suffix: str) -> bytes:
+def picture(chart: Chart, suffix: str) -> bytes:
+    """A chart as the bytes of a file."""
     from cpc.client.drawing import dot, layout, png, svg
 
     if suffix == ".dot":
@@ -65,7 +66,7 @@ def _picture(chart: Chart, suffix: str) -> bytes:
 BEGINNINGS = {".svg": b"<svg ", ".png": b"\x89PNG", ".dot": b"digraph "}
 
 
-def _write(target: Path, picture: bytes, force: bool) -> None:
+def write(target: Path, picture: bytes, force: bool) -> None:
     """An older picture is replaced; anything else only if it must be."""
     try:
         if target.exists() and not force:

@@ -29,7 +29,7 @@ def add_server(context: Context, name: str | None, host: str, port: int, fingerp
     from cpc.client.client import Client
     from cpc.client.config import Server
 
-    expected = _fingerprint(fingerprint) if fingerprint is not None else ""
+    expected = read_fingerprint(fingerprint) if fingerprint is not None else ""
     called = name or host
     context.config.check_free(called)
     client, pin = Client.meet(host, port)
@@ -41,7 +41,7 @@ def add_server(context: Context, name: str | None, host: str, port: int, fingerp
     context.out.note(f"Added server {called}. Log in with: cpcc login USER")
 
 
-def _fingerprint(text: str) -> str:
+def read_fingerprint(text: str) -> str:
     """As hex, without what stands between the digits; BadInput if a part of it is missing."""
     plain = re.sub(r"[\s:]", "", text.strip().lower().removeprefix("sha256:"))
     if not re.fullmatch(r"[0-9a-f]{64}", plain):
@@ -131,20 +131,6 @@ def server_info(context: Context) -> None:
         return facts(values)
 
     context.out.data("server-info", info, people, lambda: [info.id])
-
-
-@click.command("ping")
-@pass_context
-def ping(context: Context) -> None:
-    """Whether the server answers."""
-    import time
-
-    client = context.client()
-    client.transport.patience = 0.0
-    begun = time.perf_counter()
-    info = client.server_info()
-    taken = time.perf_counter() - begun
-    context.out.data("ping", {"server": info.id, "seconds": round(taken, 6)}, lambda: "OK")
 
 
 @click.command("version")

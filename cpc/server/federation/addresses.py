@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from cpc.core.errors import BadInput
 from cpc.core.peer import Address
+from cpc.server.config import DEFAULT_NAME
 
 MAX_HOST = 255
+
+
+def called(name: str, host: str) -> str:
+    """What others call a server: its name, or its host's when it was given none."""
+    return host if name == DEFAULT_NAME else name
 
 
 def check(host: str, *ports: int) -> str:

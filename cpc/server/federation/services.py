@@ -9,6 +9,7 @@ from cpc import __version__
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
 from cpc.server.config import Config
+from cpc.server.federation.addresses import called
 from cpc.server.federation.book import Book
 from cpc.server.federation.links import Links
 from cpc.server.federation.outside import Outside
@@ -81,8 +82,9 @@ class Federation:
         """What it calls itself."""
         config = self._config
         return PeerHello(
-            name=config.name, release=__version__, host=config.host, port=config.port, client_port=config.client_port
-        )
+            name=called(config.name, config.host), release=__version__, host=config.host, port=config.port,
+            client_port=config.client_port,
+        )  # fmt: skip
 
     async def about(self) -> ServerSeen:
         """How it is."""
@@ -91,7 +93,7 @@ class Federation:
         running = len(self._queue.index.running)
         return ServerSeen(
             server=self.book.here,
-            name=self._config.name,
+            name=called(self._config.name, self._config.host),
             release=__version__,
             peers=self.links.up(),
             workers=len(sessions),

@@ -106,7 +106,7 @@ class Trust:
         if self._book.trusts(view.id):
             raise Conflict(f"{self._book.called(view.id)} is trusted already", "see `cpcc connected-servers`")
         return PeerSeen(
-            id=view.id, name=plain(view.name, MAX_NAME), release=plain(view.release, MAX_NAME),
+            id=view.id, name=plain(addresses.called(view.name, view.host), MAX_NAME), release=plain(view.release, MAX_NAME),
             fingerprint=stranger.fingerprint, host=host, client_port=client_port,
             port=port or addresses.guessed_port(client_port, view.port, view.client_port),
         )  # fmt: skip

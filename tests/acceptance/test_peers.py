@@ -1,0 +1,73 @@
+"""Servers that know each other, as real processes: asked, trusted, through a tunnel, revoked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cpc.core.peer_views import PeerView
+from tests.acceptance.conftest import Make
+from tests.helpers.network_of_processes import Network
+
+
+@pytest.fixture(scope="module")
+def two(make_network: Make) -> tuple[Network, Network]:
+    """Two servers that have never heard of each other."""
+    return make_network(), make_network()
+
+
+def peer(network: Network, other: Network) -> PeerView:
+    """What a server says of another."""
+    found = [one for one in network.client.peers().all() if one.id == server_id(other)]
+    assert len(found) == 1, network.client.peers().all()
+    return found[0]
+
+
+def server_id(network: Network) -> str:
+    return network.client.server_info().id
+
+
+def linked(one: Network, other: Network) -> bool:
+    return peer(one, other).connected and peer(other, one).connected
+
+
+def connect(one: Network, other: Network) -> None:
+    """The whole way, as administrators do it."""
+    one.cpcc("connect-server", "127.0.0.1", str(other.client_port), "-y").done()
+    other.cpcc("trust", server_id(one), "--fingerprint", one.client.server_info().fingerprint).done()
+    one.until(lambda: linked(one, other), "the two are connected")
+
+
+def test_two_servers_are_connected_trusted_and_parted(two: tuple[Network, Network]) -> None:
+    a, b = two
+    ids = server_id(a), server_id(b)
+    port = str(b.client_port)
+    assert "nobody is here to compare" in a.cpcc("connect-server", "127.0.0.1", port).refused()
+    wrong = a.cpcc("connect-server", "127.0.0.1", port, "--fingerprint", "0" * 64).refused()
+    assert "has another fingerprint" in wrong
+    assert a.client.peers().all() == []
+    for _ in range(2):
+        fingerprint = b.client.server_info().fingerprint
+        said = a.cpcc("connect-server", "127.0.0.1", port, "--fingerprint", fingerprint).done()
+        assert f"Connection request sent to 127.0.0.1 {port}" in said
+    assert (peer(a, b).state, peer(b, a).state) == ("sent", "received")
+    assert ids[1] in a.cpcc("cs").done()
+    listed = b.cpcc("connected-servers").done()
+    assert "Received connection requests" in listed
+    assert ids[0] in listed
+    assert "No server" not in listed
+    b.cpcc("trust", "-all", "-y").done()
+    a.until(lambda: linked(a, b), "the two are connected")
+    assert "Connected nodes:" in a.cpcc("list-nodes").done()
+    assert "is trusted already" in a.cpcc("connect-server", "127.0.0.1", port, "-y").refused()
+    hops = json.loads(a.cpcc("--json", "ping", ids[1][:8]).done())["data"]["hops"]
+    assert [hop["id"] for hop in hops] == [ids[1]]
+    assert hops[0]["seconds"] < 1
+    b.cpcc("revoke", ids[0]).done()
+    a.until(lambda: peer(a, b).state == "revoked", "the other side knows")
+    assert "it has ended the trust" in peer(a, b).note
+    assert not peer(b, a).connected
+    for one in (a, b):
+        one.cpcc("refuse-server", ids[0] if one is b else ids[1]).done()
+        assert one.client.peers().all() == []
