@@ -15,6 +15,7 @@ from cpc.dataflow import instance, step
 from cpc.queue import job, verdict
 from cpc.server import roles, settings
 from cpc.server.commands.settings import BASICS
+from cpc.server.federation import peering
 from cpc.worker import running
 from docs import commands
 
@@ -59,6 +60,13 @@ EVENTS = {
     "token.deleted": "a token was revoked",
     "bundle.made": "a connection bundle was made",
     "bundle.revoked": "it was revoked",
+    "peer.asked": "this server has asked another one to be connected",
+    "peer.requested": "another server has asked to be connected",
+    "peer.trusted": "another server is trusted",
+    "peer.dropped": "a request was refused or taken back, or a revoked server forgotten",
+    "peer.revoked": "the trust in another server was ended here",
+    "peer.withdrew": "another server has ended its trust in this one",
+    "peer.changed": "when another server is asked for work, or what is lent and accepted, was changed",
     "setting.changed": "a setting was changed",
     "server.started": "the server has started",
     "server.stopped": "it has stopped in order",
@@ -137,6 +145,27 @@ def step_chart() -> str:
     lines += [f"    {state.label} --> [*]" for state in step.State if not state.open]
     lines += ["```", "", "| state | event | becomes |", "|---|---|---|"]
     lines += [f"| {state.label} | {event} | {after.label} |" for (state, event), after in step.TABLE.items()]
+    return "\n".join(lines) + "\n"
+
+
+def peer_chart() -> str:
+    """The states of another server."""
+    lines = [
+        "# Another server",
+        "",
+        "Printed from `cpc/server/federation/peering.py`: how far one server is with another one. `asked`, `approved`,",
+        "`dropped` and `revoked` are what its own operator does, `requested` and `withdrew` what the other side is heard to do;",
+        "they have `met` when a connection was made on which each has proved who it is. What is not drawn is refused.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+    ]  # fmt: skip
+    for (state, event), (after, _) in peering.TABLE.items():
+        lines.append(f"    {state or '[*]'} --> {after or '[*]'}: {event}")
+    lines += ["```", "", "| state | event | becomes | and |", "|---|---|---|---|"]
+    for (state, event), (after, effects) in peering.TABLE.items():
+        lines.append(f"| {state or 'unknown'} | {event} | {after or 'unknown'} | {', '.join(effects)} |")
+    lines += ["", "| and | means |", "|---|---|", *(f"| {effect} | {effect.words} |" for effect in peering.Effect)]
     return "\n".join(lines) + "\n"
 
 
@@ -241,6 +270,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "charts/attempt.md": attempt_chart,
     "charts/instance.md": instance_chart,
     "charts/step.md": step_chart,
+    "charts/peer.md": peer_chart,
     "reference/commands.md": commands.page,
     "reference/events.md": events_page,
     "reference/settings.md": settings_page,

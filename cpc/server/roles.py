@@ -126,7 +126,7 @@ def _do(who: Who, text: str) -> Rule:
 RULES: dict[Act, Rule] = {
     Act.SERVER_INFO: _see(Who.ANYONE, "see the server's name, version and fingerprint"),
     Act.LOGIN: _see(Who.ANYONE, "log in with a password"),
-    Act.PEER_REQUEST: _do(Who.ANYONE, "as another server, ask to be trusted, and take that back; people decide"),
+    Act.PEER_REQUEST: _see(Who.ANYONE, "as another server, ask to be trusted, and take that back; people decide"),
     Act.LOGOUT: _see(Who.USER, "end the session that asks"),
     Act.WHOAMI: _see(Who.USER, "see who is logged in"),
     Act.SERVER_STATUS: _see(Who.USER, "see the server's status"),

@@ -35,6 +35,7 @@ from cpc.core.views import (
 from cpc.server.metrics import Figures
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
+from tests.helpers.fake_peers import FakePeerRequests, FakePeers, FakeSurveying
 from tests.helpers.fake_work import FakeFiles, FakeJobs, FakeResults, FakeWorkers
 from tests.helpers.fake_world import NOW, World, paged
 
@@ -269,6 +270,9 @@ class FakeServices:
         self.jobs = FakeJobs(self.world)
         self.results = FakeResults(self.world, self.jobs)
         self.workers = FakeWorkers(self.world)
+        self.peers = FakePeers(self.world)
+        self.peer_requests = FakePeerRequests(self.world)
+        self.surveying = FakeSurveying(self.world)
         self.stopping = False
         self.projects.put("villin", {"alice": "owner", "bob": "viewer"})
         self.jobs.put("57", JobSpec(argv=("echo", "hi")))

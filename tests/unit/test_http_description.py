@@ -49,10 +49,14 @@ def test_the_manual_is_current() -> None:
 
 
 @pytest.mark.parametrize(
-    "noun", ["accounts", "projects", "bundles", "settings", "events", "files", "jobs", "results", "workers", ""]
-)
+    "noun",
+    [
+        "accounts", "projects", "bundles", "settings", "events", "files", "jobs", "results", "workers", "peers",
+        "peer_requests", "surveying", "",
+    ],
+)  # fmt: skip
 def test_the_fakes_have_the_signatures_of_the_real_services(noun: str) -> None:
-    wanted = getattr(services, noun.capitalize() if noun else "Services")
+    wanted = getattr(services, "".join(part.capitalize() for part in noun.split("_")) or "Services")
     fake = getattr(FakeServices(), noun) if noun else FakeServices()
     for name, method in vars(wanted).items():
         if name.startswith("_") or not inspect.isfunction(method):

@@ -52,7 +52,7 @@ def _hops(found: PingView) -> str:
 def network(context: Context) -> None:
     """The servers that can be reached, their workers, and who works for whom."""
     found = context.client().peers().network()
-    context.out.data("servers", found, lambda: _listing(found), lambda: [one.id for one in found.servers])
+    context.out.data("network-of-servers", found, lambda: _listing(found), lambda: [one.id for one in found.servers])
 
 
 def _listing(found: NetworkOfServers) -> str:
@@ -92,7 +92,7 @@ def network_graph(context: Context, file: str, force: bool) -> None:
     found = context.client().peers().network()
     write(target, picture(drawing(found), target.suffix), force)
     what = plural(len(found.servers), "server")
-    context.out.data("servers", found, lambda: harmless(f"Drew {what} into {target}"), lambda: [str(target)])
+    context.out.data("network-of-servers", found, lambda: harmless(f"Drew {what} into {target}"), lambda: [str(target)])
 
 
 def drawing(found: NetworkOfServers) -> Chart:

@@ -26,10 +26,23 @@ class Event(enum.StrEnum):
 class Effect(enum.StrEnum):
     """What follows beside the new state, after it is on disk."""
 
-    DIAL = "dial"  # its authority is pinned: try to reach it
-    LINK = "link"  # it is a peer
-    CUT = "cut"  # say so on its connections, close them, end what was lent either way
-    FORGET = "forget"  # its row goes
+    DIAL = "dial"
+    LINK = "link"
+    CUT = "cut"
+    FORGET = "forget"
+
+    @property
+    def words(self) -> str:
+        """The same, for people."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Effect.DIAL: "its authority is pinned: it is tried to reach it",
+    Effect.LINK: "it is a peer: a link with it counts",
+    Effect.CUT: "it is told so, its connections are closed, what was lent either way ends",
+    Effect.FORGET: "nothing is kept of it",
+}
 
 
 NONE = None
