@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+import zlib
 from collections.abc import Iterable
 
 from msgspec.structs import replace
@@ -132,12 +134,19 @@ def usual_join(learned: Learned) -> float:
 
 
 def patience(pool: Pool, learned: Learned) -> float:
-    """Seconds for which a worker is kept without a job: as long as another one would take to come, within the pool's bounds.
-
-    Waiting as long as it would cost to replace it never costs more than twice of what somebody would pay who knew when
-    the next job comes.
+    """Seconds for which a worker is kept without a job, at most: as long as another one would take to come, within the
+    pool's bounds. Somebody who waits for as long as it costs to replace it never pays more than twice of what was needed.
     """
     return min(pool.idle, max(pool.idle_least, usual_wait(learned)))
+
+
+def share(token: str) -> float:
+    """What part of its patience an allocation has, 0 to 1: the first ones go early, so that not all wait in vain.
+
+    This is the distribution with which waiting costs least in the worst case (1.58 times what was needed, not 2). It
+    follows from the token: the same whenever it is asked.
+    """
+    return math.log1p((math.e - 1) * zlib.crc32(token.encode()) / 2**32)
 
 
 def spent(learned: Learned, allocations: Iterable[Allocation], now: float) -> float:
@@ -168,6 +177,9 @@ def _left(one: Allocation, now: float) -> float:
 
 
 def _again(setback: Setback, now: float, words: str) -> Setback:
+    """One more; what fails while the pool is left alone was asked for before, and counts with the last one."""
+    if setback.count and now < setback.at + pause(setback):
+        return setback
     return Setback(setback.count + 1, now, words[:500])
 
 

@@ -81,21 +81,21 @@ class Room:
             (
                 pool.backlog - self.pending,
                 Denial(
-                    "backlog", f"{self.pending} allocations wait in {pool.scheduler} already", f"{change} backlog=N"
+                    "backlog", f"at most {pool.backlog} allocations may wait in {pool.scheduler} at once", f"{change} backlog=N"
                 ),
             )
         ]
         if pool.max_allocations:
-            words = f"it has {self.live} allocations; at most {pool.max_allocations} are allowed"
+            words = f"at most {pool.max_allocations} allocations are allowed at once"
             limits.append(
                 (pool.max_allocations - self.live, Denial("allocations", words, f"{change} max_allocations=N"))
             )
         if pool.max_cores:
-            words = f"it has {self.cores} cores; at most {pool.max_cores} are allowed, and one allocation is {cores}"
+            words = f"at most {pool.max_cores} cores are allowed at once; one allocation is {cores}"
             limits.append(((pool.max_cores - self.cores) // cores, Denial("cores", words, f"{change} max_cores=N")))
         if most := pool.limit(project):
             has = self.projects[project]
-            words = f"the project has {has} cores of it; at most {most} are allowed, and one allocation is {cores}"
+            words = f"at most {most} cores are allowed at once for the project; one allocation is {cores}"
             limits.append(((most - has) // cores, Denial("project", words, f"{change} project_cores=N")))
         if pool.budget:
             each = cores * min(walltime, DAY)

@@ -73,6 +73,7 @@ class _Stops:
             of[worker.token].append(worker)
             if worker.idle_since:
                 self.times.append(worker.idle_since + BELIEVED)
+        self._last = self._last_idle(of)
         for one in survey.allocations:
             room = survey.rooms.get(one.pool)
             if room is not None and one.state.pending:
@@ -89,6 +90,16 @@ class _Stops:
             denial.kind == "budget" for served in survey.served for each in served.denials.values() for denial in each
         ):
             self.times.append(self._now + LOOK)
+
+    def _last_idle(self, of: Mapping[str, list[Worker]]) -> dict[int, str]:
+        """Of each pool with idle workers, the allocation that is to stay longest: the one that was busy last."""
+        found: dict[int, tuple[float, str]] = {}
+        for one in self._survey.allocations:
+            workers = of.get(one.token, [])
+            if one.state is State.RUNNING and one.used and workers and all(worker.idle_since for worker in workers):
+                mine = (max(worker.idle_since for worker in workers), one.token)
+                found[one.pool] = max(found.get(one.pool, mine), mine)
+        return {pool: token for pool, (_, token) in found.items()}
 
     def _pending(self, one: Allocation, room: Room) -> None:
         if room.pool.paused is not None:
@@ -117,6 +128,8 @@ class _Stops:
         keep = learning.patience(room.pool, room.learned)
         if not one.used:
             keep = min(keep, room.pool.idle_least)
+        elif one.token != self._last.get(one.pool):
+            keep = max(min(keep, room.pool.idle_least), keep * learning.share(one.token))
         words = f"it has had nothing to do for {show_span(self._now - since)}"
         if one.pool in self._survey.full and one.token not in self._survey.busy:
             keep = min(keep, MAKE_ROOM)
