@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cpc.core.outcome import Outcome
 from cpc.dataflow import instance, step
+from cpc.pools import allocation
 from cpc.queue import job, verdict
 from cpc.server import roles, settings
 from cpc.server.commands.settings import BASICS
@@ -169,6 +170,27 @@ def peer_chart() -> str:
     return "\n".join(lines) + "\n"
 
 
+def allocation_chart() -> str:
+    """The states of an allocation, with what the server does."""
+    lines = [
+        "# The life of an allocation",
+        "",
+        "Printed from `cpc/pools/allocation.py`. Drawn is what changes the state; the table has every pair.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> asked: a pool is asked",
+        "    [*] --> orphaned: seen, and unknown",
+    ]
+    moves = [(state, event, after, effects) for (state, event), (after, effects) in allocation.TABLE.items()]
+    lines += [f"    {state} --> {after}: {event}" for state, event, after, _ in moves if after is not state]
+    lines += ["    ended --> [*]", "```", "", "| state | event | becomes | what is done |", "|---|---|---|---|"]
+    lines += [f"| {state} | {event} | {after} | {'; '.join(effects)} |" for state, event, after, effects in moves]
+    lines += ["", "## Why it ended", "", "| reason | was wanted |", "|---|---|"]
+    lines += [f"| {reason} | {'yes' if reason.wanted else 'no'} |" for reason in allocation.Reason if reason]
+    return "\n".join(lines) + "\n"
+
+
 def verdict_table() -> str:
     """What the server makes of a worker's report."""
     lines = [
@@ -271,6 +293,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "charts/instance.md": instance_chart,
     "charts/step.md": step_chart,
     "charts/peer.md": peer_chart,
+    "charts/allocation.md": allocation_chart,
     "reference/commands.md": commands.page,
     "reference/events.md": events_page,
     "reference/settings.md": settings_page,

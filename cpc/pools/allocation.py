@@ -269,6 +269,8 @@ def apply(
     if event is Event.JOINED and state is State.RUNNING:
         changes |= {"joined": allocation.joined + 1, "joined_at": allocation.joined_at or now}
     if state in (State.LEAVING, State.ENDED) and allocation.reason is Reason.NONE:
+        if event is Event.MISSING and allocation.state is State.UNSURE:
+            reason = Reason.REFUSED  # it was never taken
         changes["reason"] = reason or _MEANING.get(event, _default(event))
         changes["words"] = words or allocation.words
     if state is State.ORPHANED and allocation.state is not State.ORPHANED:

@@ -40,7 +40,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     One allocation is `nodes` nodes with `each` (per node) for `walltime`. Limits of 0 do not limit. `budget`: core-hours
     that its allocations may use within any 24 hours. `backlog`: allocations that may wait in the batch system at once.
-    `programs` are (name, version); None: learned from the workers that join.
+    `programs` are (name, version); what its workers say counts more, from the first that joins; None: nobody knows until then.
     """
 
     number: int

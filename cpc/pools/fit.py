@@ -45,8 +45,8 @@ def amounts(pool: Pool, learned: Learned) -> Amounts:
 
 
 def programs(pool: Pool, learned: Learned) -> tuple[tuple[str, str], ...] | None:
-    """What its workers have; None: nobody knows yet."""
-    return pool.programs if pool.programs is not None else learned.programs
+    """What its workers have: what the last one said, until then what a person has; None: nobody knows yet."""
+    return learned.programs if learned.programs is not None else pool.programs
 
 
 def unknown(pool: Pool, learned: Learned, need: Requirement) -> bool:

@@ -11,9 +11,6 @@ from cpc.pools import learning
 from cpc.pools.allocation import Allocation
 from cpc.pools.facts import DAY, HOUR, Learned, Pool
 
-#: Denials that end when an allocation of the pool ends: those who do nothing there make room.
-FULL = frozenset({"allocations", "cores", "project", "budget", "backlog"})
-
 
 @dataclass(frozen=True, slots=True)
 class Denial:
@@ -81,7 +78,9 @@ class Room:
             (
                 pool.backlog - self.pending,
                 Denial(
-                    "backlog", f"at most {pool.backlog} allocations may wait in {pool.scheduler} at once", f"{change} backlog=N"
+                    "backlog",
+                    f"at most {pool.backlog} allocations may wait in {pool.scheduler} at once",
+                    f"{change} backlog=N",
                 ),
             )
         ]

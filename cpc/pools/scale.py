@@ -110,7 +110,7 @@ class _Stops:
         if one.token in self._survey.needed:
             return
         unneeded = max(one.needed_at, one.asked_at) + SETTLE
-        if unneeded <= self._now or one.pool in self._survey.full:
+        if unneeded <= self._now or self._in_the_way(one, ("backlog", "allocations", "cores", "budget")):
             self._cancel(one, "nothing waits for it any more")
         self.times.append(unneeded)
 
@@ -131,12 +131,19 @@ class _Stops:
         elif one.token != self._last.get(one.pool):
             keep = max(min(keep, room.pool.idle_least), keep * learning.share(one.token))
         words = f"it has had nothing to do for {show_span(self._now - since)}"
-        if one.pool in self._survey.full and one.token not in self._survey.busy:
+        if one.token not in self._survey.busy and self._in_the_way(one, ("allocations", "cores", "budget")):
             keep = min(keep, MAKE_ROOM)
             words += ", and what waits needs its room"
         if since + keep <= self._now:
             self.leaves.append(Stop(token=one.token, why=words, reason=Reason.LEFT))
         self.times.append(since + keep)
+
+    def _in_the_way(self, one: Allocation, limits: tuple[str, ...]) -> bool:
+        """Whether something waits in vain for a limit that it counts against."""
+        return any(
+            pool == one.pool and (limit in limits or (limit == "project" and project == one.project))
+            for pool, limit, project in self._survey.full
+        )
 
     def _rest(self, one: Allocation) -> None:
         """Those that are to end, and those of pools that are no more."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cpc.pools import fit, learning, nodes
 from cpc.pools.allocation import Allocation, State
 from cpc.pools.facts import HOUR, Ask, Demand, Learned, NodeRecord, Pool, Worker
-from cpc.pools.room import FULL, Denial, Room
+from cpc.pools.room import Denial, Room
 from cpc.pools.supply import Flow, Seat, fill, one_after_another
 from cpc.queue import requirement
 
@@ -69,7 +69,7 @@ class Survey:
         self.asks: list[Ask] = []
         self.needed: set[str] = set()
         self.busy: set[str] = set()  # tokens of running allocations whose free room something waits for
-        self.full: set[int] = set()  # pools that something waits for in vain, because they are full
+        self.full: set[tuple[int, str, int]] = set()  # (pool, limit, project) that something waits for in vain
         self._free: list[Seat] = []
         self._flows: list[Flow] = []
         self._starting: list[Seat] = []
@@ -223,8 +223,7 @@ class Survey:
         number, denial = room.most(wanted, project, draft.cores, walltime, probe)
         if denial is not None:
             found.denials[pool.number] = [denial]
-            if denial.kind in FULL:
-                self.full.add(pool.number)
+            self.full.add((pool.number, denial.kind, project))
         if not number:
             return 0
         room.take(number, project, draft.nodes, each, walltime)
@@ -239,7 +238,8 @@ class Survey:
         ] * number  # fmt: skip
         seats = [self._seat(room, draft, left) for _ in range(number * people)]
         self._coming += seats
-        return fill(seats, demand, count)
+        served = fill(seats, demand, count)
+        return count if number == wanted else served
 
 
 def _worth(room: Room) -> float:

@@ -31,7 +31,8 @@ def notes(survey: Survey) -> tuple[Note, ...]:
         for note in _nodes(survey, room):
             found[note] = None
     for served in survey.served:
-        if served.left and all(each[0].kind == "unfit" for each in served.denials.values()):
+        unfit = sum(denials[0].kind == "unfit" for denials in served.denials.values())
+        if served.left and unfit == len(survey.rooms):
             found[_nobody(survey, served)] = None
     return tuple(found)
 

@@ -128,7 +128,9 @@ class Batch:
         if self.away:
             return
         for entry in [entry for entry in self.entries if entry.token == token and (entry.copy or not copies)]:
-            self.after(self.chance.uniform(1, 20), lambda entry=entry, life=entry.life: self._end(entry, life, Reason.REMOVED))
+            self.after(
+                self.chance.uniform(1, 20), lambda entry=entry, life=entry.life: self._end(entry, life, Reason.REMOVED)
+            )
 
     def poll(self) -> list[Entry] | None:
         """All that it knows of; None: no answer. What has ended is told once."""
@@ -184,4 +186,6 @@ class Batch:
 
     def node_seconds(self) -> float:
         """Of all that has run."""
-        return sum((end - begin) * entry.ask.nodes for entry in (*self.past, *self.entries) for begin, end in entry.runs)
+        return sum(
+            (end - begin) * entry.ask.nodes for entry in (*self.past, *self.entries) for begin, end in entry.runs
+        )

@@ -53,7 +53,9 @@ def build(scenario: Scenario, seed: int, check: Callable[[World], None] = lambda
 
 def plain(jobs: list[Job], wait: str, cores: int = 32, size: int = 64) -> Scenario:
     """One pool, no faults."""
-    pool = Pool(number=1, name="p", scheduler="model", each=Amounts(cores=cores), max_allocations=size, walltime=24 * HOUR)
+    pool = Pool(
+        number=1, name="p", scheduler="model", each=Amounts(cores=cores), max_allocations=size, walltime=24 * HOUR
+    )
     return Scenario((pool,), (wait,), (size,), (Faults(),), tuple(jobs))
 
 

@@ -66,7 +66,13 @@ def bursts(chance: random.Random, count: int = 8) -> list[Job]:
         size, seconds = chance.randint(20, 120), chance.uniform(0.5, 2.0) * 3600
         cores = chance.choice([4, 16])
         jobs += [
-            Job(at + chance.uniform(0, 300), chance.randint(1, 2), cores, seconds * chance.uniform(0.8, 1.2), 2 * seconds)
+            Job(
+                at + chance.uniform(0, 300),
+                chance.randint(1, 2),
+                cores,
+                seconds * chance.uniform(0.8, 1.2),
+                2 * seconds,
+            )
             for _ in range(size)
         ]
     return jobs

@@ -20,7 +20,9 @@ class Truth:
     def __init__(self) -> None:
         self._decisions = 0
         self._asks = 0
-        self._tried: dict[tuple[int, int, float, str], float] = {}
+        self._tried: dict[
+            tuple[int, int, float, str], tuple[float, bool]
+        ] = {}  # kind → (when it was last so, whether now)
         self._done_at = 0.0
 
     def __call__(self, world: World) -> None:
@@ -57,7 +59,8 @@ class Truth:
 
     def _fits(self, world: World, ask: Ask) -> None:
         pool = world.pools[ask.pool]
-        known = pool.programs if pool.programs is not None else world.learned[ask.pool].programs
+        learned = world.learned[ask.pool].programs
+        known = pool.programs if learned is None else learned
         good = any(fits(pool, ask, task.job, known) for task in world.before)
         self._hold(world, good, "a waiting job fits what is asked for")
         self._hold(world, pool.paused is None, "a paused pool is not asked")
@@ -81,11 +84,11 @@ class Truth:
             waiting.add(kind)
             able = [pool for pool in world.pools.values() if could(pool, job)]
             tried = any(one.state.live and one.pool in {p.number for p in able} for one in world.allocations.values())
-            excused = any(world.batches[pool.number].away for pool in able)
-            if tried or excused or not able or kind not in self._tried:
-                self._tried[kind] = world.now
-            self._hold(world, world.now - self._tried[kind] < TRIED_WITHIN, f"{job} is tried somewhere")
-        self._tried = {kind: at for kind, at in self._tried.items() if kind in waiting}
+            excused = not able or any(world.batches[pool.number].away or pool.budget for pool in able)
+            last, was = self._tried.get(kind, (world.now, True))
+            self._tried[kind] = (world.now if was or tried or excused else last, tried or excused)
+            self._hold(world, world.now - self._tried[kind][0] < TRIED_WITHIN, f"{job} is tried somewhere")
+        self._tried = {kind: last for kind, last in self._tried.items() if kind in waiting}
 
 
 def fits(pool: Pool, ask: Ask, job: Job, programs: tuple[tuple[str, str], ...] | None) -> bool:
@@ -128,7 +131,9 @@ def budget_kept(world: World) -> None:
         ]
         for _, end, _ in runs:
             used = sum(cores * max(0.0, min(end, until) - max(end - DAY, begin)) for begin, until, cores in runs)
-            assert used <= pool.budget * HOUR + 1, f"{pool.name} used {used / HOUR:.0f} core-hours in 24 h; {pool.budget}"
+            assert used <= pool.budget * HOUR + 1, (
+                f"{pool.name} used {used / HOUR:.0f} core-hours in 24 h; {pool.budget}"
+            )
 
 
 def never_flooded(world: World) -> None:

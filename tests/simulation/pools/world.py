@@ -350,7 +350,13 @@ class World:
         self.before = list(self.waiting.values())
         live = [one for one in self.allocations.values() if one.state.live]
         decision = decide(
-            self.now, list(self.pools.values()), self.demand(), live, self.workers(), self.records.values(), self.learned
+            self.now,
+            list(self.pools.values()),
+            self.demand(),
+            live,
+            self.workers(),
+            self.records.values(),
+            self.learned,
         )
         self.last = decision
         for ask in decision.asks:
@@ -383,7 +389,9 @@ class World:
         self.learned[ask.pool] = learning.refused(known, self.now, words)
         self._happens(token, Event.REFUSED if answer == "refused" else Event.SILENT, words=words)
 
-    def _happens(self, token: str, event: Event, at: float = 0.0, reason: Reason = Reason.NONE, words: str = "") -> None:
+    def _happens(
+        self, token: str, event: Event, at: float = 0.0, reason: Reason = Reason.NONE, words: str = ""
+    ) -> None:
         """An event of an allocation, with its effects."""
         before = self.allocations[token]
         one, effects = apply(before, event, self.now, at=at, reason=reason, words=words)
