@@ -24,6 +24,7 @@ import msgspec
 from cpc.api.scheduler import (
     AtLimit,
     Handle,
+    NodeState,
     Scheduler,
     Seen,
     SeenOutcome,
@@ -370,8 +371,14 @@ async def nodes_are_drained_and_resumed(rig: Rig) -> None:
     assert drained.reason == "the fan is loud", drained
     await scheduler.resume(rig.node)
     await scheduler.resume(rig.node)  # one that was not drained stays as it is
-    back = next(one for one in await scheduler.nodes() if one.name == rig.node)
-    assert back.state.value in ("idle", "mixed", "busy"), back
+    waited = 0.0
+    while True:  # some wait for a sign of life first
+        back = next(one for one in await scheduler.nodes() if one.name == rig.node)
+        if back.state in (NodeState.IDLE, NodeState.MIXED, NodeState.BUSY):
+            break
+        assert waited < rig.patience, back
+        await rig.wait(rig.step)
+        waited += rig.step
     for call in (scheduler.drain("no-such-node", "x"), scheduler.resume("no-such-node")):
         assert isinstance(await _told(call), Refused)
     assert isinstance(await _told(scheduler.drain(rig.node, " ")), BadInput)

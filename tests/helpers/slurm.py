@@ -59,8 +59,8 @@ CompleteWait=0
 JobRequeue=1
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=4
-MessageTimeout=5
+SlurmdTimeout=3
+MessageTimeout=2
 TCPTimeout=2
 SlurmdParameters=config_overrides
 PropagateResourceLimits=NONE
@@ -303,15 +303,15 @@ class Cluster:
 
     def kill_node(self, name: str) -> None:
         """A node dies: its slurmd, the steps that run there, and their processes, all at once."""
-        for pid in self._on(name):
+        for pid in self.processes(name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.kill(name)
-        for pid in self._on(name):
+        for pid in self.processes(name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _on(self, node: str) -> Iterator[int]:
+    def processes(self, node: str) -> Iterator[int]:
         """The processes of jobs on a node, and the slurmstepds above them."""
         own, mine = f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self.conf}".encode()
         for pid in self._ours(mine):

@@ -184,7 +184,9 @@ class Slurm(Scheduler):
             return
         known = _by_identity(await self._queued())
         found = (_choose(known, handle) for handle in handles)
-        ids = [seen.native for seen in found if seen is not None and seen.state is not SeenState.ENDED]
+        live = {seen.native for seen in found if seen is not None and seen.state is not SeenState.ENDED}
+        there = {seen.native for same in known.values() for seen in same if seen.state is not SeenState.ENDED}
+        ids = _whole_arrays(live, there)
         for start in range(0, len(ids), _IDS):
             ran = await self.run("scancel", *ids[start : start + _IDS])
             if ran.code and "already complet" not in ran.err and "Invalid job id" not in ran.err:
@@ -263,6 +265,19 @@ def _by_identity(seen: Iterable[Seen]) -> _Known:
     for same in known.values():
         same.sort(key=lambda one: (one.submitted, one.started))
     return known
+
+
+def _whole_arrays(live: set[str], there: set[str]) -> list[str]:
+    """The ids to cancel `live` by, of all that are `there`: an array as a whole where all of it goes.
+
+    Slurm forgets an element at once when it is cancelled alone while it waits; what is cancelled as a whole it remembers.
+    """
+    ids: dict[str, None] = {}
+    staying = {native.partition("_")[0] for native in there - live}
+    for native in sorted(live):
+        array = native.partition("_")[0]
+        ids[native if array in staying else array] = None
+    return list(ids)
 
 
 def _choose(known: _Known, handle: Handle) -> Seen | None:

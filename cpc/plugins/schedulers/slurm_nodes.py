@@ -77,7 +77,7 @@ def node_state(flags: tuple[str, ...]) -> NodeState:
     ) or "POWERING_UP" in rest:
         return NodeState.STARTING
     if rest & {"POWERED_DOWN", "POWERING_DOWN", "POWER_DOWN", "POWER"}:
-        return NodeState.OFF
+        return NodeState.STARTING if works else NodeState.OFF  # given to somebody, and about to be woken
     if "NOT_RESPONDING" in rest:
         return NodeState.DOWN
     known = {"IDLE": NodeState.IDLE, "MIXED": NodeState.MIXED, "ALLOCATED": NodeState.BUSY, "PLANNED": NodeState.IDLE}

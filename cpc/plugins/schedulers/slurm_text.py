@@ -59,7 +59,8 @@ _STUCK = re.compile(
     re.IGNORECASE,
 )
 _ID = re.compile(r"(\d{1,18})(?:_(\d{1,9}|\[[^\]]{1,4096}\]))?")
-_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
+_COMMENT = re.compile(rf"{MARK}([A-Za-z0-9][A-Za-z0-9-]{{0,62}})")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\.([A-Za-z0-9][A-Za-z0-9-]{0,62})")
 _SPAN = re.compile(r"(?:(\d+)-)?(\d{1,2}):(\d{2}):(\d{2})|(\d+):(\d{2})")
 MAX_NODES = 1 << 16
 
@@ -86,10 +87,8 @@ def rows(text: str, fields: int, end: str = "\n", torn: bool = False) -> Iterato
 
 def token_of(comment: str, name: str) -> str:
     """Our token: what the comment says, or, where sites write their own into it, the end of the job's name; "" if none."""
-    for text in (comment.removeprefix(MARK) if comment.startswith(MARK) else "", name.rpartition(".")[2]):
-        if _TOKEN.fullmatch(text) and (text != name or comment.startswith(MARK)):
-            return text
-    return ""
+    told = _COMMENT.fullmatch(comment) or _NAME.fullmatch(name)
+    return told.group(1) if told else ""
 
 
 def job_id(text: str) -> tuple[str, tuple[int, ...]]:
