@@ -2,7 +2,7 @@
 
     project              what `Saved` says, msgpack
     files/DIGEST         contents, each once
-    persistent/INSTANCE/PATH   what a controller keeps on disk between runs
+    persistent/INSTANCE/PATH   what a controller keeps on disk between runs: files, and links that stay within
 
 Written piece by piece; read with nothing in it trusted: names, kinds, sizes and digests are checked, and nothing is
 written but below a directory made for it.
@@ -15,7 +15,6 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +25,7 @@ from cpc.core.errors import BadInput, CopernicusError, Damaged, TooLarge
 from cpc.core.manifest import safe_path
 from cpc.core.spec import JobSpec
 from cpc.dataflow.snapshot import Snapshot
+from cpc.server import keeping
 
 VERSION = 1
 NETWORK = "project"
@@ -84,7 +84,10 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """A project but for its files. `time` in µs UTC; `release` is of the server that saved it."""
+    """A project but for its files. `time` in µs UTC; `release` is of the server that saved it.
+
+    `left`: what controllers keep on disk and could not be saved, INSTANCE/PATH.
+    """
 
     version: int
     project: str
@@ -94,6 +97,7 @@ class Saved(msgspec.Struct, frozen=True):
     memories: tuple[Memory, ...] = ()
     steps: tuple[SavedStep, ...] = ()
     record: tuple[SavedChange, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------
@@ -112,7 +116,16 @@ class Packer:
         head = tarfile.TarInfo(name)
         head.size, head.mode = size, 0o644
         self._left, self._padding = size, -size % tarfile.BLOCKSIZE
-        return self._packer.compress(head.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")) + self._pad()
+        return self._head(head) + self._pad()
+
+    def link(self, name: str, target: str) -> bytes:
+        """A symbolic link; they come last."""
+        head = tarfile.TarInfo(name)
+        head.type, head.linkname, head.mode = tarfile.SYMTYPE, target, 0o777
+        return self._head(head)
+
+    def _head(self, head: tarfile.TarInfo) -> bytes:
+        return self._packer.compress(head.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
     def data(self, piece: bytes) -> bytes:
         """More of the open member."""
@@ -144,17 +157,22 @@ def unpack(archive: Path, directory: Path) -> Saved:
     most = max(_LEAST, _GROWTH * archive.stat().st_size)
     saved: Saved | None = None
     seen: set[str] = set()
+    links: dict[str, list[tuple[str, str]]] = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 most -= member.size + tarfile.BLOCKSIZE
                 if most < 0 or len(seen) >= _MAX_MEMBERS:
                     raise TooLarge("the archive unpacks to far more than a project holds", "it is refused")
-                if member.name in seen or not member.isreg():
+                if member.name in seen or not (member.isreg() or (member.issym() and saved is not None)):
                     raise BadInput(
                         f"the archive holds {member.name[:200]!r}, which no saved project does", "it is refused"
                     )
                 seen.add(member.name)
+                if member.issym():
+                    instance, path = _persistent(member.name)
+                    links.setdefault(instance, []).append((path, member.linkname))
+                    continue
                 file = tar.extractfile(member)
                 assert file is not None, "a regular file can be read"
                 if member.name == NETWORK:
@@ -169,6 +187,11 @@ def unpack(archive: Path, directory: Path) -> Saved:
         raise Damaged(f"the archive cannot be read to its end: {error}", "save the project again") from error
     if saved is None:
         raise BadInput("this is not a saved project: there is nothing in it", "use what `cpcc save` wrote")
+    for instance, made in links.items():  # at last, so that nothing is written through one
+        try:
+            keeping.make(directory / PERSISTENT / instance, made)
+        except CopernicusError as error:
+            raise BadInput(f"the archive holds {PERSISTENT}/{instance}: {error.message}", "it is refused") from error
     return saved
 
 
@@ -193,20 +216,29 @@ def _version(data: bytes) -> object:
         raise BadInput("this is not a saved project", "use what `cpcc save` wrote") from error
 
 
+def _persistent(name: str) -> tuple[str, str]:
+    """(instance, path below its directory) of a member; BadInput when it is none."""
+    kind, _, rest = name.partition("/")
+    instance, _, path = rest.partition("/")
+    if kind != PERSISTENT or not (instance.isascii() and instance.isdigit()):
+        raise BadInput(f"the archive holds {name[:200]!r}, which no saved project does", "it is refused")
+    try:
+        safe_path(path.encode("utf-8", "surrogateescape"))
+    except BadInput as error:
+        raise BadInput(f"the archive holds {name[:200]!r}: {error.message}", "it is refused") from error
+    return instance, path
+
+
 def _place(file: IO[bytes], member: tarfile.TarInfo, directory: Path) -> None:
     kind, _, rest = member.name.partition("/")
     try:
         if kind == FILES and _DIGEST.fullmatch(rest):
             _copy(file, directory / FILES / rest, rest)
             return
-        instance, _, path = rest.partition("/")
-        if kind == PERSISTENT and instance.isascii() and instance.isdigit():
-            safe_path(path.encode("utf-8", "surrogateescape"))
-            _copy(file, directory / PERSISTENT / instance / path)
-            return
     except CopernicusError as error:
         raise BadInput(f"the archive holds {member.name[:200]!r}: {error.message}", "it is refused") from error
-    raise BadInput(f"the archive holds {member.name[:200]!r}, which no saved project does", "it is refused")
+    instance, path = _persistent(member.name)
+    _copy(file, directory / PERSISTENT / instance / path)
 
 
 def _copy(file: IO[bytes], target: Path, digest: str = "") -> None:
@@ -218,13 +250,3 @@ def _copy(file: IO[bytes], target: Path, digest: str = "") -> None:
             out.write(piece)
     if digest and whole.hexdigest() != digest:
         raise BadInput("its bytes are not those of its name")
-
-
-def tree(directory: Path) -> Iterator[tuple[str, Path, int]]:
-    """The regular files below a directory: (path, file, size), in order."""
-    for where, names, files in os.walk(directory):
-        names.sort()
-        for name in sorted(files):
-            path = Path(where, name)
-            if path.is_file() and not path.is_symlink():
-                yield str(path.relative_to(directory)), path, path.stat().st_size

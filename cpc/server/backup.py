@@ -3,8 +3,8 @@
     server.json  authority.key  authority.crt  database.sqlite  chunks/HEX …  projects/… backup.json
 
 It is made while the server runs: first the snapshot; then the chunk files that it refers to, and the persistent directories
-of controllers, are given a second name, so
-that the garbage collector cannot take them however long the copying lasts; then they are copied. Without PostgreSQL's or
+of controllers, are given a second name, so that the garbage collector cannot take them however long the copying lasts; then
+they are copied. Links of persistent directories are kept as links, if they stay within. Without PostgreSQL's or
 SQLite's own tools, and into either kind of database, it is read back by `restore`.
 """
 
@@ -26,7 +26,7 @@ import msgspec
 from cpc import __version__
 from cpc.core.clock import Clock
 from cpc.core.errors import BadInput, Conflict
-from cpc.server import archive, workspace
+from cpc.server import keeping, workspace
 from cpc.server.config import Config, Place
 from cpc.store import checks, chunks, copying
 
@@ -59,12 +59,13 @@ class About(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a backup came to; `missing` names chunks that are referred to and were not there."""
+    """What a backup came to; `missing` names chunks that are referred to and were not there, `left` what else is not in it."""
 
     chunks: int
     size: int
     incarnation: int
     missing: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 def make(place: Place, config: Config, target: Path, clock: Clock) -> Report:
@@ -106,13 +107,15 @@ class _Piece:
 class _Held:
     """What a snapshot refers to, under names that nobody else removes. `kept`: (name in the backup, file).
 
-    `missing`: digests of chunks that are not there; `moved`: persistent directories that are not.
+    `missing`: digests of chunks that are not there; `moved`: persistent directories that are not; `left`: what is in them
+    and cannot be kept.
     """
 
     found: list[_Piece] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     kept: list[tuple[str, Path]] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -144,7 +147,10 @@ def _hold(root: Path, pins: Path, name: str, held: _Held) -> None:
     except (FileNotFoundError, shutil.Error):
         held.moved.append(name)
         return
-    held.kept += [(f"{name}/{path}", file) for path, file, _ in archive.tree(pins / name)]
+    found = keeping.content(pins / name)
+    held.kept += [(f"{name}/{path}", file) for path, file, _ in found.files]
+    held.kept += [(f"{name}/{path}", pins / name / path) for path, _ in found.links]
+    held.left += [f"{name}/{path}" for path in found.left]
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -197,10 +203,15 @@ def _write(place: Place, snapshot: Path, held: _Held, target: Path, clock: Clock
         tar.close()
         raw.flush()
         os.fsync(raw.fileno())
-    return Report(written, size, life, tuple(missing))
+    return Report(written, size, life, tuple(missing), tuple(held.left))
 
 
 def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
+    if path.is_symlink():
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(path)
+        tar.addfile(entry)
+        return
     with path.open("rb") as file:
         entry = tarfile.TarInfo(name)
         entry.size = os.fstat(file.fileno()).st_size
@@ -209,7 +220,9 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, hex."""
+    """SHA-256 of a file, or of what a link leads to, hex."""
+    if path.is_symlink():
+        return hashlib.sha256(b"link " + os.fsencode(os.readlink(path))).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -23,7 +23,7 @@ from cpc.core.digest import CHUNK, of_chunk
 from cpc.core.errors import BadInput, Conflict, CopernicusError, Damaged
 from cpc.core.manifest import safe_path
 from cpc.core.reading import UNREADABLE
-from cpc.server import backup, filesystem, process, upkeep, workspace
+from cpc.server import backup, filesystem, keeping, process, upkeep, workspace
 from cpc.server.backup import About, sync
 from cpc.server.config import Config, Place, write_secret
 from cpc.server.setup import database_files, erase_database, in_the_way, make_directory, move_aside
@@ -32,6 +32,7 @@ from cpc.wire.identity import Authority
 
 _SMALL = 1 << 20
 _LIVES = "lives.json"
+_DEPTH = 3  # of persistent directories below the run directory: projects/PROJECT/INSTANCE/NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +142,18 @@ def _check_database(config: Config) -> None:
 def _unpack(source: Path, tar: tarfile.TarFile, staging: Path) -> About:
     """Every part to `staging`, chunks checked; only what a backup holds."""
     about: About | None = None
+    kept: set[str] = set()
+    links: dict[str, list[tuple[str, str]]] = {}
     while (member := tar.next()) is not None:
-        if not member.isreg() or about is not None:
+        link = member.issym() and member.name.startswith(f"{workspace.PROJECTS}/")
+        if not (member.isreg() or link) or about is not None:
             raise Damaged(f"{source} holds {member.name!r}, which no backup does", "use another backup")
-        if member.name.startswith("chunks/"):
+        if member.name.startswith(f"{workspace.PROJECTS}/"):
+            kept.add(member.name)
+        if link:
+            *place, path = member.name.split("/", 4)
+            links.setdefault("/".join(place), []).append((path, member.linkname))
+        elif member.name.startswith("chunks/"):
             _unpack_chunk(source, tar, member, staging)
         elif member.name in (backup.KEY, backup.CERTIFICATE) and member.size <= _SMALL:
             write_secret(staging / member.name, _content(tar, member).read())
@@ -161,6 +170,11 @@ def _unpack(source: Path, tar: tarfile.TarFile, staging: Path) -> About:
             raise Damaged(f"{source} holds {member.name[:200]!r}, which no backup does", "use another backup")
     if about is None:
         raise Damaged(f"{source} is incomplete: its end is missing", "use another backup")
+    strange = sorted(kept - about.parts.keys())
+    if strange:
+        raise Damaged(f"{source} holds {strange[0][:200]!r}, which it does not list", "use another backup")
+    for directory, made in links.items():  # at last, so that nothing is written through one
+        _make_links(source, staging, directory, made)
     return about
 
 
@@ -195,6 +209,17 @@ def _unpack_kept(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, st
         os.fsync(file.fileno())
 
 
+def _make_links(source: Path, staging: Path, directory: str, links: list[tuple[str, str]]) -> None:
+    """Links of a persistent directory, none of which leads out of it."""
+    try:
+        safe_path(os.fsencode(directory))
+        if directory.count("/") != _DEPTH:
+            raise BadInput(f"{directory[:200]!r} is no such directory")
+        keeping.make(staging / directory, links)
+    except BadInput as error:
+        raise Damaged(f"{source} holds links that no backup does: {error.message}", "use another backup") from error
+
+
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     data = tar.extractfile(member)
     assert data is not None, "a regular file has content"
@@ -217,6 +242,8 @@ def _check(source: Path, staging: Path, about: About) -> tuple[str, ...]:
     if absent:
         raise Damaged(f"{source} is incomplete: {absent[0]} is missing", "use another backup")
     for name, digest in about.parts.items():
+        if name != backup.SETTINGS and not os.path.lexists(staging / name):
+            raise Damaged(f"{source} is incomplete: {name} is missing", "use another backup")
         if name != backup.SETTINGS and backup.digest_of(staging / name) != digest:
             raise Damaged(f"{source}: {name} is not what it was", "use another backup")
     url = f"sqlite:///{staging / backup.DATABASE}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
+from twisted.logger import Logger
 
 from cpc import __version__
 from cpc.core import plain
@@ -27,7 +28,7 @@ from cpc.dataflow.description import ModuleText
 from cpc.dataflow.library import LOCAL, Library
 from cpc.dataflow.snapshot import InstanceRow, LinkRow, Snapshot, ValueRow
 from cpc.dataflow.step import State as StepState
-from cpc.server import archive, submission
+from cpc.server import archive, keeping, submission
 from cpc.server.archive import Memory, Packer, Saved, SavedChange, SavedJob, SavedStep
 from cpc.server.changes import Change
 from cpc.server.dataflow import Dataflow
@@ -45,6 +46,7 @@ from cpc.store.record import ChangeRow
 from cpc.store.steps import JobState, StepJob, StepRow
 from cpc.store.transaction import Tx
 
+_log = Logger()
 _TRIES = 5
 _PAGE = 1000
 _PIECE = 1 << 20
@@ -85,8 +87,12 @@ class Saving:
         number = (await self._moment(who, project)).project
         async with self._workspace.scratch(number) as scratch:
             moment = await self._held(who, project, scratch)
+            kept = {memory.instance: await self._kept(memory, scratch) for memory in moment.saved.memories}
+            left = tuple(f"{instance}/{path}" for instance, found in kept.items() for path in found.left)
+            if left:
+                _log.warn("saving {project}: {what}", project=project, what=keeping.words(left))
             packer = Packer()
-            data = archive.encode(moment.saved)
+            data = archive.encode(msgspec.structs.replace(moment.saved, left=left))
             yield packer.begin(archive.NETWORK, len(data))
             for start in range(0, len(data), _PIECE):
                 yield await self._offload(partial(packer.data, data[start : start + _PIECE]))
@@ -94,11 +100,19 @@ class Saving:
                 yield packer.begin(f"{archive.FILES}/{content.digest.hex()}", content.size)
                 async for piece in self._files.reader(content).pieces():
                     yield await self._offload(partial(packer.data, piece))
-            for path, file, size in await self._offload(lambda: list(archive.tree(scratch))):
-                yield packer.begin(f"{archive.PERSISTENT}/{path}", size)
-                async for piece in self._read(file, size):
-                    yield await self._offload(partial(packer.data, piece))
+            for instance, found in kept.items():
+                for path, file, size in found.files:
+                    yield packer.begin(f"{archive.PERSISTENT}/{instance}/{path}", size)
+                    async for piece in self._read(file, size):
+                        yield await self._offload(partial(packer.data, piece))
+            for instance, found in kept.items():
+                for path, target in found.links:
+                    yield packer.link(f"{archive.PERSISTENT}/{instance}/{path}", target)
             yield packer.end()
+
+    async def _kept(self, memory: Memory, scratch: Path) -> keeping.Content:
+        found: keeping.Content = await self._offload(partial(keeping.content, scratch / str(memory.instance)))
+        return found
 
     async def _read(self, path: Path, size: int) -> AsyncIterator[bytes]:
         file: BinaryIO = await self._offload(lambda: path.open("rb"))
@@ -282,7 +296,10 @@ class Saving:
         self._settle(tx, project, numbers)
         tx.event(actor, "network.loaded", project=project, subject=project, name=saved.project, instances=len(rows))
         self._flow.queue.round(tx)
-        return Changed(lines=(f"Loaded project {saved.project}: {len(rows)} instances",))
+        lines = [f"Loaded project {saved.project}: {len(rows)} instances"]
+        if saved.left:
+            lines.append(f"What was not saved of what functions keep on disk: {keeping.words(saved.left)}")
+        return Changed(lines=tuple(lines))
 
     def _restore_step(self, tx: Tx, project: int, step: SavedStep, numbers: _Numbers) -> None:
         state = StepState(step.state)

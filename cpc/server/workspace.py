@@ -31,6 +31,7 @@ from cpc.core.offload import Offload
 from cpc.core.plain import FileRef
 from cpc.core.spec import Input
 from cpc.dataflow.answer import PATH, Answer, Job, LocalInput
+from cpc.server import keeping
 
 T = TypeVar("T")
 
@@ -175,7 +176,12 @@ class Workspace:
         values = [(item, await self._value(project, raw, places)) for item, raw in answer.values]
         jobs = [await self._job(project, job, places) for job in answer.jobs]
         if directories.persistent:
-            await self._in_words(lambda: _flush(Path(directories.persistent)))
+            persistent = Path(directories.persistent)
+            await self._in_words(partial(_flush, persistent))
+            left = await self._in_words(partial(keeping.left_out, persistent))
+            if left:
+                said = f"backups and saved projects do not have all of its directory: {keeping.words(left)}\n"
+                answer = msgspec.structs.replace(answer, log=answer.log + said)
         return msgspec.structs.replace(
             answer, outputs=tuple(outputs), sub_outputs=tuple(sub_outputs), values=tuple(values), jobs=tuple(jobs)
         )

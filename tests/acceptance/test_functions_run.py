@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ def lab(make_network: Callable[..., Network]) -> Iterator[Network]:
     network = make_network()
     library = network.place.parent.parent / "lib"
     library.mkdir()
-    for name in ("toys.py", "adder.xml", "adder_program"):
+    for name in ("toys.py", "adder.xml", "adder_program", "absent.xml"):
         shutil.copy(MODULES / name, library)
     with network.working():
         yield network
@@ -46,13 +47,13 @@ CODE = """<cpc><function id="f" type="python"><inputs><field id="x" type="float"
 
 
 def test_what_names_code_that_is_not_there_is_refused_and_leaves_nothing(project: Project, tmp_path: Path) -> None:
-    said = project.refused("import", "adder")
-    assert "adder.xml, function missing: " in said
+    said = project.refused("import", "absent")
+    assert "absent.xml, function missing: " in said
     assert "there_is_no_such_program is no program that can be run" in said
     (tmp_path / "bad.xml").write_text(CODE.format("nosuch"))
     said = project.refused("upload", str(tmp_path / "bad.xml"))
     assert "the upload, function f: Python module math has no nosuch" in said
-    assert project.refused("info", "adder")
+    assert project.refused("info", "absent")
     (tmp_path / "good.xml").write_text(CODE.format("sqrt"))
     project("upload", str(tmp_path / "good.xml"))
     project("instance", "f", "f")
@@ -156,13 +157,19 @@ def test_a_backup_has_what_functions_keep_on_disk(project: Project, tmp_path: Pa
     for run in ("1", "2"):
         project("set", "c:in.n", run)
         project.becomes("c:out.count", run)
-    network.run("cpc-server", "backup", str(saved)).done()
+    made = network.run("cpc-server", "backup", str(saved))
+    assert made.code == 0
+    assert "/elsewhere is no file, nor a link that stays within its directory" in made.err
+    assert "do not have all of its directory: elsewhere is no file" in project("log", "c")
     project("set", "c:in.n", "3")
     project.becomes("c:out.count", "3")
     network.stop_server()
     network.run("cpc-server", "restore", "--force", str(saved)).done()
     network.start()
     assert project.get("c:out.count") == "2"
+    (directory,) = network.run_directory.glob("projects/*/*/persistent-*")
+    assert (os.readlink(directory / "last"), (directory / "last").read_text()) == ("runs/count", "2")
+    assert not (directory / "elsewhere").is_symlink()
     project("set", "c:in.n", "4")
     project.becomes("c:out.count", "3")
     assert project.get("c.msg.warning") == "None"

@@ -11,10 +11,13 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from cpc.core.errors import Damaged
 from cpc.server import backup as backups
 from cpc.server.config import Place
+from cpc.server.restore import Wanted, restore
 from cpc.store import chunks
 from tests.helpers.real_programs import figures
 from tests.helpers.server_program import Server
@@ -152,6 +155,59 @@ def test_a_damaged_backup_is_refused_and_changes_nothing(server, saved, damage):
     other.refused("restore", str(bad), "--run-dir", str(other.run_dir))
     assert not other.home.exists()
     assert not other.run_dir.exists()
+
+
+KEPT = "projects/1/2/persistent-3.1"
+
+
+def with_kept(source: Path, target: Path, listed: dict[str, bytes], *members: tuple[str, str | bytes]) -> None:
+    """A backup that lists these parts (name, what its digest is of), with these members: links with their targets, or files."""
+    with tarfile.open(source) as old, tarfile.open(target, "w") as new:
+        for member in old:
+            data = old.extractfile(member).read()
+            if member.name == backups.ABOUT:
+                for name, content in members:
+                    entry = tarfile.TarInfo(name)
+                    if isinstance(content, str):
+                        entry.type, entry.linkname = tarfile.SYMTYPE, content
+                        new.addfile(entry)
+                    else:
+                        entry.size = len(content)
+                        new.addfile(entry, io.BytesIO(content))
+                about = msgspec.json.decode(data)
+                about["parts"] |= {name: hashlib.sha256(of).hexdigest() for name, of in listed.items()}
+                data = msgspec.json.encode(about)
+                member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+
+
+def test_links_of_functions_directories_are_restored_if_they_stay_within(server, saved):
+    bad = server.directory / "bad.tar"
+    file, link = (f"{KEPT}/file", b"data"), (f"{KEPT}/d/link", "../file")
+    parts = {file[0]: file[1], link[0]: b"link ../file"}
+    for words, listed, members in (
+        ("leads out", {link[0]: b"link /etc"}, [(link[0], "/etc")]),
+        ("leads out", {link[0]: b"link ../../x"}, [(link[0], "../../x")]),
+        ("there twice", parts | {f"{KEPT}/d": b"link file"}, [link, file, (f"{KEPT}/d", "file")]),
+        ("behind a link", parts, [(f"{KEPT}/d", "e"), (link[0], "x")]),
+        ("no such directory", {"projects/1/a": b"link b"}, [("projects/1/a", "b")]),
+        ("which no backup does", {}, [("chunks/a", "b")]),
+        ("which it does not list", {}, [link]),
+        ("which it does not list", {}, [file]),
+        ("is missing", parts, [file]),
+        ("is missing", parts, [link]),
+        ("not what it was", parts, [file, (link[0], "file")]),
+        ("not what it was", parts, [(file[0], b"dat4"), link]),
+    ):
+        listed = listed | {name: b"" for name, _ in members if name not in listed} if "behind" in words else listed
+        with_kept(saved, bad, listed, *members)
+        with pytest.raises(Damaged, match=words):
+            restore(server.home, bad, Wanted(force=True), ManualClock())
+        assert not (server.run_dir / "projects").exists()
+    with_kept(saved, bad, parts, file, link)
+    server.done("restore", str(bad), "--force")
+    assert (server.run_dir / link[0]).is_symlink()
+    assert (server.run_dir / link[0]).read_bytes() == b"data"
 
 
 def test_a_backup_that_cannot_be_written_leaves_nothing(server):

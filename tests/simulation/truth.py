@@ -38,7 +38,7 @@ class Truth:
         if found not in ([(0,)], [(1,)]):
             self._soon.pop(job, None)
             return True
-        truth = self._truth(server, job) if found == [(1,)] else ("blocked",)
+        truth = self._truth(server, job) if found == [(1,)] else self._blocked(job)
         if not kinds or kinds[0] not in truth:
             if not final:
                 return False
@@ -50,6 +50,14 @@ class Truth:
         else:
             self._soon.pop(job, None)
         return True
+
+    def _blocked(self, job: int) -> tuple[str, ...]:
+        """By the instance that has asked for it, if that is held; else by other jobs."""
+        held = self.rows(
+            "SELECT i.id FROM step_jobs s JOIN steps o ON o.id = s.step JOIN instances i ON i.id = o.instance "
+            "WHERE s.array = ? AND o.state < 4 AND i.state = 0", job,
+        )  # fmt: skip
+        return ("held",) if held else ("blocked",)
 
     def _truth(self, server: Server, job: int) -> tuple[str, ...]:
         """Worked out from the offers of the machines and the ledger of attempts."""

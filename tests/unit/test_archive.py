@@ -13,7 +13,7 @@ import pytest
 
 from cpc.core.errors import BadInput, CopernicusError, Damaged, TooLarge
 from cpc.dataflow.snapshot import InstanceRow, Snapshot, ValueRow
-from cpc.server import archive
+from cpc.server import archive, keeping
 from cpc.server.archive import Memory, Packer, Saved
 
 SAVED = Saved(
@@ -28,11 +28,12 @@ DATA = b"bytes" * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
-def pack(members: list[tuple[str, bytes]]) -> bytes:
+def pack(members: list[tuple[str, bytes]], *links: tuple[str, str]) -> bytes:
     packer = Packer()
     pieces = []
     for name, data in members:
         pieces += [packer.begin(name, len(data)), packer.data(data[:7]), packer.data(data[7:])]
+    pieces += [packer.link(name, target) for name, target in links]
     return b"".join([*pieces, packer.end()])
 
 
@@ -55,7 +56,54 @@ def test_what_was_packed_is_unpacked(tmp_path: Path) -> None:
     assert unpack(tmp_path, pack(whole())) == SAVED
     assert (tmp_path / "out/files" / DIGEST).read_bytes() == DATA
     assert (tmp_path / "out/persistent/1/deep/part").read_bytes() == b"one"
-    assert [path for path, _, _ in archive.tree(tmp_path / "out/persistent")] == ["1/deep/part"]
+    assert [path for path, _, _ in keeping.content(tmp_path / "out/persistent").files] == ["1/deep/part"]
+
+
+def test_links_within_a_persistent_directory_are_links_again(tmp_path: Path) -> None:
+    links = (
+        ("persistent/1/last", "deep/part"),
+        ("persistent/1/deep/again", "../last"),
+        ("persistent/1/later", "no/where"),
+    )
+    unpack(tmp_path, pack(whole(), *links))
+    found = keeping.content(tmp_path / "out/persistent/1")
+    assert set(found.links) == {(name.removeprefix("persistent/1/"), target) for name, target in links}
+    assert (tmp_path / "out/persistent/1/deep/again").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        (("persistent/1/a", "/etc/passwd"),), (("persistent/1/a", "../2/x"),), (("persistent/1/deep/a", "../../x"),),
+        (("persistent/1/a", "."), ("persistent/1/b", "a/../..")), (("persistent/1/a", ""),),
+        (("persistent/1/a", "deep"), ("persistent/1/a/b", "part")), (("persistent/1/deep/part", "x"),),
+        (("persistent/1/deep", "x"),), (("persistent/1/deep/part/a", "x"),), (("persistent/1/a", "b"), ("persistent/1/a", "c")),
+        (("files/" + "0" * 64, "x"),), (("project", "x"),), (("persistent/../a", "x"),), (("persistent/1/../a", "x"),),
+    ],
+)  # fmt: skip
+def test_links_that_no_saved_project_holds_are_refused(tmp_path: Path, links: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(BadInput, match="refused"):
+        unpack(tmp_path, pack(whole(), *links))
+    assert {path.name for path in tmp_path.iterdir()} == {"x.tar.gz", "out"}
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    """Of another program's making: the link comes before the file that would go through it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in whole()[:1]:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        info = tarfile.TarInfo("persistent/1/a")
+        info.type, info.linkname = tarfile.SYMTYPE, "b"
+        tar.addfile(info)
+        info = tarfile.TarInfo("persistent/1/a/x")
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"data"))
+    with pytest.raises(BadInput, match="there twice"):
+        unpack(tmp_path, out.getvalue())
+    assert not (tmp_path / "out/persistent/1/b").exists()
 
 
 def test_any_tar_program_can_read_it() -> None:

@@ -165,7 +165,7 @@ def test_code_is_checked_when_its_module_is_imported() -> None:
     for name in ("multiply", "everything", "double", "refuse"):
         assert check(find(f"ported::{name}")) == ""
     assert check(find("adder::add")) == ""
-    assert "there_is_no_such_program is no program that can be run" in check(find("adder::missing"))
+    assert "there_is_no_such_program is no program that can be run" in check(find("absent::missing"))
     lost = find("ported::multiply")
     assert "no Python module gone" in check(replace(lost, controller=replace(lost.controller, module="gone")))
     assert "has no gone" in check(replace(lost, controller=replace(lost.controller, function="gone")))
@@ -182,7 +182,7 @@ def test_an_external_program_gets_xml_and_answers_in_xml(tmp_path: Path) -> None
 
 def test_who_gives_files_and_every_external_program_has_a_directory_for_them() -> None:
     assert find("adder::add").controller.output_dir
-    assert find("adder::missing").controller.output_dir
+    assert find("absent::missing").controller.output_dir
     assert not find("ported::double").controller.output_dir
 
 

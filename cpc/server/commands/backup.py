@@ -8,7 +8,7 @@ import click
 
 from cpc.core.errors import BadInput
 from cpc.server import backup as backups
-from cpc.server import network, process, upkeep
+from cpc.server import keeping, network, process, upkeep
 from cpc.server.commands import Context, pass_context, warn
 from cpc.server.config import DEFAULT_NAME, Config, Place
 from cpc.server.restore import Restored, Wanted
@@ -45,6 +45,8 @@ def backup(context: Context, file: Path | None, damaged: bool) -> None:
             f"{len(report.missing)} pieces of files are missing on disk, for example {report.missing[0]}; "
             "see `cpc-server doctor` for what is affected"
         )
+    if report.left:
+        warn(f"what functions keep on disk is not all in it: {keeping.words(report.left)}")
 
 
 def _default(context: Context, place: Place, config: Config) -> Path:
