@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cpc.core.journal import Journal
+from cpc.core.lease import Lease
+from cpc.queue.lent import Lent
 from cpc.queue.requirement import Profile, Requirement, misses
 from cpc.queue.session import Running, Session
 from cpc.queue.share import Shares
@@ -25,6 +27,7 @@ class Index:
         self.running: dict[int, Running] = {}
         self.sessions: dict[int, Session] = {}
         self.paused: set[int] = set()  # projects that get no new leases
+        self.changed: dict[int, Session] = {}  # workers that may be lent whose room has changed; the queue empties it
         self._by_worker: dict[int, int] = {}  # worker → its session
         self._held: dict[int, dict[int, Running]] = {}  # worker → what of `running` names it
         self._hungry: dict[Profile, dict[int, Session]] = {}
@@ -99,6 +102,20 @@ class Index:
         self.journal.note(_assign, run, before)
         _assign(run, values)
 
+    # --- lent ---
+
+    def lend(self, session: Session, lent: Lent) -> None:
+        """The worker gets a job of another server."""
+        self._take(session, lent)
+
+    def returned(self, session: Session, lease: Lease) -> Lent | None:
+        """A job of another server is over here; None when it was not there."""
+        lent = session.lent.get(lease)
+        if lent is not None:
+            self._let_go(session, lent)
+            self._promote(session)
+        return lent
+
     # --- workers ---
 
     def join(self, session: Session) -> None:
@@ -145,7 +162,7 @@ class Index:
         for profile, sessions in self._hungry.items():
             if sessions and self.can_run(profile, window.requirement):
                 for session in sessions.values():
-                    if session.project in (0, window.project) and session.free.covers(least):
+                    if session.serves(window.project) and session.free.covers(least):
                         yield session
 
     def candidates(self, session: Session) -> Iterator[Window]:
@@ -153,7 +170,7 @@ class Index:
         for window in self.windows.values():
             if (
                 window.total > 0
-                and session.project in (0, window.project)
+                and session.serves(window.project)
                 and window.project not in self.paused
                 and self.can_run(session.profile, window.requirement)
             ):
@@ -184,12 +201,12 @@ class Index:
         self._by_worker[session.worker] = session.number
         self._sort(session)
 
-    def _take(self, session: Session, run: Running) -> None:
+    def _take(self, session: Session, run: Running | Lent) -> None:
         """The lease is the session's: with its resources, or ahead of them."""
         self._add(session, run)
         self.journal.note(self._drop, session, run)
 
-    def _let_go(self, session: Session, run: Running) -> None:
+    def _let_go(self, session: Session, run: Running | Lent) -> None:
         self._drop(session, run)
         self.journal.note(self._add, session, run)
 
@@ -203,23 +220,29 @@ class Index:
             self._mark(run, False)
             self._take(session, run)
 
-    def _mark(self, run: Running, ahead: bool) -> None:
+    def _mark(self, run: Running | Lent, ahead: bool) -> None:
         if run.ahead != ahead:
             self.journal.note(setattr, run, "ahead", run.ahead)
             run.ahead = ahead
 
-    def _add(self, session: Session, run: Running) -> None:
-        session.leases[run.lease.job] = run.lease
+    def _add(self, session: Session, run: Running | Lent) -> None:
+        if isinstance(run, Lent):
+            session.lent[run.lease] = run
+        else:
+            session.leases[run.lease.job] = run.lease
         if run.ahead:
-            session.ahead[run.lease.job] = run
+            session.ahead[_key(run)] = run
         else:
             session.free -= run.granted
         self._sort(session)
 
-    def _drop(self, session: Session, run: Running) -> None:
-        session.leases.pop(run.lease.job, None)
+    def _drop(self, session: Session, run: Running | Lent) -> None:
+        if isinstance(run, Lent):
+            session.lent.pop(run.lease, None)
+        else:
+            session.leases.pop(run.lease.job, None)
         if run.ahead:
-            session.ahead.pop(run.lease.job, None)
+            session.ahead.pop(_key(run), None)
         else:
             session.free += run.granted
         self._sort(session)
@@ -235,11 +258,18 @@ class Index:
 
     def _sort(self, session: Session) -> None:
         """Keep the session where matching looks for it: among the hungry ones of its profile, or nowhere."""
+        if session.paths:
+            self.changed[session.number] = session
         sessions = self._hungry.setdefault(session.profile, {})
         if session.hungry and session.number in self.sessions:
             sessions[session.number] = session
         else:
             sessions.pop(session.number, None)
+
+
+def _key(run: Running | Lent) -> int | Lease:
+    """Where it is found among what waits at its worker: others' jobs have their numbers from there."""
+    return run.lease if isinstance(run, Lent) else run.lease.job
 
 
 def _assign(what: Running | Session, values: dict[str, object]) -> None:

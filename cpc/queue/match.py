@@ -200,7 +200,7 @@ def reserve(
             if not session.reserved
             and session.drain is None
             and session.wants
-            and session.project in (0, window.project)
+            and session.serves(window.project)
             and index.can_run(session.profile, window.requirement)
             and _could_take(session, need, now)
         ]

@@ -52,11 +52,15 @@ def of(spec: JobSpec) -> Requirement:
 
 
 class Profile(msgspec.Struct, frozen=True, array_like=True):
-    """What of a worker decides which classes it can ever run: the same for many workers, so answers are remembered."""
+    """What of a worker decides which classes it can ever run: the same for many workers, so answers are remembered.
+
+    `plain` false: it is lent for its programs only, not for jobs that name none.
+    """
 
     programs: tuple[tuple[str, str], ...]  # (name, version)
     labels: frozenset[str]
     total: tuple[int, int, int, tuple[tuple[str, int], ...]]
+    plain: bool = True
 
     @property
     def amounts(self) -> Amounts:
@@ -65,10 +69,12 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
         return Amounts(cores=cores, gpus=gpus, memory=memory, other=dict(other))
 
 
-def profile(programs: tuple[tuple[str, str], ...], labels: tuple[str, ...], total: Amounts) -> Profile:
+def profile(
+    programs: tuple[tuple[str, str], ...], labels: tuple[str, ...], total: Amounts, plain: bool = True
+) -> Profile:
     """The profile of a worker."""
     other = tuple(sorted(total.other.items()))
-    return Profile(tuple(sorted(programs)), frozenset(labels), (total.cores, total.gpus, total.memory, other))
+    return Profile(tuple(sorted(programs)), frozenset(labels), (total.cores, total.gpus, total.memory, other), plain)
 
 
 def best_version(need: Requirement, programs: tuple[tuple[str, str], ...]) -> str | None:
@@ -83,6 +89,8 @@ def best_version(need: Requirement, programs: tuple[tuple[str, str], ...]) -> st
 def misses(need: Requirement, who: Profile) -> list[tuple[str, str]]:
     """Why a worker could never run the class: (kind, words) for each thing missing; empty when it could."""
     found: list[tuple[str, str]] = []
+    if not need.executable and not who.plain:
+        found.append(("executable", "names no program; it is lent for certain programs only"))
     if best_version(need, who.programs) is None:
         have = sorted((version for name, version in who.programs if name == need.executable), key=versions.key)
         wanted = f"{need.executable} {need.versions}".strip()

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
+from cpc.queue.lent import Lent
 from cpc.queue.requirement import Profile
+
+NOTHING = Amounts()
 
 
 @dataclass(slots=True)
@@ -31,10 +34,13 @@ class Running:
 
 @dataclass(slots=True)
 class Session:
-    """One worker between its hello and its end. `free` is `total` less what its leases were granted.
+    """One worker between its hello and its end. `free` is `total` less what its leases, and jobs of others, were granted.
 
     Leases in `ahead` hold nothing yet: the worker starts them, oldest first, as soon as they fit what is free. When one
     ends, the same rule is followed here, so `free` is the worker's own, a message later.
+
+    A worker of another server has a `home`. Its room is that server's to give: `free` and `wants` are set by each report,
+    for the round that follows it only.
     """
 
     number: int
@@ -51,7 +57,17 @@ class Session:
     reserved: int = 0  # a job that is kept room for
     leases: dict[int, Lease] = field(default_factory=dict)  # job → lease
     most_ahead: int = 0  # how many leases beyond its room the worker takes
-    ahead: dict[int, Running] = field(default_factory=dict)  # job → run, oldest first
+    ahead: dict[int | Lease, Running | Lent] = field(
+        default_factory=dict
+    )  # job, or lease of another's → it, oldest first
+    home: str = ""  # the server that it is joined at; "": this one
+    projects: frozenset[int] | None = None  # a borrowed worker: what it may be used for; None: for any
+    paths: bool = False  # it may be lent: it knows that jobs may be others'
+    lent: dict[Lease, Lent] = field(default_factory=dict)  # jobs of other servers that it has
+
+    def serves(self, project: int) -> bool:
+        """Whether it takes jobs of the project."""
+        return self.project in (0, project) and (self.projects is None or project in self.projects)
 
     @property
     def hungry(self) -> bool:
@@ -64,3 +80,14 @@ class Session:
         if not self.wants or self.drain is not None or self.reserved:
             return 0
         return self.most_ahead - len(self.ahead)
+
+    @property
+    def spare(self) -> Amounts:
+        """What other servers may have of it now."""
+        lendable = self.paths and not self.home and not self.project and not self.reserved
+        return self.free if lendable and self.hungry else NOTHING
+
+    @property
+    def spare_ahead(self) -> int:
+        """How many more jobs of other servers it may be given beyond its room."""
+        return max(0, self.room_ahead) if self.paths and not self.home and not self.project else 0

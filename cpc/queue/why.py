@@ -70,7 +70,7 @@ def standing(index: Index, job: Facts, now: float) -> tuple[str, list[Session]]:
     """
     if job.project in index.paused:
         return "paused", []
-    sessions = [session for session in index.sessions.values() if session.project in (0, job.project)]
+    sessions = [session for session in index.sessions.values() if session.serves(job.project)]
     if not sessions:
         return "no-worker", []
     able = [session for session in sessions if _could(index, job, session)]

@@ -8,7 +8,9 @@ from cpc.core import ids
 from cpc.core.errors import BadInput, Conflict, NotFound, Refused, TurnedAway
 from cpc.core.lease import Lease
 from cpc.core.names import clean
+from cpc.core.resources import Amounts
 from cpc.core.texts import plain
+from cpc.queue.lent import Lent
 from cpc.queue.requirement import profile
 from cpc.queue.session import Session
 from cpc.server import settling
@@ -27,16 +29,22 @@ MAX_WORD = 500  # characters of what a worker says about itself
 def check_hello(hello: Hello) -> Hello:
     """The hello, or BadInput for what no worker of ours would say."""
     total = hello.total
-    if not 1 <= total.cores <= 1 << 20 or min(total.gpus, total.memory, *total.other.values(), 0) < 0:
+    if not 1 <= total.cores <= 1 << 20 or _negative(total):
         raise BadInput(f"a worker of {total.cores} cores, {total.gpus} GPUs and {total.memory} bytes cannot join")
     if len(hello.programs) > MAX_PROGRAMS or len(hello.holds) > MAX_HELD or len(hello.labels) > MAX_PROGRAMS:
         raise BadInput("the worker announces more programs, labels or attempts than are taken")
+    if len(hello.lent) > MAX_HELD or any(_negative(held.granted) for held in hello.lent):
+        raise BadInput("the worker says of jobs of other servers what cannot be")
     for label in hello.labels:
         clean(label, "label")
     if hello.project:
         clean(hello.project, "project")
     words = {name: plain(getattr(hello, name), MAX_WORD) for name in ("boot", "host", "release", "platform", "note")}
     return msgspec.structs.replace(hello, **words)
+
+
+def _negative(amounts: Amounts) -> bool:
+    return min(amounts.cores, amounts.gpus, amounts.memory, *amounts.other.values(), 0) < 0
 
 
 def enrolled(tx: Tx, name: str, fingerprint: str, bundle: int) -> WorkerRow:
@@ -90,6 +98,7 @@ def join(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello, connected: bool) ->
         words = "the lease did not reach the worker" if same else f"the worker on {row.host} was restarted"
         settling.lost(queue, tx, gone, words, counts=not same)
     session = _session(queue, tx, row, hello)
+    _lent(queue, tx, session, before, hello, same)
     queue.index.join(session)
     queue.tallies.join(tx)
     workers.joined(tx, row.id, hello.host, hello.boot, session.number, msgspec.msgpack.encode(hello))
@@ -100,7 +109,20 @@ def join(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello, connected: bool) ->
         )  # fmt: skip
     queue.feed(session)
     current = {run.lease for run in mine} - {run.lease for run in gone}
-    return session, tuple(lease for lease in hello.holds if lease not in current)
+    drop = [lease for lease in hello.holds if lease not in current]
+    return session, tuple(lease for lease in drop if not (lease.path and queue.loans.knows(lease)))
+
+
+def _lent(queue: Queue, tx: Tx, session: Session, before: Session | None, hello: Hello, same: bool) -> None:
+    """What the worker runs for others is known from itself; what it has lost of that, from its session before."""
+    held = set(hello.holds)
+    missing = [lease for lease in before.lent if lease not in held] if before is not None else []
+    if missing:
+        words = "the lease did not reach the worker" if same else f"the worker on {hello.host} was restarted"
+        tx.after(lambda: queue.loans.missing(session.worker, missing, words, not same))
+    abroad = [lease for lease in hello.holds if lease.path and queue.loans.knows(lease)]
+    if abroad or session.lent:
+        tx.after(lambda: queue.loans.back(session.worker, abroad))
 
 
 def _session(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello) -> Session:
@@ -111,18 +133,29 @@ def _session(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello) -> Session:
             raise NotFound(f"there is no project {hello.project!r}", "start the worker with a project that exists")
         project = found.id
     programs = tuple((program.name, program.version) for program in hello.programs)
+    lent = {
+        held.lease: Lent(held.lease, held.granted, held.waits)
+        for held in hello.lent
+        if held.lease.path and queue.loans.knows(held.lease)
+    }
+    free = hello.total
+    for one in lent.values():
+        free = free if one.ahead else free - one.granted
     return Session(
         number=tx.next("session"),
         worker=row.id,
         name=row.name,
         profile=profile(programs, hello.labels, hello.total),
         total=hello.total,
-        free=hello.total,
+        free=free,
         project=project,
         cores_per_job=hello.cores_per_job,
         drain=row.drain,
         deadline=None if hello.time_left is None else queue.now + hello.time_left,
         most_ahead=max(0, min(hello.ahead, MOST_AHEAD)),
+        paths=hello.paths,
+        lent=lent,
+        ahead={lease: one for lease, one in lent.items() if one.ahead},
     )
 
 
@@ -147,6 +180,8 @@ def _end(queue: Queue, tx: Tx, session: Session, kind: str, reason: str) -> None
         f"worker:{session.name}", kind, subject=session.worker, worker=session.name, reason=reason
     )  # fmt: skip
     tx.after(lambda: queue.outbox.forget(session.number))
+    if session.paths:
+        tx.after(lambda: queue.loans.gone(session.worker, reason, kind == "worker.lost"))
 
 
 def find(tx: Tx, text: str) -> WorkerRow:
@@ -169,8 +204,9 @@ def drain(queue: Queue, tx: Tx, row: WorkerRow, reason: str, finish: bool, actor
     queue.index.change(session, drain=reason)
     queue.outbox.drain(tx, session.number, reason)
     if not finish:
-        for lease in session.leases.values():
+        for lease in (*session.leases.values(), *session.lent):
             queue.outbox.hand_back(tx, session.number, lease)
+    queue.tell_rooms(tx)
 
 
 def resume(queue: Queue, tx: Tx, row: WorkerRow, actor: str) -> None:

@@ -19,6 +19,7 @@ from cpc.core.lease import Lease
 from cpc.core.texts import plain
 from cpc.queue.session import Session
 from cpc.server import joining, settling, unreadable
+from cpc.server.abroad import Abroad, Peers, parted
 from cpc.server.queue import Queue
 from cpc.server.seats import Seat, Seats
 from cpc.server.settling import Settlement
@@ -93,6 +94,7 @@ class Machines:
         self._chunks = chunks
         self._enrolment = enrolment
         self.terms = terms
+        self.peers: Peers | None = None
         queue.outbox.send = self._send
         queue.outbox.ended = self._ended
 
@@ -111,7 +113,8 @@ class Machines:
     def heard(self, session: int) -> float:
         """When the session's last turn came, by the lease clock."""
         seat = self.seats.get(session)
-        return seat.heard if seat else 0.0
+        heard = self.peers.heard(session) if seat is None and self.peers is not None else None
+        return seat.heard if seat else heard or 0.0
 
     def cut(self, sessions: list[int], reason: str) -> None:
         """Close the connections of these sessions: they are revoked."""
@@ -131,6 +134,8 @@ class Machines:
         seat = self.seats.get(session)
         if seat is not None and seat.open:
             seat.connection.tell("orders", orders)
+        elif seat is None and self.peers is not None:
+            self.peers.send(session, orders)
 
     def _ended(self, session: int) -> None:
         """The session is over in the database: what the reactor knew of it goes too, unless its worker still talks."""
@@ -249,6 +254,7 @@ class _Worker:
             session = self._queue.index.sessions.get(seat.session)
             if session is not None:
                 self._queue.index.change(session, wants=False)
+                self._queue.tell_rooms(tx)
             else:
                 tx.after(lambda: self._machines._ended(seat.session))  # it had ended before its connection did
 
@@ -262,6 +268,7 @@ class _Worker:
     async def _turn(self, _connection: Connection, turn: Turn) -> Orders:
         seat = self._mine()
         machines, queue = self._machines, self._queue
+        turn, abroad = parted(turn, seat) if machines.peers is not None else (turn, None)
         for tail in turn.tails:
             machines.tails.take(tail)
 
@@ -269,9 +276,13 @@ class _Worker:
             session = queue.index.sessions.get(seat.session)
             if session is None:
                 return None
-            return self._take(tx, session, turn)
+            return self._take(tx, session, turn, abroad)
 
-        answer = Settlement() if self._only_renews(seat, turn) else await self._store.write(unit)
+        if (abroad is None or not abroad.results) and self._only_renews(seat, turn):
+            answer: Settlement | None = Settlement()
+            self._take_abroad(seat.worker, abroad)
+        else:
+            answer = await self._store.write(unit)
         if answer is None:
             self._machines.seats.give_up(seat.session)
             self._seat = None
@@ -283,8 +294,12 @@ class _Worker:
         for settled in answer.settled:
             machines.tails.wake(settled.lease)
         session = queue.index.sessions.get(seat.session)
-        drained = session is not None and session.drain is not None and not session.leases
+        drained = session is not None and session.drain is not None and not session.leases and not session.lent
         return queue.outbox.take(seat.session, tuple(answer.settled), tuple(answer.retry), drained)
+
+    def _take_abroad(self, worker: int, abroad: Abroad | None) -> None:
+        if abroad is not None and self._machines.peers is not None:
+            self._machines.peers.take(worker, abroad)
 
     def _only_renews(self, seat: Seat, turn: Turn) -> bool:
         """A turn that brings nothing but renewals, taken; False: it is one for the writer.
@@ -313,9 +328,13 @@ class _Worker:
             if run is not None and run.lease == lease and run.worker == worker:
                 run.renewed = now
 
-    def _take(self, tx: Tx, session: Session, turn: Turn) -> Settlement:
+    def _take(self, tx: Tx, session: Session, turn: Turn, abroad: Abroad | None) -> Settlement:
         """All that one turn brings, in one unit."""
         queue = self._queue
+        for result in abroad.results if abroad is not None else ():
+            if queue.index.returned(session, result.lease) is not None:
+                queue.feed(session)
+        tx.after(lambda: self._take_abroad(session.worker, abroad))
         self._renew_leases(session.worker, turn)
         if session.wants != turn.wants:
             queue.index.change(session, wants=turn.wants)

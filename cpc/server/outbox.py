@@ -90,6 +90,24 @@ class Outbox:
 
     # --- on the reactor ---
 
+    def pass_on(self, session: int, orders: Orders) -> None:
+        """What the owner of its jobs has for a worker that is lent."""
+        pending = self._for(session)
+        pending.settled += orders.settled
+        pending.cancel += orders.cancel
+        pending.wanted += orders.wanted
+        pending.hand_back += orders.hand_back
+        pending.follow += orders.follow
+        pending.retry += orders.retry
+
+    def take_tasks(self, session: int) -> tuple[Task, ...]:
+        """Its tasks that fit a message; everything else stays for later."""
+        pending = self._pending.get(session)
+        if pending is None:
+            return ()
+        now, pending.tasks = _portion(pending.tasks)
+        return tuple(now)
+
     def follow(self, session: int, lease: Lease) -> None:
         """Somebody watches this attempt's output."""
         self._for(session).follow.append(lease)

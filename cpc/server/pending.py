@@ -48,6 +48,7 @@ def _step(queue: Queue, tx: Tx, look: _Look) -> None:
     index = queue.index
     workers = max(1, len(index.sessions))
     own = index.paused | {session.project for session in index.sessions.values()}
+    own = own.union(*(session.projects or () for session in index.sessions.values()))
     kept = any(session.reserved for session in index.sessions.values())
     asked = 0
     while look.left and asked < STEP:

@@ -23,6 +23,7 @@ from cpc.queue.pace import Pace
 from cpc.queue.session import Running, Session
 from cpc.queue.window import CAPACITY, Window
 from cpc.server.ends import Ends
+from cpc.server.loans import Loans, NoLoans, Room
 from cpc.server.outbox import Outbox
 from cpc.server.specs import Specs, Submission
 from cpc.server.tallies import Tallies
@@ -69,6 +70,7 @@ class Queue:
         self.edges = 0  # open dependencies: none means that nobody needs to look for dependents
         self.step_job_ended: Callable[[Tx, int, int], object] = _no_steps
         self.step_job_waits: Callable[[Tx, int, int], object] = _no_steps
+        self.loans: Loans = NoLoans()
         self.more = False  # the last round stopped at its limit
         self._hungry: dict[int, None] = {}
         self._fresh: dict[tuple[int, int], None] = {}
@@ -165,6 +167,7 @@ class Queue:
             if session is not None:
                 placed += match.fill(self.index, session, circumstances, MOST - len(placed))
         fresh, self._fresh = self._fresh, {}
+        left_over = False
         for place in fresh:
             while (window := self.index.windows.get(place)) and len(placed) < MOST:
                 chosen = match.offer(self.index, window, circumstances)
@@ -172,6 +175,7 @@ class Queue:
                 if not runs:
                     break
                 placed += runs
+            left_over = left_over or (window is not None and window.total > 0)
         # Last of all: only what nobody has room for is worth giving ahead.
         for number in hungry:
             session = self.index.sessions.get(number)
@@ -183,6 +187,23 @@ class Queue:
             self._fresh.update(fresh)
         if placed:
             self._start(tx, placed)
+        if left_over:
+            tx.after(self.loans.left_over)
+        self.tell_rooms(tx)
+
+    def tell_rooms(self, tx: Tx) -> None:
+        """Whose room has changed that may be lent: known to who lends it after the commit."""
+        changed = self.index.changed
+        if not changed:
+            return
+        self.index.changed = {}
+        rooms = [
+            Room(
+                session.worker, session.profile, session.spare, session.spare_ahead, session.number in self.index.sessions
+            )
+            for session in changed.values()
+        ]  # fmt: skip
+        tx.after(lambda: self.loans.rooms(rooms))
 
     def _look_again(self, hungry: dict[int, None], fresh: dict[tuple[int, int], None]) -> None:
         """The round was rolled back: what it was to look at is still to be looked at."""

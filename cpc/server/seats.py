@@ -25,6 +25,7 @@ class Seat:
     free: Amounts = field(default_factory=Amounts)
     open: bool = True
     wants: bool | None = None
+    lent: bool = False  # at its last turn it had jobs of other servers
 
 
 class Seats:

@@ -71,10 +71,19 @@ class Program(Message, frozen=True):
     platform: str = "smp"
 
 
+class Held(Message, frozen=True):
+    """A job of another server that the worker has: what it was granted. `waits`: for room, it has not begun."""
+
+    lease: Lease
+    granted: Amounts
+    waits: bool = False
+
+
 class Hello(Message, frozen=True):
     """A worker joins, or comes back. `boot` changes with every start of the agent; `holds` are the attempts it has.
 
-    `ahead`: how many tasks beyond its room it takes and starts, oldest first, as soon as they fit.
+    `ahead`: how many tasks beyond its room it takes and starts, oldest first, as soon as they fit. `paths`: it knows leases
+    with a path, so it may be lent; `lent` is what it runs for others, because its server keeps no record of that.
     """
 
     boot: str
@@ -90,6 +99,8 @@ class Hello(Message, frozen=True):
     holds: tuple[Lease, ...] = ()
     note: str = ""
     ahead: int = 0
+    paths: bool = False
+    lent: tuple[Held, ...] = ()
 
 
 class Welcome(Message, frozen=True):

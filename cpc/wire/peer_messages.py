@@ -112,7 +112,10 @@ class Pong(Message, frozen=True):
 
 
 class Offer(Message, frozen=True):
-    """A worker that is lent: `total` is what the borrower may use at all, `free` what it may use now."""
+    """A worker that is lent: `total` is what the borrower may use at all, `free` what it may use now.
+
+    `home` is how its home server calls itself, for people. `plain`: jobs that name no program are taken too.
+    """
 
     worker: Count  # its number at its home
     name: str
@@ -125,6 +128,8 @@ class Offer(Message, frozen=True):
     cores_per_job: Cores = 0
     time_left: Left | None = None
     ahead: int = 0  # tasks beyond its room that it takes
+    home: str = ""
+    plain: bool = True
 
 
 class AskWork(Message, frozen=True):

@@ -15,7 +15,7 @@ from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
-from cpc.wire.messages import Checkpoint, Hello, Orders, Result, Settled, Tail, Task, Turn, Welcome
+from cpc.wire.messages import Checkpoint, Held, Hello, Orders, Result, Settled, Tail, Task, Turn, Welcome
 from cpc.worker.delivery import Delivery, Way
 from cpc.worker.ending import Stop
 from cpc.worker.offer import Offer, free
@@ -114,6 +114,21 @@ class Desk:
             holds=self.holds(),
             note=self.standing.note(now),
             ahead=AHEAD,
+            paths=True,
+            lent=self._lent(),
+        )
+
+    def _lent(self) -> tuple[Held, ...]:
+        """What runs here for other servers: ours keeps no record of it."""
+        waiting = set(self.room.slots.waiting())
+        abroad = [each for each in self.attempts.values() if each.lease.path and not each.has_ended]
+        return tuple(
+            Held(
+                lease=each.lease,
+                granted=each.task.granted,
+                waits=each.state is State.FETCHING or each.lease in waiting,
+            )
+            for each in itertools.islice(abroad, MOST_HELD)
         )
 
     def welcomed(self, welcome: Welcome) -> None:

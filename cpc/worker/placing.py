@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Awaitable, Callable
 
@@ -20,8 +21,10 @@ Fetch = Callable[[bytes], Awaitable[bytes]]
 
 
 def key_of(lease: Lease) -> str:
-    """The attempt's name on this node: of its process group and its directory."""
-    return f"{lease.job}.{lease.attempt}.{lease.incarnation}"
+    """The attempt's name on this node: of its process group and its directory. Jobs of other servers have their numbers
+    from there, which may be those of jobs of ours; so their names have something of the path in them."""
+    key = f"{lease.job}.{lease.attempt}.{lease.incarnation}"
+    return f"{key}.{hashlib.sha256(lease.path.encode()).hexdigest()[:16]}" if lease.path else key
 
 
 def run_directory(worker: str, lease: Lease) -> str:

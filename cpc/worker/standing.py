@@ -28,7 +28,7 @@ class Standing:
         self._back_until = 0.0
         self._back_why = ""
         self._pause = FIRST_PAUSE
-        self._quick: dict[int, None] = {}
+        self._quick: dict[tuple[str, int], None] = {}  # jobs, with the path to their owners
         self._stuck: dict[Lease, str] = {}
 
     def time_left(self, now: float) -> float | None:
@@ -80,7 +80,7 @@ class Standing:
     def ended(self, now: float, lease: Lease, outcome: Outcome, seconds: float) -> bool:
         """A job's program has ended. True when the worker steps back because of it."""
         if outcome in (Outcome.FAILED, Outcome.REFUSED) and seconds < QUICK:
-            self._quick[lease.job] = None
+            self._quick[lease.path, lease.job] = None
             if len(self._quick) >= QUICK_IN_A_ROW and now >= self._back_until:
                 why = (
                     f"{len(self._quick)} jobs in a row failed within {QUICK:.0f} s; is something missing on this node?"

@@ -1,0 +1,88 @@
+"""Peers that have asked in vain and are called when there is work: the least served first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cpc.core.resources import Amounts
+from cpc.queue.requirement import Profile
+
+HALF_LIFE = 3600.0  # seconds after which what a peer was given counts half
+MOST = 1000  # offers that are kept of one peer
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An offer that got nothing, or not enough. `onward`: our own peers were asked for it too, and call us."""
+
+    profile: Profile
+    free: Amounts
+    until: float
+    onward: bool
+
+
+class Callers:
+    """Per peer, its offers by (home, worker). Times in seconds, of any one clock."""
+
+    def __init__(self) -> None:
+        self._offers: dict[str, dict[tuple[str, int], Waiting]] = {}
+        self._served: dict[str, tuple[float, float]] = {}  # peer → (cores given, at what time)
+
+    def __bool__(self) -> bool:
+        return bool(self._offers)
+
+    def subscribe(self, peer: str, worker: tuple[str, int], waiting: Waiting) -> bool:
+        """Call the peer when there is work for this offer; whether that is promised."""
+        offers = self._offers.setdefault(peer, {})
+        if worker not in offers and len(offers) >= MOST:
+            return False
+        offers[worker] = waiting
+        return True
+
+    def withdraw(self, peer: str, worker: tuple[str, int]) -> None:
+        """The offer was filled."""
+        offers = self._offers.get(peer, {})
+        offers.pop(worker, None)
+        if not offers:
+            self._offers.pop(peer, None)
+
+    def forget(self, peer: str) -> None:
+        """It was called, or is away: it asks again by itself."""
+        self._offers.pop(peer, None)
+
+    def serve(self, peer: str, cores: int, now: float) -> None:
+        """The peer's workers were given work for so many cores."""
+        self._served[peer] = (self.served(peer, now) + cores, now)
+
+    def served(self, peer: str, now: float) -> float:
+        """What the peer's workers were given, older things counting less."""
+        cores, at = self._served.get(peer, (0.0, now))
+        return cores * math.exp(-math.log(2) / HALF_LIFE * max(0.0, now - at))
+
+    def fitting(self, fits: Callable[[Waiting], bool], now: float) -> list[tuple[str, int]]:
+        """Peers with offers that `fits` likes, the least served first, and how many cores those offers have."""
+        found = []
+        for peer, offers in self._offers.items():
+            cores = sum(one.free.cores for one in offers.values() if one.until > now and fits(one))
+            if cores:
+                found.append((peer, cores))
+        return sorted(found, key=lambda each: (self.served(each[0], now), each[0]))
+
+    def onward(self, now: float) -> list[str]:
+        """Peers with offers for which our own peers were asked, the least served first."""
+        found = [
+            peer
+            for peer, offers in self._offers.items()
+            if any(one.onward and one.until > now for one in offers.values())
+        ]
+        return sorted(found, key=lambda peer: (self.served(peer, now), peer))
+
+    def expire(self, now: float) -> None:
+        """Drop what nobody waits for any more."""
+        for peer, offers in list(self._offers.items()):
+            for worker in [worker for worker, one in offers.items() if one.until <= now]:
+                del offers[worker]
+            if not offers:
+                del self._offers[peer]

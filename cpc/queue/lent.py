@@ -1,0 +1,17 @@
+"""A job of another server that a worker here runs: what it takes of the worker's room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cpc.core.lease import Lease
+from cpc.core.resources import Amounts
+
+
+@dataclass(slots=True)
+class Lent:
+    """`lease` has the path to its owner. `ahead`: it waits at the worker for room, as far as we know."""
+
+    lease: Lease
+    granted: Amounts
+    ahead: bool = False
