@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
@@ -10,6 +11,7 @@ from twisted.logger import Logger
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import Unavailable
 from cpc.queue.leaseclock import PACE
+from cpc.queue.session import Running
 from cpc.server import joining, settling
 from cpc.server.queue import Queue
 from cpc.store.store import Store
@@ -20,6 +22,24 @@ log = Logger()
 #: Ticks between reservations, and between writing down what projects have used.
 RESERVE_EVERY = 5
 SHARES_EVERY = 60
+
+
+class Borrowers(Protocol):
+    """The part of the federation that answers for workers of other servers. In units."""
+
+    peer_grace: float
+
+    def home_of(self, worker: int) -> str:
+        """The home of a borrowed worker; empty for one of ours."""
+        ...
+
+    def suspended(self, worker: int) -> bool:
+        """Whether its home is silent, so that nobody knows of the worker."""
+        ...
+
+    def tidy(self, tx: Tx) -> None:
+        """Once a second."""
+        ...
 
 
 class Monitor:
@@ -39,6 +59,7 @@ class Monitor:
         self._clock = clock
         self._heard = heard
         self._crowded = crowded
+        self.borrowers: Borrowers | None = None
         self._timer: Timer | None = None
         self._ticks = 0
         self._busy = False
@@ -86,10 +107,14 @@ class Monitor:
         """End every lease that was not renewed for a heartbeat time; how many."""
         queue = self._queue
         limit = queue.lease_clock.reading - queue.limits.heartbeat_time
-        late = [run for run in queue.index.running.values() if run.renewed < limit]
+        late = [run for run in queue.index.running.values() if run.renewed < limit and not self._suspended(run)]
         silent = [session for session in queue.index.sessions.values() if self._heard(session.number) < limit]
+        if self.borrowers is not None:
+            self.borrowers.tidy(tx)
         if not late and not silent:
             return 0
+        borrowed = [run for run in late if self._home(run)]
+        late = [run for run in late if not self._home(run)]
         gone = {session.worker for session in silent}
         dead = [run for run in late if run.worker in gone or queue.index.of_worker(run.worker) is None]
         lost = {run.lease.job for run in dead}
@@ -97,11 +122,31 @@ class Monitor:
         span = f"{queue.limits.heartbeat_time:g} s"
         expired = settling.lost(queue, tx, dead, f"its worker was silent for {span}")
         expired += settling.lost(queue, tx, undelivered, "its worker does not have it", counts=False)
+        for run in borrowed:
+            expired += settling.lost(queue, tx, [run], self._why_borrowed(run), counts=False)
         queue.tallies.silent(tx, len(silent), expired)
         for session in silent:
             joining.silent(queue, tx, session)
         queue.round(tx)
         return expired
+
+    def _home(self, run: Running) -> str:
+        return self.borrowers.home_of(run.worker) if self.borrowers is not None else ""
+
+    def _suspended(self, run: Running) -> bool:
+        """A lease whose worker's own server is silent waits for that server, but not for ever."""
+        borrowers = self.borrowers
+        if borrowers is None or not borrowers.suspended(run.worker):
+            return False
+        return run.renewed >= self._queue.lease_clock.reading - max(
+            borrowers.peer_grace, self._queue.limits.heartbeat_time
+        )  # fmt: skip
+
+    def _why_borrowed(self, run: Running) -> str:
+        """A living home answers for its workers: what it does not name, they do not have."""
+        if self.borrowers is not None and self.borrowers.suspended(run.worker):
+            return f"its worker's server was silent for {self.borrowers.peer_grace:g} s"
+        return "its worker does not have it"
 
     def _reserve(self, tx: Tx) -> None:
         self._queue.reserve(tx)

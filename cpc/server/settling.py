@@ -161,9 +161,12 @@ def _relation(tx: Tx, worker: int, lease: Lease, attempt: AttemptRow | None, job
 
 
 def same_bundle(tx: Tx, one: int, other: int) -> bool:
-    """A spool may be handed in by another worker that was set up with the same bundle."""
+    """A spool may be handed in by another worker that was set up with the same bundle; of a borrowed one, by another of the
+    same home, which answers for both."""
     first, second = workers.get(tx, one), workers.get(tx, other)
-    return first is not None and second is not None and first.bundle == second.bundle
+    if first is None or second is None or first.bundle != second.bundle:
+        return False
+    return bool(first.bundle) or first.fingerprint.partition("/")[0] == second.fingerprint.partition("/")[0]
 
 
 def _ending(result: Result, late: bool = False) -> Ending:

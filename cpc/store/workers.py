@@ -29,6 +29,7 @@ _SINCE = Statement(
     .order_by(workers.c.id)
     .limit(sa.bindparam("count"))
 )
+_BORROWED = Statement(sa.select(workers.c.id, workers.c.fingerprint).where(workers.c.bundle == 0))
 _JOINED = statement.update(workers, "host", "last_seen", "boot", "session", "hello")
 _SEEN = statement.update(workers, "last_seen")
 _DRAIN = statement.update(workers, "drain")
@@ -84,6 +85,11 @@ def by_name(tx: Tx, name: str) -> WorkerRow | None:
 def seen_since(tx: Tx, since: int, after: int = 0, limit: int = 1000) -> list[WorkerRow]:
     """Workers heard of since a time, by id."""
     return [WorkerRow(*row) for row in tx.rows(_SINCE, {"since": since, "after": after, "count": limit})]
+
+
+def borrowed(tx: Tx) -> list[tuple[int, str]]:
+    """(id, key) of workers of other servers: they have no bundle, and for a key their home's id and number there."""
+    return [(row[0], row[1]) for row in tx.rows(_BORROWED)]
 
 
 def joined(tx: Tx, worker: int, host: str, boot: str, session: int, hello: bytes) -> None:

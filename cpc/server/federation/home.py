@@ -1,0 +1,528 @@
+"""The home's side of lending: what our workers run for others, reported to the owners; their orders, carried out.
+
+One report per owner is under way at a time, like the turns of a worker; what happens meanwhile goes along with the next.
+No record is kept of any of it: a worker's hello tells what it has, and whose it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+
+from cpc.core.clock import Clock, Timers
+from cpc.core.errors import CopernicusError
+from cpc.core.lease import Lease
+from cpc.core.outcome import Outcome
+from cpc.core.resources import Amounts
+from cpc.queue import terms
+from cpc.queue.lent import Lent
+from cpc.queue.session import Session
+from cpc.server.abroad import Abroad
+from cpc.server.federation.loans import MOST_BYTES, Loan, Owner, Use, theirs, weight
+from cpc.server.federation.ways import Caller, Ways
+from cpc.server.queue import Queue
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+from cpc.wire.messages import Checkpoint, Orders, Result, Settled, Task
+from cpc.wire.peer_messages import Offer, Report, ReportAnswer, WorkerReport
+
+log = Logger()
+
+TIMEOUT = 30.0
+MOST_WORKERS = 256  # in one report
+LONGEST_PAUSE = 30.0  # between tries while an owner cannot be reached
+OWN_FIRST = "its worker's own server has work for it"
+
+
+class Custody(Protocol):
+    """Keeps results of others' jobs while their owners cannot be reached."""
+
+    async def take(self, worker: int, result: Result) -> bool:
+        """Whether the result is safe with us now. Its chunks may still be missing: then it is not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Tasks for one worker, of the owner at the end of `path`."""
+
+    worker: int
+    path: str
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What one report said of one worker."""
+
+    loan: Loan
+    results: tuple[Result, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    offered: bool
+
+
+class Spares(Protocol):
+    """Who decides to whom spare room is offered."""
+
+    def offer(self, worker: int, path: str) -> tuple[Amounts, int] | None:
+        """The room that goes along with a report to the owner at the end of `path`; None: it has none of it."""
+        ...
+
+    def answered(self, worker: int, given: bool) -> None:
+        """That owner has said what it gives."""
+        ...
+
+    def prefer(self, worker: int, path: str) -> None:
+        """A job of this owner has ended at the worker: what it leaves is offered to the same owner first."""
+        ...
+
+    def describe(self, worker: int, peer: str) -> Offer | None:
+        """The worker as a peer may use it; None when it is not joined."""
+        ...
+
+
+class Home:
+    """All loans of our workers, by owner."""
+
+    def __init__(self, *, queue: Queue, store: Store, ways: Ways, timers: Timers, clock: Clock) -> None:
+        self.spares: Spares
+        self.custody: Custody | None = None
+        self.on_loan: Callable[[int, str], None] = lambda worker, path: None
+        self._queue = queue
+        self._store = store
+        self._ways = ways
+        self._timers = timers
+        self._clock = clock
+        self._owners: dict[str, Owner] = {}
+        self._stopped = False
+        ways.serve("far-orders", ReportAnswer, self._far_orders, far=True)
+
+    # --- what is known --------------------------------------------------------------------------------------------------
+
+    def used(self, peer: str) -> int:
+        """Cores that run for this peer and those behind it."""
+        loans = (loan for owner in self._owners.values() if owner.neighbour == peer for loan in owner.loans.values())
+        return sum(use.cores for loan in loans for use in loan.lent.values())
+
+    def works_for(self, worker: int) -> list[tuple[str, tuple[Lease, ...]]]:
+        """(owner's id, its leases) of what the worker runs for others."""
+        found = []
+        for owner in self._owners.values():
+            loan = owner.loans.get(worker)
+            if loan is not None and (leases := tuple(loan.lent) or loan.holds):
+                found.append((owner.route[-1], leases))
+        return found
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """By owner's id: (jobs, cores) that run for it here."""
+        found: dict[str, tuple[int, int]] = {}
+        for owner in self._owners.values():
+            uses = [use for loan in owner.loans.values() for use in loan.lent.values()]
+            if uses:
+                found[owner.route[-1]] = (len(uses), sum(use.cores for use in uses))
+        return found
+
+    def reachable(self, path: str) -> bool:
+        """Whether the owner's answer can be expected soon."""
+        owner = self._owners.get(path)
+        return owner is not None and not owner.failures and owner.neighbour in self._ways.up()
+
+    def knows(self, lease: Lease) -> bool:
+        """Whether a job of another server may go on here."""
+        route = lease.route
+        if not route or terms.broken((self._ways.here, *route)):
+            return False
+        agreement = self._ways.agreement(route[0])
+        return not terms.withdrawn(agreement) and not terms.denied(route, agreement)
+
+    # --- from our workers -----------------------------------------------------------------------------------------------
+
+    def take(self, worker: int, abroad: Abroad) -> None:
+        """A turn of a worker, as far as it is about others' jobs."""
+        now = self._clock.monotonic()
+        by_path: dict[str, list[Lease]] = {path: [] for path, owner in self._owners.items() if worker in owner.loans}
+        for result in abroad.results:
+            by_path.setdefault(result.lease.path, [])
+        for lease in abroad.holds:
+            by_path.setdefault(lease.path, []).append(lease)
+        for path, holds in by_path.items():
+            results = [result for result in abroad.results if result.lease.path == path]
+            example = holds[0] if holds else results[0].lease if results else None
+            if example is not None and not self.knows(example):
+                self._not_wanted(worker, holds, results)
+                continue
+            loan = self._loan(path, worker)
+            before = set(loan.holds)
+            loan.hold(tuple(holds), now)
+            loan.ended(results)
+            for checkpoint in abroad.checkpoints:
+                if checkpoint.lease.path == path:
+                    loan.checkpoints[checkpoint.lease] = checkpoint
+                    loan.dirty = True
+            loan.add_tails(tail for tail in abroad.tails if tail.lease.path == path)
+            if results:
+                self.spares.prefer(worker, path)
+            loan.dirty = loan.dirty or bool(loan.tails) or before != set(holds)
+            self._look(path)
+
+    def _not_wanted(self, worker: int, holds: Sequence[Lease], results: Sequence[Result]) -> None:
+        """Jobs of a server that is not trusted (any more)."""
+        words = "its server is not trusted any more"
+        ended = {result.lease for result in results}
+        settled = tuple(Settled(lease=lease, verdict="gone", note=words) for lease in ended)
+        cancel = tuple((lease, words) for lease in holds if lease not in ended)
+        self._tell(worker, Orders(settled=settled, cancel=cancel))
+
+    def back(self, worker: int, held: Sequence[Lease]) -> None:
+        """A worker has joined, with these: their owners hear of it, whatever was known of it before."""
+        for owner in self._owners.values():
+            if worker in owner.loans:
+                owner.loans[worker].told = False
+        self.take(worker, Abroad(tuple(held)))
+        session = self._queue.index.of_worker(worker)
+        for lease in held:
+            loan = self._loan(lease.path, worker)
+            lent = session.lent.get(lease) if session is not None else None
+            if lent is not None:
+                loan.lent[lease] = Use(lent.granted.cores, self._clock.monotonic())
+            loan.dirty = True
+            self._look(lease.path)
+
+    def missing(self, worker: int, leases: Iterable[Lease], words: str, counts: bool) -> None:
+        """The worker does not have these any more."""
+        for lease in leases:
+            self._loan(lease.path, worker).lose(lease, words, counts)
+            self._look(lease.path)
+
+    def gone(self, worker: int, words: str, counts: bool) -> None:
+        """The worker is lost or has left: its owners are told until they have heard it."""
+        for path, owner in self._owners.items():
+            loan = owner.loans.get(worker)
+            if loan is not None:
+                loan.gone, loan.counts, loan.dirty = words or "the worker left", counts, True
+                loan.lent.clear()
+                self._look(path)
+
+    def _loan(self, path: str, worker: int) -> Loan:
+        owner = self._owners.setdefault(path, Owner(path))
+        if worker not in owner.loans:
+            self.on_loan(worker, path)
+        return owner.loan(worker)
+
+    # --- reports --------------------------------------------------------------------------------------------------------
+
+    def poke(self, worker: int, path: str) -> None:
+        """There is room to be offered with the next report."""
+        owner = self._owners.get(path)
+        if owner is not None and worker in owner.loans:
+            owner.loans[worker].dirty = True
+            self._look(path)
+
+    def up(self, peer: str) -> None:
+        """The way over this peer is there again: its owners have the offers told again, at once."""
+        for path, owner in self._owners.items():
+            if owner.neighbour == peer:
+                owner.failures = 0
+                for loan in owner.loans.values():
+                    loan.told, loan.dirty = False, True
+                self._look(path)
+
+    def stop(self) -> None:
+        """No more reports."""
+        self._stopped = True
+        for owner in self._owners.values():
+            self._plan(owner, None)
+
+    def _look(self, path: str) -> None:
+        """A report leaves with all that happens in this reactor turn, unless one is under way or must wait."""
+        owner = self._owners[path]
+        if not owner.busy and not owner.failures:
+            dirty = any(loan.dirty for loan in owner.loans.values())
+            self._plan(owner, 0.0 if dirty else owner.beat)
+
+    def _plan(self, owner: Owner, seconds: float | None) -> None:
+        if owner.due is not None and owner.due.active():
+            owner.due.cancel()
+        owner.due = None
+        if seconds is not None and not self._stopped:
+            owner.due = self._timers.callLater(seconds, self._go, owner, seconds > 0)
+
+    def _go(self, owner: Owner, everything: bool) -> None:
+        owner.due = None
+        if not owner.busy:
+            owner.busy = True
+            ensureDeferred(self._report(owner, everything)).addErrback(
+                lambda failure: log.failure("a report to another server failed", failure)
+            )
+
+    async def _report(self, owner: Owner, everything: bool) -> None:
+        sent: list[_Sent] = []
+        try:
+            if everything:
+                await self._look_for_lost(owner)
+            owner.number += 1
+            sent, report = self._compose(owner, everything)
+            if sent:
+                route = (self._ways.here, *owner.route)
+                answer = await self._ways.ask_far(route, "report", report, ReportAnswer, TIMEOUT)
+                owner.failures, owner.beat = 0, max(0.1, answer.beat)
+                await self._answered(owner, sent, answer)
+        except CopernicusError as error:
+            self._failed(owner, sent, error)
+        finally:
+            owner.busy = False
+            self._next(owner)
+
+    def _next(self, owner: Owner) -> None:
+        for worker in [worker for worker, loan in owner.loans.items() if loan.over]:
+            del owner.loans[worker]
+        if not owner.loans:
+            self._plan(owner, None)
+            if self._owners.get(owner.path) is owner:
+                del self._owners[owner.path]
+        elif owner.failures:
+            self._plan(owner, min(LONGEST_PAUSE, owner.beat, 2.0**owner.failures))
+        elif self._owners.get(owner.path) is owner:
+            self._look(owner.path)
+
+    def _compose(self, owner: Owner, everything: bool) -> tuple[list[_Sent], Report]:
+        sent: list[_Sent] = []
+        reports: list[WorkerReport] = []
+        size = 0
+        for loan in owner.loans.values():
+            if not (everything or loan.dirty):
+                continue
+            if len(sent) >= MOST_WORKERS or size > MOST_BYTES:
+                loan.dirty = True
+                continue
+            loan.dirty = False
+            results: list[Result] = []
+            for result in (*loan.own.values(), *loan.results.values()):
+                if results and size > MOST_BYTES:
+                    loan.dirty = True
+                    break
+                size += weight(result)
+                results.append(result)
+            room = None if loan.gone or loan.dirty else self.spares.offer(loan.worker, owner.path)
+            offer = None if loan.told or loan.gone else self.spares.describe(loan.worker, owner.neighbour)
+            each = _Sent(loan, tuple(results), tuple(loan.checkpoints.values()), room is not None)
+            sent.append(each)
+            reports.append(self._words(each, offer, room or (Amounts(), 0)))
+            loan.results, loan.checkpoints, loan.tails = {
+                lease: result for lease, result in loan.results.items() if result not in results
+            } if loan.dirty else {}, {}, []  # fmt: skip
+        return sent, Report(number=owner.number, workers=tuple(reports))
+
+    def _words(self, sent: _Sent, offer: Offer | None, room: tuple[Amounts, int]) -> WorkerReport:
+        loan = sent.loan
+        session = self._queue.index.of_worker(loan.worker)
+        left = session.deadline - self._queue.now if session and session.deadline is not None else None
+        return WorkerReport(
+            worker=loan.worker,
+            offer=offer,
+            holds=tuple(lease.of_owner() for lease in loan.holds),
+            results=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in sent.results),
+            checkpoints=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in sent.checkpoints),
+            tails=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in loan.tails),
+            free=room[0],
+            ahead=room[1],
+            wants=sent.offered,
+            time_left=left,
+            gone=loan.gone,
+            counts=loan.counts,
+        )
+
+    async def _answered(self, owner: Owner, sent: list[_Sent], answer: ReportAnswer) -> None:
+        by_worker = {one.worker: one.orders for one in answer.workers}
+        await self.lend([Given(number, owner.path, orders.tasks) for number, orders in by_worker.items()])
+        for each in sent:
+            loan = each.loan
+            orders = by_worker.get(loan.worker, Orders())
+            if loan.worker in answer.unknown:
+                loan.told, loan.dirty = False, True
+                self._put_back(each)
+            else:
+                loan.told = True
+                self._settle(owner, each, orders)
+                if loan.gone:
+                    owner.loans.pop(loan.worker, None)
+            if each.offered:
+                self.spares.answered(loan.worker, bool(orders.tasks))
+        self._obey(owner.path, answer)
+
+    def _settle(self, owner: Owner, each: _Sent, orders: Orders) -> None:
+        """What the owner has not said a word on is told again: by the worker, or by us."""
+        route = owner.route
+        done = {settled.lease.along(route) for settled in orders.settled}
+        again = {lease.along(route) for lease in orders.retry}
+        for lease in done:
+            each.loan.own.pop(lease, None)
+        silent = tuple(
+            one.lease
+            for one in each.results
+            if one.lease not in done and one.lease not in again and one.lease not in each.loan.own
+        )
+        if silent:
+            self._tell(each.loan.worker, Orders(retry=silent))
+
+    def _put_back(self, each: _Sent) -> None:
+        loan = each.loan
+        for result in each.results:
+            if result.lease not in loan.own:
+                loan.results.setdefault(result.lease, result)
+        for checkpoint in each.checkpoints:
+            loan.checkpoints.setdefault(checkpoint.lease, checkpoint)
+
+    def _failed(self, owner: Owner, sent: list[_Sent], error: CopernicusError) -> None:
+        """The owner could not be told: its results stay with the worker, or come into custody."""
+        owner.failures += 1
+        if owner.failures == 1:
+            log.warn("server {owner} cannot be told of its jobs: {why}", owner=owner.route[-1], why=str(error))
+        for each in sent:
+            loan = each.loan
+            loan.dirty = True
+            for checkpoint in each.checkpoints:
+                loan.checkpoints.setdefault(checkpoint.lease, checkpoint)
+            kept = [result for result in each.results if result.lease not in loan.own]
+            if kept:
+                ensureDeferred(self._keep(loan.worker, kept)).addErrback(
+                    lambda failure: log.failure("taking results into custody failed", failure)
+                )
+            if each.offered:
+                self.spares.answered(loan.worker, False)
+
+    async def _keep(self, worker: int, results: list[Result]) -> None:
+        retry: list[Lease] = []
+        settled: list[Settled] = []
+        for result in results:
+            if self.custody is not None and await self.custody.take(worker, result):
+                settled.append(Settled(lease=result.lease, verdict="in custody"))
+            else:
+                retry.append(result.lease)
+        self._tell(worker, Orders(settled=tuple(settled), retry=tuple(retry)))
+
+    async def _look_for_lost(self, owner: Owner) -> None:
+        """What a worker was given and has not named for a heartbeat time never came to it, or is lost."""
+        limit = self._clock.monotonic() - self._queue.limits.heartbeat_time
+        lost = [
+            (loan, lease) for loan in owner.loans.values() for lease, use in loan.lent.items() if use.seen < limit
+        ]  # fmt: skip
+        if lost:
+            await self._store.write(lambda tx: self._give_up(tx, [(loan.worker, lease) for loan, lease in lost]))
+            for loan, lease in lost:
+                loan.lose(lease, "its worker does not have it", counts=False)
+
+    def _give_up(self, tx: Tx, leases: Sequence[tuple[int, Lease]], reason: str = "") -> None:
+        """The room of these is free again; with a `reason` the worker is told to end them."""
+        index = self._queue.index
+        for worker, lease in leases:
+            session = index.of_worker(worker)
+            if session is not None and index.returned(session, lease) is not None:
+                self._queue.feed(session)
+                if reason:
+                    self._queue.outbox.cancel(tx, session.number, lease, reason)
+        self._queue.round(tx)
+
+    # --- from the owners ------------------------------------------------------------------------------------------------
+
+    async def _far_orders(self, caller: Caller, orders: ReportAnswer) -> None:
+        path = "/".join(caller.back[1:])
+        if path not in self._owners:
+            return
+        await self.lend([Given(one.worker, path, one.orders.tasks) for one in orders.workers])
+        self._obey(path, orders)
+
+    def _obey(self, path: str, answer: ReportAnswer) -> None:
+        for one in answer.workers:
+            self._tell(one.worker, theirs(path, one.orders))
+
+    def _tell(self, worker: int, orders: Orders) -> None:
+        session = self._queue.index.of_worker(worker)
+        if session is not None and not session.home and orders != Orders():
+            self._queue.outbox.pass_on(session.number, orders)
+
+    async def lend(self, given: Sequence[Given]) -> None:
+        """Give our workers these tasks, as far as there is room: work of our own may have come first."""
+        given = [each for each in given if each.tasks and self._may(each)]
+        if not given:
+            return
+        lent, back = await self._store.write(lambda tx: self._place(tx, given))
+        now = self._clock.monotonic()
+        for worker, task in lent:
+            self._loan(task.lease.path, worker).lent[task.lease] = Use(task.granted.cores, now)
+        for worker, lease, words in back:
+            self._loan(lease.path, worker).own[lease] = Result(lease=lease, outcome=Outcome.PREEMPTED, message=words)
+            self.poke(worker, lease.path)
+
+    def _may(self, given: Given) -> bool:
+        return self.knows(given.tasks[0].lease.along(tuple(given.path.split("/"))))
+
+    def _place(
+        self, tx: Tx, given: Sequence[Given]
+    ) -> tuple[list[tuple[int, Task]], list[tuple[int, Lease, str]]]:  # fmt: skip
+        """In a unit: (worker, task) of what is lent, (worker, lease, why) of what is not."""
+        queue = self._queue
+        lent: list[tuple[int, Task]] = []
+        back: list[tuple[int, Lease, str]] = []
+        for each in given:
+            session = queue.index.of_worker(each.worker)
+            route = tuple(each.path.split("/"))
+            limits = self._ways.agreement(route[0]).lent
+            left = None if limits.cores is None else limits.cores - self.used(route[0])
+            for task in each.tasks:
+                lease = task.lease.along(route)
+                why = _refusal(session, task, left)
+                if limits.off or (limits.executables is not None and task.executable not in limits.executables):
+                    why = "its worker is not lent for that"
+                if session is None or why:
+                    back.append((each.worker, lease, why))
+                elif lease not in session.lent:
+                    ahead = not session.free.covers(task.granted)
+                    queue.index.lend(session, Lent(lease, task.granted, ahead))
+                    queue.outbox.task(tx, session.number, msgspec.structs.replace(task, lease=lease))
+                    lent.append((each.worker, msgspec.structs.replace(task, lease=lease)))
+                    left = None if left is None else left - task.granted.cores
+        queue.tell_rooms(tx)
+        return lent, back
+
+    # --- trust ----------------------------------------------------------------------------------------------------------
+
+    async def withdraw(self, peer: str, reason: str) -> None:
+        """Trust in a peer is over: what runs for it, or by way of it, ends."""
+        ended = [owner for owner in self._owners.values() if peer in owner.route]
+        leases: list[tuple[int, Lease]] = []
+        for owner in ended:
+            self._plan(owner, None)
+            del self._owners[owner.path]
+            for loan in owner.loans.values():
+                leases += [(loan.worker, lease) for lease in dict.fromkeys((*loan.lent, *loan.holds))]
+                self._not_wanted(loan.worker, (), tuple(loan.results.values()))
+        if leases:
+            await self._store.write(lambda tx: self._give_up(tx, leases, reason))
+
+
+def sane(amounts: Amounts) -> bool:
+    """Whether a job can have been granted so much."""
+    return amounts.cores >= 1 and min(amounts.gpus, amounts.memory, *amounts.other.values(), 0) >= 0
+
+
+def _refusal(session: Session | None, task: Task, left: int | None) -> str:
+    """Why the worker does not take the task now; empty when it does."""
+    if session is None or session.home or not session.paths:
+        return "its worker is not there any more"
+    if not sane(task.granted):
+        return "it was granted what cannot be"
+    if left is not None and task.granted.cores > left:
+        return "more cores than are lent to its server"
+    if session.drain is not None or not session.wants:
+        return "its worker takes no jobs now"
+    if session.free.covers(task.granted):
+        return ""
+    if session.total.covers(task.granted) and len(session.ahead) < session.most_ahead:
+        return ""
+    return OWN_FIRST

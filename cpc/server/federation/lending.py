@@ -1,0 +1,121 @@
+"""Lending put together: our workers for others, others' workers for us, and questions for work on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+
+from cpc.core.chance import Chance
+from cpc.core.clock import Clock, Timers
+from cpc.core.errors import CopernicusError
+from cpc.core.lease import Lease
+from cpc.queue import terms
+from cpc.server.abroad import Abroad
+from cpc.server.federation.asked import Asked
+from cpc.server.federation.asking import Asking
+from cpc.server.federation.home import Home
+from cpc.server.federation.owner import Owner
+from cpc.server.federation.ways import Caller, Ways
+from cpc.server.loans import Room
+from cpc.server.machines import Machines
+from cpc.server.queue import Queue
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+from cpc.wire.messages import Orders
+from cpc.wire.peer_messages import Demand
+
+log = Logger()
+
+
+class Lending:
+    """What the queue (`cpc.server.loans`), the machines' door (`cpc.server.abroad`) and the links tell goes on from here.
+
+    Make it, `load` it in a unit after the queue, then let peers in.
+    """
+
+    def __init__(
+        self, *, queue: Queue, store: Store, machines: Machines, ways: Ways, timers: Timers, clock: Clock, chance: Chance,
+        name: str,
+    ) -> None:  # fmt: skip
+        self.home = Home(queue=queue, store=store, ways=ways, timers=timers, clock=clock)
+        self.owner = Owner(queue=queue, store=store, ways=ways, tails=machines.tails, timers=timers)
+        self.asking = Asking(
+            queue=queue, ways=ways, home=self.home, seats=machines.seats, timers=timers, clock=clock, chance=chance,
+            name=name,
+        )  # fmt: skip
+        self.asked = Asked(queue=queue, store=store, ways=ways, owner=self.owner, timers=timers, clock=clock)
+        self._ways = ways
+        queue.loans = self
+        machines.peers = self
+        ways.serve("demand", Demand, self._demand, far=False)
+        ways.on_change(self._changed)
+
+    def load(self, tx: Tx) -> None:
+        """At start: what is known of workers of others."""
+        self.owner.load(tx)
+
+    def stop(self) -> None:
+        """Nothing more is asked or reported. Running jobs go on at their workers, here and elsewhere."""
+        self.home.stop()
+        self.asking.stop()
+        self.asked.stop()
+
+    # --- the links ------------------------------------------------------------------------------------------------------
+
+    async def _demand(self, caller: Caller, _demand: Demand) -> None:
+        self.asking.called(caller.peer)
+        self.asked.demand(caller.peer)
+
+    def _changed(self, peer: str, up: bool) -> None:
+        if up:
+            self.asking.up(peer)
+            self.home.up(peer)
+            return
+        self.asking.down(peer)
+        self.asked.down(peer)
+        if terms.withdrawn(self._ways.agreement(peer)):
+            ensureDeferred(self._withdraw(peer)).addErrback(
+                lambda failure: log.failure("ending what ran for a peer failed", failure)
+            )
+
+    async def _withdraw(self, peer: str) -> None:
+        reason = f"trust in server {peer} was withdrawn"
+        for end in (self.home.withdraw, self.owner.withdraw):
+            try:
+                await end(peer, reason)
+            except CopernicusError as error:
+                log.warn("what ran for server {peer} ends with its leases: {why}", peer=peer, why=str(error))
+
+    # --- the machines' door ---------------------------------------------------------------------------------------------
+
+    def take(self, worker: int, abroad: Abroad) -> None:
+        self.home.take(worker, abroad)
+
+    def send(self, session: int, orders: Orders) -> None:
+        self.owner.send(session, orders)
+
+    def heard(self, session: int) -> float | None:
+        """A borrowed worker is heard of while it has a session: its home, or `peer_grace`, ends that."""
+        return float("inf") if self.owner.get(session) is not None else None
+
+    # --- the queue ------------------------------------------------------------------------------------------------------
+
+    def knows(self, lease: Lease) -> bool:
+        return self.home.knows(lease)
+
+    def rooms(self, rooms: Sequence[Room]) -> None:
+        self.asking.rooms(rooms)
+
+    def back(self, worker: int, held: Sequence[Lease]) -> None:
+        self.home.back(worker, held)
+
+    def missing(self, worker: int, leases: Sequence[Lease], words: str, counts: bool) -> None:
+        self.home.missing(worker, leases, words, counts)
+
+    def gone(self, worker: int, words: str, counts: bool) -> None:
+        self.home.gone(worker, words, counts)
+
+    def left_over(self) -> None:
+        self.asked.left_over()

@@ -1,0 +1,129 @@
+"""What is known at the home of the jobs of others: by owner, and per worker. In memory only; workers' hellos bring it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from cpc.core.clock import Timer
+from cpc.core.lease import Lease
+from cpc.core.outcome import Outcome
+from cpc.wire.messages import Checkpoint, Orders, Result, Tail
+
+MOST_BYTES = 4 << 20  # of results and checkpoints in one report
+MOST_TAILS = 64  # pieces of live output that wait for the next report; older ones are left out
+
+
+@dataclass(slots=True)
+class Use:
+    """A job that the worker was given: its cores, and when the worker last named it (monotonic)."""
+
+    cores: int
+    seen: float
+
+
+@dataclass(slots=True)
+class Loan:
+    """One worker and what it does for one owner. Leases are the worker's: with the path.
+
+    `own`: results that the home says itself, of what the worker has lost or never got. `told`: the owner has had its offer.
+    """
+
+    worker: int
+    holds: tuple[Lease, ...] = ()
+    lent: dict[Lease, Use] = field(default_factory=dict)
+    results: dict[Lease, Result] = field(default_factory=dict)
+    own: dict[Lease, Result] = field(default_factory=dict)
+    checkpoints: dict[Lease, Checkpoint] = field(default_factory=dict)
+    tails: list[Tail] = field(default_factory=list)
+    told: bool = False
+    gone: str = ""
+    counts: bool = True
+    dirty: bool = True
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to tell its owner."""
+        return not (self.holds or self.lent or self.results or self.own or self.gone)
+
+    def hold(self, holds: tuple[Lease, ...], now: float) -> None:
+        """What the worker says that it has."""
+        self.holds = holds
+        for lease in holds:
+            use = self.lent.get(lease)
+            if use is not None:
+                use.seen = now
+
+    def ended(self, results: Iterable[Result]) -> None:
+        """The worker hands these in."""
+        for result in results:
+            self.results[result.lease] = result
+            self.lent.pop(result.lease, None)
+            self.checkpoints.pop(result.lease, None)
+            self.dirty = True
+
+    def lose(self, lease: Lease, words: str, counts: bool) -> None:
+        """The worker does not have it (any more): the home says so in its stead."""
+        self.lent.pop(lease, None)
+        self.holds = tuple(each for each in self.holds if each != lease)
+        if lease not in self.results:
+            self.own[lease] = Result(
+                lease=lease, outcome=Outcome.LOST if counts else Outcome.PREEMPTED, message=words
+            )  # fmt: skip
+        self.dirty = True
+
+    def add_tails(self, tails: Iterable[Tail]) -> None:
+        """Live output, for whoever follows it at the owner."""
+        self.tails += tails
+        del self.tails[:-MOST_TAILS]
+
+
+@dataclass(slots=True)
+class Owner:
+    """A server whose jobs our workers run, by its path. One report at a time is under way."""
+
+    path: str
+    loans: dict[int, Loan] = field(default_factory=dict)
+    number: int = 0
+    beat: float = 30.0
+    failures: int = 0
+    busy: bool = False
+    due: Timer | None = None
+
+    @property
+    def route(self) -> tuple[str, ...]:
+        """From the home's neighbour to the owner."""
+        return tuple(self.path.split("/"))
+
+    @property
+    def neighbour(self) -> str:
+        """Where the way there begins."""
+        return self.path.partition("/")[0]
+
+    def loan(self, worker: int) -> Loan:
+        """The worker's loan; made when it is first asked for."""
+        return self.loans.setdefault(worker, Loan(worker))
+
+
+def theirs(path: str, orders: Orders) -> Orders:
+    """An owner's orders as its worker knows the leases; nothing but what an owner may order."""
+    route = tuple(path.split("/"))
+
+    def along(leases: Iterable[Lease]) -> tuple[Lease, ...]:
+        return tuple(lease.along(route) for lease in leases)
+
+    return Orders(
+        settled=tuple(msgspec.structs.replace(one, lease=one.lease.along(route)) for one in orders.settled),
+        cancel=tuple((lease.along(route), reason) for lease, reason in orders.cancel),
+        wanted=along(orders.wanted),
+        hand_back=along(orders.hand_back),
+        follow=along(orders.follow),
+        retry=along(orders.retry),
+    )
+
+
+def weight(result: Result) -> int:
+    """About how many bytes a result is."""
+    return sum(map(len, result.small.values())) + 200 * len(result.files.entries) + (result.files.size >> 17) + 5000

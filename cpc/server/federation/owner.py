@@ -1,0 +1,489 @@
+"""The owner's side of lending: workers of other servers, as rows and sessions like those of our own.
+
+A borrowed worker has a session while jobs of ours run there. Its room is its home's to give: it says so when it asks for
+work, and with each report; only in the round of that moment the session takes jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from cpc.core.clock import Timers
+from cpc.core.errors import Refused
+from cpc.core.lease import Lease
+from cpc.core.peer import Limits
+from cpc.core.resources import Amounts
+from cpc.core.texts import plain
+from cpc.queue import terms
+from cpc.queue.requirement import Profile, profile
+from cpc.queue.session import Session
+from cpc.server import settling
+from cpc.server.federation.ways import Caller, Ways
+from cpc.server.joining import MAX_PROGRAMS, MAX_WORD, MOST_AHEAD
+from cpc.server.queue import Queue
+from cpc.server.settling import Settlement
+from cpc.server.tails import Tails
+from cpc.store import projects, workers
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+from cpc.store.workers import WorkerRow
+from cpc.wire.messages import Hello, Orders, Task
+from cpc.wire.peer_messages import Offer, Report, ReportAnswer, WorkerOrders, WorkerReport
+
+MOST_BYTES = 4 << 20  # of tasks in one answer
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A worker of another server with a session here. `back`: the servers from here to its home."""
+
+    session: int
+    worker: int
+    home: str
+    number: int
+    back: tuple[str, ...]
+    offer: Offer
+
+    @property
+    def neighbour(self) -> str:
+        """The peer through which it is reached."""
+        return self.back[1]
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What one report comes to: by the worker's number at its home."""
+
+    sessions: dict[int, int] = field(default_factory=dict)
+    settled: dict[int, Settlement] = field(default_factory=dict)
+    cancel: dict[int, list[Lease]] = field(default_factory=dict)
+    unknown: list[int] = field(default_factory=list)
+    tails: list[tuple[int, WorkerReport]] = field(default_factory=list)
+
+
+def key_of(home: str, number: int) -> str:
+    """What a borrowed worker is known by, in place of a key's fingerprint."""
+    return f"{home}/{number}"
+
+
+class Owner:
+    """All borrowed workers. `heard` is by the lease clock."""
+
+    def __init__(self, *, queue: Queue, store: Store, ways: Ways, tails: Tails, timers: Timers) -> None:
+        self.beats = 4
+        self.peer_grace = 3600.0
+        self._queue = queue
+        self._store = store
+        self._ways = ways
+        self._tails = tails
+        self._timers = timers
+        self._borrowed: dict[int, Borrowed] = {}  # by session
+        self._rows: dict[str, int] = {}  # key → worker, as far as it is known in memory
+        self._homes: dict[int, str] = {}  # worker → home
+        self._heard: dict[str, float] = {}  # home → when
+        self._orders: dict[tuple[str, ...], list[WorkerOrders]] = {}
+        ways.serve("report", Report, self._report, far=True)
+
+    def load(self, tx: Tx) -> None:
+        """At start: which workers were borrowed ones."""
+        for number, key in workers.borrowed(tx):
+            self._know(key, number)
+
+    # --- what is known --------------------------------------------------------------------------------------------------
+
+    def home_of(self, worker: int) -> str:
+        """The home of a borrowed worker; empty for one of ours."""
+        return self._homes.get(worker, "")
+
+    def get(self, session: int) -> Borrowed | None:
+        """The borrowed worker with this session."""
+        return self._borrowed.get(session)
+
+    def heard(self, home: str) -> float:
+        """When a home server last reported, by the lease clock; it has a full period from our start on."""
+        return self._heard.get(home, 0.0)
+
+    def suspended(self, worker: int) -> bool:
+        """Whether the leases of this worker wait for its home to be heard of again."""
+        home = self._homes.get(worker)
+        return (
+            home is not None and self.heard(home) < self._queue.lease_clock.reading - self._queue.limits.heartbeat_time
+        )
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """By home: (workers, cores) that are used of it."""
+        found: dict[str, tuple[int, int]] = {}
+        for one in list(self._borrowed.values()):
+            session = self._queue.index.sessions.get(one.session)
+            if session is not None:
+                count, cores = found.get(one.home, (0, 0))
+                found[one.home] = (count + 1, cores + _cores(self._queue, session.worker))
+        return found
+
+    def _know(self, key: str, worker: int) -> None:
+        self._rows[key] = worker
+        self._homes[worker] = key.partition("/")[0]
+
+    # --- work for a question ----------------------------------------------------------------------------------------------
+
+    async def give(self, peer: str, route: tuple[str, ...], offers: Sequence[Offer]) -> dict[int, tuple[Task, ...]]:
+        """Jobs of our queue for these workers of `route[0]`, that `peer` asks for: tasks by the worker's number there."""
+        home, back = route[0], (self._ways.here, *reversed(route))
+
+        def unit(tx: Tx) -> list[tuple[int, Session]]:
+            found = self._lure(tx, peer, home, back, offers)
+            if found:
+                self._fill(tx, [session for _, session in found])
+            return [(number, session) for number, session in found if session.leases]
+
+        found = await self._store.write(unit)
+        given: dict[int, tuple[Task, ...]] = {}
+        size = 0
+        for number, session in found:
+            if size < MOST_BYTES:  # the rest follows with the orders
+                given[number] = self._queue.outbox.take_tasks(session.number)
+                size += sum(map(size_of, given[number]))
+        return {number: tasks for number, tasks in given.items() if tasks}
+
+    def _lure(
+        self, tx: Tx, peer: str, home: str, back: tuple[str, ...], offers: Sequence[Offer]
+    ) -> list[tuple[int, Session]]:  # fmt: skip
+        """Sessions for those of the offered workers that could be given a job now."""
+        limits, allowed = self._limits(tx, peer)
+        used = self._used(peer) if limits.cores is not None else 0
+        found: list[tuple[int, Session]] = []
+        for offer in offers:
+            free = terms.room(offer.free, limits, used)
+            if free.cores <= 0:
+                continue
+            worker = self._row(tx, home, offer.worker)
+            session = self._queue.index.of_worker(worker) if worker else None
+            if session is None:
+                session = self._session(worker, home, offer, limits, allowed)
+                session.free, session.wants = free, True
+                if not any(True for _ in self._queue.index.candidates(session)):
+                    continue
+                self._join(tx, session, home, back, offer)
+            most_ahead = len(session.ahead) + max(0, min(offer.ahead, MOST_AHEAD))
+            self._queue.index.change(session, free=free, wants=True, most_ahead=most_ahead)
+            used += free.cores
+            found.append((offer.worker, session))
+        return found
+
+    def _fill(self, tx: Tx, sessions: Sequence[Session]) -> None:
+        """Now, and only now, they take jobs; who has none then has no session any more."""
+        queue = self._queue
+        for session in sessions:
+            queue.feed(session)
+        queue.round(tx)
+        for session in sessions:
+            if session.leases or session.number not in queue.index.sessions:
+                queue.index.change(session, wants=False)
+            else:
+                self._leave(tx, session)
+
+    # --- sessions -------------------------------------------------------------------------------------------------------
+
+    def _limits(self, tx: Tx, peer: str) -> tuple[Limits, frozenset[int] | None]:
+        limits = self._ways.agreement(peer).accepted
+        if limits.projects is None:
+            return limits, None
+        rows = [projects.by_name(tx, name) for name in limits.projects]
+        return limits, frozenset(row.id for row in rows if row is not None)
+
+    def _used(self, peer: str) -> int:
+        return sum(_cores(self._queue, one.worker) for one in self._borrowed.values() if one.neighbour == peer)
+
+    def _row(self, tx: Tx, home: str, number: int) -> int:
+        """The worker's id here; 0 when it has none yet."""
+        key = key_of(home, number)
+        known = self._rows.get(key)
+        if known is None:
+            row = workers.by_key(tx, key)
+            return row.id if row is not None else 0
+        return known
+
+    def _session(
+        self, worker: int, home: str, offer: Offer, limits: Limits, allowed: frozenset[int] | None
+    ) -> Session:  # fmt: skip
+        """The worker as a session, not joined yet; `worker` 0: it has no row."""
+        return Session(
+            number=0,
+            worker=worker,
+            name=_name(offer, home),
+            profile=_profile(offer, limits),
+            total=offer.total,
+            free=offer.free,
+            cores_per_job=offer.cores_per_job,
+            deadline=None if offer.time_left is None else self._queue.now + offer.time_left,
+            home=home,
+            projects=allowed,
+        )
+
+    def _join(self, tx: Tx, session: Session, home: str, back: tuple[str, ...], offer: Offer) -> None:
+        queue, key = self._queue, key_of(home, offer.worker)
+        hello = Hello(
+            boot=home,
+            host=plain(offer.host, MAX_WORD),
+            release="",
+            platform=plain(offer.platform, MAX_WORD),
+            total=offer.total,
+            programs=offer.programs[:MAX_PROGRAMS],
+            labels=offer.labels[:MAX_PROGRAMS],
+            cores_per_job=offer.cores_per_job,
+        )
+        new = not session.worker
+        if new:
+            session.worker = tx.next("worker")
+            workers.add(
+                tx,
+                WorkerRow(
+                    id=session.worker, name=session.name, fingerprint=key, bundle=0, host=hello.host, created=tx.now,
+                    last_seen=tx.now, boot="", session=0, hello=b"", drain=None, revoked=None,
+                ),
+            )  # fmt: skip
+        else:
+            row = workers.get(tx, session.worker)
+            session.drain = row.drain if row is not None else None
+        session.number = tx.next("session")
+        session.free = session.total
+        queue.index.join(session)
+        workers.joined(tx, session.worker, hello.host, home, session.number, msgspec.msgpack.encode(hello))
+        if new:
+            tx.event(
+                f"server:{home}", "worker.borrowed", subject=session.worker, worker=session.name, host=hello.host,
+                cores=offer.total.cores, home=home,
+            )  # fmt: skip
+        made = Borrowed(session.number, session.worker, home, offer.worker, back, offer)
+
+        def effect() -> None:
+            self._borrowed[made.session] = made
+            self._know(key, made.worker)
+            self._heard.setdefault(home, self._queue.now)
+            for lease in self._tails.followed(tuple(session.leases.values())):
+                queue.outbox.follow(made.session, lease)
+
+        tx.after(effect)
+
+    def _leave(self, tx: Tx, session: Session) -> None:
+        """The loan is over."""
+        number = session.number
+        self._queue.index.leave(number)
+
+        def effect() -> None:
+            self._borrowed.pop(number, None)
+            self._queue.outbox.forget(number)
+
+        tx.after(effect)
+
+    # --- reports --------------------------------------------------------------------------------------------------------
+
+    async def _report(self, caller: Caller, report: Report) -> ReportAnswer:
+        self._check(caller)
+        answer = await self._store.write(lambda tx: self._take(tx, caller, report))
+        self._heard[caller.sender] = self._queue.now
+        for worker, one in answer.tails:
+            for tail in one.tails:
+                run = self._queue.index.running.get(tail.lease.job)
+                if run is not None and run.lease == tail.lease and run.worker == worker:
+                    self._tails.take(tail)
+        orders = []
+        size = 0
+        for one in report.workers:
+            settlement = answer.settled.get(one.worker, Settlement())
+            for settled in settlement.settled:
+                self._tails.wake(settled.lease)
+            number = answer.sessions.get(one.worker, 0)
+            tasks = self._queue.outbox.take_tasks(number) if number and size < MOST_BYTES else ()
+            size += sum(map(size_of, tasks))
+            words = "it is not the current attempt of its job any more"
+            gone = tuple(answer.cancel.get(one.worker, ()))
+            made = Orders(
+                tasks=tasks,
+                settled=tuple(settlement.settled),
+                retry=tuple(settlement.retry),
+                cancel=tuple((lease, words) for lease in gone),
+                wanted=gone,
+            )
+            if made != Orders():
+                orders.append(WorkerOrders(worker=one.worker, orders=made))
+        beat = self._queue.limits.heartbeat_time / self.beats
+        return ReportAnswer(workers=tuple(orders), unknown=tuple(answer.unknown), beat=beat)
+
+    def _check(self, caller: Caller) -> None:
+        route = caller.route
+        agreement = self._ways.agreement(caller.peer)
+        wrong = terms.broken(route)
+        if wrong:
+            raise Refused(f"a report came by a way that cannot be: {wrong}")
+        if terms.withdrawn(agreement) or terms.denied(route, agreement):
+            raise Refused("this server takes nothing that comes by this way", "ask its administrator")
+
+    def _take(self, tx: Tx, caller: Caller, report: Report) -> _Answer:
+        answer = _Answer()
+        hungry: list[Session] = []
+        limits, allowed = self._limits(tx, caller.peer)
+        self._renew_all(caller.sender)
+        for one in report.workers:
+            worker = self._row(tx, caller.sender, one.worker)
+            session = self._queue.index.of_worker(worker) if worker else None
+            if session is None and one.offer is not None and not one.gone:
+                made = self._session(worker, caller.sender, one.offer, limits, allowed)
+                if self._needed(made, one):
+                    self._join(tx, made, caller.sender, caller.back, one.offer)
+                    session, worker = made, made.worker
+            elif session is None and not one.gone and (one.wants or self._has_something(worker, one)):
+                answer.unknown.append(one.worker)
+            if worker:
+                self._judge(tx, worker, session, one, answer)
+            else:
+                answer.cancel[one.worker] = list(one.holds)
+            if one.gone:
+                self._gone(tx, worker, session, one)
+            elif session is not None:
+                self._set_room(session, one, limits, caller.peer)
+                hungry.append(session)
+        self._fill(tx, hungry)
+        for one in report.workers:
+            session = self._queue.index.of_worker(self._row(tx, caller.sender, one.worker))
+            if session is not None:
+                answer.sessions[one.worker] = session.number
+        return answer
+
+    def _renew_all(self, home: str) -> None:
+        """A home that was silent for long has its workers come back one by one: their leases get a full period."""
+        if self.heard(home) >= self._queue.lease_clock.reading - self._queue.limits.heartbeat_time:
+            return
+        for worker in [worker for worker, its in self._homes.items() if its == home]:
+            for run in self._queue.index.held(worker):
+                run.renewed = self._queue.now
+
+    def _has_something(self, worker: int, one: WorkerReport) -> bool:
+        return bool(self._queue.index.held(worker)) if worker else bool(one.results)
+
+    def _needed(self, session: Session, one: WorkerReport) -> bool:
+        """Whether a worker that reports needs a session: it has a job of ours, brings a result, or could be given a job."""
+        if self._has_something(session.worker, one):
+            return True
+        session.wants = True
+        return one.wants and any(True for _ in self._queue.index.candidates(session))
+
+    def _judge(self, tx: Tx, worker: int, session: Session | None, one: WorkerReport, answer: _Answer) -> None:
+        """Renewals, results, checkpoints; what the worker holds that is not its own any more."""
+        queue = self._queue
+        for lease in one.holds:
+            run = queue.index.running.get(lease.job)
+            if run is not None and run.lease == lease and run.worker == worker:
+                run.renewed = queue.now
+        name = session.name if session is not None else f"{worker}"
+        settlement = settling.settle(queue, tx, worker, one.results, f"worker:{name}")
+        settlement.retry += settling.take_checkpoints(queue, tx, worker, one.checkpoints)
+        answer.settled[one.worker] = settlement
+        ended = {settled.lease for settled in settlement.settled} | set(settlement.retry)
+        answer.cancel[one.worker] = [
+            lease for lease in one.holds if lease not in ended and not _current(queue, lease, worker)
+        ]
+        if one.tails:
+            answer.tails.append((worker, one))
+
+    def _set_room(self, session: Session, one: WorkerReport, limits: Limits, peer: str) -> None:
+        used = self._used(peer) if limits.cores is not None else 0
+        free = terms.room(one.free, limits, used)
+        ahead = max(0, min(one.ahead, MOST_AHEAD)) if not limits.off else 0
+        values: dict[str, object] = {
+            "free": free,
+            "wants": one.wants and (free.cores > 0 or ahead > 0),
+            "most_ahead": len(session.ahead) + ahead,
+        }
+        if one.time_left is not None:
+            values["deadline"] = self._queue.now + one.time_left
+        self._queue.index.change(session, **values)
+
+    def _gone(self, tx: Tx, worker: int, session: Session | None, one: WorkerReport) -> None:
+        words = plain(one.gone, MAX_WORD)
+        if worker:
+            settling.lost(self._queue, tx, self._queue.index.held(worker), words, one.counts)
+        if session is not None:
+            self._leave(tx, session)
+
+    # --- orders ---------------------------------------------------------------------------------------------------------
+
+    def send(self, session: int, orders: Orders) -> None:
+        """Orders for a borrowed worker, on their way back to its home: one message for all that this turn brings."""
+        one = self._borrowed.get(session)
+        if one is None:
+            return
+        orders = msgspec.structs.replace(orders, drain=None, leave=False)
+        if orders == Orders():
+            return
+        if not self._orders:
+            self._timers.callLater(0, self._flush)
+        self._orders.setdefault(one.back, []).append(WorkerOrders(worker=one.number, orders=orders))
+
+    def _flush(self) -> None:
+        waiting, self._orders = self._orders, {}
+        for back, orders in waiting.items():
+            self._ways.tell_far(back, "far-orders", ReportAnswer(workers=tuple(orders)))
+
+    # --- ends -----------------------------------------------------------------------------------------------------------
+
+    async def withdraw(self, peer: str, reason: str) -> None:
+        """Trust in a peer is over: what runs at it, or by way of it, is taken back."""
+
+        def unit(tx: Tx) -> None:
+            for one in list(self._borrowed.values()):
+                if peer in one.back:
+                    self._end(tx, one, reason)
+            self._queue.round(tx)
+
+        await self._store.write(unit)
+
+    def _end(self, tx: Tx, one: Borrowed, reason: str) -> None:
+        settling.lost(self._queue, tx, self._queue.index.held(one.worker), reason, counts=False)
+        session = self._queue.index.sessions.get(one.session)
+        if session is not None:
+            self._leave(tx, session)
+
+    def tidy(self, tx: Tx) -> None:
+        """In the monitor's unit: borrowed workers that have nothing of ours any more have no session either."""
+        for one in list(self._borrowed.values()):
+            session = self._queue.index.sessions.get(one.session)
+            if session is not None and not session.leases:
+                self._leave(tx, session)
+
+
+def _current(queue: Queue, lease: Lease, worker: int) -> bool:
+    run = queue.index.running.get(lease.job)
+    return run is not None and run.lease == lease and run.worker == worker
+
+
+def _cores(queue: Queue, worker: int) -> int:
+    return sum(run.granted.cores for run in queue.index.held(worker))
+
+
+def _name(offer: Offer, home: str) -> str:
+    return f"{plain(offer.name, 64)}@{plain(offer.home, 64) or home[:8]}"
+
+
+def _profile(offer: Offer, limits: Limits) -> Profile:
+    programs = tuple((program.name, program.version) for program in offer.programs[:MAX_PROGRAMS])
+    return terms.restricted(profile(programs, offer.labels[:MAX_PROGRAMS], offer.total, offer.plain), limits)
+
+
+def size_of(task: Task) -> int:
+    """About how many bytes a task is."""
+    return 300 + sum(map(len, task.argv)) + sum(100 + 34 * len(content.chunks) for _, content, _ in task.inputs)
+
+
+def sane(offers: Iterable[Offer]) -> list[Offer]:
+    """Those of the offers that a server of ours could make."""
+    return [
+        offer for offer in offers if 1 <= offer.total.cores <= 1 << 20 and _whole(offer.total) and _whole(offer.free)
+    ]
+
+
+def _whole(amounts: Amounts) -> bool:
+    return min(amounts.cores, amounts.gpus, amounts.memory, *amounts.other.values(), 0) >= 0
