@@ -5,8 +5,9 @@
     projects/PROJECT/INSTANCE/persistent-STEP.RUN  the persistent directory as one run has left it
     projects/PROJECT/INSTANCE/job-JOB              what a finished job has left
 
-All below the run directory. Nothing here is the only copy of anything but persistent directories: those are on disk before the
-commit that names them.
+All below the run directory. Nothing here is the only copy of anything but persistent directories: those are on disk, with their
+names, before the commit that names them. Everything else is gone when the server starts: a power loss may have left any of it
+with its name and without its bytes.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Workspace:
         """The directory is there: controllers in a sandbox see those that are there when they begin. What a kill left
         half made, and what can be made again, is gone."""
         await self._in_words(partial(self.root.mkdir, parents=True, exist_ok=True))
+        await self._in_words(partial(_sync, self.root.parent))
         await self._in_words(partial(_tidy, self.root))
 
     # --- what a run may read ---
@@ -177,7 +179,7 @@ class Workspace:
         jobs = [await self._job(project, job, places) for job in answer.jobs]
         if directories.persistent:
             persistent = Path(directories.persistent)
-            await self._in_words(partial(_flush, persistent))
+            await self._in_words(partial(_flush, persistent, self.root))
             left = await self._in_words(partial(keeping.left_out, persistent))
             if left:
                 said = f"backups and saved projects do not have all of its directory: {keeping.words(left)}\n"
@@ -267,7 +269,7 @@ class Workspace:
                 os.replace(source, target)
             else:
                 target.mkdir()
-            _flush(target)
+            _flush(target, self.root)
 
         await self._in_words(move)
 
@@ -355,8 +357,8 @@ def _tidy(root: Path, before: float | None = None) -> None:
         if before is None or newest < before:
             shutil.rmtree(cached, ignore_errors=True)
     if before is None:
-        for scratch in root.glob("*/.scratch-*"):
-            shutil.rmtree(scratch, ignore_errors=True)
+        for left in (*root.glob("*/.scratch-*"), *root.glob(f"*/*/{_JOB}-*"), *root.glob(f"*/*/{_RUN}-*")):
+            _remove(left)
 
 
 def _open(path: str, places: list[str]) -> BinaryIO:
@@ -381,24 +383,34 @@ def _tree(directory: Path) -> Iterator[Path]:
     yield directory
 
 
-def _flush(directory: Path) -> None:
-    """Everything in it is on disk."""
+def _flush(directory: Path, root: Path) -> None:
+    """Everything in it is on disk, and so are the names by which it is reached from `root`."""
     for path in _tree(directory):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            continue
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        if not path.is_symlink() and (path.is_file() or path.is_dir()):
+            _sync(path)
+    for above in directory.parents:
+        _sync(above)
+        if above == root:
+            break
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _clean(home: Path, kept: set[str]) -> None:
     with contextlib.suppress(FileNotFoundError):
         for path in list(home.iterdir()):
-            if path.name in kept:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            if path.name not in kept:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -50,7 +50,10 @@ NO_SUCH = SetValue("c0:in.nothing", 1.0)
 
 
 class Architect(Client):
-    """The model is what was acknowledged: `values` that are set, and `extra` instances with theirs."""
+    """The model is what was acknowledged: `values` that are set, and `extra` instances with theirs.
+
+    A restore takes back some of it, in the middle of whatever is being done: then all of it is made again.
+    """
 
     def __init__(self, world: World, name: str, actions: int) -> None:
         super().__init__(world, name, actions)
@@ -58,15 +61,76 @@ class Architect(Client):
         self.many = [1.0, 2.0, 3.0]
         self.extra: dict[str, float] = {}
         self._made = 0
+        self._restored = 0  # restores that the model is right about
 
     async def _live(self) -> None:
-        await self._build()
+        await self._insist_on(self._begin)
         while self._left:
             self._left -= 1
             await sleep(self.host.reactor, self.chance.uniform(0.1, self.world.plan.span / 30))
-            await self._change()
-        await self._mend()
+            await self._insist_on(self._change)
+        await self._insist_on(self._mend)
+        while self.world.plan.restores and self.world.troubled:
+            await sleep(self.host.reactor, 10.0)
+        if self._taken_back:
+            await self._insist_on(self._mend)
         self.done = True
+
+    @property
+    def _taken_back(self) -> bool:
+        """Whether the server has been restored, and the model does not know yet."""
+        return self._restored != self.world.restored
+
+    async def _insist_on(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do it, on what the model says; what a restore has made impossible is left, and what it has taken back made again."""
+        while True:
+            try:
+                if self._taken_back:
+                    await self._make_again()
+                await act()
+            except CopernicusError as refusal:
+                if not self._taken_back:
+                    raise
+                self.world.story.tell(self.name, f"is refused: {refusal.message}")
+            if not self._taken_back:
+                return
+            if act not in (self._begin, self._mend):
+                act = self._nothing
+
+    async def _begin(self) -> None:
+        if "a" not in self._there():
+            await self._build()
+
+    def _there(self) -> set[str]:
+        """The names of the instances at the top, by the database."""
+        return {name for (name,) in self.world.oracle.rows("SELECT name FROM instances WHERE parent = 0")}
+
+    async def _nothing(self) -> None:
+        """But to make again what was taken back."""
+
+    async def _make_again(self) -> None:
+        """The network is what the model says, whatever it was in the backup."""
+        self._restored = self.world.restored
+        while (
+            await self.insist(
+                "looks for transactions", lambda server, call: server.networks.transaction(call.who, PROJECT)
+            )
+        ).level:
+            await self.insist("rolls back", lambda server, call: server.networks.rollback(call, PROJECT))
+        there = self._there()
+        if "a" not in there:
+            await self._build()
+        connected = {name for (name,) in self.world.oracle.rows(
+            "SELECT i.name FROM links l JOIN instances i ON i.id = l.target WHERE i.parent = 0"
+        )}  # fmt: skip
+        edits: list[Edit] = [
+            RemoveInstance(name) for name in sorted(there) if name[0] == "x" and name not in self.extra
+        ]
+        edits += [edit for name, value in self.extra.items() if name not in there for edit in self._extra(name, value)]
+        edits += [SetValue(item, value) for item, value in self.values.items()]
+        if "a" in there and "cmd" not in connected:
+            edits.append(Connect("c1:out.c", "cmd:in.x"))
+        await self._edit("makes again what was taken back", *edits, SetValue("b:in.xs", self.many))
 
     async def _edit(self, what: str, *edits: Edit) -> None:
         await self.insist(what, lambda server, call: server.networks.edit(call, PROJECT, edits))
@@ -143,7 +207,8 @@ class Architect(Client):
             await self._edit(what, *edits)
         except NotFound:
             return
-        self.world.oracle.wrong(f"{self.name} {what}, and is not refused")
+        if not self._taken_back:  # else a transaction is open again
+            self.world.oracle.wrong(f"{self.name} {what}, and is not refused")
 
     async def _transact(self) -> None:
         """Some changes that are made together, or not at all."""
@@ -163,7 +228,7 @@ class Architect(Client):
                 await self.insist("commits", lambda server, call: server.networks.commit(call, PROJECT))
                 for remember in remembered:
                     remember()
-                if bad:
+                if bad and not self._taken_back:
                     self.world.oracle.wrong("a transaction with an error is committed")
                 return
         except NotFound:
@@ -179,11 +244,13 @@ class Architect(Client):
     async def _add(self) -> None:
         self._made += 1
         name, value = f"x{self._made}", self._number()
-        await self._edit(
-            f"adds {name}", AddInstance(name, "float::add"), Connect("c2:out.c", f"{name}:in.a"),
-            SetValue(f"{name}:in.b", value), Activate(name),
-        )  # fmt: skip
+        await self._edit(f"adds {name}", *self._extra(name, value))
         self.extra[name] = value
+
+    @staticmethod
+    def _extra(name: str, value: float) -> list[Edit]:
+        connection, setting = Connect("c2:out.c", f"{name}:in.a"), SetValue(f"{name}:in.b", value)
+        return [AddInstance(name, "float::add"), connection, setting, Activate(name)]
 
     async def _remove(self) -> None:
         if self.extra:

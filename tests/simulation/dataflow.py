@@ -71,7 +71,7 @@ class Pool:
 
 
 class Disk:
-    """A thread for the controllers' files, which lie in a directory of this machine: it survives all that the server does not."""
+    """A thread for the controllers' files, which lie in a directory of this machine."""
 
     def __init__(self, server: Server, threads: Threads) -> None:
         self._server = server
@@ -87,7 +87,7 @@ class Disk:
         of = getattr(call, "func", call)
         if self._server.world.server_disk.full and getattr(of, "__module__", "") in ON_DISK:
             raise OSError(errno.ENOSPC, "no space left on device", "run/projects")
-        return call()
+        return self._server.world.controllers_disk.do(call)
 
 
 def services(server: Server, gate: Gate) -> tuple[NetworkServices, Settings]:
@@ -108,7 +108,7 @@ def services(server: Server, gate: Gate) -> tuple[NetworkServices, Settings]:
         port=1,
         client_port=2,
         database=world.url,
-        run_dir=str(base / "run"),
+        run_dir=str(world.controllers_disk.root),
     )
     settings = Settings(server.store, gate)
     made = NetworkServices(

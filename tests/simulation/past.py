@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpc.store import copying
+from cpc.server.workspace import place_of
+from cpc.store import checks, copying
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -15,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Backup:
-    """The database and the files as they were at one moment between two commits."""
+    """The database and the files as they were at one moment between two commits. `kept`: a copy of what controllers keep."""
 
     database: bytes
     files: Any
     life: int
+    kept: Path
 
 
 def back_up(world: World) -> Backup:
@@ -28,10 +31,20 @@ def back_up(world: World) -> Backup:
     try:
         source.backup(copy)
         (life,) = source.execute("SELECT incarnation FROM writer").fetchone()
-        return Backup(copy.serialize(), world.server_disk.snapshot(), life)
+        return Backup(copy.serialize(), world.server_disk.snapshot(), life, _kept(world))
     finally:
         source.close()
         copy.close()
+
+
+def _kept(world: World) -> Path:
+    """The persistent directories of controllers that the database names, and nothing else of what lies there."""
+    kept = Path(world.path).parent / "backup"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    for place in map(place_of, checks.directories(world.url)):
+        shutil.copytree(world.controllers_disk.root / place, kept / place, symlinks=True)
+    return kept
 
 
 def restore(world: World, backup: Backup) -> int:
@@ -43,6 +56,9 @@ def restore(world: World, backup: Backup) -> int:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     path.write_bytes(backup.database)
     world.server_disk.replace(backup.files)
+    shutil.rmtree(world.controllers_disk.root)
+    shutil.copytree(backup.kept, world.controllers_disk.root, symlinks=True)
+    world.controllers_disk.all_flushed()
     begun = copying.new_life(world.url, life)
     world.oracle.forget_what_came_after(begun)
     return begun

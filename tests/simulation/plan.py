@@ -77,5 +77,4 @@ class Plan:
             also=tuple(also),
             faults=Faults(cut=storm, stall=storm, stall_time=chance.choice([2.0, 40.0])),
         )
-        # A restore takes back what people and directories remember of a network; the last draw, so that other worlds stay.
-        return replace(made, networks=not made.restores and chance.random() < NETWORKS)
+        return replace(made, networks=chance.random() < NETWORKS)

@@ -26,6 +26,7 @@ from tests.simulation.chaos import Chaos
 from tests.simulation.clients import Client
 from tests.simulation.clock import VirtualReactor
 from tests.simulation.databases import Killed, copy, end_all
+from tests.simulation.durable import Durable
 from tests.simulation.network import Faults, Network
 from tests.simulation.oracle import Oracle
 from tests.simulation.past import Backup, back_up, restore
@@ -60,6 +61,8 @@ class World:
         self.server_host = self.network.host("s")
         self.server_disk = FakeDisk(self.server_host.clock.now)
         self.server_disk.make("run")
+        self.controllers_disk = Durable(Path(self._directory.name) / "run")
+        self.controllers_disk.root.mkdir()
         self.trouble = server_trouble(self.reactor.seconds)
         self.trouble.killed = self.killed
         self.trouble.happened = self.fault
@@ -73,6 +76,7 @@ class World:
         self.workers: dict[str, Worker] = {}
         self.clones: dict[str, Worker] = {}
         self.clients: dict[str, Client] = {}
+        self.restored = 0  # times
         self._lives = 0
         self._commits = 0
         self._unchecked = False
@@ -267,7 +271,9 @@ class World:
         self.trouble.strike = None
         self.server_host.kill(silent=power)
         if power:
-            self.server_disk.power_loss(eager=self.chance.random() < 0.5)
+            eager = self.chance.random() < 0.5
+            self.server_disk.power_loss(eager)
+            self.controllers_disk.power_loss(eager)
         self.reactor.callLater(away, self.start_server)
 
     def back_up(self) -> None:
@@ -280,6 +286,7 @@ class World:
         assert self.backup is not None
         self.kill_server("loses its disk", away=self.chance.uniform(10.0, 100.0))
         life = restore(self, self.backup)
+        self.restored += 1
         self.project_numbers = dict(self.oracle.rows("SELECT name, id FROM projects WHERE deleted IS NULL"))
         self.story.tell("s", f"is restored, incarnation {life}")
 

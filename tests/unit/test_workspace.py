@@ -18,6 +18,7 @@ from cpc.core.spec import JobSpec
 from cpc.dataflow.answer import PATH, Answer, Job, LocalInput
 from cpc.server.workspace import Workspace
 from tests.helpers.files import Shop, block, content_of, wait
+from tests.simulation.durable import Durable
 
 BIG = block(1) + block(2, 1000)
 
@@ -140,3 +141,57 @@ def test_what_can_be_made_again_is_not_kept_for_ever(shop: Shop, workspace: Work
     assert not new.exists()
     assert not scratch.exists()
     assert Path(kept.persistent).is_dir()
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_power_loss_leaves_what_the_commit_names_and_nothing_that_is_half_there(
+    shop: Shop, tmp_path: Path, eager: bool
+) -> None:
+    """Of the rest the names may have got to the disk, and the bytes not: it must not be taken for what it was."""
+    run = tmp_path / "machine"
+    run.mkdir()
+    disk = Durable(run)
+
+    async def there(call: Any) -> Any:
+        return disk.do(call)
+
+    workspace = Workspace(run, shop.files, there)
+    wait(workspace.start())
+    shop.upload(b"x")
+    manifest = Manifest((Entry(b"out", content=content_of(b"x")),))
+    cached = Path(wait(workspace.place(1, [FileRef("conf.gro", content_of(b"x"))])).popitem()[1])
+    wait(workspace.outputs(1, 2, "57", manifest))
+    places = wait(workspace.prepare(1, 2, 3, 1, output=True, persistent=True, former=""))
+    kept = Path(places.persistent)
+    (kept / "deep").mkdir()
+    (kept / "deep/part").write_bytes(b"one")
+    (kept / "last").symlink_to("deep/part")
+    wait(workspace.ingest(1, Answer(), places))
+    disk.power_loss(eager)
+    assert (kept / "last").read_bytes() == b"one"
+    assert cached.exists() is eager
+    assert not eager or cached.read_bytes() == b"", "else this shows nothing"
+    wait(workspace.start())
+    assert wait(workspace.place(1, [FileRef("conf.gro", content_of(b"x"))])).popitem()[1] == str(cached)
+    assert cached.read_bytes() == b"x"
+    assert (Path(wait(workspace.outputs(1, 2, "57", manifest))) / "out").read_bytes() == b"x"
+    assert not Path(places.output).exists()
+
+
+def test_what_is_loaded_survives_a_power_loss(shop: Shop, tmp_path: Path) -> None:
+    run = tmp_path / "machine"
+    run.mkdir()
+    disk = Durable(run)
+
+    async def there(call: Any) -> Any:
+        return disk.do(call)
+
+    workspace = Workspace(run, shop.files, there)
+    wait(workspace.start())
+    source = tmp_path / "loaded"
+    source.mkdir()
+    (source / "part").write_bytes(b"one")
+    wait(workspace.adopt(1, 2, "persistent-loaded", source))
+    disk.power_loss(eager=False)
+    (part,) = run.rglob("part")
+    assert part.read_bytes() == b"one"
