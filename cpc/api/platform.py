@@ -31,7 +31,8 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one attempt runs. `prefix` goes before every command; `env` is added to its environment.
+    """Where one attempt runs. `prefix` goes before every command, but for one that begins with the platform's own way to
+    start it (`MPIRUN` in `variables`); `env` is added to its environment.
 
     `variables` may be used by executables' command lines: a tuple becomes several arguments (`MPIRUN`).
     """
@@ -52,6 +53,8 @@ class Platform(abc.ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+    #: Other platforms whose executables it can start too; what is found for an earlier one is taken.
+    runs: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def options(cls) -> tuple[Option, ...]:

@@ -36,13 +36,22 @@ def search_path(environ: Mapping[str, str], home: Path, setting: str = "") -> tu
     return tuple(dict.fromkeys([*paths, *([own] if own.is_dir() else [])]))
 
 
-def discover(directories: Iterable[Path], platform: str, search: PathSearch | None = None) -> tuple[Found, ...]:
+def discover(
+    directories: Iterable[Path], platform: str, search: PathSearch | None = None, runs: Sequence[str] = ()
+) -> tuple[Found, ...]:
     """Every executable for `platform`, and, with `why_not`, what was looked for in vain and every broken description.
+    `runs`: other platforms whose executables it starts as well.
 
     Of two with one name and version the first is taken; programs that are missing here but were found elsewhere are left
     out. Runs programs to ask for versions: takes seconds at worst, 20 for one that hangs.
     """
     search = search or PathSearch()
+    there = tuple(directories)
+    return _first_of_each([one for name in (platform, *runs) for one in _on(there, name, search)])
+
+
+def _on(directories: Iterable[Path], platform: str, search: PathSearch) -> list[Found]:
+    """All there is for one platform."""
     found: list[Found] = []
     for directory in directories:
         found.extend(_in_directory(directory, platform, search))
@@ -52,7 +61,7 @@ def discover(directories: Iterable[Path], platform: str, search: PathSearch | No
         found.extend(_careful(kind.name, platform, _from_kind(kind, platform, search)))
     for path in sorted(Path(cpc.plugins.executables.__file__).parent.glob("*.toml")):
         found.extend(_described(path, platform, search))
-    return _first_of_each(found)
+    return found
 
 
 def _first_of_each(found: Sequence[Found]) -> tuple[Found, ...]:

@@ -92,7 +92,7 @@ def run(settings: Settings) -> int:
     node = describe_node()
     platform = settings.platform(node, settings.options)
     limits = Limits(memory=settings.memory, grace=settings.grace).check()
-    found = discover(search_path(os.environ, settings.home), platform.name)
+    found = discover(search_path(os.environ, settings.home), platform.name, runs=platform.runs)
     if bundle is None:
         print(show(platform, found, node, limits))
         return 0

@@ -6,11 +6,13 @@ from importlib import metadata
 
 from cpc.api import Platform
 from cpc.core.errors import BadInput, NotFound
+from cpc.plugins.platforms.cray import Cray
 from cpc.plugins.platforms.mpi import Mpi
+from cpc.plugins.platforms.slurm import Slurm
 from cpc.plugins.platforms.smp import Smp
 
 GROUP = "cpc.platforms.v1"
-BUILT_IN: tuple[type[Platform], ...] = (Smp, Mpi)
+BUILT_IN: tuple[type[Platform], ...] = (Smp, Mpi, Slurm, Cray)
 
 
 def platform_names() -> tuple[str, ...]:

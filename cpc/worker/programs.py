@@ -34,11 +34,18 @@ class Programs:
             variables = _variables(task, key, directory, place)
             argv = program.command(argv, variables)
             env.update(program.environment(variables))
-        return Command((*place.prefix, *argv), env, announced=program is not None)
+        return Command(_whole(place, argv), env, announced=program is not None)
 
     def release(self, key: str) -> None:
         """The attempt has ended."""
         self._platform.release(key)
+
+
+def _whole(place: Place, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The command with the platform's prefix, unless it begins with MPIRUN, which starts it already."""
+    own = place.variables.get("MPIRUN")
+    begins = bool(own) and isinstance(own, tuple) and argv[: len(own)] == own
+    return argv if begins else (*place.prefix, *argv)
 
 
 def _variables(task: Task, key: str, directory: str, place: Place) -> dict[str, Value]:

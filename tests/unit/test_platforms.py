@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from cpc.api import Amounts, Gpu, Node, Platform
+from cpc.api import Amounts, Found, Gpu, Node, Platform
 from cpc.core.errors import BadInput, NotFound, Unavailable
+from cpc.plugins.platforms.cray import Cray
 from cpc.plugins.platforms.mpi import Mpi
+from cpc.plugins.platforms.slurm import GENTLY, Slurm
 from cpc.plugins.platforms.smp import Smp
+from cpc.wire.messages import Lease, Task
 from cpc.worker import platforms
 from cpc.worker.platforms import platform_class, platform_names
+from cpc.worker.programs import Programs
 
 NODE = Node("n1", 8, 16 << 30, 12 << 30, (Gpu("0"), Gpu("GPU-abc"), Gpu("2")))
 PLAIN = Node("n1", 8, 16 << 30, 12 << 30)
@@ -184,16 +189,16 @@ def test_a_host_file_that_cannot_be_written_reserves_nothing(mpirun: dict[str, s
 
 
 def test_platforms_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert platform_names()[:2] == ("smp", "mpi")
+    assert platform_names()[:4] == ("smp", "mpi", "slurm", "cray")
     assert platform_class("mpi") is Mpi
-    with pytest.raises(NotFound, match="no platform 'cray'"):
-        platform_class("cray")
+    with pytest.raises(NotFound, match="no platform 'nosuch'"):
+        platform_class("nosuch")
     values = {"good": f"{__name__}:Good", "bad": f"{__name__}:hosts", "gone": "no_such_package:X"}
     points = [metadata.EntryPoint(name, value, platforms.GROUP) for name, value in values.items()]
     monkeypatch.setattr(
         metadata, "entry_points", lambda group, name="": [one for one in points if name in ("", one.name)]
     )
-    assert platform_names() == ("smp", "mpi", "good", "bad", "gone")
+    assert platform_names() == ("smp", "mpi", "slurm", "cray", "good", "bad", "gone")
     assert platform_class("good") is Good
     with pytest.raises(BadInput, match="not a subclass"):
         platform_class("bad")
@@ -210,3 +215,125 @@ def test_every_declared_platform_is_a_built_in() -> None:
     kinds: tuple[type[Platform], ...] = platforms.BUILT_IN
     for kind in kinds:
         assert f'{kind.name} = "{kind.__module__}:{kind.__name__}"' in declared
+
+
+@pytest.fixture
+def allocation(tmp_path: Path) -> dict[str, str]:
+    """The environment of a batch script on three nodes."""
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    return {
+        "PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "n[08-09],big",
+        "SLURM_JOB_CPUS_PER_NODE": "4(x2),16", "SLURM_MEM_PER_NODE": "1000",
+    }  # fmt: skip
+
+
+def test_slurm_offers_all_nodes_of_the_allocation(allocation: dict[str, str]) -> None:
+    slurm = Slurm(NODE, {}, allocation)
+    assert slurm.total() == Amounts(cores=24, memory=3000 << 20)
+    assert slurm.describe() == ("allocation: 12 on n08:4 n09:4 big:16",)
+    assert Slurm(NODE, {"cores": 5}, allocation).total().cores == 5
+    one = {**allocation, "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_CPUS_PER_NODE": "8"}
+    assert Slurm(NODE, {}, one).total() == Amounts(cores=8, gpus=3, memory=1000 << 20)
+    assert Slurm(NODE, {}, one).acquire("a", Amounts(cores=1, gpus=1), "/").env["CUDA_VISIBLE_DEVICES"] == "0"
+    del one["SLURM_MEM_PER_NODE"]
+    assert Slurm(NODE, {}, one | {"SLURM_MEM_PER_CPU": "100"}).total().memory == 800 << 20
+    assert Slurm(NODE, {}, one).total().memory == NODE.memory
+
+
+def test_slurm_starts_each_program_where_its_cores_are(allocation: dict[str, str], tmp_path: Path) -> None:
+    slurm = Slurm(NODE, {}, allocation)
+    small = slurm.acquire("a", Amounts(cores=3), str(tmp_path))
+    assert small.prefix[-3:] == ("--ntasks=1", "--nodes=1", "--nodelist=n08")
+    assert slurm.acquire("b", Amounts(cores=4), str(tmp_path)).prefix[-1] == "--nodelist=n09"
+    large = slurm.acquire("c", Amounts(cores=17), str(tmp_path))
+    assert lines(tmp_path) == ["big"] * 16 + ["n08"]
+    assert shlex.split(large.env["MPIRUN"])[-4:] == [
+        "--ntasks=17", "--nodes=2", "--distribution=arbitrary", f"--nodelist={tmp_path}/hostfile"
+    ]  # fmt: skip
+    with pytest.raises(Unavailable, match="1 cores were granted, 0 are free in the allocation"):
+        slurm.acquire("d", Amounts(cores=1), str(tmp_path))
+    slurm.release("c")
+    slurm.release("c")
+    assert slurm.acquire("e", Amounts(cores=16), str(tmp_path)).prefix[-1] == "--nodelist=big"
+
+
+def test_slurm_does_not_start_where_there_is_no_allocation(allocation: dict[str, str]) -> None:
+    for broken, words in (
+        ({"SLURM_JOB_ID": ""}, "no Slurm allocation here"),
+        ({"PATH": "/nowhere"}, "srun was not found"),
+        ({"SLURM_JOB_NODELIST": "n[1-"}, "SLURM_JOB_NODELIST"),
+        ({"SLURM_JOB_CPUS_PER_NODE": "4"}, "cannot be understood"),
+        ({"SLURM_JOB_CPUS_PER_NODE": "x(y)"}, "cannot be understood"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            Slurm(NODE, {}, allocation | broken)
+    with pytest.raises(BadInput, match="the allocation has 24 cores"):
+        Slurm(NODE, {"cores": 25}, allocation)
+
+
+def test_a_program_that_begins_with_mpirun_has_no_other_start_before_it(
+    allocation: dict[str, str], tmp_path: Path
+) -> None:
+    slurm = Slurm(NODE, {}, allocation)
+    found = (
+        Found("mpi", "1", "mpi", ("$MPIRUN", "prog")),
+        Found("plain", "1", "smp", ("prog", "-c", "$NCORES")),
+    )
+    programs = Programs(slurm, found)
+    for name, wanted in (
+        ("mpi", ("--nodelist=n08", "prog", "x")),
+        ("plain", ("--nodelist=n09", "prog", "-c", "4", "x")),
+    ):
+        task = Task(
+            lease=Lease(1, 1, 1), project=1, executable=name, version="1", argv=("x",), granted=Amounts(cores=4)
+        )
+        argv = programs.command(task, name, str(tmp_path)).argv
+        assert argv[:2] == ("/bin/sh", GENTLY)
+        assert argv[-len(wanted) :] == wanted
+        assert argv.count("/bin/sh") == 1
+
+
+def test_gently_passes_sigterm_on_and_ends_as_its_program(tmp_path: Path) -> None:
+    srun = tmp_path / "srun"
+    # What the real one does with its options, with SIGUSR1, and with a program that is killed.
+    srun.write_text('#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\n"$@" & c=$!\ntrap "kill -USR1 $c" USR1\n'
+                    "wait $c; code=$?\nwhile kill -0 $c 2>/dev/null; do wait $c; code=$?; done\nexit $code\n")  # fmt: skip
+    srun.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    start = ["/bin/sh", GENTLY, "--overlap", "--ntasks=1"]
+    done = subprocess.run(
+        [*start, "sh", "-c", 'printf "<%s>" "$@"; exit 7', "0", "a b", "", "-x"], env=env, capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (7, b"<a b><><-x>")
+    body = 'trap "echo told; exit 5" TERM; echo up; while :; do sleep 0.02; done'
+    running = subprocess.Popen([*start, "sh", "-c", body], env=env, stdout=subprocess.PIPE, start_new_session=True)
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"up\n"
+    os.killpg(running.pid, signal.SIGTERM)
+    assert running.communicate(timeout=20) == (b"told\n", None)
+    assert running.returncode == 5
+
+
+def test_cray_starts_with_aprun_and_must_be_told_its_cores(tmp_path: Path) -> None:
+    aprun = tmp_path / "aprun"
+    aprun.write_text("#!/bin/sh\n")
+    aprun.chmod(0o755)
+    env = {"PATH": str(tmp_path)}
+    cray = Cray(NODE, {"cores": 64}, env)
+    assert cray.total() == Amounts(cores=64, memory=NODE.memory)
+    place = cray.acquire("a", Amounts(cores=48), "/")
+    assert (place.prefix, place.variables) == ((), {"MPIRUN": ("aprun", "-n", "48")})
+    with pytest.raises(Unavailable, match="32 cores were granted, 16 are free in the reservation"):
+        cray.acquire("b", Amounts(cores=32), "/")
+    cray.release("a")
+    cray.acquire("b", Amounts(cores=64), "/")
+    assert Cray(NODE, {"cores": 1}, env | {"APRUN": "aprun -q"}).describe() == ("aprun: aprun -q",)
+    for options, environ, words in (
+        ({}, env, "must be told how many cores"),
+        ({"cores": 4}, {"PATH": "/nowhere"}, "aprun was not found"),
+        ({"cores": 4}, env | {"APRUN": "'"}, "is not a command"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            Cray(NODE, options, environ)

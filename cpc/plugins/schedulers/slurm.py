@@ -144,16 +144,16 @@ class Slurm(Scheduler):
         """One squeue; for those it does not know, one sacct."""
         if not handles:
             return ()
-        known = _by_identity(await self._queued())
-        told = [found for handle in handles if (found := _choose(known, handle))]
-        missing = [handle for handle in handles if _choose(known, handle) is None]
+        known = by_identity(await self._queued())
+        told = [found for handle in handles if (found := choose(known, handle))]
+        missing = [handle for handle in handles if choose(known, handle) is None]
         if not missing:
             return tuple(told)
         recorded = await self._recorded("--jobs=" + ",".join(sorted({job_id(one.native)[0] for one in missing})))
         if recorded is None:
             return tuple(told)  # accounting does not answer: nothing can be said of them now
-        records = _by_identity(recorded)
-        return tuple(told) + tuple(_ended(records, handle) for handle in missing)
+        records = by_identity(recorded)
+        return tuple(told) + tuple(ended_by_records(records, handle) for handle in missing)
 
     async def _queued(self) -> Iterable[Seen]:
         """What slurmctld knows of this user's jobs, also of those that ended not long ago (MinJobAge)."""
@@ -182,11 +182,8 @@ class Slurm(Scheduler):
         """One squeue, to see that they are still ours, and one scancel for each thousand."""
         if not handles:
             return
-        known = _by_identity(await self._queued())
-        found = (_choose(known, handle) for handle in handles)
-        live = {seen.native for seen in found if seen is not None and seen.state is not SeenState.ENDED}
-        there = {seen.native for same in known.values() for seen in same if seen.state is not SeenState.ENDED}
-        ids = _whole_arrays(live, there)
+        known = by_identity(await self._queued())
+        ids = whole_arrays(known, handles)
         for start in range(0, len(ids), _IDS):
             ran = await self.run("scancel", *ids[start : start + _IDS])
             if ran.code and "already complet" not in ran.err and "Invalid job id" not in ran.err:
@@ -200,8 +197,8 @@ class Slurm(Scheduler):
         there = {(one.token, one.index) for one in found.values()}
         ago = (self.tools.clock.now() - since) // 1_000_000 + 60 if since else _DAY
         recorded = await self._recorded(f"--starttime=now-{max(ago, 60)}seconds")
-        records = _by_identity(one for one in recorded or () if one.token.startswith(prefix))
-        old = [_ended(records, one[-1].handle) for identity, one in records.items() if identity not in there]
+        records = by_identity(one for one in recorded or () if one.token.startswith(prefix))
+        old = [ended_by_records(records, one[-1].handle) for identity, one in records.items() if identity not in there]
         return tuple(found.values()) + tuple(one for one in old if not (since and one.ended and one.ended < since))
 
     # --- the system ---
@@ -248,16 +245,13 @@ class Slurm(Scheduler):
 
     def on_every_node(self, wanted: Wanted) -> str:
         """srun, in a step that leaves the cores to the steps of jobs."""
-        return (
-            'srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 '
-            f"--cpus-per-task={wanted.cores} --mem=0 --overlap --kill-on-bad-exit=0 --wait=0 --export=ALL"
-        )
+        return slurm_script.on_every_node(wanted)
 
 
 _Known = dict[tuple[str, int], list[Seen]]
 
 
-def _by_identity(seen: Iterable[Seen]) -> _Known:
+def by_identity(seen: Iterable[Seen]) -> _Known:
     """All that bear each identity, the oldest submission first."""
     known: _Known = {}
     for one in seen:
@@ -267,11 +261,14 @@ def _by_identity(seen: Iterable[Seen]) -> _Known:
     return known
 
 
-def _whole_arrays(live: set[str], there: set[str]) -> list[str]:
-    """The ids to cancel `live` by, of all that are `there`: an array as a whole where all of it goes.
+def whole_arrays(known: _Known, handles: Iterable[Handle]) -> list[str]:
+    """The ids to cancel those of `handles` by that still live: an array as a whole where all of it goes.
 
     Slurm forgets an element at once when it is cancelled alone while it waits; what is cancelled as a whole it remembers.
     """
+    found = (choose(known, handle) for handle in handles)
+    live = {seen.native for seen in found if seen is not None and seen.state is not SeenState.ENDED}
+    there = {seen.native for same in known.values() for seen in same if seen.state is not SeenState.ENDED}
     ids: dict[str, None] = {}
     staying = {native.partition("_")[0] for native in there - live}
     for native in sorted(live):
@@ -280,15 +277,15 @@ def _whole_arrays(live: set[str], there: set[str]) -> list[str]:
     return list(ids)
 
 
-def _choose(known: _Known, handle: Handle) -> Seen | None:
+def choose(known: _Known, handle: Handle) -> Seen | None:
     """The one that a handle means: of its token and id, else of its token."""
     same = known.get((handle.token, handle.index), ())
     return next((one for one in reversed(same) if one.native == handle.native), same[-1] if same else None)
 
 
-def _ended(records: _Known, handle: Handle) -> Seen:
+def ended_by_records(records: _Known, handle: Handle) -> Seen:
     """How one that slurmctld has forgotten ended, by its last record; unknown where there is none, or one without an end."""
-    last = _choose(records, handle)
+    last = choose(records, handle)
     if last is None:
         return Seen(
             native=handle.native, token=handle.token, index=handle.index, state=SeenState.ENDED,

@@ -81,6 +81,14 @@ def _directives(text: str) -> tuple[str, str]:
     return "".join(lines[:end]), "".join(lines[end:])
 
 
+def on_every_node(wanted: Wanted) -> str:
+    """Words that start a command once on each node, in a step that leaves the cores to the steps of jobs."""
+    return (
+        'srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 '
+        f"--cpus-per-task={wanted.cores} --mem=0 --overlap --kill-on-bad-exit=0 --wait=0 --export=ALL"
+    )
+
+
 def describe(wanted: Wanted, options: tuple[str, ...] = ()) -> Described:
     """Both, as a person would write them."""
     return Described(shlex.join(command(wanted, options)), script(wanted, hide=True))

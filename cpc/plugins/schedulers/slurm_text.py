@@ -193,6 +193,11 @@ def state_of(text: str, reason: str) -> tuple[SeenState, SeenOutcome | None]:
     raise Damaged(f"Slurm says {text[:40]!r} of a job, a state that is not known here", "report this, with 'sinfo -V'")
 
 
+def is_stuck(reason: str) -> bool:
+    """Whether what an allocation waits for will not come by itself."""
+    return bool(_STUCK.search(reason))
+
+
 def seen_in_squeue(text: str) -> Iterator[Seen]:
     """What `squeue --array` with SQUEUE_FORMAT says of jobs that bear a token of somebody's; others are passed over."""
     for row in rows(text, len(SQUEUE_FIELDS), ROW):
@@ -211,7 +216,7 @@ def seen_in_squeue(text: str) -> Iterator[Seen]:
             state=here,
             outcome=outcome,
             reason=told or ("" if reason in ("None", "(null)") else reason),
-            stuck=waits and bool(_STUCK.search(reason)),
+            stuck=waits and is_stuck(reason),
             submitted=when(submitted),
             started=0 if waits else when(started),
             ended=when(ended) if outcome else 0,

@@ -53,24 +53,34 @@ def said(ran: Ran) -> str:
 
 def error(ran: Ran, doing: str) -> CopernicusError:
     """The error that a command's failure is. `doing`: what was asked for, as in "Slurm did not {doing}: …"."""
-    text = f"{ran.err}\n{ran.out}"
-    words = said(ran)
+    found = _known(f"{ran.err}\n{ran.out}", said(ran), doing)
+    if isinstance(found, Refused) and not isinstance(found, AtLimit) and (ran.code in (126, 127) or ran.code > 128):
+        return Unavailable(found.message, "see whether Slurm's commands work on this machine")
+    return found
+
+
+def failure(words: str, doing: str, status: int) -> CopernicusError:
+    """The error that an answer of slurmrestd is: it says 500 of nearly everything."""
+    found = _known(words, words or f"HTTP status {status}", doing)
+    if isinstance(found, Refused) and status in (502, 503, 504):
+        return Unavailable(found.message, "see whether slurmrestd runs")
+    return found
+
+
+def _known(text: str, words: str, doing: str) -> CopernicusError:
     if _CONFIG.search(text):
         return Unavailable(
             f"Slurm did not {doing}: {words}", "set the pool's 'conf' to the path of slurm.conf, or mend it"
         )
-    if _MUNGE.search(text) and not re.search(r"Invalid (partition|account)", text):
-        return Unavailable(
-            f"Slurm did not {doing}: {words}", "see whether munged runs here with the cluster's key: munge -n | unmunge"
-        )
+    if _MUNGE.search(text):
+        hint = "see whether munged runs here with the cluster's key: munge -n | unmunge"
+        return Unavailable(f"Slurm did not {doing}: {words}", hint)
     if _LIMIT.search(text):
         return AtLimit(
             f"Slurm did not {doing} for now: {words}", "wait until others have ended, or lower the pool's limits"
         )
     if _AWAY.search(text):
         return Unavailable(f"Slurm did not {doing}: {words}", "see whether slurmctld runs: scontrol ping")
-    if ran.code in (126, 127) or ran.code > 128:
-        return Unavailable(f"Slurm did not {doing}: {words}", "see whether Slurm's commands work on this machine")
     hint = next(
         (hint for pattern, hint in _HINTS if re.search(pattern, text, re.IGNORECASE)), "change the pool's settings"
     )
@@ -85,4 +95,9 @@ def surely_not_sent(ran: Ran) -> bool:
 
 def accounting_off(ran: Ran) -> bool:
     """Whether sacct failed because the cluster keeps no accounts: then slurmctld's own memory is all there is."""
-    return "accounting storage is disabled" in ran.err.lower() + ran.out.lower()
+    return no_accounts(ran.err + ran.out)
+
+
+def no_accounts(text: str) -> bool:
+    """Whether a cluster without accounting says so."""
+    return "accounting storage is disabled" in text.lower()

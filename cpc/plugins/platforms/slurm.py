@@ -1,0 +1,142 @@
+"""slurm: programs started with srun on the nodes of the Slurm allocation that this worker runs in.
+
+The worker itself shares out the cores of all nodes, so steps are started with `--overlap` and unbound: Slurm neither makes
+them wait for each other nor pins two of them to the same cores. A program of one process runs on one node, through
+`srun --ntasks=1`; one that begins with `$MPIRUN` is started by that, on as few nodes as can be.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cpc.api import Amounts, BadInput, CopernicusError, GpuPool, Node, Place, Platform, Unavailable
+from cpc.plugins.schedulers.slurm_text import hosts
+
+#: srun that passes SIGTERM on; beside this file, on the worker's own node.
+GENTLY = str(Path(__file__).with_name("srun-gently.sh"))
+_STEP = ("/bin/sh", GENTLY, "--overlap", "--cpu-bind=none", "--mem=0", "--quiet")
+_COUNT = re.compile(r"(\d{1,6})(?:\(x(\d{1,6})\))?")
+
+
+class Slurm(Platform):
+    """The cores of a Slurm allocation, used through srun."""
+
+    name: ClassVar[str] = "slurm"
+    summary: ClassVar[str] = "programs started with srun on the nodes of the Slurm allocation that the worker is in"
+    runs: ClassVar[tuple[str, ...]] = ("mpi", "smp")
+
+    def __init__(self, node: Node, options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> None:
+        """`environ`: where Slurm tells of the allocation; the worker's own by default."""
+        environ = os.environ if environ is None else environ
+        self._job = environ.get("SLURM_JOB_ID", "")
+        if not self._job:
+            raise BadInput(
+                "there is no Slurm allocation here: SLURM_JOB_ID is not set", "start the worker from a batch script"
+            )
+        if shutil.which("srun", path=environ.get("PATH")) is None:
+            raise BadInput("srun was not found", "put Slurm's commands into the PATH of the batch script")
+        self._hosts = _allocated(environ)
+        self._memory = _memory(environ, self._hosts) or node.memory * len(self._hosts)
+        super().__init__(node, options)
+        self._free = dict(self._hosts)
+        self._held: dict[str, dict[str, int]] = {}
+        self._gpus = GpuPool(node.gpus if len(self._hosts) == 1 else ())
+
+    def _cores(self, wanted: int | None) -> int:
+        there = sum(self._hosts.values())
+        if wanted is not None and wanted > there:
+            raise BadInput(f"-n {wanted}: the allocation has {there} cores", "leave -n out to use all of them")
+        return super()._cores(wanted or there)
+
+    def total(self) -> Amounts:
+        """Cores and memory of all nodes; GPUs where there is one node (of others' nothing is known)."""
+        return Amounts(cores=self.cores, gpus=self._gpus.free(), memory=self._memory)
+
+    def acquire(self, key: str, granted: Amounts, directory: str) -> Place:
+        """Reserve cores, on one node where that can be. Unavailable when fewer are free."""
+        if granted.gpus > self._gpus.free():
+            raise Unavailable(f"{granted.gpus} GPUs were granted, {self._gpus.free()} are free")
+        taken = self._take(granted.cores)
+        first = next(iter(taken))
+        mpirun = [*_STEP, f"--ntasks={granted.cores}", f"--nodes={len(taken)}"]
+        if len(taken) == 1:
+            mpirun.append(f"--nodelist={first}")
+        else:
+            path = Path(directory) / "hostfile"
+            try:
+                path.write_text("".join(f"{host}\n" * cores for host, cores in taken.items()))
+            except OSError as error:
+                self._give_back(taken)
+                raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
+            mpirun += ["--distribution=arbitrary", f"--nodelist={path}"]
+        self._held[key] = taken
+        env = {"MPIRUN": shlex.join(mpirun), **self._gpus.acquire(key, granted.gpus)}
+        prefix = (*_STEP, "--ntasks=1", "--nodes=1", f"--nodelist={first}")
+        return Place(prefix=prefix, env=env, variables={"MPIRUN": tuple(mpirun)})
+
+    def _take(self, cores: int) -> dict[str, int]:
+        """Cores on as few nodes as can be: the tightest single node, else whole nodes from the emptiest down."""
+        if cores > sum(self._free.values()):
+            raise Unavailable(f"{cores} cores were granted, {sum(self._free.values())} are free in the allocation")
+        fitting = [host for host, free in self._free.items() if free >= cores]
+        order = (
+            [min(fitting, key=lambda host: self._free[host])]
+            if fitting
+            else sorted(self._free, key=lambda host: -self._free[host])
+        )
+        taken: dict[str, int] = {}
+        for host in order:
+            here = min(cores - sum(taken.values()), self._free[host])
+            if here:
+                taken[host] = here
+                self._free[host] -= here
+        return taken
+
+    def _give_back(self, taken: Mapping[str, int]) -> None:
+        for host, cores in taken.items():
+            self._free[host] += cores
+
+    def release(self, key: str) -> None:
+        """Its cores are free again."""
+        self._give_back(self._held.pop(key, {}))
+        self._gpus.release(key)
+
+    def describe(self) -> tuple[str, ...]:
+        """The allocation and its nodes."""
+        shown = [f"{host}:{cores}" for host, cores in list(self._hosts.items())[:8]]
+        more = f" and {len(self._hosts) - 8} more" if len(self._hosts) > 8 else ""
+        return (f"allocation: {self._job} on {' '.join(shown)}{more}",)
+
+
+def _allocated(environ: Mapping[str, str]) -> dict[str, int]:
+    """Cores of each node of the allocation, in its order: `n[1-3]` and `4(x2),3`."""
+    try:
+        names = hosts(environ.get("SLURM_JOB_NODELIST", ""))
+    except CopernicusError as error:
+        raise BadInput(f"SLURM_JOB_NODELIST: {error.message}") from None
+    counts: list[int] = []
+    for part in environ.get("SLURM_JOB_CPUS_PER_NODE", "").split(","):
+        found = _COUNT.fullmatch(part)
+        counts += [int(found.group(1))] * int(found.group(2) or 1) if found else []
+    if not names or len(counts) != len(names) or not all(counts):
+        told = f"{environ.get('SLURM_JOB_NODELIST', '')!r} and {environ.get('SLURM_JOB_CPUS_PER_NODE', '')!r}"
+        raise BadInput(
+            f"the Slurm allocation cannot be understood from its nodes and cores, {told}",
+            "start the worker from the batch script itself, with the environment that Slurm gave it",
+        )
+    return dict(zip(names, counts, strict=True))
+
+
+def _memory(environ: Mapping[str, str], nodes: Mapping[str, int]) -> int:
+    """Bytes that the allocation has altogether; 0 when Slurm does not say."""
+    for name, times in (("SLURM_MEM_PER_NODE", len(nodes)), ("SLURM_MEM_PER_CPU", sum(nodes.values()))):
+        told = environ.get(name, "")
+        if told.isdecimal() and len(told) <= 12:
+            return (int(told) << 20) * times
+    return 0
