@@ -67,6 +67,10 @@ PropagateResourceLimits=NONE
 MailProg=/bin/true
 PrivateData=cloud
 """
+TOKENS = """\
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={base}/jwt.key
+"""
 POWER = """\
 SuspendProgram={base}/bin/suspend
 ResumeProgram={base}/bin/resume
@@ -109,9 +113,9 @@ def _which(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_SBIN}")
 
 
-def needed(accounting: bool = False) -> None:
-    """Skip the test where Slurm is not installed."""
-    missing = [name for name in PROGRAMS + (ACCOUNTING if accounting else ()) if _which(name) is None]
+def needed(*more: str) -> None:
+    """Skip the test where Slurm, or more of it, is not installed."""
+    missing = [name for name in PROGRAMS + more if _which(name) is None]
     if missing:
         pytest.skip(f"Slurm is not installed here: no {', '.join(missing)}")
 
@@ -139,11 +143,14 @@ class Cluster:
     needs them. `min_job_age`: seconds for which slurmctld remembers what has ended.
     """
 
-    def __init__(self, nodes: int = 2, accounting: bool = False, cloud: int = 0, min_job_age: int = 300) -> None:
+    def __init__(
+        self, nodes: int = 2, accounting: bool = False, cloud: int = 0, min_job_age: int = 300, rest: bool = False
+    ) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="cpc-slurm-"))
         self.base.chmod(0o755)
         self.nodes = tuple(f"n{number + 1}" for number in range(nodes))
         self.accounting = accounting
+        self._rest = rest
         self._cloud = tuple(f"c{number + 1}" for number in range(cloud))
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         for name in (
@@ -157,7 +164,7 @@ class Cluster:
         ):
             (self.base / name).mkdir(parents=True)
         (self.base / "munge").chmod(0o711)
-        self._ports = _free_ports(4 + nodes + cloud)
+        self._ports = _free_ports(5 + nodes + cloud)
         self._configure(min_job_age)
         self.env = {
             "PATH": f"{os.environ['PATH']}:{_SBIN}", "SLURM_CONF": str(self.conf), "HOME": os.environ.get("HOME", "/"),
@@ -186,8 +193,12 @@ class Cluster:
             text += STORED
         if self._cloud:
             text += POWER
+        if self._rest:
+            text += TOKENS
+            (self.base / "jwt.key").write_bytes(secrets.token_bytes(32))
+            (self.base / "jwt.key").chmod(0o600)
         text = text.format(**names)
-        ports = iter(self._ports[4:])
+        ports = iter(self._ports[5:])
         for name in self.nodes:
             text += NODE.format(
                 name=name, host=host, port=next(ports), cores=CORES, more="Gres=gpu:fake:2 State=UNKNOWN"
@@ -222,13 +233,13 @@ class Cluster:
 
     # --- daemons ---
 
-    def _spawn(self, name: str, *argv: str) -> None:
+    def _spawn(self, name: str, *argv: str, **more: str) -> None:
         program = _which(argv[0])
         assert program is not None
         log = (self.base / "log" / f"{name}.out").open("ab")
         with log:
             self._running[name] = subprocess.Popen(
-                [program, *argv[1:]], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.base,
+                [program, *argv[1:]], env=self.env | more, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.base,
                 start_new_session=True,
             )  # fmt: skip
 
@@ -241,7 +252,30 @@ class Cluster:
         self.start_controller()
         for name in self.nodes:
             self.start_node(name)
+        if self._rest:
+            self.start_rest()
         wait_for(lambda: self.idle() == len(self.nodes), f"the nodes are idle; see {self.base}/log")
+
+    @property
+    def rest_url(self) -> str:
+        """Where slurmrestd is."""
+        return f"http://127.0.0.1:{self._ports[4]}"
+
+    def start_rest(self) -> None:
+        """slurmrestd refuses to run as root or as SlurmUser; so it runs as nobody, and takes tokens only."""
+        setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.getuid() == 0 else []
+        self._spawn(
+            "slurmrestd", *setpriv, "slurmrestd", "-f", str(self.conf), "-a", "rest_auth/jwt", f"127.0.0.1:{self._ports[4]}",
+            SLURM_JWT="daemon",
+        )  # fmt: skip
+        wait_for(lambda: self._listens(4), "slurmrestd listens")
+
+    def token(self, lifespan: int = 3600) -> str:
+        """A JWT for the user that runs the tests."""
+        import getpass
+
+        out = self.command("scontrol", "token", f"username={getpass.getuser()}", f"lifespan={lifespan}")
+        return out.strip().removeprefix("SLURM_JWT=")
 
     def start_munge(self) -> None:
         self._spawn(
@@ -283,8 +317,9 @@ class Cluster:
         wait_for(lambda: self._listens(2), "slurmdbd listens")
         self.command("sacctmgr", "--immediate", "add", "cluster", "lab", fails=True)
 
-    def start_controller(self) -> None:
-        self._spawn("slurmctld", "slurmctld", "-D")
+    def start_controller(self, *options: str) -> None:
+        """`-c`: with nothing of what it knew."""
+        self._spawn("slurmctld", "slurmctld", "-D", *options)
         wait_for(lambda: self._listens(0), f"slurmctld listens; see {self.base}/log")
 
     def start_node(self, name: str) -> None:
@@ -331,7 +366,7 @@ class Cluster:
 
     def stop(self) -> None:
         """All of it, with whatever its jobs have left, and its directory."""
-        order = ("slurmctld", *self.nodes, *self._cloud, "slurmdbd", "mariadbd", "munged")
+        order = ("slurmrestd", "slurmctld", *self.nodes, *self._cloud, "slurmdbd", "mariadbd", "munged")
         for name in order:
             if name in self._running:
                 with contextlib.suppress(ProcessLookupError):

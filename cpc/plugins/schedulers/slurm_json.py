@@ -121,21 +121,23 @@ def seen_in_records(told: Mapping[str, Any]) -> Iterator[Seen]:
         current = _words(state.get("current"))[0] if isinstance(state, dict) else ""
         here, outcome = slurm_text.state_of(current, "")
         array, times = row.get("array"), row.get("time")
+        array = array if isinstance(array, dict) else {}
+        times = times if isinstance(times, dict) else {}
         job = number(row.get("job_id"))
-        number_, task = (
-            (number(array.get(key)) for key in ("job_id", "task_id")) if isinstance(array, dict) else (-1, -1)
+        whole, task = number(array.get("job_id")), number(array.get("task_id"))
+        submitted, started, ended = (
+            max(number(times.get(key)), 0) * 1_000_000 for key in ("submission", "start", "end")
         )
-        at = {key: max(number(times.get(key)), 0) * 1_000_000 for key in ("submission", "start", "end")} if isinstance(times, dict) else {}  # fmt: skip
         code = _exit(row.get("exit_code"))
         yield Seen(
-            native=f"{number_}_{task}" if number_ > 0 and task >= 0 else str(job),
+            native=f"{whole}_{task}" if whole > 0 and task >= 0 else str(job),
             token=token,
             index=max(task, 0),
             state=here,
             outcome=outcome,
-            submitted=at.get("submission", 0),
-            started=at.get("start", 0),
-            ended=at.get("end", 0) if outcome else 0,
+            submitted=submitted,
+            started=started,
+            ended=ended if outcome else 0,
             nodes=slurm_text.hosts(_text(row.get("nodes"))),
             exit=-1 if outcome is None or (outcome is SeenOutcome.FAILED and not code) else code,
         )
@@ -186,13 +188,9 @@ def check_partition(told: Mapping[str, Any], wanted: Wanted, minutes: int) -> tu
         words = f"Slurm has no partition {wanted.queue}" if wanted.queue else "Slurm has no default partition"
         return (Check("partition", False, words, f"use one of: {there}"),)
     name, state = _text(row.get("name")), _text(row.get("state"))
+    up = state in ("UP", "")
     checks = [
-        Check(
-            "partition",
-            state in ("UP", ""),
-            f"partition {name} is {state.lower()}",
-            "" if state == "UP" else "choose another",
-        )
+        Check("partition", up, f"partition {name} is {state.lower()}", "" if up else "choose another queue, or wait")
     ]
     most = number(row.get("max_time_limit"))
     fits = most < 0 or minutes <= most

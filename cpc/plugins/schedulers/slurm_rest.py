@@ -123,9 +123,8 @@ class SlurmRest(Scheduler):
         errors = told.get("errors") if isinstance(told, dict) else None
         words = slurm_json.words_of(errors) or " ".join(text.split())[:200]
         if answer.status in (401, 403) or (answer.status >= 400 and "uthentication" in words):
-            raise Unavailable(
-                f"slurmrestd does not accept the token: {words}", self._expiry() or "write a new one: scontrol token"
-            )
+            hint = self._expiry() or "write a new one with 'scontrol token'"
+            raise Unavailable(f"slurmrestd does not accept the token: {words}", hint)
         if answer.status >= 400 or errors:
             raise slurm_words.failure(words, f"do {path}", answer.status)
         if not isinstance(told, dict):
@@ -280,14 +279,8 @@ class SlurmRest(Scheduler):
             mode = Path(self.set["token_file"]).stat().st_mode & 0o077
         except (OSError, Unavailable) as error:
             return (Check("token", False, str(error), "write it with 'scontrol token'"),)
-        checks = [
-            Check(
-                "token",
-                not expiry,
-                expiry or "the token is there, and its time is not over soon",
-                expiry and "renew it",
-            )
-        ]
+        words = expiry or "the token is there, and its time is not over soon"
+        checks = [Check("token", not expiry, words, expiry and "renew it before its time is over")]
         if mode:
             hint = f"chmod 600 {self.set['token_file']}"
             checks.append(Check("token mode", False, "others on this machine can read the token", hint))
@@ -312,10 +305,8 @@ def _properties(options: tuple[str, ...]) -> dict[str, str]:
     for option in options:
         name, equals, value = option.partition("=")
         if name not in _OPTIONS or not equals:
-            raise BadInput(
-                f"the option {option[:80]} cannot be given to slurmrestd",
-                f"it takes {', '.join(_OPTIONS)}, with =VALUE",
-            )
+            hint = f"it takes {', '.join(_OPTIONS)}, with =VALUE"
+            raise BadInput(f"the option {option[:80]} cannot be given to slurmrestd", hint)
         found[_OPTIONS[name]] = value
     return found
 
