@@ -263,14 +263,17 @@ class Cluster:
 
     def start_rest(self) -> None:
         """slurmrestd refuses to run as root or as SlurmUser; so it runs as nobody, and takes tokens only."""
+        plugins = "openapi/v0.0.38" + (
+            ",openapi/dbv0.0.38" if self.accounting else ""
+        )  # without slurmdbd it would not start
         setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.getuid() == 0 else []
         self._spawn(
-            "slurmrestd", *setpriv, "slurmrestd", "-f", str(self.conf), "-a", "rest_auth/jwt", f"127.0.0.1:{self._ports[4]}",
-            SLURM_JWT="daemon",
+            "slurmrestd", *setpriv, "slurmrestd", "-f", str(self.conf), "-a", "rest_auth/jwt", "-s", plugins,
+            f"127.0.0.1:{self._ports[4]}", SLURM_JWT="daemon",
         )  # fmt: skip
         wait_for(lambda: self._listens(4), "slurmrestd listens")
 
-    def token(self, lifespan: int = 3600) -> str:
+    def token(self, lifespan: int = 86400) -> str:
         """A JWT for the user that runs the tests."""
         import getpass
 

@@ -136,6 +136,8 @@ async def diagnose(slurm: Asks, clock: Clock) -> tuple[Check, ...]:
     if not checks[0].ok:
         return tuple(checks)
     checks.append(await _munge(slurm))
+    if not checks[-1].ok:
+        return tuple(checks)
     checks += await _controller(slurm, clock)
     checks.append(await _accounting(slurm))
     return tuple(checks)

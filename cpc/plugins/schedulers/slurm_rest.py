@@ -122,8 +122,10 @@ class SlurmRest(Scheduler):
             told = None
         errors = told.get("errors") if isinstance(told, dict) else None
         words = slurm_json.words_of(errors) or " ".join(text.split())[:200]
-        if answer.status in (401, 403) or (answer.status >= 400 and "uthentication" in words):
-            hint = self._expiry() or "write a new one with 'scontrol token'"
+        # To a token whose time is over it says 500 and "Unspecified error".
+        expiry = self._expiry() if answer.status >= 400 else ""
+        if answer.status in (401, 403) or (answer.status >= 400 and ("uthentication" in words or "is over" in expiry)):
+            hint = expiry or "write a new one with 'scontrol token'"
             raise Unavailable(f"slurmrestd does not accept the token: {words}", hint)
         if answer.status >= 400 or errors:
             raise slurm_words.failure(words, f"do {path}", answer.status)
@@ -285,11 +287,10 @@ class SlurmRest(Scheduler):
             hint = f"chmod 600 {self.set['token_file']}"
             checks.append(Check("token mode", False, "others on this machine can read the token", hint))
         try:
-            told = await self.call("GET", f"/slurm/{self._api}/ping")
+            up = slurm_json.controllers_up(await self.call("GET", f"/slurm/{self._api}/ping"))
         except CopernicusError as error:
             return (*checks, Check("slurmrestd", False, error.message, error.hint))
         checks.append(Check("slurmrestd", True, f"slurmrestd answers at {self._url}"))
-        up = slurm_json.controllers_up(told)
         words = "slurmctld is up" if up else "slurmrestd answers, and reaches no slurmctld"
         return (*checks, Check("slurmctld", up, words, "" if up else "see whether slurmctld runs: scontrol ping"))
 

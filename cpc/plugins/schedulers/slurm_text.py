@@ -182,6 +182,11 @@ def exit_of(status: int) -> int:
     return 128 + (status & 0x7F) if status & 0x7F else status >> 8
 
 
+def told_exit(outcome: SeenOutcome | None, code: int) -> int:
+    """The exit code where there is one: the 0 of what was cancelled or timed out stands for none."""
+    return code if outcome in (SeenOutcome.OK, SeenOutcome.FAILED) or (outcome and code > 0) else -1
+
+
 def state_of(text: str, reason: str) -> tuple[SeenState, SeenOutcome | None]:
     """What a state of Slurm means. `CANCELLED by 1000` and `NODE_FAIL+` are read as well."""
     word = re.split(r"[ +]", text.strip(), maxsplit=1)[0].upper()
@@ -223,7 +228,7 @@ def seen_in_squeue(text: str) -> Iterator[Seen]:
             left=span(left) if here in (SeenState.RUNNING, SeenState.CONFIGURING) else -1,
             nodes=hosts(nodes),
             restarts=max(number(restarts), 0),
-            exit=exit_of(number(code)) if outcome else -1,
+            exit=told_exit(outcome, exit_of(number(code))),
         )
 
 
@@ -252,7 +257,7 @@ def seen_in_sacct(text: str) -> Iterator[Seen]:
                 started=when(started),
                 ended=when(ended) if outcome else 0,
                 nodes=hosts(nodes),
-                exit=(128 + number(by) if number(by) > 0 else number(status)) if outcome else -1,
+                exit=told_exit(outcome, 128 + number(by) if number(by) > 0 else number(status)),
             )
 
 

@@ -1,0 +1,140 @@
+"""Commands of batch systems as real processes, and HTTP servers asked: bounded in time and output, and clean of secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet import defer, reactor
+from twisted.web import resource, server
+
+from cpc.api import BadInput, NotConnected, NotFound, TooLarge, Unavailable
+from cpc.server.pools.commands import Commands
+from cpc.server.pools.web import Web
+from cpc.worker import tree
+from tests.helpers.processes import pid_in, until
+
+
+@pytest.fixture
+def commands() -> Commands:
+    return Commands(reactor, dict(os.environ) | {"CPC_SERVER_KEY": "secret"}, together=2, max_output=1 << 16)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_is_run_with_its_input_and_tells_all(commands: Commands) -> None:
+    ran = await commands(["sh", "-c", "cat; echo bad >&2; exit 3"], "häh\n" * 1000, env={"A": "1"})
+    assert (ran.code, ran.out, ran.err) == (3, "häh\n" * 1000, "bad\n")
+    assert (await commands(["sh", "-c", "kill -TERM $$"])).code == 143
+    assert (await commands(["printf", r"\377"])).out == "\N{REPLACEMENT CHARACTER}"
+    assert (await commands(["printf", "<%s>", "$HOME", "a b", ";ls"])).out == "<$HOME><a b><;ls>"
+    assert (await commands(["true"], "nobody reads this" * 100_000)).code == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_its_environment_is_clean(commands: Commands) -> None:
+    out = (await commands(["env"], env={"EXTRA": "x"})).out
+    names = {line.partition("=")[0] for line in out.splitlines()}
+    assert {"PATH", "LC_ALL", "EXTRA"} <= names
+    assert "CPC_SERVER_KEY" not in names
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_that_is_not_there_is_said(commands: Commands) -> None:
+    with pytest.raises(NotFound, match="the command no-such-program is not there"):
+        await commands(["no-such-program"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_takes_too_long_is_killed_with_all_it_started(commands: Commands, tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    running = defer.ensureDeferred(
+        commands(
+            ["sh", "-c", f"echo retrying >&2; sleep 1000 & echo $! > {path}.new; mv {path}.new {path}; wait"],
+            timeout=0.3,
+        )
+    )
+    pid = await pid_in(reactor, path)
+    with pytest.raises(Unavailable, match=r"sh did not end within 0.3 s; its last words: retrying"):
+        await running
+    await until(reactor, lambda: not tree.alive(pid), "its child is gone")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_prints_without_end_is_killed(commands: Commands) -> None:
+    with pytest.raises(TooLarge, match="yes printed more than can be read"):
+        await commands(["yes"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_child_that_keeps_the_output_open_is_not_waited_for(commands: Commands, tmp_path: Path) -> None:
+    ran = await commands(["sh", "-c", f"sleep 1000 & echo $! > {tmp_path}/pid; echo done"])
+    assert ran.out == "done\n"
+    os.kill(int((tmp_path / "pid").read_text()), 9)
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_so_many_run_at_once_and_all_end_with_the_server(commands: Commands, tmp_path: Path) -> None:
+    script = f"echo > {tmp_path}/$$; exec sleep 1000"
+    running = [defer.ensureDeferred(commands(["sh", "-c", script])) for _ in range(5)]
+    await until(reactor, lambda: len(list(tmp_path.iterdir())) == 2, "two run")
+    assert [one.called for one in running] == [False] * 5
+    for one in running[2:]:
+        one.cancel()
+        one.addErrback(lambda failure: failure.trap(defer.CancelledError))
+    commands.close()
+    for one in running[:2]:
+        with pytest.raises(Unavailable, match="the server stops"):
+            await one
+
+
+class Echo(resource.Resource):
+    """Answers with what it was asked; `/big` without end, `/slow` never."""
+
+    isLeaf = True
+
+    def render(self, request: server.Request) -> bytes | int:
+        if request.path == b"/slow":
+            return server.NOT_DONE_YET
+        if request.path == b"/big":
+            return b"x" * (1 << 20)
+        request.setResponseCode(418)
+        request.setHeader("X-Seen", request.getHeader("x-token") or "")
+        return request.method + b" " + request.uri + b" " + request.content.read()
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    listening = reactor.listenTCP(0, server.Site(Echo()), interface="127.0.0.1")
+    yield listening.getHost().port
+    pytest_twisted.blockon(defer.maybeDeferred(listening.stopListening))
+
+
+@pytest_twisted.ensureDeferred
+async def test_http_servers_are_asked_over_tcp_and_sockets(port: int, tmp_path: Path) -> None:
+    web = Web(reactor, max_body=1 << 16)
+    told = await web("POST", f"http://127.0.0.1:{port}/a?b=c", {"X-Token": "t"}, b"body")
+    assert (told.status, told.body, told.headers["x-seen"]) == (418, b"POST /a?b=c body", "t")
+    path = str(tmp_path / "socket")
+    listening = reactor.listenUNIX(path, server.Site(Echo()))
+    assert (await web("GET", f"unix://{path}:/slurm/ping")).body == b"GET /slurm/ping "
+    await listening.stopListening()
+    with pytest.raises(NotConnected):
+        await web("GET", f"unix://{path}:/slurm/ping")
+
+
+@pytest_twisted.ensureDeferred
+async def test_http_servers_that_are_slow_away_or_endless_are_told_apart(port: int) -> None:
+    web = Web(reactor, max_body=1 << 16)
+    with pytest.raises(Unavailable) as late:
+        await web("GET", f"http://127.0.0.1:{port}/slow", timeout=0.2)
+    assert not isinstance(late.value, NotConnected)
+    with pytest.raises(TooLarge):
+        await web("GET", f"http://127.0.0.1:{port}/big")
+    with pytest.raises(NotConnected, match="cannot be reached"):
+        await web("GET", "http://127.0.0.1:1/")
+    for wrong in ("", "ftp://x/", "http://", "http://x:y/", "unix://relative:/x", "unix:///x", "http://hä/"):
+        with pytest.raises(BadInput):
+            await web("GET", wrong)
