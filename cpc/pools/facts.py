@@ -189,7 +189,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What should happen now: Event.CANCELLED to `cancels` (not started), DISMISSED to `leaves` (they run), OVERDUE to
     `overdue`.
 
-    `needed`: tokens of pending allocations that something waits for: their `needed_at` becomes now. `again_at`: when to
+    `needed`: tokens of allocations without a worker that something waits for: their `needed_at` becomes now. `again_at`: when to
     decide again if nothing happens before; 0: no need.
     """
 

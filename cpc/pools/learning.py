@@ -22,6 +22,8 @@ BRIEF = 60.0
 KEPT = 16
 #: What is taken to be the time from running to the first worker's hello, until one has joined.
 JOIN = 30.0
+#: The least seconds of work that an allocation is asked for, if the jobs are known to be brief.
+WORTH = 600.0
 #: Without a worker by then, an allocation that runs is cancelled.
 JOIN_WITHIN = 600.0
 
@@ -138,6 +140,11 @@ def patience(pool: Pool, learned: Learned) -> float:
     pool's bounds. Somebody who waits for as long as it costs to replace it never pays more than twice of what was needed.
     """
     return min(pool.idle, max(pool.idle_least, usual_wait(learned)))
+
+
+def worth(pool: Pool, learned: Learned) -> float:
+    """Seconds of work that an allocation should be given: ten times what it costs to have it come and go."""
+    return min(HOUR, max(WORTH, 10 * (usual_join(learned) + patience(pool, learned))))
 
 
 def share(token: str) -> float:

@@ -35,6 +35,8 @@ class Room:
     cores: int = 0
     charged: float = 0.0  # core-seconds, against the budget
     projects: Counter[int] = field(default_factory=Counter)  # project → cores
+    wait: float = 0.0  # how long a new allocation is expected to wait: as usual, or as long as one waits already
+    worth: float = 0.0  # seconds of work that an allocation should be given
     backs_off: Denial | None = None
     trying: bool = False  # after a setback: one at a time, until it works
     untried: int = 0  # how many have been asked for since the setback and are not proven yet
@@ -45,6 +47,9 @@ class Room:
             self.cores += one.cores
             self.pending += not one.started_at
             self.projects[one.project] += one.cores
+        longest = max((self.now - one.asked_at for one in self.allocations if one.state.pending), default=0.0)
+        self.wait = max(learning.usual_wait(self.learned), longest)
+        self.worth = learning.worth(self.pool, self.learned)
         if self.pool.budget:
             self.charged = learning.charge(self.learned, self.allocations, self.now)
         for until, setback, tried in learning.setbacks(self.learned, self.allocations, self.now):

@@ -27,7 +27,7 @@ class Seat:
 
     def take(self, demand: Demand, count: int) -> int:
         """How many of `count` jobs it is the place for; they are, from now on."""
-        if count <= 0 or not self._suits(demand):
+        if demand.exact.need.cores > self.free.cores or not self.jobs or count <= 0 or not self._suits(demand):
             return 0
         at_a_time = min(fit.how_many(self.free, demand.exact.need), self.jobs)
         if not at_a_time:
@@ -59,7 +59,7 @@ class Flow:
 
     def take(self, demand: Demand, count: int, within: float) -> int:
         """How many of `count` jobs it can do within so many seconds; whole rounds only: who knows when the first begins."""
-        if count <= 0 or demand.seconds <= 0 or self.project not in (0, demand.project):
+        if count <= 0 or self.project not in (0, demand.project):
             return 0
         rounds = int((min(within, self.left) - self.used) / demand.seconds)
         if rounds <= 0 or not fit.in_time(demand.exact, self.left) or not fit.could(demand.requirement, self.profile):

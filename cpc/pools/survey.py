@@ -10,15 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import astuple
+
 from cpc.pools import fit, learning, nodes
 from cpc.pools.allocation import Allocation, State
-from cpc.pools.facts import HOUR, Ask, Demand, Learned, NodeRecord, Pool, Worker
+from cpc.pools.facts import Ask, Demand, Learned, NodeRecord, Pool, Worker
 from cpc.pools.room import Denial, Room
 from cpc.pools.supply import Flow, Seat, fill, one_after_another
 from cpc.queue import requirement
 
-#: The least seconds of work that a worker is asked for, if the jobs are known to be brief.
-WORTH = 600.0
 #: Free room counts for so long while jobs wait that it seems to be the place for: then something else is in the way.
 BELIEVED = 120.0
 #: And for so long after the first job of a class began to wait.
@@ -79,7 +79,7 @@ class Survey:
         for one in sorted(self.allocations, key=lambda one: (one.asked_at, one.token)):
             self._seat_allocation(one)
         held = {d.project: sum(room.projects[d.project] for room in self.rooms.values()) for d in demand}
-        order = sorted(demand, key=lambda d: (d.rank, held[d.project], -d.waited, d.project, d.requirement))
+        order = sorted(demand, key=lambda d: (d.rank, held[d.project], -d.waited, d.project, astuple(d.requirement)))
         self.served = [self._serve(each) for each in order if each.count > 0]
 
     def _seat_workers(self) -> None:
@@ -90,9 +90,9 @@ class Survey:
                 continue
             left = worker.deadline - self.now if worker.deadline else fit.ENOUGH
             who = requirement.profile(worker.programs, worker.labels, worker.total)
-            if not worker.idle_since or self.now - worker.idle_since < BELIEVED:
+            if worker.free.cores and (not worker.idle_since or self.now - worker.idle_since < BELIEVED):
                 number = pool_of.get(worker.token, 0)
-                worth = _worth(self.rooms[number]) if number in self.rooms else WORTH
+                worth = self.rooms[number].worth if number in self.rooms else learning.WORTH
                 self._free.append(Seat(who, worker.free, left, worth, number, worker.token, worker.project))
             if not worker.idle_since:
                 self._flows.append(Flow(who, worker.total, left, worker.project))
@@ -119,19 +119,19 @@ class Survey:
         who = requirement.profile(fit.programs(pool, known) or (), pool.labels, total)
         unknown = fit.programs(pool, known) is None
         jobs = 1 if one.direct else fit.ENOUGH
-        return Seat(who, total, left, _worth(room), pool.number, one.token, one.project, jobs, unknown)
+        return Seat(who, total, left, room.worth, pool.number, one.token, one.project, jobs, unknown)
 
     def _serve(self, demand: Demand) -> Served:
         found = Served(demand)
         pools = self._in_order(demand, found)
-        wait = min((self._wait(room) for room in pools), default=0.0)
-        worth = _worth(pools[0]) if pools else WORTH
+        wait = min((room.wait for room in pools), default=0.0)
+        worth = pools[0].worth if pools else learning.WORTH
         left = demand.count
         # A job that has waited for long beside free room does not fit it, for a reason that is not seen here.
         if demand.waited < STUCK:
             left -= fill(self._free, demand, left, self.busy)
         left -= self._flow(demand, left, wait + worth / 2)
-        left -= fill(self._starting, demand, left)
+        left -= self._count(self._starting, demand, left, found)
         outstanding = left
         left -= self._count(self._coming, demand, left, found)
         left -= self._flow(demand, left, wait + worth)  # the gap: nothing is asked for and cancelled in turns
@@ -151,6 +151,8 @@ class Survey:
     def _flow(self, demand: Demand, count: int, within: float) -> int:
         """Lay jobs on workers that are busy, and have done with them so many seconds from now."""
         left = count
+        if demand.seconds <= 0 or demand.seconds > within:
+            return 0
         for flow in self._flows:
             if left <= 0:
                 break
@@ -182,22 +184,18 @@ class Survey:
                 able.append(room)
         if len(able) < 2:
             return able
-        soonest = min(self._wait(room) for room in able)
+        soonest = min(room.wait for room in able)
 
         def key(room: Room) -> tuple[bool, float, float, float, int]:
-            wait = self._wait(room)
+            wait = room.wait
             as_soon = wait <= 2 * soonest + AS_SOON
-            count, each, _ = fit.shape(room.pool, demand)
-            jobs = max(1, fit.how_many(each, demand.exact.need) * count)
-            cores = count * each.cores / jobs
-            return (not as_soon, 0.0 if as_soon else wait, room.pool.price * cores, cores, room.pool.number)
+            pool = room.pool
+            count, each, _ = fit.shape(pool, demand)
+            jobs = fit.how_many(fit.per_worker(pool, each, count), demand.exact.need) * fit.workers(pool, count)
+            cores = -(-demand.count // max(1, jobs)) * count * each.cores
+            return (not as_soon, 0.0 if as_soon else wait, pool.price * cores, cores, pool.number)
 
         return sorted(able, key=key)
-
-    def _wait(self, room: Room) -> float:
-        """How long a new allocation is expected to wait: as usual, or as long as one waits already."""
-        longest = max((self.now - one.asked_at for one in room.allocations if one.state.pending), default=0.0)
-        return max(learning.usual_wait(room.learned), longest)
 
     def _ask(self, room: Room, demand: Demand, count: int, starved: bool, found: Served) -> int:
         """Ask a pool for what `count` jobs need, as far as it may be asked; how many of them that serves."""
@@ -240,9 +238,3 @@ class Survey:
         self._coming += seats
         served = fill(seats, demand, count)
         return count if number == wanted else served
-
-
-def _worth(room: Room) -> float:
-    """Seconds of work that an allocation should be given: ten times what it costs to have it come and go."""
-    cost = learning.usual_join(room.learned) + learning.patience(room.pool, room.learned)
-    return min(HOUR, max(WORTH, 10 * cost))

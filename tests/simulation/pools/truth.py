@@ -38,7 +38,8 @@ class Truth:
         self._idle(world)
         self._stall(world)
         if world.done:
-            self._done_at = self._done_at or world.now
+            if not self._done_at or any(batch.away for batch in world.batches.values()):
+                self._done_at = world.now
             self._hold(world, world.now < self._done_at + GONE_WITHIN, "nothing is left when all is done")
 
     def _hold(self, world: World, good: bool, what: str) -> None:
