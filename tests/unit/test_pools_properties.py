@@ -26,22 +26,26 @@ def mixed(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
 
 POOLS = st.lists(
     mixed(
-        nodes=st.sampled_from([1, 1, 2, 5]), cores=st.sampled_from([1, 8, 16]), gpus=st.sampled_from([0, 2]),
-        walltime=st.sampled_from([300.0, HOUR, 48 * HOUR]), max_allocations=st.integers(0, 6),
-        max_cores=st.sampled_from([0, 20, 100]), budget=st.sampled_from([0.0, 10.0, 500.0]), backlog=st.integers(0, 5),
+        nodes=st.sampled_from([1, 1, 2, 5]), cores=st.sampled_from([16, 16, 8, 1]), gpus=st.sampled_from([0, 2]),
+        walltime=st.sampled_from([48 * HOUR, 48 * HOUR, 4 * HOUR, 300.0]),
+        max_allocations=st.sampled_from([0, 0, 6, 1]),
+        max_cores=st.sampled_from([0, 0, 100, 20]), budget=st.sampled_from([0.0, 0.0, 5000.0, 10.0]),
+        backlog=st.sampled_from([40, 40, 40, 2, 0]),
         programs=st.sampled_from(PROGRAMS), project_cores=st.sampled_from([0, 0, 16]), platform=st.sampled_from(["smp", "slurm"]),
-        direct=st.booleans(), paused=st.sampled_from([None, None, "x"]), price=st.sampled_from([0.0, 1.0]),
-        labels=st.sampled_from([(), ("big",)]), known_nodes=st.sampled_from([0, 1, 8]),
+        direct=st.booleans(), paused=st.sampled_from([None, None, None, None, "x"]), price=st.sampled_from([0.0, 1.0]),
+        labels=st.sampled_from([("big",), ()]), known_nodes=st.sampled_from([0, 1, 8]),
     ),
+    min_size=1,
     max_size=3,
 )  # fmt: skip
 DEMAND = st.lists(
     mixed(
-        count=st.integers(0, 300), cores=st.sampled_from([1, 3, 16, 40]), project=st.integers(1, 2),
-        walltime=st.sampled_from([0.0, 60.0, HOUR, 30 * HOUR]), program=st.sampled_from(["", "mdrun", "other"]),
-        checkpoints=st.booleans(), labels=st.sampled_from([(), ("big",)]), waited=AGO, rank=st.integers(-1, 1),
-        seconds=st.sampled_from([0.0, 0.01, 30.0, HOUR, 99 * HOUR]),
+        count=st.sampled_from([1, 2, 5, 17, 300, 0]), cores=st.sampled_from([1, 1, 3, 16, 40]), project=st.integers(1, 2),
+        walltime=st.sampled_from([0.0, 60.0, HOUR, 30 * HOUR]), program=st.sampled_from(["", "", "mdrun", "other"]),
+        checkpoints=st.booleans(), labels=st.sampled_from([(), (), ("big",)]), waited=AGO, rank=st.integers(-1, 1),
+        seconds=st.sampled_from([0.0, 0.0, HOUR, 30.0, 0.01, 99 * HOUR]),
     ),
+    min_size=1,
     max_size=4,
 )  # fmt: skip
 ALLOCATIONS = st.lists(
@@ -49,13 +53,13 @@ ALLOCATIONS = st.lists(
         number=st.integers(1, 3), state=st.sampled_from(State), asked=AGO, started=AGO, joined=st.integers(0, 3),
         nodes=st.integers(1, 3), project=st.integers(0, 2), used=st.booleans(), direct=st.booleans(), alone=AGO,
     ),
-    max_size=8,
+    max_size=5,
 )  # fmt: skip
 WORKERS = st.lists(
     mixed(free=st.integers(0, 16), idle=AGO, left=st.sampled_from([0.0, 100.0, 9000.0]), draining=st.booleans()),
     max_size=5,
 )
-SETBACK = st.builds(Setback, st.integers(0, 9), AGO.map(lambda ago: NOW - ago), st.just("words"))
+SETBACK = st.builds(Setback, st.sampled_from([0, 0, 0, 1, 9]), AGO.map(lambda ago: NOW - ago), st.just("words"))
 LEARNED = st.builds(
     Learned, refused=SETBACK, brief=SETBACK, waits=st.sampled_from([(), (5.0,), (9000.0, 10.0)]),
     programs=st.sampled_from(PROGRAMS), each=st.sampled_from([None, Amounts(cores=4, memory=GIB)]),
@@ -114,7 +118,7 @@ def _worker(token: str, fields: dict[str, Any]) -> Worker:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_no_ask_leads_beyond_a_limit(draw: st.DataObject) -> None:
     world = World(draw)
     decision = world.decide()
@@ -140,7 +144,7 @@ def test_no_ask_leads_beyond_a_limit(draw: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_every_ask_fits_a_job_that_waits(draw: st.DataObject) -> None:
     world = World(draw)
     for ask in world.decide().asks:
@@ -160,7 +164,7 @@ def test_every_ask_fits_a_job_that_waits(draw: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_a_second_look_asks_for_nothing_more(draw: st.DataObject) -> None:
     """Once what was asked for is written down, the same facts ask for nothing: it cannot run away."""
     world = World(draw)
@@ -180,7 +184,7 @@ def test_a_second_look_asks_for_nothing_more(draw: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_nothing_is_both_needed_and_cancelled_and_everything_has_words(draw: st.DataObject) -> None:
     world = World(draw)
     decision = world.decide()

@@ -1,0 +1,77 @@
+"""Defects of what batch systems are asked for: `cpc.pools`."""
+
+from tests.defects.defect import defect
+
+_SIMULATION = "tests/simulation/pools/test_pools.py::"
+_ANY = _SIMULATION + "test_any_pools_with_any_faults"
+_LIMITS = "tests/unit/test_pools_limits.py::"
+_SCALE = "tests/unit/test_pools_scale.py::"
+
+POOLS = (
+    defect(
+        "back-off-does-not-double", "cpc.pools.learning:pause", "FIRST * 2.0 ** min(setback.count - 1, 20)", "FIRST",
+        promise="a batch system that takes nothing is asked less and less",
+        caught_by=_SIMULATION + "test_a_batch_system_that_takes_nothing_is_asked_less_and_less_and_used_when_it_does",
+        quick=True,
+    ),
+    defect(
+        "back-off-for-ever", "cpc.pools.room:Room.__post_init__", "until > max(self.now,", "until + 1e9 > max(self.now,",
+        promise="a pool that could serve is tried again",
+        caught_by=_ANY,
+    ),
+    defect(
+        "refusals-at-once-count-each", "cpc.pools.learning:_again", "now < setback.at + pause(setback)", "False",
+        promise="refusals of what was asked for at the same time are one",
+        caught_by=_LIMITS + "test_refusals_of_what_was_asked_for_at_the_same_time_are_one",
+    ),
+    defect(
+        "leaving-ones-do-not-count", "cpc.pools.allocation:State.live", "self is not State.ENDED",
+        "self not in (State.ENDED, State.LEAVING)",
+        promise="whatever may be there counts against the limits",
+        caught_by=_LIMITS + "test_whatever_may_be_there_counts_against_the_limits",
+    ),
+    defect(
+        "lost-answer-is-a-refusal", "cpc.pools.allocation:_ROWS", "Event.SILENT: (_U, (Effect.LOOK,)),\n        Event.MISSING",
+        "Event.SILENT: (_E, (Effect.CLOSE,)),\n        Event.MISSING",
+        promise="a lost answer is looked for before anything is asked again",
+        caught_by="tests/unit/test_pools_allocation.py::"
+        "test_a_lost_answer_is_looked_for_and_never_asked_again_before_that_is_known",
+    ),
+    defect(
+        "budget-of-what-runs-only", "cpc.pools.learning:_left", "else one.walltime", "else 0.0",
+        promise="no pool uses more than its budget within any 24 hours",
+        caught_by=_LIMITS + "test_whatever_may_be_there_counts_against_the_limits",
+    ),
+    defect(
+        "asked-for-twice", "cpc.pools.survey:Survey._serve",
+        "left -= self._count(self._coming, demand, left, found)", "self._count(self._coming, demand, left, found)",
+        promise="what is on its way is counted",
+        caught_by="tests/unit/test_pools_properties.py::test_a_second_look_asks_for_nothing_more",
+    ),
+    defect(
+        "idle-for-ever", "cpc.pools.scale:_Stops._running", "if since + keep <= self._now:", "if since + 9 * keep <= self._now:",
+        promise="an idle worker leaves",
+        caught_by=_ANY,
+    ),
+    defect(
+        "walltime-not-looked-at", "cpc.pools.fit:in_time", "exact.walltime <= left or exact.checkpoints", "True",
+        promise="no allocation for a job that can neither finish in it nor keep a part",
+        caught_by=(_SCALE + "test_a_running_one_counts_only_for_what_it_can_finish_or_keep", _ANY),
+    ),
+    defect(
+        "useless-worker-keeps-the-room", "cpc.pools.scale:_Stops._running", "keep = min(keep, MAKE_ROOM)", "pass",
+        promise="an idle worker makes room for what waits in vain",
+        caught_by=_SCALE + "test_an_idle_worker_makes_room_for_what_waits_in_vain",
+    ),
+    defect(
+        "all-nodes-left-out", "cpc.pools.nodes:excluded", "bad[:most]", "bad",
+        promise="never are all nodes left out",
+        caught_by=_LIMITS + "test_never_are_all_nodes_left_out",
+    ),
+    defect(
+        "late-ones-hold-up-everything", "cpc.pools.survey:Survey._seat_allocation",
+        "self._late[one.pool] if late else self._coming", "self._coming",
+        promise="for what is late another pool is asked",
+        caught_by=_SCALE + "test_for_what_is_late_another_pool_is_asked_and_the_place_in_the_queue_is_kept",
+    ),
+)  # fmt: skip
