@@ -42,6 +42,8 @@ class ServerStatus(View, frozen=True):
     storage_free: int
     intake_paused: str
     warnings: tuple[str, ...]
+    servers_connected: int = 0  # of those that this one trusts
+    servers_away: int = 0
 
 
 class Session(View, frozen=True):

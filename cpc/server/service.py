@@ -195,6 +195,7 @@ class Service:
         self.accounts.on_delete.append(self.bundles.user_deleted)
         self.bundles.on_revoke.append(self._bundle_revoked)
         self.federation.trust.cut = self._cut_refused
+        self.status_page.servers = self.federation.trust.summary
         self.settings.watch(self._setting_changed)
         self._setting_changed("")
 

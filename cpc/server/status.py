@@ -48,6 +48,7 @@ class Status:
         self._last_backup = last_backup  # µs UTC; it looks at a file, so not on the reactor
         self.started = clock.now()
         self.soon = SOON  # µs; a setting
+        self.servers: Callable[[], tuple[int, int, list[str]]] = lambda: (0, 0, [])  # connected, away, and what to say
 
     def view(self) -> ServerView:
         """What anybody may know."""
@@ -82,6 +83,7 @@ class Status:
 
         totals, used, ending, backed_up = await self._gate.read(who, Act.SERVER_STATUS, unit)
         sessions = list(self._queue.index.sessions.values())
+        connected, away, about_servers = self.servers()
         return ServerStatus(
             server=self.view(),
             workers=len(sessions),
@@ -90,7 +92,15 @@ class Status:
             storage_used=used,
             storage_free=self._storage.space.free,
             intake_paused=self._storage.intake_paused,
-            warnings=(*self.health(), *self._ending(), *ending, *upkeep.backup_warnings(backed_up, self._clock.now())),
+            warnings=(
+                *self.health(),
+                *self._ending(),
+                *ending,
+                *upkeep.backup_warnings(backed_up, self._clock.now()),
+                *about_servers,
+            ),
+            servers_connected=connected,
+            servers_away=away,
         )
 
     def health(self) -> tuple[str, ...]:

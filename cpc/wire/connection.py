@@ -35,7 +35,7 @@ from cpc.wire.identity import Name, Role
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
-from cpc.wire.questions import Handler, Questions, Router
+from cpc.wire.questions import MAX_QUESTION_BYTES, Handler, Questions, Router
 from cpc.wire.strangers import MAX_OF_ONE_ADDRESS, MAX_STRANGERS, Strangers
 
 T = TypeVar("T")
@@ -160,12 +160,14 @@ class Connection:
         """
         self._questions.serve(method, question, handler, bulk)
 
-    def route(self, router: Router, bulk: bool = False) -> None:
+    def route(self, router: Router, bulk: bool = False, most: int = MAX_QUESTION_BYTES) -> None:
         """Give every message with a route to `router`, with this connection; it answers with the body of the answer.
 
-        Without a router such messages are refused. `bulk` as in `serve`.
+        Without a router such messages are refused. `bulk` as in `serve`. From now on nothing is read while `most` bytes of
+        questions are held.
         """
         self._questions.route(router, bulk)
+        self._questions.hold_at_most(most)
 
     def on_closed(self, callback: Callable[[str], None]) -> None:
         """Call back once with the reason, in words, when the connection has ended (at once if it has)."""

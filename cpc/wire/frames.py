@@ -256,7 +256,7 @@ class _Plain(msgspec.Struct):
     i: int = 0
     r: int = 0
     e: msgspec.Raw = msgspec.Raw()
-    o: str = ""
+    o: Annotated[str, msgspec.Meta(max_length=MAX_SERVER)] = ""
     t: _Route = ()
     s: _Within = 0.0
     p: msgspec.Raw = msgspec.Raw()

@@ -79,6 +79,7 @@ class Questions:
         self._messages = 0
         self._bytes = 0
         self._unserved = 0
+        self._most = MAX_QUESTION_BYTES
         self._ended = False
 
     def __len__(self) -> int:
@@ -112,6 +113,10 @@ class Questions:
             if self._is_full():
                 self._channel.hold()
 
+    def hold_at_most(self, size: int) -> None:
+        """Read no further while so many bytes of bodies are held; the frame that reaches it is taken."""
+        self._most = size
+
     def start(self) -> None:
         """Start handlers of what waits, as far as there is room for their answers."""
         while self._inbox and self._has_room():
@@ -132,7 +137,7 @@ class Questions:
         self._routed = None
 
     def _is_full(self) -> bool:
-        return self._calls > MAX_QUESTIONS or self._messages > MAX_MESSAGES or self._bytes > MAX_QUESTION_BYTES
+        return self._calls > MAX_QUESTIONS or self._messages > MAX_MESSAGES or self._bytes > self._most
 
     def _has_room(self) -> bool:
         return self._channel.backlog < ANSWER_BACKLOG and not self._ended

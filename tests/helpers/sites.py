@@ -94,12 +94,14 @@ class Site:
 class Lab:
     """`Lab("ab")`: servers of these names that do not know each other yet."""
 
+    site: type[Site] = Site
+
     def __init__(self, names: str, seed: int = 1, faults: Faults | None = None) -> None:
         self.reactor = VirtualReactor()
         self.network = Network(self.reactor, random.Random(seed), faults)
         self.sites: dict[str, Site] = {}
         for name in names:
-            self.sites[name] = Site(self, name)
+            self.sites[name] = self.site(self, name)
 
     def __getitem__(self, name: str) -> Site:
         return self.sites[name]

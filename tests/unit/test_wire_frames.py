@@ -262,6 +262,46 @@ def test_a_large_frame_is_read_as_carefully_as_a_small_one(more: dict[str, objec
             frames.read(msgpack.packb({"m": "turn", "i": 1, "b": b"x" * size, **more}))
 
 
+ROUTE = ("server-a", "server-c", "server-b")
+
+
+@pytest.mark.parametrize("size", [10, 2 * frames.LARGE])
+def test_a_route_is_read_as_it_was_written_and_a_body_is_passed_on_as_it_came(size: int) -> None:
+    data = frames.body(ChunkData(data=memoryview(b"x" * size)))
+    asked = read(frames.question("far-chunk-put", 7, data, ROUTE, 30.0))
+    assert (asked.method, asked.call, asked.route, asked.owner, asked.within) == (
+        "far-chunk-put",
+        7,
+        ROUTE,
+        "server-b",
+        30.0,
+    )
+    passed = frames.question(asked.method, 9, frames.raw(asked.body), asked.route, 20.0)
+    if size > frames.LARGE:
+        assert passed[-1].obj is asked.body.obj  # type: ignore[union-attr]
+    again = read(passed)
+    assert (again.call, again.route, again.within, bytes(again.body)) == (9, ROUTE, 20.0, bytes(asked.body))
+    answered = read(frames.answer(3, frames.raw(again.body)))
+    assert bytes(frames.decode(answered.body, ChunkData, "m").data) == b"x" * size
+
+
+@pytest.mark.parametrize("size", [10, 2 * frames.LARGE])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"t": ROUTE}, {"o": "server-a", "t": ROUTE}, {"o": "server-b", "t": "abc"}, {"o": "server-b", "t": [1]},
+        {"o": "server-b", "t": ["", "server-b"]}, {"o": "server-b", "t": ["x" * 65, "server-b"]}, {"o": 7, "t": ROUTE},
+        {"o": "server-b", "t": ["server-b"] * 18}, {"o": "server-b", "t": {"server-b": 1}}, {"o": "x" * 65},
+        {"o": "server-b", "t": ROUTE, "s": -1.0}, {"o": "server-b", "t": ROUTE, "s": "soon"},
+        {"o": "server-b", "t": ROUTE, "s": 1e9}, {"o": "server-b", "t": ROUTE, "s": float("nan")},
+        {"o": "server-b", "t": None},
+    ],
+)  # fmt: skip
+def test_a_route_that_is_none_is_refused(more: dict[str, object], size: int) -> None:
+    with pytest.raises(Refused, match=r"its owner is not the end of its route|its route or its time is not one"):
+        frames.read(msgpack.packb({"m": "turn", "i": 1, "b": b"x" * size, **more}))
+
+
 def test_a_large_frame_says_as_much_as_a_small_one() -> None:
     body = b"x" * 2 * frames.LARGE
     relayed = frames.read(msgpack.packb({"m": "turn", "i": 1, "o": "server-b", "b": body}))

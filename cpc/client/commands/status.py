@@ -44,12 +44,20 @@ def _network(state: ServerStatus) -> list[str]:
     lines = [
         f"Server {harmless(server.name)}, release {harmless(server.release)}, running for {ago(server.started)}:",
         f"{INDENT}{plural(state.workers, 'worker')}, {state.workers_busy} of them busy",
+        *_servers(state),
         f"{INDENT}jobs: {counts(state.jobs)}",
         f"{INDENT}files: {show_size(state.storage_used)}, {show_size(state.storage_free)} free",
     ]
     if state.intake_paused:
         lines.append(f"{INDENT}NO NEW JOBS ARE TAKEN: {harmless(state.intake_paused)}")
     return lines + [f"{INDENT}Note: {harmless(warning)}" for warning in state.warnings]
+
+
+def _servers(state: ServerStatus) -> list[str]:
+    if not state.servers_connected + state.servers_away:
+        return []
+    away = f", {state.servers_away} cannot be reached (cpcc connected-servers)" if state.servers_away else ""
+    return [f"{INDENT}connected to {plural(state.servers_connected, 'other server')}{away}"]
 
 
 def _project(view: ProjectView, current: bool) -> list[str]:

@@ -33,6 +33,7 @@ Q = TypeVar("Q")
 
 CONNECT_TIME = 30.0
 PATIENCE = 0.5  # seconds that the server with the smaller id has the start of
+HELD, HELD_BULK = 8 << 20, 18 << 20  # bytes of a peer's questions that are held at a time: with files, four chunks
 MAX_SILENT = 8  # connections of one server that have not said hello
 
 log = Logger()
@@ -287,7 +288,7 @@ class Links:
         for key, served in self._direct.items():
             if served.bulk is said.bulk:
                 self._serve_one(connection, key.partition("/")[0], served)
-        connection.route(partial(self.relaying.routed, bulk=said.bulk), said.bulk)
+        connection.route(partial(self.relaying.routed, bulk=said.bulk), said.bulk, HELD_BULK if said.bulk else HELD)
         link.take(connection, said.bulk, dialler)
 
     def _serve_one(self, connection: Connection, method: str, served: _Direct) -> None:

@@ -20,7 +20,7 @@ from cpc.server.roles import Act
 from cpc.store import peers
 from cpc.store.peers import Addresses, PeerRow
 from cpc.store.transaction import Tx
-from cpc.wire.identity import check_authority, is_signed_by
+from cpc.wire.identity import check_authority, fingerprint_of, is_signed_by
 
 MAX_WAITING = 100  # requests that wait for somebody to decide
 MAX_AGE = 90 * DAY  # then they make room
@@ -48,7 +48,7 @@ class Requests:
 
         def unit(tx: Tx) -> PeerAnswer:
             row = peers.get(tx, server)
-            if row is not None and row.authority != request.authority.encode():
+            if row is not None and fingerprint_of(row.authority) != fingerprint_of(request.authority.encode()):
                 raise Conflict(
                     f"another server has asked here under the id {server}",
                     "ask the administrator here to refuse that one: cpcc connected-servers, cpcc refuse-server",
@@ -66,21 +66,18 @@ class Requests:
                 "that server does not want to be asked by this one",
                 "its administrator can change that: cpcc trust, or cpcc refuse-server to forget this one",
             )
-        said = addresses.said(request.host, request.port, request.client_port)
+        if row is not None and row.state is not PeerState.RECEIVED:  # this side has asked too, or trusts it already
+            moved = self._trust.move(tx, row, row, Event.REQUESTED)
+            return PeerAnswer(id=self._book.here, state=moved.state.value)
         if row is None:
             self._make_room(tx)
-            row = fresh = PeerRow(
-                server, PeerState.RECEIVED, "", request.authority.encode(), 0, Addresses(), Agreement(), "", "", tx.now,
-                None, None,
-            )  # fmt: skip
-        fresh = row
-        if state in (None, PeerState.RECEIVED):
-            fresh = PeerRow(
-                server, PeerState.RECEIVED, plain(request.name, MAX_NAME), row.authority, 0, Addresses(said=said),
-                row.agreement, plain(address, MAX_NAME), "", tx.now, None, None,
-            )  # fmt: skip
-        moved = self._trust.move(tx, row if state else None, fresh, Event.REQUESTED)
-        if state is None:
+        said = addresses.said(request.host, request.port, request.client_port)
+        fresh = PeerRow(
+            server, PeerState.RECEIVED, plain(request.name, MAX_NAME), request.authority.encode(), 0, Addresses(said=said),
+            row.agreement if row else Agreement(), plain(address, MAX_NAME), "", tx.now, None, None,
+        )  # fmt: skip
+        moved = self._trust.move(tx, row, fresh, Event.REQUESTED)
+        if row is None:
             tx.event("server", "peer.requested", name=fresh.name, server=server, address=address)
         return PeerAnswer(id=self._book.here, state=moved.state.value)
 

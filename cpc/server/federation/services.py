@@ -47,7 +47,7 @@ class Federation:
         )  # fmt: skip
         self.requests = Requests(gate, self.book, self.trust, clock)
         self.surveying = Surveying(
-            ways=self.links, book=self.book, gate=gate, about=self.about, clock=clock, chance=chance
+            ways=self.links, book=self.book, gate=gate, about=self.about, name=self.say().name, clock=clock, chance=chance,
         )  # fmt: skip
 
     async def load(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
 
+import msgspec
 from twisted.internet.defer import DeferredList, ensureDeferred
 
 from cpc import __version__
@@ -44,6 +45,7 @@ class Surveying:
         book: Book,
         gate: Gate,
         about: Callable[[], Awaitable[ServerSeen]],
+        name: str,
         clock: Clock,
         chance: Chance,
     ) -> None:
@@ -51,6 +53,7 @@ class Surveying:
         self._book = book
         self._gate = gate
         self._about = about
+        self._name = name
         self._clock = clock
         self._chance = chance
         self._answered: OrderedDict[str, None] = OrderedDict()
@@ -86,7 +89,7 @@ class Surveying:
 
     async def servers(self) -> NetworkOfServers:
         """The same without asking who wants to know."""
-        here = await self._seen_here()
+        here = await self._about()
         name = self._chance.token(12).hex()
         self._remember(name)
         found = {here.server: here}
@@ -99,8 +102,7 @@ class Surveying:
     # --- for other servers ---
 
     async def _pinged(self, _caller: Caller, _ping: Ping) -> Pong:
-        here = await self._about()
-        return Pong(server=self._ways.here, name=here.name, release=__version__)
+        return Pong(server=self._ways.here, name=self._name, release=__version__)
 
     async def _surveyed(self, caller: Caller, survey: Survey) -> Surveyed:
         if survey.id in self._answered:
@@ -110,7 +112,7 @@ class Surveying:
         self._remember(survey.id)
         self._running[caller.peer] += 1
         try:
-            here = await self._seen_here()
+            here = await self._about()
             found = {here.server: here}
             if survey.hops > 0 and survey.seconds > STEP:
                 await self._ask_on(found, survey, exclude=caller.peer)
@@ -131,15 +133,19 @@ class Surveying:
         asked = [
             ensureDeferred(self._ways.ask(peer, "survey", question, Surveyed, seconds)) for peer in neighbours
         ]  # fmt: skip
-        for well, answer in await DeferredList(asked, consumeErrors=True):
-            if not well or not isinstance(answer, Surveyed):
-                continue  # it is away, or late: what is behind it is not seen
-            for server in answer.servers[:MAX_SERVERS]:
-                if len(found) < MAX_SERVERS:
-                    found.setdefault(server.server, server)
-
-    async def _seen_here(self) -> ServerSeen:
-        return await self._about()
+        answers = await DeferredList(asked, consumeErrors=True)
+        behind: list[ServerSeen] = []
+        for peer, (well, answer) in zip(neighbours, answers, strict=True):
+            if well and isinstance(answer, Surveyed):  # or it is away, or late: what is behind it is not seen
+                for seen_there in answer.servers[:MAX_SERVERS]:
+                    cut = msgspec.structs.replace(seen_there, peers=seen_there.peers[:MAX_PEERS])
+                    if cut.server == peer:
+                        found[peer] = cut  # what a neighbour says of itself counts more than what others say of it
+                    else:
+                        behind.append(cut)
+        for server in behind:
+            if len(found) < MAX_SERVERS:
+                found.setdefault(server.server, server)
 
     def _remember(self, name: str) -> None:
         self._answered[name] = None
@@ -151,7 +157,7 @@ def shortest(here: str, servers: dict[str, ServerSeen]) -> dict[str, tuple[str, 
     """The shortest route from one server to each that can be reached. A link counts if either of its ends knows of it."""
     links: dict[str, set[str]] = {server: set() for server in servers}
     for seen in servers.values():
-        for peer in seen.peers[:MAX_PEERS]:
+        for peer in seen.peers:
             if peer in links:
                 links[seen.server].add(peer)
                 links[peer].add(seen.server)

@@ -94,18 +94,36 @@ class Trust:
             requested=row.requested, trusted=row.trusted, seen=row.seen,
         )  # fmt: skip
 
+    def summary(self) -> tuple[int, int, list[str]]:
+        """How many servers are connected, how many are not though they are trusted, and what an administrator should see."""
+        rows = self._book.rows
+        trusted = [row for row in rows if row.state is PeerState.TRUSTED]
+        connected = sum(self._links.is_up(row.id) for row in trusted)
+        asking = [self._book.called(row.id) for row in rows if row.state is PeerState.RECEIVED]
+        notes = [f"{name} asks to be connected; see `cpcc connected-servers`" for name in asking[:3]]
+        if len(asking) > 3:
+            notes.append(f"{len(asking) - 3} more servers ask to be connected")
+        return connected, len(trusted) - connected, notes
+
     async def look(self, who: Principal, host: str, client_port: int, port: int = 0) -> PeerSeen:
         """Who answers there, to be compared before it is asked. `port` of its machines' door; 0: as it says, or moved as far
         as its people's port is."""
         await self._gate.read(who, Act.PEER_ASK, lambda tx: None)
+        stranger, seen = await self._look(host, client_port, port)
+        if self._book.trusts(stranger.view.id):
+            raise self._trusted_already(seen.id)
+        return seen
+
+    def _trusted_already(self, server: str) -> Conflict:
+        return Conflict(f"{self._book.called(server)} is trusted already", "see `cpcc connected-servers`")
+
+    async def _look(self, host: str, client_port: int, port: int) -> tuple[Stranger, PeerSeen]:
         host = addresses.check(host, client_port, *([port] if port else []))
         stranger = await self._outside.look(host, client_port)
         view = stranger.view
         if view.id == self._book.here:
             raise BadInput(f"{host} port {client_port} is this server itself", "give the address of another one")
-        if self._book.trusts(view.id):
-            raise Conflict(f"{self._book.called(view.id)} is trusted already", "see `cpcc connected-servers`")
-        return PeerSeen(
+        return stranger, PeerSeen(
             id=view.id, name=plain(addresses.called(view.name, view.host), MAX_NAME), release=plain(view.release, MAX_NAME),
             fingerprint=stranger.fingerprint, host=host, client_port=client_port,
             port=port or addresses.guessed_port(client_port, view.port, view.client_port),
@@ -115,14 +133,12 @@ class Trust:
 
     async def ask(self, call: Call, host: str, client_port: int, port: int, fingerprint: str) -> PeerView:
         """Send a request to the server there. `fingerprint` is what a person has compared: it has it still, or Conflict."""
-        seen = await self.look(call.who, host, client_port, port)
+        await self._gate.read(call.who, Act.PEER_ASK, lambda tx: None)
+        stranger, seen = await self._look(host, client_port, port)
         if seen.fingerprint != fingerprint:
             raise Conflict(f"the server at {host} port {client_port} has another fingerprint now", "look at it again")
-        stranger = await self._outside.look(seen.host, client_port)
-        if stranger.fingerprint != fingerprint or stranger.view.id != seen.id:
-            raise Conflict(f"two servers answer at {host} port {client_port}", "give the address of one")
         known = self._book.get(seen.id)
-        if known is not None and known.state is PeerState.RECEIVED and known.authority != stranger.authority:
+        if known is not None and known.state is PeerState.RECEIVED and fingerprint_of(known.authority) != fingerprint:
             raise Conflict(
                 f"server {seen.id} has asked with another fingerprint than it has now",
                 f"somebody may pretend to be it; refuse that request first: cpcc refuse-server {seen.id}",
@@ -137,7 +153,7 @@ class Trust:
             row = peers.get(tx, seen.id)
             state = row.state if row else None
             if not peering.can(state, Event.ASKED):
-                raise Conflict(f"{self._book.called(seen.id)} is {state} already", "see `cpcc connected-servers`")
+                raise self._trusted_already(seen.id)
             fresh = PeerRow(
                 seen.id, PeerState.SENT, seen.name, stranger.authority, 0, Addresses(typed=typed, said=own), Agreement(),
                 "", "", tx.now, None, None,
