@@ -285,7 +285,7 @@ class Hand:
             assert task.lease not in self.verdicts, "a lease is given once"
             self.tasks[task.lease] = task
         for settled in orders.settled:
-            self.verdicts[settled.lease] = settled.verdict
+            self.verdicts.setdefault(settled.lease, settled.verdict)
             self.told.pop(settled.lease, None)
         self.retried += [lease for lease in orders.retry if lease in self.told]
         self.followed += orders.follow

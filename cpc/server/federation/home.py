@@ -160,6 +160,8 @@ class Home:
             before = set(loan.holds)
             loan.hold(tuple(holds), now)
             loan.ended(results)
+            if self._owners[path].failures:
+                self._retain(loan, [loan.results.pop(result.lease) for result in results])
             for checkpoint in abroad.checkpoints:
                 if checkpoint.lease.path == path:
                     loan.checkpoints[checkpoint.lease] = checkpoint
@@ -389,12 +391,16 @@ class Home:
             for checkpoint in each.checkpoints:
                 loan.checkpoints.setdefault(checkpoint.lease, checkpoint)
             kept = [result for result in each.results if result.lease not in loan.own]
-            if kept:
-                ensureDeferred(self._keep(loan.worker, kept)).addErrback(
-                    lambda failure: log.failure("taking results into custody failed", failure)
-                )
+            self._retain(loan, kept)
             if each.offered:
                 self.spares.answered(loan.worker, False)
+
+    def _retain(self, loan: Loan, results: list[Result]) -> None:
+        """The owner cannot have these now."""
+        if results:
+            ensureDeferred(self._keep(loan.worker, results)).addErrback(
+                lambda failure: log.failure("taking results into custody failed", failure)
+            )
 
     async def _keep(self, worker: int, results: list[Result]) -> None:
         retry: list[Lease] = []
