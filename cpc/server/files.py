@@ -273,12 +273,16 @@ class Files:
 
         return await self._store.write(unit)
 
-    async def chunk(self, project: int, digest: bytes) -> bytes:
-        """A chunk that the project refers to; NotFound."""
+    async def has_chunk(self, project: int, digest: bytes) -> int:
+        """The size of a chunk that the project refers to; NotFound."""
         known = await self._store.read(lambda tx: chunks.known(tx, project, [digest]))
         if digest not in known or not known[digest].used:
             raise NotFound(f"chunk {digest.hex()} is not in this project")
-        data = await self._chunks.read(digest, known[digest].size)
+        return known[digest].size
+
+    async def chunk(self, project: int, digest: bytes) -> bytes:
+        """A chunk that the project refers to; NotFound."""
+        data = await self._chunks.read(digest, await self.has_chunk(project, digest))
         self.moved("out", len(data))
         return data
 

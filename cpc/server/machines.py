@@ -6,7 +6,7 @@ does. Other servers come through the same door, to `cpc.server.federation`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,52 +14,28 @@ from twisted.logger import Logger
 
 from cpc import __version__
 from cpc.core.clock import SECOND, Clock
-from cpc.core.errors import BadInput, Damaged, Gone, Refused, TurnedAway, Unavailable
+from cpc.core.errors import BadInput, Gone, Refused, TurnedAway, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.texts import plain
 from cpc.queue.session import Session
-from cpc.server import joining, settling, unreadable
+from cpc.server import joining, settling
 from cpc.server.abroad import Abroad, Peers, parted
+from cpc.server.bulk import Chunks, FarFiles, JobFiles, WorkerFiles
 from cpc.server.queue import Queue
 from cpc.server.seats import Seat, Seats
 from cpc.server.settling import Settlement
 from cpc.server.tails import Tails
-from cpc.store import attempts, jobs, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.connection import Connection
 from cpc.wire.identity import Name, Role
-from cpc.wire.messages import (
-    Bulk,
-    ChunkData,
-    ChunkGet,
-    ChunkList,
-    ChunkPut,
-    ChunksMissing,
-    Enrol,
-    Enrolled,
-    Goodbye,
-    Hello,
-    Orders,
-    Turn,
-    Welcome,
-)  # fmt: skip
+from cpc.wire.messages import Enrol, Enrolled, Goodbye, Hello, Orders, Turn, Welcome
 
 log = Logger()
 
 MAX_NOTE = 500
 NEW_BUNDLE = "ask the server's administrator for a new bundle"
 DEADLINE_SLACK = 1.0  # seconds: a worker's end that has moved by less is the same one
-
-
-class Chunks(Protocol):
-    """The part of the file service that workers use. All answers are durable."""
-
-    def put_chunk(self, project: int, digest: bytes, data: memoryview) -> Awaitable[None]: ...
-    def get_chunk(self, project: int, digest: bytes) -> Awaitable[bytes]: ...
-    def missing(self, project: int, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]: ...
-    def full(self) -> str:
-        """Why not even results are taken now; empty when they are."""
 
 
 class Enrolment(Protocol):
@@ -92,6 +68,8 @@ class Machines:
         self._store = store
         self._clock = clock
         self._chunks = chunks
+        self.files = JobFiles(queue, store, chunks)
+        self.far_files: FarFiles | None = None  # of jobs of other servers, when there are any
         self._enrolment = enrolment
         self.terms = terms
         self.peers: Peers | None = None
@@ -180,8 +158,6 @@ class _Worker:
         self._queue = machines._queue
         self._store = machines._store
         self._seat: Seat | None = None
-        self._bulk_worker = 0
-        self._projects: dict[Lease, int] = {}
 
     def serve(self) -> None:
         connection = self._connection
@@ -189,10 +165,8 @@ class _Worker:
         connection.serve("turn", Turn, self._turn)
         connection.serve("goodbye", Goodbye, self._goodbye)
         connection.serve("renew-certificate", Enrol, self._renew)
-        connection.serve("bulk", Bulk, self._bulk)
-        connection.serve("chunk-get", ChunkGet, self._get, bulk=True)
-        connection.serve("chunk-put", ChunkPut, self._put, bulk=True)
-        connection.serve("chunks-missing", ChunksMissing, self._missing)
+        machines = self._machines
+        WorkerFiles(machines.files, machines._store, machines.seats, lambda: machines.far_files, connection)
 
     # --- control ---
 
@@ -370,61 +344,3 @@ class _Worker:
             raise BadInput("a certificate is renewed for the same key only", "enrol a new key with a bundle")
         row = await self._store.read(lambda tx: joining.worker(tx, connection.peer_fingerprint))
         return self._machines._certify(question.request, row.name)
-
-    # --- bulk ---
-
-    async def _bulk(self, connection: Connection, question: Bulk) -> None:
-        seat = self._machines.seats.get(question.session)
-        row = await self._store.read(lambda tx: workers.by_key(tx, connection.peer_fingerprint))
-        if seat is None or row is None or row.id != seat.worker:
-            raise Gone("there is no such session of this worker", "say hello again")
-        self._bulk_worker = row.id
-
-    async def _project(self, lease: Lease) -> int:
-        """The project whose files a lease of this worker may touch; also for attempts that are over."""
-        if not self._bulk_worker:
-            raise Refused("say which session this is first")
-        run = self._queue.index.running.get(lease.job)
-        if run is not None and run.lease == lease and run.worker == self._bulk_worker:
-            return run.project
-        if lease not in self._projects:
-            self._projects[lease] = await self._store.read(lambda tx: self._old_project(tx, lease))
-        return self._projects[lease]
-
-    def _old_project(self, tx: Tx, lease: Lease) -> int:
-        job = jobs.get(tx, lease.job) or jobs.done(tx, lease.job)
-        if job is None:
-            return 0
-        attempt = attempts.get(tx, lease.job, lease.attempt)
-        if attempt is None or attempt.incarnation != lease.incarnation:
-            # Leased in a life of this server that a restore has undone: its files go into quarantine.
-            if lease.incarnation >= self._queue.incarnation:
-                raise Refused(f"{lease} was never given out")
-            return job.project
-        mine = attempt.worker == self._bulk_worker
-        if not mine and not settling.same_bundle(tx, attempt.worker, self._bulk_worker):
-            raise Refused(f"{lease} is not this worker's")
-        return job.project
-
-    async def _get(self, _connection: Connection, question: ChunkGet) -> ChunkData:
-        project = await self._project(question.lease)
-        try:
-            return ChunkData(data=memoryview(await self._machines._chunks.get_chunk(project, question.digest)))
-        except Damaged as error:
-            words = str(error)
-            await self._store.write(
-                lambda tx: unreadable.give_up(self._queue, tx, question.lease, question.digest, words)
-            )
-            raise
-
-    async def _put(self, _connection: Connection, question: ChunkPut) -> None:
-        project = await self._project(question.lease)
-        if not project:
-            raise Gone(f"the job of {question.lease} has been deleted")
-        await self._machines._chunks.put_chunk(project, question.digest, question.data)
-
-    async def _missing(self, _connection: Connection, question: ChunksMissing) -> ChunkList:
-        project = await self._project(question.lease)
-        if not project:
-            return ChunkList(digests=())  # the job was deleted: report the result, nothing of it is kept
-        return ChunkList(digests=await self._machines._chunks.missing(project, question.digests))

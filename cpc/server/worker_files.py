@@ -21,6 +21,9 @@ class WorkerFiles:
     def get_chunk(self, project: int, digest: bytes) -> Awaitable[bytes]:
         return self._files.chunk(project, digest)
 
+    def has_chunk(self, project: int, digest: bytes) -> Awaitable[int]:
+        return self._files.has_chunk(project, digest)
+
     def missing(self, project: int, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]:
         return self._files.missing(project, digests)
 

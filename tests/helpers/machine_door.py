@@ -49,7 +49,7 @@ class MachineDoor:
         chunk_store = ChunkStore(store, ChunkFiles(disk), InlineThreads(), clock)
         files = Files(store, chunk_store, gate, storage, InlineThreads())
         self.machines = Machines(
-            queue=bench.queue, store=store, clock=clock, chunks=_Chunks(files), enrolment=bundles,
+            queue=bench.queue, store=store, clock=clock, chunks=ChunkDoor(files), enrolment=bundles,
             terms=MachineTerms(HERE),
         )  # fmt: skip
         wires.on_connection = self.machines.connected
@@ -130,13 +130,14 @@ class Worker:
         return orders
 
 
-class _Chunks:
+class ChunkDoor:
     """The file service as workers see it, as in `cpc.server.service`."""
 
     def __init__(self, files: Files) -> None:
         self.put_chunk = files.put_chunk
         self.get_chunk = files.chunk
         self.missing = files.missing
+        self.has_chunk = files.has_chunk
 
     def full(self) -> str:
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -284,6 +284,9 @@ class _Chunks:
 
     async def get_chunk(self, project: int, digest: bytes) -> bytes:
         return await self._files.chunk(project, digest)
+
+    def has_chunk(self, project: int, digest: bytes) -> Awaitable[int]:
+        return self._files.has_chunk(project, digest)
 
     async def missing(self, project: int, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return await self._files.missing(project, digests)
