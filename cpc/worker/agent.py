@@ -19,11 +19,11 @@ from cpc.core.lease import Lease
 from cpc.core.offload import Offload
 from cpc.core.outcome import Outcome
 from cpc.spool import ownership
+from cpc.spool.cache import DEFAULT_LIMIT, Cache
 from cpc.spool.disk import Disk
 from cpc.spool.ownership import Claim
 from cpc.spool.spool import Spool
 from cpc.wire.bundle import Bundle
-from cpc.worker.cache import DEFAULT_LIMIT, Cache
 from cpc.worker.collecting import words
 from cpc.worker.credentials import Credentials
 from cpc.worker.delivery import Delivery

@@ -14,10 +14,10 @@ from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.offload import Offload
 from cpc.core.outcome import Outcome
+from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
 from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
-from cpc.worker.cache import Cache
 from cpc.worker.collecting import words
 from cpc.worker.processes import Processes
 from cpc.worker.slots import Slots

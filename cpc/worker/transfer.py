@@ -17,10 +17,10 @@ from cpc.core.digest import of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, OverQuota, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.offload import Offload
+from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
 from cpc.wire.connection import Connection
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing, Message
-from cpc.worker.cache import Cache
 from cpc.worker.collecting import Source, check_chunk, read_chunk
 from cpc.worker.waiting import Backoff, Gate, sleep
 

@@ -6,7 +6,7 @@ import pytest
 
 from cpc.core.digest import of_chunk
 from cpc.core.offload import inline
-from cpc.worker.cache import Cache
+from cpc.spool.cache import Cache
 from tests.helpers.memory_disk import MemoryDisk, Platter
 from tests.unit.test_spool import now
 

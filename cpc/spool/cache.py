@@ -1,4 +1,4 @@
-"""Chunks that jobs of this worker used before, by their SHA-256, so that a shared input travels once.
+"""Chunks that were used here before, by their SHA-256, so that a shared input travels once: at a worker, and at a relay.
 
 Files are stored as their chunks, so a growing file shares its beginning. Every chunk is verified whenever it is read:
 a torn write or a bad disk costs a fetch, never a wrong input. Inputs are written from here byte for byte, not linked,
@@ -27,7 +27,7 @@ class Cache:
     def __init__(self, disk: Disk, directory: str, limit: int, offload: Offload, pid: int = 0) -> None:
         self._disk = disk
         self._directory = directory
-        self._limit = limit
+        self.limit = limit  # takes effect with the next chunk, or `shrink`
         self._offload = offload
         self._sizes: OrderedDict[bytes, int] = OrderedDict()
         self._total = 0
@@ -76,16 +76,19 @@ class Cache:
             await self._remove(digest)
         return data
 
-    async def put(self, digest: bytes, data: bytes) -> None:
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._sizes
+
+    async def put(self, digest: bytes, data: bytes | memoryview) -> None:
         """Keep a chunk that was verified. A disk that does not take it is no error."""
-        if digest in self._sizes or len(data) > self._limit:
+        if digest in self._sizes or len(data) > self.limit:
             return
         self._parts += 1
         part = os.path.join(self._directory, f"part-{self._pid}-{self._parts}")
 
         def write() -> bool:
             try:
-                self._disk.write(part, data)
+                self._disk.write(part, bytes(data))
                 self._disk.rename(part, self._path(digest))
             except OSError:
                 with contextlib.suppress(OSError):
@@ -95,7 +98,7 @@ class Cache:
 
         if await self._offload(write):
             self._add(digest, len(data))
-            await self.shrink(self._limit)
+            await self.shrink(self.limit)
 
     async def shrink(self, limit: int) -> None:
         """Remove the longest unused until at most `limit` bytes are kept; 0 makes all the room there is."""
