@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from cpc.core.clock import Timer, Timers
 from cpc.core.errors import CopernicusError, Refused, Unavailable, from_code
 from cpc.core.peer import Agreement, Limits
-from cpc.server.federation.ways import Caller, Handler
+from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire.messages import Message
 
 T = TypeVar("T")
@@ -135,8 +135,12 @@ class FakeNet:
             if link.up and self.agreement(name, peer) is not OFF:
                 yield peer
 
-    def ask(self, route: tuple[str, ...], method: str, question: Message, timeout: float, far: bool) -> Deferred[bytes]:
-        """The answer's bytes. The question travels hop by hop, the answer comes back at once over all of them."""
+    def ask(
+        self, route: tuple[str, ...], method: str, question: Message | bytes, timeout: float, far: bool,
+        whole: tuple[str, ...] = (),
+    ) -> Deferred[bytes]:  # fmt: skip
+        """The answer's bytes. The question travels hop by hop, the answer comes back at once over all of them. `whole`: the
+        route from its sender, where a server on the way asks on."""
         self._asked += 1
         number, answer = self._asked, Deferred[bytes]()
         links = [frozenset(pair) for pair in itertools.pairwise(route)]
@@ -159,7 +163,9 @@ class FakeNet:
         timer.append(
             self.reactor.callLater(timeout, end, Unavailable(f"no answer within {timeout:g} s", "try again later"))
         )
-        self._hop(route, 0, method, msgspec.msgpack.encode(question), far, end)
+        body = question if isinstance(question, bytes) else msgspec.msgpack.encode(question)
+        whole = whole or route
+        self._hop(whole, len(whole) - len(route), method, body, far, end, len(whole) - len(route))
         return answer
 
     def tell(self, route: tuple[str, ...], method: str, message: Message, far: bool) -> None:
@@ -167,7 +173,7 @@ class FakeNet:
 
     def _hop(
         self, route: tuple[str, ...], place: int, method: str, body: bytes, far: bool,
-        end: Callable[[bytes | CopernicusError], None] | None,
+        end: Callable[[bytes | CopernicusError], None] | None, first: int = 0,
     ) -> None:  # fmt: skip
         here, peer = route[place], route[place + 1]
         link = self._links.get(frozenset((here, peer)))
@@ -190,16 +196,22 @@ class FakeNet:
                     if end is not None:
                         end(Refused(f"server {peer} does not serve this route"))
                     return
-                self._hop(route, place + 1, method, body, far, end)
+                passing = self._ways.get(peer)
+                hook = passing.hooks.get(method) if passing is not None and far and end is not None else None
+                if hook is not None and end is not None:
+                    self._pass(FakePassing(self, route, place + 1, method, body), hook, end, first)
+                    return
+                self._hop(route, place + 1, method, body, far, end, first)
             else:
-                self._serve(route, method, body, far, end)
+                self._serve(route, method, body, far, end, first)
 
         self.reactor.callLater(link.latency, arrived)
 
     def _serve(
         self, route: tuple[str, ...], method: str, body: bytes, far: bool,
-        end: Callable[[bytes | CopernicusError], None] | None,
+        end: Callable[[bytes | CopernicusError], None] | None, first: int,
     ) -> None:  # fmt: skip
+        """At the end of the route; who has asked is at `first`."""
         ways = self._ways.get(route[-1])
         served = ways.handlers.get(method) if ways is not None else None
         if served is None or ways is None or served[2] is not far:
@@ -207,14 +219,15 @@ class FakeNet:
                 end(Refused(f"there is no method {method!r} here"))
             return
         kind, handler, _ = served
-        life = [self._links[frozenset(pair)].life for pair in itertools.pairwise(route)]
+        back = list(itertools.pairwise(route[first:]))
+        life = [self._links[frozenset(pair)].life for pair in back]
 
         def answered(result: Any) -> None:
             if isinstance(result, Failure) and not isinstance(result.value, CopernicusError):
                 self.failures.append(f"{method} at {route[-1]}: {result.getTraceback()}")
             if end is None or not ways.alive:
                 return
-            again = [self._links[frozenset(pair)] for pair in itertools.pairwise(route)]
+            again = [self._links[frozenset(pair)] for pair in back]
             if life != [link.life for link in again] or any(link.silent or not link.up for link in again):
                 return
             if isinstance(result, Failure):
@@ -222,12 +235,32 @@ class FakeNet:
                 end(result.value if known else Unavailable("something went wrong there"))  # type: ignore[arg-type]
                 return
             data = b"\x80" if result is None else msgspec.msgpack.encode(result)
-            for here, peer in itertools.pairwise(route):
+            for here, peer in back:
                 self.carried[peer, here] += len(data)
             self.reactor.callLater(sum(link.latency for link in again), end, data)
 
         caller = Caller(route[-2], route if far else route[-2:])
         ensureDeferred(handler(caller, msgspec.msgpack.decode(body, type=kind))).addBoth(answered)
+
+    def _pass(
+        self, passing: FakePassing, hook: Hook, end: Callable[[bytes | CopernicusError], None], first: int
+    ) -> None:
+        """A question that a server on the way answers, or asks on; the answer goes to the server at `first`."""
+
+        def answered(result: Any) -> None:
+            if isinstance(result, Failure) and not isinstance(result.value, CopernicusError):
+                self.failures.append(f"{passing.method} at {passing.caller.peer}: {result.getTraceback()}")
+            if isinstance(result, Failure):
+                known = isinstance(result.value, CopernicusError)
+                end(result.value if known else Unavailable("something went wrong there"))  # type: ignore[arg-type]
+                return
+            data = bytes(result)
+            back = list(itertools.pairwise(passing.route[first : passing.place + 1]))
+            for here, peer in back:
+                self.carried[peer, here] += len(data)
+            self.reactor.callLater(sum(self._links[frozenset(pair)].latency for pair in back), end, data)
+
+        ensureDeferred(hook(passing)).addBoth(answered)
 
     # --- inside ---
 
@@ -243,12 +276,30 @@ class FakeNet:
                 callback(peer, up)
 
 
+class FakePassing:
+    """A question on its way through the server at `place` of the route. See `cpc.server.federation.ways.Passing`."""
+
+    def __init__(self, net: FakeNet, route: tuple[str, ...], place: int, method: str, body: bytes) -> None:
+        self._net = net
+        self.place = place
+        self.method = method
+        self.caller = Caller(route[place - 1], route[: place + 1])
+        self.route = route
+        self.body: bytes | memoryview = body
+
+    async def pass_on(self, body: bytes | memoryview | None = None) -> bytes | memoryview:
+        rest = self.route[self.place :]
+        data = bytes(self.body if body is None else body)
+        return await self._net.ask(rest, self.method, data, 120.0, True, self.route)
+
+
 class FakeWays:
     """One life of one server. See `cpc.server.federation.ways.Ways` for what each method does."""
 
     def __init__(self, net: FakeNet, name: str) -> None:
         self.alive = True
         self.handlers: dict[str, tuple[type[Any], Handler[Any], bool]] = {}
+        self.hooks: dict[str, Hook] = {}
         self.callbacks: list[Callable[[str, bool], None]] = []
         self._net = net
         self._name = name
@@ -284,6 +335,9 @@ class FakeWays:
 
     def serve(self, method: str, question: type[Q], handler: Handler[Q], *, far: bool, bulk: bool = False) -> None:
         self.handlers[method] = (question, handler, far)
+
+    def hook(self, method: str, hook: Hook) -> None:
+        self.hooks[method] = hook
 
     def on_change(self, callback: Callable[[str, bool], None]) -> None:
         self.callbacks.append(callback)
