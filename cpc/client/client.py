@@ -343,6 +343,14 @@ class Client(Calls):
         """Everything that was set up with it is refused from now on."""
         self._call("DELETE", f"/bundles/{part(name)}")
 
+    def custody(self) -> list[views.CustodyView]:
+        """Results of other servers' jobs that this server keeps until it can reach them."""
+        return self._all(views.CustodyView, "/custody")
+
+    def drop_custody(self, name: str) -> views.CustodyView:
+        """Give one up; the job will run again."""
+        return understood(self._call("DELETE", f"/custody/{part(name)}"), views.CustodyView)
+
     def events(self, after: int = 0, *, project: str = "", kind: str = "", limit: int = 100) -> list[views.EventView]:
         """What happened, in order."""
         return self._some(views.EventView, "/events", limit, after=after, project=project, kind=kind)

@@ -106,6 +106,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bundles": ("bundles", "bundles"),
     "bundle": ("bundles", "bundle"),
     "revoke-bundle": ("bundles", "revoke_bundle"),
+    "custody": ("custody", "custody"),
+    "custody-drop": ("custody", "drop"),
     "tokens": ("bundles", "tokens"),
     "token": ("bundles", "token"),
     "revoke-token": ("bundles", "revoke_token"),

@@ -273,6 +273,19 @@ class SettingView(View, frozen=True):
     restart: bool  # whether a change needs a restart
 
 
+class CustodyView(View, frozen=True):
+    """A result of another server's job that this server keeps, because its owner could not be reached."""
+
+    id: str
+    owner: str  # the id of that server
+    job: str
+    attempt: int
+    worker: str
+    since: int
+    size: int
+    trouble: str = ""  # why it is still here
+
+
 class Page(View, frozen=True):
     """A part of a list. `next` goes into `?after=`; empty at the end."""
 

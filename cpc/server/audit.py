@@ -15,7 +15,7 @@ KINDS: tuple[str, ...] = (
     "token.made", "token.deleted", "bundle.made", "bundle.revoked",
     "project.created", "project.changed", "project.deleted", "member.granted", "member.revoked",
     "peer.asked", "peer.requested", "peer.trusted", "peer.dropped", "peer.revoked", "peer.withdrew", "peer.changed",
-    "setting.changed", "worker.drained", "worker.resumed", "server.started", "server.stopped",
+    "setting.changed", "worker.drained", "worker.resumed", "custody.dropped", "server.started", "server.stopped",
     *(f"audit.{act}" for act in Act if RULES[act].changes),
 )  # fmt: skip
 

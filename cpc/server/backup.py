@@ -1,6 +1,6 @@
 """A backup: one tar file with the identity, the configuration, a snapshot of the database and all contents of files.
 
-    server.json  authority.key  authority.crt  database.sqlite  chunks/HEX …  projects/… backup.json
+    server.json  authority.key  authority.crt  database.sqlite  chunks/HEX …  projects/… custody/… backup.json
 
 It is made while the server runs: first the snapshot; then the chunk files that it refers to, and the persistent directories
 of controllers, are given a second name, so that the garbage collector cannot take them however long the copying lasts; then
@@ -28,6 +28,7 @@ from cpc.core.clock import Clock
 from cpc.core.errors import BadInput, Conflict
 from cpc.server import keeping, workspace
 from cpc.server.config import Config, Place
+from cpc.server.federation import saved
 from cpc.store import checks, chunks, copying
 
 FORMAT = 1
@@ -137,6 +138,7 @@ def _pinned(config: Config, snapshot: Path) -> Iterator[_Held]:
             held.found.append(_Piece(digest, size, pin))
         for name in map(workspace.place_of, checks.directories(url)):
             _hold(root, Path(pins), name, held)
+        held.kept += saved.pin(root, Path(pins))
         yield held
 
 
@@ -154,12 +156,7 @@ def _hold(root: Path, pins: Path, name: str, held: _Held) -> None:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        shutil.copy(source, target)
+    saved.link_or_copy(Path(source), Path(target))
 
 
 def _remove_leftovers(root: Path) -> None:

@@ -26,6 +26,7 @@ from cpc.core.reading import UNREADABLE
 from cpc.server import backup, filesystem, keeping, process, upkeep, workspace
 from cpc.server.backup import About, sync
 from cpc.server.config import Config, Place, write_secret
+from cpc.server.federation import held, saved
 from cpc.server.setup import database_files, erase_database, in_the_way, make_directory, move_aside
 from cpc.store import checks, chunks, copying, database, migrate
 from cpc.wire.identity import Authority
@@ -157,7 +158,7 @@ def _unpack(source: Path, tar: tarfile.TarFile, staging: Path) -> About:
             _unpack_chunk(source, tar, member, staging)
         elif member.name in (backup.KEY, backup.CERTIFICATE) and member.size <= _SMALL:
             write_secret(staging / member.name, _content(tar, member).read())
-        elif member.name.startswith(f"{workspace.PROJECTS}/"):
+        elif member.name.startswith(f"{workspace.PROJECTS}/") or saved.belongs(member.name):
             _unpack_kept(source, tar, member, staging)
         elif member.name == backup.DATABASE:
             with (staging / backup.DATABASE).open("xb") as file:
@@ -196,7 +197,7 @@ def _unpack_chunk(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, s
 
 
 def _unpack_kept(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> None:
-    """A file of a persistent directory; `parts` has its digest."""
+    """A file of a persistent directory, or of custody; `parts` has its digest."""
     try:
         safe_path(member.name.encode("utf-8", "surrogateescape"))
     except BadInput as error:
@@ -287,7 +288,7 @@ def _put(staging: Path, place: Place, config: Config, last: int, undo: ExitStack
     incarnation = copying.new_life(config.database, last)
     for directory in map(workspace.place_of, checks.directories(config.database)):
         (staging / directory).mkdir(mode=0o700, parents=True, exist_ok=True)  # also one without a file in it
-    for name in ("chunks", workspace.PROJECTS):
+    for name in ("chunks", workspace.PROJECTS, held.DIRECTORY):
         if (staging / name).exists():
             _move(staging / name, Path(config.run_dir) / name, undo)
     make_directory(place.directory, undo)

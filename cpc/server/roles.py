@@ -88,6 +88,8 @@ class Act(enum.StrEnum):
     BUNDLE_MAKE = "bundle.make"
     BUNDLE_REVOKE_OWN = "bundle.revoke-own"
     BUNDLE_REVOKE = "bundle.revoke"
+    CUSTODY_LIST = "custody.list"
+    CUSTODY_DROP = "custody.drop"
     EVENT_LIST = "event.list"
     PEER_LIST = "peer.list"
     PEER_REQUEST = "peer.request"
@@ -170,6 +172,8 @@ RULES: dict[Act, Rule] = {
     Act.WORKER_RESUME: _do(Who.SUPER, "let a drained worker work again"),
     Act.BUNDLE_MAKE: _do(Who.SUPER, "make a worker bundle, or a client bundle for anybody"),
     Act.BUNDLE_REVOKE: _do(Who.SUPER, "revoke any bundle"),
+    Act.CUSTODY_LIST: _see(Who.SUPER, "see the results of other servers' jobs that are in custody"),
+    Act.CUSTODY_DROP: _do(Who.SUPER, "give up a result that is in custody"),
     Act.MODULE_INSTALL: _do(Who.SUPER, "upload definitions that name code to be run at the server"),
     Act.PEER_ASK: _do(Who.SUPER, "ask another server to be connected"),
     Act.PEER_TRUST: _do(Who.SUPER, "trust another server"),

@@ -47,6 +47,7 @@ from cpc.server.storage import Storage
 from cpc.server.tokens import Tokens
 from cpc.server.worker_files import WorkerFiles
 from cpc.server.workers import Workers
+from cpc.spool.real_disk import RealDisk as LocalDisk
 from cpc.store import projects, schema
 from cpc.store.chunks import ChunkFiles
 from cpc.store.chunkstore import ChunkStore
@@ -177,8 +178,10 @@ class Service:
         self.networks, self.modules = self.network_services.networks, self.network_services.modules
         self.federation = Federation(
             config=self.config, authority=self.authority_key, identity=self._own_identity, store=store, gate=gate,
-            queue=self.queue, connect=self._way_to, reactor=self._reactor, clock=clock, chance=chance,
+            queue=self.queue, machines=self.machines, storage=self.storage, settings=self.settings, disk=LocalDisk(),
+            offload=disk_threads.run, connect=self._way_to, reactor=self._reactor, clock=clock, chance=chance,
         )  # fmt: skip
+        self.custody = self.federation.filing.custody
         self.peers, self.peer_requests = self.federation.trust, self.federation.requests
         self.surveying = self.federation.surveying
         self.retention.directories = self.network_services.workspace
@@ -195,7 +198,7 @@ class Service:
         self.accounts.on_delete.append(self.bundles.user_deleted)
         self.bundles.on_revoke.append(self._bundle_revoked)
         self.federation.trust.cut = self._cut_refused
-        self.status_page.servers = self.federation.trust.summary
+        self.status_page.servers = self.federation.summary
         self.settings.watch(self._setting_changed)
         self._setting_changed("")
 
@@ -341,6 +344,7 @@ class Service:
             settings.number("login_window"),
         )  # fmt: skip
         self.accounts.rules = Rules(settings.number("session_time"), tries)
+        self.federation.filing.setting_changed()
         self.storage.took(0)  # nothing: judged by the new minimum at once
 
     def _keep(self) -> Keep:

@@ -149,6 +149,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("controller_idle", "10m", span(1, 7 * _DAY), "a controller process that has nothing to do for so long ends"),
         Setting("import_path", "", search_path, "directories with modules, a colon between them, before all other places"),
         Setting("module_installers", "", user_names, "users who may upload definitions that name code, beside super users"),
+        Setting("relay_cache", "4G", size(0, 1 << 50), "disk for files of other servers' jobs that pass through; 0: none"),
+        Setting("custody_limit", "20G", size(0, 1 << 50), "disk for results whose server is out of reach; 0: workers wait"),
         Setting("backup_directory", "", path, "where backups go; empty: backups/ in the run directory"),
     )
 }  # fmt: skip

@@ -44,7 +44,7 @@ def in_the_way(place: Place, config: Config) -> list[Path]:
     found = [place.directory] if place.directory.exists() else []
     if not database.is_postgresql(config.database):
         found += [path for path in database_files(config) if path.exists()]
-    below = [Path(config.run_dir) / name for name in ("chunks", "projects")]
+    below = [Path(config.run_dir) / name for name in ("chunks", "projects", "custody")]
     return [*found, *(path for path in below if path.exists() and any(path.iterdir()))]
 
 

@@ -35,6 +35,7 @@ from cpc.core.views import (
 from cpc.server.metrics import Figures
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
+from tests.helpers.fake_custody import FakeCustody
 from tests.helpers.fake_peers import FakePeerRequests, FakePeers, FakeSurveying
 from tests.helpers.fake_work import FakeFiles, FakeJobs, FakeResults, FakeWorkers
 from tests.helpers.fake_world import NOW, World, paged
@@ -264,6 +265,7 @@ class FakeServices:
         self.accounts = FakeAccounts(self.world)
         self.projects = FakeProjects(self.world)
         self.bundles = FakeBundles(self.world)
+        self.custody = FakeCustody(self.world)
         self.settings = FakeSettings(self.world)
         self.events = FakeEvents(self.world)
         self.files = FakeFiles(self.world)

@@ -110,6 +110,13 @@ def bundle(name: str = "cluster") -> views.BundleView:
     )
 
 
+def custody(id: str = "0123456789") -> views.CustodyView:
+    return views.CustodyView(
+        id=id, owner="77777777-0000-4000-8000-000000000000", job="57", attempt=1, worker="w1", since=NOW, size=1 << 20,
+        trouble="server 77777777 is not connected",
+    )  # fmt: skip
+
+
 def token(name: str = "script") -> views.TokenView:
     return views.TokenView(name=name, user="alice", scope="read", created=NOW, expires=NOW + 10**12)
 

@@ -15,10 +15,18 @@ import msgspec
 import pytest
 
 from cpc.core.errors import Damaged
+from cpc.core.lease import Lease
+from cpc.core.manifest import Entry, Manifest
+from cpc.core.offload import inline
+from cpc.core.outcome import Outcome
 from cpc.server import backup as backups
 from cpc.server.config import Place
+from cpc.server.federation.held import Held, Kept
 from cpc.server.restore import Wanted, restore
+from cpc.spool.real_disk import RealDisk
 from cpc.store import chunks
+from cpc.wire.messages import Result
+from tests.helpers.files import content_of, wait
 from tests.helpers.real_programs import figures
 from tests.helpers.server_program import Server
 from tests.helpers.stores import ManualClock
@@ -99,6 +107,41 @@ def test_a_backup_of_a_running_server_is_a_server_elsewhere(server):
     other.done("stop")
     assert other.run("doctor", "--deep").returncode == 0
     other.close()
+
+
+def custody(server: Server) -> Held:
+    """What is in custody there."""
+    held = Held(RealDisk(), str(server.run_dir), lambda: 1 << 30, inline, ManualClock())
+    wait(held.open())
+    return held
+
+
+def test_a_backup_has_what_is_in_custody(server):
+    lease = Lease(1, 1, 1, "relay/owner")
+    held = custody(server)
+    wait(held.put_chunk(hashlib.sha256(PIECES[1]).digest(), PIECES[1]))
+    files = Manifest((Entry(b"out", content=content_of(PIECES[1])),))
+    kept = Kept(7, "w", 0, Result(lease=lease, outcome=Outcome.OK, files=files))
+    assert wait(held.add(lease, kept)) is not None
+    with (server.run_dir / "custody" / "spool.log").open("ab") as log:
+        log.write(b"half a rec")  # the server is writing the next one
+    (server.run_dir / "custody" / "chunks" / "part-9").write_bytes(b"half a chunk")
+    saved = server.directory / "saved.tar"
+    server.done("backup", str(saved))
+    with tarfile.open(saved) as tar:
+        assert [name for name in tar.getnames() if "part" in name] == []
+    other = elsewhere(server)
+    other.directory.mkdir()
+    other.done("restore", str(saved), "--run-dir", str(other.run_dir))
+    again = custody(other)
+    assert again.damage == ()
+    assert wait(again.read(lease)) == kept
+    assert wait(again.read_chunk(hashlib.sha256(PIECES[1]).digest())) == PIECES[1]
+    strange = server.directory / "strange.tar"
+    rewrite(saved, strange, lambda name, data: (name.replace("custody/spool.log", "custody/../spool.log"), data))
+    third = Server(server.directory / "third", server.name)
+    third.directory.mkdir()
+    assert "which no backup does" in third.refused("restore", str(strange), "--run-dir", str(third.run_dir))
 
 
 def test_a_restore_over_a_server_needs_force_and_keeps_what_was_there(server, saved):

@@ -69,6 +69,8 @@ def _script(api: FakeApi) -> None:
     api.on("GET", "/events", lambda call: Page(items=(sample.event(1),) if call.query["after"] == "0" else ()))
     api.on("GET", "/audit", [sample.event(1, "user.created", name="bob")])
     api.on("GET", "/bundles", [sample.bundle()])
+    api.on("GET", "/custody", [sample.custody()])
+    api.on("DELETE", "/custody/0123456789", sample.custody())
     api.on("GET", "/tokens", [sample.token()])
     api.on("GET", "/settings", [sample.setting()])
     api.on("PUT", "/settings/heartbeat_time", sample.setting(value="60"))
@@ -137,6 +139,9 @@ CASES = [
     ("events", "events", "job.started", "1"),
     ("audit", "audit", "user.created", "1"),
     ("bundles", "bundles", "cluster", "cluster"),
+    ("custody", "custody", "57 attempt 1", "0123456789"),
+    ("custody-drop 0123456789", "custody-dropped", "Gave up 1 result", "0123456789"),
+    ("custody-drop --all", "custody-dropped", "Gave up 1 result", "0123456789"),
     ("tokens", "tokens", "script", "script"),
     ("config", "settings", "heartbeat_time", "heartbeat_time=120"),
     ("config heartbeat_time", "setting", "120", "120"),

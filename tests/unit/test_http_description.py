@@ -51,7 +51,7 @@ def test_the_manual_is_current() -> None:
 @pytest.mark.parametrize(
     "noun",
     [
-        "accounts", "projects", "bundles", "settings", "events", "files", "jobs", "results", "workers", "peers",
+        "accounts", "projects", "bundles", "custody", "settings", "events", "files", "jobs", "results", "workers", "peers",
         "peer_requests", "surveying", "",
     ],
 )  # fmt: skip

@@ -8,16 +8,22 @@ from typing import Any
 from cpc import __version__
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
+from cpc.core.offload import Offload
 from cpc.server.config import Config
 from cpc.server.federation.addresses import called
 from cpc.server.federation.book import Book
+from cpc.server.federation.filing import Filing
 from cpc.server.federation.links import Links
 from cpc.server.federation.outside import Outside
 from cpc.server.federation.requests import Requests
 from cpc.server.federation.survey import Surveying
 from cpc.server.federation.trust import Asking, Trust
 from cpc.server.gate import Gate
+from cpc.server.machines import Machines
 from cpc.server.queue import Queue
+from cpc.server.settings import Settings
+from cpc.server.storage import Storage
+from cpc.spool.disk import Disk
 from cpc.store import figures
 from cpc.store.store import Store
 from cpc.wire.connection import ClientEndpoint, Connection
@@ -31,7 +37,8 @@ class Federation:
 
     def __init__(
         self, *, config: Config, authority: Authority, identity: Callable[[], Identity], store: Store, gate: Gate,
-        queue: Queue, connect: Callable[[str, int], ClientEndpoint], reactor: Any, clock: Clock, chance: Chance,
+        queue: Queue, machines: Machines, storage: Storage, settings: Settings, disk: Disk, offload: Offload,
+        connect: Callable[[str, int], ClientEndpoint], reactor: Any, clock: Clock, chance: Chance,
         outside: Asking | None = None,
     ) -> None:  # fmt: skip
         self._config = config
@@ -49,17 +56,26 @@ class Federation:
         self.surveying = Surveying(
             ways=self.links, book=self.book, gate=gate, about=self.about, name=self.say().name, clock=clock, chance=chance,
         )  # fmt: skip
+        self.filing = Filing(
+            ways=self.links, files=machines.files, store=store, gate=gate, storage=storage, disk=disk,
+            run_dir=config.run_dir, offload=offload, size_of=settings.whole, called=self.book.called, timers=reactor,
+            clock=clock, chance=chance,
+        )  # fmt: skip
+        machines.far_files = self.filing.home
 
     async def load(self) -> None:
         """Know who is known, before the doors open."""
         await self.trust.load()
+        await self.filing.load()
 
     def start(self) -> None:
         """Reach the peers; the doors are open."""
         self.links.start()
+        self.filing.start()
 
     def stop(self) -> None:
         """Let them go."""
+        self.filing.stop()
         self.links.stop()
 
     # --- for the machines' door ---
@@ -77,6 +93,11 @@ class Federation:
         return connection.peer is not None and connection.peer.role is Role.SERVER
 
     # --- what this server says of itself ---
+
+    def summary(self) -> tuple[int, int, list[str]]:
+        """For the status: how many servers are connected, how many away, and what an administrator should know."""
+        connected, away, said = self.trust.summary()
+        return connected, away, [*said, *self.filing.custody.lines()]
 
     def say(self) -> PeerHello:
         """What it calls itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cpc.server.http import (
     accounts,
     bundles,
+    custody,
     events,
     files,
     jobs,
@@ -18,5 +19,7 @@ from cpc.server.http import (
 )
 from cpc.server.http.route import Route, routes_of
 
-NOUNS = (server, accounts, projects, jobs, files, network, workers, bundles, peers, events, settings, monitor)
+NOUNS = (
+    server, accounts, projects, jobs, files, network, workers, bundles, peers, custody, events, settings, monitor,
+)  # fmt: skip
 ROUTES: tuple[Route, ...] = tuple(route for noun in NOUNS for route in routes_of(noun))

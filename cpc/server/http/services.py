@@ -27,6 +27,7 @@ from cpc.core.spec import JobSpec
 from cpc.core.views import (
     ArrayView,
     BundleView,
+    CustodyView,
     EventView,
     JobDetail,
     LogView,
@@ -97,6 +98,13 @@ class Bundles(Protocol):
         self, call: Call, name: str, role: str, user: str, expires_in: float
     ) -> Awaitable[tuple[str, BundleView]]: ...
     def revoke(self, call: Call, name: str) -> Awaitable[object]: ...
+
+
+class Custody(Protocol):
+    """Results kept for servers that cannot be reached."""
+
+    def page(self, who: Principal, after: str, limit: int) -> Awaitable[Page]: ...
+    def drop(self, call: Call, name: str) -> Awaitable[CustodyView]: ...
 
 
 class Settings(Protocol):
@@ -233,6 +241,8 @@ class Services(Protocol):
     def projects(self) -> Projects: ...
     @property
     def bundles(self) -> Bundles: ...
+    @property
+    def custody(self) -> Custody: ...
     @property
     def settings(self) -> Settings: ...
     @property

@@ -1,0 +1,141 @@
+"""Files of jobs that run at another server's workers: at the workers' home, on the way, and at the jobs' owner.
+
+    worker ─ chunk-get ─▶ home ─ far-chunk-get ─▶ relay ─ far-chunk-get ─▶ owner: may this lease have it?
+                          cache ◀─────────────── cache ◀────────────────── the chunk, or only yes
+
+The owner decides on every read. A server on the way that has the chunk in its cache asks with `have` and answers by itself,
+so a chunk crosses each link once; what is put goes to the owner's disk before it is answered, or, while the owner is away,
+into the home's custody. A home answers for its workers: the owner checks that the lease is, or was, one of theirs.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cpc.core.errors import Unavailable
+from cpc.core.lease import Lease
+from cpc.server.bulk import Former, JobFiles
+from cpc.server.federation.cache import RelayCache
+from cpc.server.federation.custody import Custody
+from cpc.server.federation.ways import Caller, Passing, Ways
+from cpc.store import workers
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+from cpc.wire import frames
+from cpc.wire.messages import ChunkData, ChunkList, Message
+from cpc.wire.peer_messages import FarChunkGet, FarChunkPut, FarMissing
+
+#: Seconds for one chunk through all hops; a worker waits a little longer for its home.
+FAR_TIME = 240.0
+MISSING_TIME = 60.0
+_NOTHING = memoryview(b"")
+
+
+class Nothing(Message, frozen=True):
+    """An empty answer."""
+
+
+class HomeFiles:
+    """What our workers read and write of other servers' jobs (see `cpc.server.bulk.FarFiles`)."""
+
+    def __init__(self, ways: Ways, cache: RelayCache, custody: Custody) -> None:
+        self._ways = ways
+        self._cache = cache
+        self._custody = custody
+
+    async def get(self, worker: int, lease: Lease, digest: bytes) -> memoryview:
+        """A chunk of an input or checkpoint; the owner's refusal; Unavailable while the way is cut."""
+        question = FarChunkGet(lease=lease.of_owner(), worker=worker, digest=digest)
+
+        async def ask(have: bool) -> memoryview:
+            asked = msgspec.structs.replace(question, have=have)
+            route = self._route(lease)
+            return (await self._ways.ask_far(route, "far-chunk-get", asked, ChunkData, FAR_TIME, bulk=True)).data
+
+        return await self._cache.fetch(digest, ask)
+
+    async def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> None:
+        """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours."""
+        question = FarChunkPut(lease=lease.of_owner(), worker=worker, digest=digest, data=data)
+        try:
+            await self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, bulk=True)
+        except Unavailable:
+            await self._custody.put_chunk(digest, data)
+
+    async def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Those that the owner lacks; while it is away, those that our custody lacks."""
+        question = FarMissing(lease=lease.of_owner(), worker=worker, digests=digests)
+        try:
+            answer = await self._ways.ask_far(
+                self._route(lease), "far-missing", question, ChunkList, MISSING_TIME, bulk=True
+            )
+        except Unavailable:
+            return self._custody.missing(digests)
+        return answer.digests
+
+    def _route(self, lease: Lease) -> tuple[str, ...]:
+        return (self._ways.here, *lease.route)
+
+
+class RelayedFiles:
+    """Chunks of others that pass through here on their way to a worker."""
+
+    def __init__(self, cache: RelayCache) -> None:
+        self._cache = cache
+
+    def serve(self, ways: Ways) -> None:
+        """Look into what passes through."""
+        ways.hook("far-chunk-get", self._get)
+
+    async def _get(self, passing: Passing) -> bytes | memoryview:
+        question = frames.decode(passing.body, FarChunkGet, "far-chunk-get")
+        if question.have:
+            return await passing.pass_on()
+        came: bytes | memoryview = b""
+
+        async def ask(have: bool) -> memoryview:
+            nonlocal came
+            asked = msgspec.structs.replace(question, have=have)
+            came = await passing.pass_on(msgspec.msgpack.encode(asked))
+            return frames.decode(came, ChunkData, "far-chunk-get").data
+
+        data = await self._cache.fetch(question.digest, ask)
+        return came if len(came) > len(data) else msgspec.msgpack.encode(ChunkData(data=data))
+
+
+class OwnerFiles:
+    """Our files, for workers of other servers that run our jobs."""
+
+    def __init__(self, files: JobFiles, store: Store) -> None:
+        self._files = files
+        self._former = Former(files, store)
+
+    def serve(self, ways: Ways) -> None:
+        """Answer the homes."""
+        ways.serve("far-chunk-get", FarChunkGet, self._get, far=True, bulk=True)
+        ways.serve("far-chunk-put", FarChunkPut, self._put, far=True, bulk=True)
+        ways.serve("far-missing", FarMissing, self._missing, far=True, bulk=True)
+
+    async def _project(self, caller: Caller, lease: Lease) -> int:
+        home = f"{caller.sender}/"
+
+        def mine(tx: Tx, worker: int) -> bool:
+            row = workers.get(tx, worker)
+            return row is not None and row.fingerprint.startswith(home)
+
+        return await self._former.project(home, lease.of_owner(), mine)
+
+    async def _get(self, caller: Caller, question: FarChunkGet) -> ChunkData:
+        project = await self._project(caller, question.lease)
+        if question.have:
+            await self._files.check(project, question.digest)
+            return ChunkData(data=_NOTHING)
+        return ChunkData(data=memoryview(await self._files.get(project, question.lease, question.digest)))
+
+    async def _put(self, caller: Caller, question: FarChunkPut) -> None:
+        project = await self._project(caller, question.lease)
+        await self._files.put(project, question.lease, question.digest, question.data)
+
+    async def _missing(self, caller: Caller, question: FarMissing) -> ChunkList:
+        project = await self._project(caller, question.lease)
+        return ChunkList(digests=await self._files.missing(project, question.digests))

@@ -1,0 +1,209 @@
+"""Files of jobs that run far away: the owner decides on every read, each chunk crosses each link once, caches may vanish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import ensureDeferred
+
+from cpc.core.digest import of_chunk
+from cpc.core.errors import BadInput, Damaged, Gone, NotFound, Refused, Unavailable
+from cpc.core.lease import Lease
+from cpc.core.offload import inline
+from cpc.server.federation.cache import RelayCache
+from cpc.wire.messages import ChunkData
+from cpc.wire.peer_messages import FarChunkGet
+from tests.helpers.far_world import FarWorld
+from tests.helpers.files import block
+from tests.helpers.memory_disk import MemoryDisk
+
+BIG = 1 << 20
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> FarWorld:
+    return FarWorld(tmp_path)
+
+
+def crossed(world: FarWorld, one: str, other: str) -> float:
+    """How many of our large chunks a link has carried."""
+    return world.net.carried[one, other] / BIG
+
+
+def test_a_chunk_crosses_each_link_once_however_many_workers_need_it(world: FarWorld, tmp_path: Path) -> None:
+    other = world.another_home(tmp_path, "d")
+    digest = world.owner.keep(block(1, BIG))
+    leases = {number: world.owner.lend(number)[1] for number in range(7, 12)}
+    for number in (20, 21):
+        world.owner.bench.submit()
+        session = world.owner.bench.worker(f"d/{number}", cores=1)
+        leases[number] = world.owner.bench.tasks(session)[0].lease.along(("b", "c"))
+    asked = [
+        ensureDeferred((other if number >= 20 else world.home).files.get(number, lease, digest))
+        for number, lease in leases.items()
+    ]
+    for each in asked:
+        assert bytes(world.reactor.finish(each)) == block(1, BIG)
+    assert world.get(leases[7], digest) == block(1, BIG)  # and once more, later
+    for one, two in (("c", "b"), ("b", "a"), ("b", "d")):
+        assert 1.0 <= crossed(world, one, two) < 1.01, (one, two)
+    assert world.net.messages["b", "c", "far-chunk-get"] == len(leases) + 1  # each was the owner's to decide
+    assert world.home.cache.hits == 5
+    assert world.home.cache.saved == 5 * BIG
+
+
+def test_what_is_cached_is_given_only_with_the_owners_word(world: FarWorld) -> None:
+    _, mine = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    assert world.get(mine, digest) == block(1, BIG)
+    with pytest.raises(Refused, match="never given out"):
+        world.get(Lease(mine.job, 2, 1, mine.path), digest)
+    with pytest.raises(NotFound):
+        world.get(Lease(mine.job + 1000, 1, 1, mine.path), digest)
+    world.owner.bench.submit()
+    own = world.owner.bench.worker("w-of-c", cores=1)
+    lease = world.owner.bench.tasks(own)[0].lease.along(("b", "c"))
+    with pytest.raises(Refused, match="not this worker's"):
+        world.get(lease, digest)
+    data = block(2, BIG)  # in the home's cache, but in no project of the owner
+    world.reactor.finish(world.home.cache.fetch(of_chunk(data), lambda have: _given(data)))
+    with pytest.raises(NotFound):
+        world.get(mine, of_chunk(data))
+
+
+async def _given(data: bytes) -> memoryview:
+    return memoryview(data)
+
+
+def test_an_attempt_that_is_over_still_reads_and_writes(world: FarWorld) -> None:
+    session, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    world.owner.bench.report(session, lease.of_owner())
+    assert world.get(lease, digest) == block(1, BIG)
+    world.send(lease, block(2, BIG))
+    assert world.get(lease, of_chunk(block(2, BIG))) == block(2, BIG)
+
+
+def test_what_is_put_is_on_the_owners_disk_before_it_is_answered(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    data = block(3, BIG)
+    world.send(lease, data, block(4, 100))
+    assert world.owner.disk.durable[f"chunks/{of_chunk(data).hex()[:2]}/{of_chunk(data).hex()}"].flushed == data
+    before = world.net.messages["a", "b", "far-chunk-put"]
+    world.send(lease, data)  # known: it does not travel again
+    assert world.net.messages["a", "b", "far-chunk-put"] == before
+    with pytest.raises(BadInput):
+        world.reactor.finish(world.home.files.put(7, lease, of_chunk(data), memoryview(b"else")))
+
+
+def test_files_of_a_deleted_job_are_not_taken(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    gone = Lease(lease.job + 1000, 1, 1, lease.path)
+    assert world.reactor.finish(world.home.files.missing(7, gone, (of_chunk(b"x"),))) == ()
+    with pytest.raises(Gone):
+        world.reactor.finish(world.home.files.put(7, gone, of_chunk(b"x"), memoryview(b"x")))
+
+
+def test_a_cache_may_be_removed_or_damaged_at_any_time(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    one, two = world.owner.keep(block(1, BIG)), world.owner.keep(block(2, BIG))
+    assert world.get(lease, one) == block(1, BIG)
+    assert world.get(lease, two) == block(2, BIG)
+    world.home.disk.write(f"/run/relay-cache/{one.hex()}", b"something else")
+    assert world.get(lease, one) == block(1, BIG)
+    assert crossed(world, "b", "a") > 2.9  # it was fetched again
+    assert crossed(world, "c", "b") < 2.1  # but the relay still had it
+    world.home.disk.remove_tree("/run/relay-cache")
+    world.relay_disk.remove_tree("/run/relay-cache")
+    assert world.get(lease, one) == block(1, BIG)
+    assert world.get(lease, two) == block(2, BIG)
+
+
+def test_a_server_that_sends_something_else_is_found_out(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+
+    async def lies(_caller: object, question: FarChunkGet) -> ChunkData:
+        return ChunkData(data=memoryview(b"" if question.have else block(9, BIG)))
+
+    honest = world.owner.ways.handlers["far-chunk-get"]
+    world.owner.ways.serve("far-chunk-get", FarChunkGet, lies, far=True, bulk=True)
+    with pytest.raises(Damaged, match="something else"):
+        world.get(lease, digest)
+    assert world.relay_cache.size == 0
+    world.owner.ways.handlers["far-chunk-get"] = honest
+    assert world.get(lease, digest) == block(1, BIG)
+
+
+def test_the_refusal_of_one_does_not_spoil_it_for_the_others(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    bad = ensureDeferred(world.home.files.get(7, Lease(lease.job, 2, 1, lease.path), digest))
+    good = ensureDeferred(world.home.files.get(7, lease, digest))
+    with pytest.raises(Refused):
+        world.reactor.finish(bad)
+    assert bytes(world.reactor.finish(good)) == block(1, BIG)
+
+
+def test_a_cut_way_is_said_and_leaves_nothing_behind(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    pending = ensureDeferred(world.home.files.get(7, lease, digest))
+    world.reactor.advance(0.0015)  # the question is at the relay
+    world.net.cut("b", "c")
+    with pytest.raises(Unavailable):
+        world.reactor.finish(pending)
+    world.net.heal("b", "c")
+    assert world.get(lease, digest) == block(1, BIG)
+
+
+def test_the_cache_stays_within_its_bound_and_can_be_switched_off(tmp_path: Path) -> None:
+    world = FarWorld(tmp_path, relay_cache=3 * BIG, home_cache=0)
+    _, lease = world.owner.lend(7)
+    for number in range(6):
+        digest = world.owner.keep(block(number, BIG))
+        assert world.get(lease, digest) == block(number, BIG)
+        assert world.relay_cache.size <= 3 * BIG
+    assert world.home.cache.size == 0
+    assert world.relay_cache.in_hand == 0
+    before = crossed(world, "b", "a")
+    again = [ensureDeferred(world.home.files.get(7, lease, digest)) for _ in range(4)]
+    assert [bytes(world.reactor.finish(each)) for each in again] == [block(5, BIG)] * 4
+    assert crossed(world, "b", "a") - before < 1.01  # who asks at the same time shares it even so
+
+
+def test_what_was_cached_is_there_after_a_restart(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    world.get(lease, digest)
+    world.net.leave("a")
+    world.begin()
+    world.net.arrive("a")
+    assert world.get(lease, digest) == block(1, BIG)
+    assert crossed(world, "b", "a") < 1.01
+
+
+def test_a_cache_that_cannot_be_read_is_emptied(world: FarWorld) -> None:
+    disk = MemoryDisk(world.platter)
+    disk.remove_tree("/run/relay-cache")
+    disk.write("/run/relay-cache", b"a file where the directory should be")
+    cache = RelayCache(disk, "/run/relay-cache", lambda: BIG, inline)
+    world.reactor.finish(cache.open())
+    data = block(1, 100)
+    assert bytes(world.reactor.finish(cache.fetch(of_chunk(data), lambda have: _given(data)))) == data
+    assert cache.size == 100
+
+
+def test_a_disk_that_takes_nothing_stops_no_transfer(world: FarWorld) -> None:
+    world.platter.broken = lambda operation, path: OSError(28, "full") if operation == "write" else None
+    _, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    assert world.get(lease, digest) == block(1, BIG)
+    assert world.home.cache.size == world.home.cache.in_hand == 0
+
+
+def test_the_names_of_chunks_are_checked(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    with pytest.raises(BadInput):
+        world.get(lease, b"short")
