@@ -42,8 +42,9 @@ OWN_FIRST = "its worker's own server has work for it"
 class Custody(Protocol):
     """Keeps results of others' jobs while their owners cannot be reached."""
 
-    async def take(self, worker: int, result: Result) -> bool:
-        """Whether the result is safe with us now. Its chunks may still be missing: then it is not."""
+    async def take(self, worker: int, result: Result, checkpoint: Checkpoint | None = None) -> bool:
+        """Whether the result, with the checkpoint that its owner has not had, is safe with us now. Its chunks may still be
+        missing: then it is not."""
         ...
 
 
@@ -388,8 +389,8 @@ class Home:
         for each in sent:
             loan = each.loan
             loan.dirty = True
-            for checkpoint in each.checkpoints:
-                loan.checkpoints.setdefault(checkpoint.lease, checkpoint)
+            left = {checkpoint.lease: checkpoint for checkpoint in each.checkpoints}
+            loan.checkpoints = left | loan.checkpoints
             kept = [result for result in each.results if result.lease not in loan.own]
             self._retain(loan, kept)
             if each.offered:
@@ -398,19 +399,21 @@ class Home:
     def _retain(self, loan: Loan, results: list[Result]) -> None:
         """The owner cannot have these now."""
         if results:
-            ensureDeferred(self._keep(loan.worker, results)).addErrback(
+            ensureDeferred(self._keep(loan, results)).addErrback(
                 lambda failure: log.failure("taking results into custody failed", failure)
             )
 
-    async def _keep(self, worker: int, results: list[Result]) -> None:
+    async def _keep(self, loan: Loan, results: list[Result]) -> None:
         retry: list[Lease] = []
         settled: list[Settled] = []
         for result in results:
-            if self.custody is not None and await self.custody.take(worker, result):
+            # It came a turn ahead of the result; whoever has the result has it too.
+            checkpoint = loan.checkpoints.pop(result.lease, None)
+            if self.custody is not None and await self.custody.take(loan.worker, result, checkpoint):
                 settled.append(Settled(lease=result.lease, verdict="in custody"))
             else:
                 retry.append(result.lease)
-        self._tell(worker, Orders(settled=tuple(settled), retry=tuple(retry)))
+        self._tell(loan.worker, Orders(settled=tuple(settled), retry=tuple(retry)))
 
     async def _look_for_lost(self, owner: Owner) -> None:
         """What a worker was given and has not named for a heartbeat time never came to it, or is lost."""
@@ -442,6 +445,11 @@ class Home:
             return
         await self.lend([Given(one.worker, path, one.orders.tasks) for one in orders.workers])
         self._obey(path, orders)
+
+    async def said(self, path: str, answer: ReportAnswer) -> None:
+        """An owner has answered to what was reported from custody: what else it says is carried out."""
+        await self.lend([Given(one.worker, path, one.orders.tasks) for one in answer.workers])
+        self._obey(path, answer)
 
     def _obey(self, path: str, answer: ReportAnswer) -> None:
         for one in answer.workers:

@@ -61,7 +61,6 @@ class Loan:
         for result in results:
             self.results[result.lease] = result
             self.lent.pop(result.lease, None)
-            self.checkpoints.pop(result.lease, None)
             self.dirty = True
 
     def lose(self, lease: Lease, words: str, counts: bool) -> None:

@@ -379,8 +379,10 @@ class Owner:
             if run is not None and run.lease == lease and run.worker == worker:
                 run.renewed = queue.now
         name = session.name if session is not None else f"{worker}"
+        # First, because with its result an attempt ends, and its right to a checkpoint; after a cut one report has both.
+        again = settling.take_checkpoints(queue, tx, worker, one.checkpoints)
         settlement = settling.settle(queue, tx, worker, one.results, f"worker:{name}")
-        settlement.retry += settling.take_checkpoints(queue, tx, worker, one.checkpoints)
+        settlement.retry += again
         answer.settled[one.worker] = settlement
         ended = {settled.lease for settled in settlement.settled} | set(settlement.retry)
         answer.cancel[one.worker] = [

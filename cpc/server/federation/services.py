@@ -13,6 +13,8 @@ from cpc.server.config import Config
 from cpc.server.federation.addresses import called
 from cpc.server.federation.book import Book
 from cpc.server.federation.filing import Filing
+from cpc.server.federation.handing import Handing
+from cpc.server.federation.lending import Lending
 from cpc.server.federation.links import Links
 from cpc.server.federation.outside import Outside
 from cpc.server.federation.requests import Requests
@@ -62,10 +64,17 @@ class Federation:
             clock=clock, chance=chance,
         )  # fmt: skip
         machines.far_files = self.filing.home
+        self.lending = Lending(
+            queue=queue, store=store, machines=machines, ways=self.links, timers=reactor, clock=clock, chance=chance,
+            name=config.name,
+        )  # fmt: skip
+        self.lending.home.custody = self.filing.custody
+        self.filing.custody.reports = Handing(self.links, self.lending.home)
 
     async def load(self) -> None:
         """Know who is known, before the doors open."""
         await self.trust.load()
+        await self._store.write(self.lending.load)
         await self.filing.load()
 
     def start(self) -> None:
@@ -75,6 +84,7 @@ class Federation:
 
     def stop(self) -> None:
         """Let them go."""
+        self.lending.stop()
         self.filing.stop()
         self.links.stop()
 
