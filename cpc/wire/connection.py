@@ -16,6 +16,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
+    ConnectingCancelledError,
     ConnectionClosed,
     ConnectionDone,
     ConnectionRefusedError,
@@ -426,7 +427,7 @@ async def connect(endpoint: ClientEndpoint, security: tls.ClientTls, reactor: Ti
         await opened
     except CopernicusError:
         raise
-    except (TimeoutError, CancelledError):
+    except (TimeoutError, CancelledError, ConnectingCancelledError):
         connection.channel.abort("given up")
         raise Unavailable(f"cannot connect: {words}") from None
     except ConnectionRefusedError:

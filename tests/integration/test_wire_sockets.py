@@ -65,10 +65,12 @@ class Server:
     def endpoint(self) -> TCP4ClientEndpoint:
         return TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
 
-    async def connect(self, who: Identity | None = None, authority: Authority | None = None) -> Connection:
+    async def connect(
+        self, who: Identity | None = None, authority: Authority | None = None, timeout: float = 60.0
+    ) -> Connection:
         trusted = authority or self.authority
         tls = ClientTls(who or self.identity(Role.WORKER, "w1"), trusted.certificate_pem, trusted.server_id)
-        return await connect(self.endpoint(), tls, reactor, CLOCK, timeout=60.0)
+        return await connect(self.endpoint(), tls, reactor, CLOCK, timeout=timeout)
 
 
 @asynccontextmanager
@@ -204,6 +206,23 @@ async def test_bare_sockets_that_say_nothing_or_garbage_are_dropped() -> None:
         rude.close()
         assert server.taken == []
         (await server.connect()).close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_packets_are_dropped_is_said() -> None:
+    server = Server()
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        server.port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        with pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
+            await server.connect(timeout=0.3)
+        for each in waiting:
+            each.close()
 
 
 @pytest_twisted.ensureDeferred
