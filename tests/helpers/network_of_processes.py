@@ -69,13 +69,14 @@ class Network:
 
     def __init__(
         self, directory: Path, database: str = "", run_directory: Path | None = None, within: Sequence[str] = (),
-        **settings: str,
+        host: str = "", **settings: str,
     ) -> None:  # fmt: skip
-        """`within`: words before each of the server's own commands, for another view of the file system."""
+        """`within`: words before each of the server's own commands, for another view of the file system. `host`: how the
+        server calls its machine."""
         self.directory = directory
         self._begin(directory, run_directory, within)
         self.home.mkdir(parents=True)
-        given = ("--database", database) if database else ()
+        given = (*(("--database", database) if database else ()), *(("--host", host) if host else ()))
         said = self.run(
             "cpc-server", "setup", "--port", "0", "--client-port", "0", "-stdin", *given, str(self.run_directory),
             stdin=PASSWORD,
