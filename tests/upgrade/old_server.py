@@ -92,7 +92,7 @@ class OldServer:
         for what in _done(method, body):
             self.seen[what] += 1
         for result in body.get("results", ()) if method == "turn" else ():
-            self.results[tuple(result["lease"])] = result
+            self.results[_lease(result)] = result
 
     def _answer(self, peer: RawPeer, method: str, body: dict[str, Any]) -> dict[str, Any]:
         match method:
@@ -158,9 +158,9 @@ class OldServer:
 def _done(method: str, body: dict[str, Any]) -> list[Any]:
     """What of a worker's frame the server's next steps may depend on."""
     if method == "turn":
-        found: list[Any] = [("result", *each["lease"]) for each in body.get("results", ())]
-        found += [("checkpoint", *each["lease"]) for each in body.get("checkpoints", ())]
-        found += [("tail", *each["lease"]) for each in body.get("tails", ())]
+        found: list[Any] = [("result", *_lease(each)) for each in body.get("results", ())]
+        found += [("checkpoint", *_lease(each)) for each in body.get("checkpoints", ())]
+        found += [("tail", *_lease(each)) for each in body.get("tails", ())]
         return found
     if method in ("enrol", "renew-certificate", "hello", "bulk"):
         return [method]
@@ -219,8 +219,13 @@ def _answers(lines: list[Line], method: str) -> list[dict[str, Any]]:
 def results_then(lines: list[Line]) -> dict[tuple[int, ...], dict[str, Any]]:
     """What the worker of then reported, by lease."""
     return {
-        tuple(result["lease"]): result
+        _lease(result): result
         for line in of_worker(lines)
         if line.get("frame", {}).get("m") == "turn"
         for result in line["frame"]["b"].get("results", ())
     }
+
+
+def _lease(said: dict[str, Any]) -> tuple[int, ...]:
+    """The lease as a server reads it that knows no more of it: a path may follow."""
+    return tuple(said["lease"][:3])

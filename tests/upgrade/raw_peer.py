@@ -7,7 +7,7 @@ from typing import Any
 
 from cpc.core.errors import CopernicusError
 from cpc.wire.channel import Channel
-from cpc.wire.connection import _TlsFactory
+from cpc.wire.factory import TlsFactory
 from cpc.wire.tls import ClientTls, ServerTls
 from tests.simulation.network import Host
 from tests.upgrade.tape import read_frame, write_frame
@@ -55,7 +55,7 @@ class RawPeer:
         self._waiting.clear()
 
     def frame_received(self, frame: bytes) -> None:
-        envelope = read_frame(frame)
+        envelope = as_before_paths(read_frame(frame))
         self.got.append(envelope)
         self.on_frame(self, envelope)
 
@@ -73,7 +73,7 @@ class RawPeer:
 def connect(host: Host, server: str, port: int, security: ClientTls) -> RawPeer:
     """To a server."""
     peer = RawPeer(host, security)
-    attempt = host.connect(server, port).connect(_TlsFactory(security, True, lambda _: peer.channel, host.reactor))
+    attempt = host.connect(server, port).connect(TlsFactory(security, True, lambda _: peer.channel, host.reactor))
     attempt.addErrback(lambda failure: setattr(peer, "lost", str(failure.value)))
     return peer
 
@@ -86,4 +86,15 @@ def listen(host: Host, port: int, security: ServerTls, taken: Callable[[RawPeer]
         taken(peer)
         return peer.channel
 
-    return host.listen(port).listen(_TlsFactory(security, False, make, host.reactor))
+    return host.listen(port).listen(TlsFactory(security, False, make, host.reactor))
+
+
+def as_before_paths(value: Any) -> Any:
+    """As a side of 3.0.0 reads it: a path at the end of a lease, which is written as a list, is one element too many."""
+    if isinstance(value, dict):
+        return {key: as_before_paths(each) for key, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    if len(value) == 4 and value[3] == "" and all(type(part) is int for part in value[:3]):
+        return value[:3]
+    return [as_before_paths(each) for each in value]

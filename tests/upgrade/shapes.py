@@ -17,9 +17,14 @@ def of(value: Any, path: str = "", into: Shape | None = None) -> Shape:
         for key, each in value.items():
             of(each, f"{path}.{key}" if isinstance(key, str) else f"{path}.*", found)
     elif isinstance(value, list):
-        for each in value:
+        for each in value[:3] if _is_lease(value) else value:
             of(each, f"{path}[]", found)
     return found
+
+
+def _is_lease(value: list[Any]) -> bool:
+    """A lease is written as a list, to whose end a path was added: who does not know paths reads what is before it."""
+    return len(value) == 4 and value[3] == "" and all(type(part) is int for part in value[:3])
 
 
 def _kind(value: Any) -> str:
