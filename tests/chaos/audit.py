@@ -11,6 +11,7 @@ from cpc.client.transfer import read
 from cpc.core.errors import NotFound
 from cpc.core.views import EventView, JobDetail
 from cpc.worker import tree
+from tests.chaos import loom
 from tests.chaos.ensemble import MIN_FREE, Ensemble
 from tests.chaos.ledger import Accepted
 
@@ -84,13 +85,14 @@ class Audit:
         ensemble = self.ensemble
         ensemble.healthy()
         self._all_ended()
+        ensemble.until(lambda: loom.at_rest(ensemble), "the network is at rest", 120.0)
         self.glance()
         self._follow_events()
         self._each_once()
         entries = ensemble.ledger.open()
         for entry in entries:
             self._entry(entry)
-        for line in self.books.wrong():
+        for line in (*self.books.wrong(), *loom.wrong(ensemble)):
             raise Wrong(line)
         ensemble.until(lambda: not self._kept(), f"the workers have nothing left: {self._kept()}", 90.0)
         self._no_processes()
@@ -223,13 +225,20 @@ class Audit:
         known = {"chunks", "copernicus.db", "copernicus.db.lock", "lock", "backups", "projects"}
         left = [path.name for path in ensemble.run_directory.iterdir() if path.name not in known]
         self._hold(not left, f"the server has left {left} in its run directory")
-        self._hold(
-            not os.listdir(ensemble.run_directory / "projects"), "directories of projects without networks are left"
-        )
+        self._directories()
         for line in (*self.books.wrong(), *self.books.collected()):
             raise Wrong(line)
         self.logs()
         self._no_processes()
+
+    def _directories(self) -> None:
+        """Of what functions have on disk only the persistent directory of the one that has one."""
+        projects = self.ensemble.run_directory / "projects"
+        left = [str(path.relative_to(projects)) for path in projects.glob("*/*/*") if "/files/" not in str(path)]
+        wanted = bool(self.ensemble.ledger.woven)
+        fine = len(left) == wanted and all(path.rpartition("/")[2].startswith("persistent-") for path in left)
+        self._hold(fine, f"directories of functions are left: {left}")
+        self._hold(len(os.listdir(projects)) <= 1, "directories of projects without networks are left")
 
     def _gone(self) -> None:
         """What was removed is gone for people."""

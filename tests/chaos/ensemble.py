@@ -21,6 +21,7 @@ from cpc.core.errors import Unavailable
 from cpc.core.views import WorkerView
 from cpc.wire import bundle as bundles
 from cpc.worker import tree
+from tests.chaos import loom
 from tests.chaos.books import Books
 from tests.chaos.ledger import Ledger
 from tests.chaos.person import Person
@@ -137,6 +138,7 @@ class Ensemble:
             self._through, Random(self.rng.getrandbits(64)), self.ledger, story, directory, self.notes
         )  # fmt: skip
         self.client = self.lab.client
+        loom.build(self.client, self.lab.place.parent.parent / "lib")
         self.healthy()
 
     def _mount(self, name: str, size: int) -> Mount | None:
@@ -211,6 +213,10 @@ class Ensemble:
             return False
         views = [machine.view for machine in self.machines]
         return all(view is not None and view.state in ("idle", "busy") for view in views)
+
+    def open_steps(self) -> int:
+        """Steps of the network that have not ended, as the server says."""
+        return sum(bool(self.client.network(loom.PROJECT).item(name).running) for name in ("spin", "weave"))
 
     def another_is_lost(self) -> bool:
         """Whether the server has taken a worker for lost since this was asked for the last time."""

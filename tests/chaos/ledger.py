@@ -25,9 +25,10 @@ class Accepted:
 
 @dataclass
 class Ledger:
-    """Filled by the one who submits, read by the one who checks."""
+    """Filled by the one who submits, read by the one who checks. `woven`: what the network was given last."""
 
     accepted: dict[str, Accepted] = field(default_factory=dict)  # by name
+    woven: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, entry: Accepted) -> None:

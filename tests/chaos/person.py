@@ -13,9 +13,11 @@ from typing import TypeVar
 import msgspec
 
 from cpc.client import Client, transfer
+from cpc.core.edits import SetValue
 from cpc.core.errors import OverQuota, Unavailable
 from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.core.views import Submitted
+from tests.chaos import loom
 from tests.chaos.ledger import Accepted, Ledger
 from tests.chaos.program import Work
 from tests.chaos.story import Story
@@ -25,7 +27,7 @@ BIG = 4 << 20
 #: what, and how often
 KINDS = (
     ("writes", 4), ("big", 4), ("steps", 4), ("hides", 1), ("strays", 1), ("fails", 2), ("flaky", 1), ("greedy", 1),
-    ("reads", 2), ("array", 1), ("after", 1),
+    ("reads", 2), ("array", 1), ("after", 1), ("weaves", 3),
 )  # fmt: skip
 
 
@@ -87,6 +89,9 @@ class Person:
     def _submit(self, client: Client, what: str) -> None:
         self._number += 1
         name = f"{what}-{self._number}"
+        if what == "weaves":
+            self._weave(client, name)
+            return
         work, size = self._work(what, name)
         facts = dict(work.facts)
         if work.given:
@@ -98,14 +103,26 @@ class Person:
             before = [entry for entry in self._ledger.open() if entry.work.state == "succeeded"]
             facts["after"] = tuple(Dependency(entry.id) for entry in before[-2:])
         spec = JobSpec(name=name, argv=work.argv(self._notes), array=size, max_losses=1000, **facts)  # type: ignore[arg-type]
-        text = msgspec.json.encode({"spec": spec, "dry_run": False})
-        key = hashlib.sha256(f"{work.seed}".encode()).hexdigest()[:32]
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        path_ = f"/projects/{client.project}/jobs"
-        answer = self._until_answered(lambda: client.transport.whole("POST", path_, text, headers), name)
+        answer = self._post(
+            client, f"/projects/{client.project}/jobs", {"spec": spec, "dry_run": False}, work.seed, name
+        )
         id = msgspec.json.decode(answer, type=Submitted).id
         self._ledger.add(Accepted(id, name, work, size))
         self._story.tell(f"submitted {name} as {id}")
+
+    def _weave(self, client: Client, name: str) -> None:
+        """Give the network another value."""
+        wanted = self._number
+        edits = [SetValue(loom.ITEM, wanted)]
+        self._post(client, f"/projects/{loom.PROJECT}/edits", {"edits": edits}, name, name)
+        self._ledger.woven = wanted
+        self._story.tell(f"set {loom.ITEM} to {wanted}")
+
+    def _post(self, client: Client, path: str, value: object, seed: str, name: str) -> bytes:
+        """The answer to a call that is made again and again under one key."""
+        text, key = msgspec.json.encode(value), hashlib.sha256(seed.encode()).hexdigest()[:32]
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        return self._until_answered(lambda: client.transport.whole("POST", path, text, headers), name)
 
     def _until_answered(self, call: Callable[[], T], what: str) -> T:
         """However often it takes, for four minutes at most; the pause is that of the SDK."""
