@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from cpc.core import plain
+from cpc.core import ids, plain
 from cpc.core.clock import DAY
 from cpc.core.edits import (
     Activate,
@@ -24,6 +25,7 @@ from cpc.core.edits import (
 )
 from cpc.core.errors import BadInput, Conflict, CopernicusError, Denied, NotFound
 from cpc.core.plain import FileRef
+from cpc.dataflow.answer import Answer, StepInput
 from cpc.dataflow.description import ControllerText, FunctionKind
 from cpc.server.principal import SERVER, Call, Principal
 from cpc.server.retention import Keep, Retention
@@ -394,3 +396,35 @@ def test_a_deleted_project_leaves_nothing(bench: NetworkBench) -> None:
     )  # fmt: skip
     assert [table.name for table in tables if bench.count(table)] == []
     assert bench.do(lambda tx: networks.of_deleted_projects(tx, 10)) == []
+
+
+def test_a_saved_project_has_the_links_that_stay_within_and_says_what_it_has_not(bench: NetworkBench) -> None:
+    def keeps(step: StepInput) -> Answer:
+        directory = Path(step.persistent_dir)
+        (directory / "deep").mkdir(exist_ok=True)
+        (directory / "deep/part").write_bytes(b"one")
+        for name, target in (("last", "deep/part"), ("out", "/etc"), ("deep/up", "../last")):
+            (directory / name).symlink_to(target)
+        return Answer(outputs=(("y", 1),))
+
+    controller = ControllerText(module="lab", function="f", persistent_dir=True)
+    bench.define(controlled("f", {"x": "int"}, {"y": "int"}, controller=controller), f=keeps)
+    bench.edit(Import("lab"), AddInstance("f", "lab::f"), SetValue("f:in.x", 1), Activate())
+    said = bench.wait(bench.networks.log(SERVER, "p", "f", 0, 1000)).data
+    assert said == (
+        "backups and saved projects do not have all of its directory: "
+        "out is no file, nor a link that stays within its directory\n"
+    )
+
+    async def save() -> bytes:
+        return b"".join([piece async for piece in await bench.networks.archive(SERVER, "p")])
+
+    data = bench.wait(save())
+    bench.project = bench.do(lambda tx: projects.add(tx, "q", 1, 0, 1.0)).id
+    ref = bench.file(data, "p.tar.gz")
+    loaded = bench.wait(bench.networks.load(Call(SERVER), "q", plain.wire(ref)))
+    assert loaded.lines[0] == "Loaded project p: 1 instances"
+    assert "/out is no file, nor a link that stays within its directory" in loaded.lines[1]
+    (kept,) = (bench.workspace.root / ids.show(bench.project)).glob("*/persistent-*")
+    assert (kept / "deep/up").read_bytes() == b"one"
+    assert (os.readlink(kept / "last"), (kept / "out").is_symlink()) == ("deep/part", False)
