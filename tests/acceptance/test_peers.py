@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 import pytest
 
 from cpc.core.peer_views import PeerView
 from tests.acceptance.conftest import Make
 from tests.helpers.network_of_processes import Network
+from tests.helpers.tunnel import Tunnel
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,9 @@ def peer(network: Network, other: Network) -> PeerView:
     return found[0]
 
 
+@lru_cache
 def server_id(network: Network) -> str:
+    """Asked once: it may not run later."""
     return network.client.server_info().id
 
 
@@ -71,3 +75,51 @@ def test_two_servers_are_connected_trusted_and_parted(two: tuple[Network, Networ
     for one in (a, b):
         one.cpcc("refuse-server", ids[0] if one is b else ids[1]).done()
         assert one.client.peers().all() == []
+
+
+def test_a_tunnel_is_needed_for_the_request_only(two: tuple[Network, Network]) -> None:
+    """Server b stands behind a firewall, and can only call out; a reaches it through two forwarded ports, for a while."""
+    a, b = two
+    machines, people = Tunnel(b.port), Tunnel(b.client_port)
+    given = ("--server-port", str(machines.port), "-y")
+    a.cpcc("connect-server", "127.0.0.1", str(people.port), *given).done()
+    tried = [(address.port, address.client_port) for address in peer(a, b).addresses]
+    assert tried == [(machines.port, people.port), (b.port, b.client_port)]
+    machines.close()
+    people.close()
+    b.cpcc("trust", server_id(a), "-y").done()
+    a.until(lambda: linked(a, b), "the two are connected, by b")
+    a.cpcc("peer", server_id(b), "--lent-cores", "4", "--accepted-off", "--lend-on", "2").done()
+    shown = a.cpcc("peer", server_id(b)).done()
+    assert "4 cores" in shown
+    assert "nothing" in shown
+    status = a.cpcc("status").done()
+    assert "connected to 1 other server" in status
+    b.stop_server()
+    a.until(lambda: not peer(a, b).connected, "a sees that b is gone")
+    assert "Nodes currently unreachable" in a.cpcc("cs").done()
+    assert "cannot be reached" in a.cpcc("status").done()
+    b.start()
+    b.until(lambda: linked(a, b), "they are connected again")
+    assert peer(a, b).agreement.lend_on == 2
+
+
+def test_three_servers_in_a_chain_see_each_other(two: tuple[Network, Network], make_network: Make) -> None:
+    a, b = two
+    c = make_network()
+    b.cpcc("connect-server", "127.0.0.1", str(c.client_port), "-y").done()
+    c.cpcc("trust", "-all", "-y").done()
+    b.until(lambda: linked(b, c), "b and c are connected")
+    found = a.client.peers().network()
+    assert [seen.id for seen in found.servers] == [server_id(one) for one in (a, b, c)]
+    hops = json.loads(a.cpcc("--json", "ping", server_id(c)).done())["data"]["hops"]
+    assert [hop["id"] for hop in hops] == [server_id(b), server_id(c)]
+    assert server_id(c) in a.cpcc("network").done()
+    a.cpcc("network-graph", "net.svg").done()
+    assert (a.directory / "net.svg").read_text().startswith("<svg ")
+    c.kill_server()
+    b.until(lambda: not peer(b, c).connected, "b sees that c is gone")
+    assert "no server" in a.cpcc("ping", server_id(c)).refused()
+    assert "nothing listens" in a.cpcc("connect-server", "127.0.0.1", str(c.client_port), "-y").refused()
+    assert "this server itself" in a.cpcc("connect-server", "127.0.0.1", str(a.client_port), "-y").refused()
+    assert "not a Copernicus server" in a.cpcc("connect-server", "127.0.0.1", str(b.port), "-y").refused()

@@ -62,8 +62,8 @@ class Member(Site):
         )  # fmt: skip
         self.federation = Federation(
             config=config, authority=self.authority, identity=lambda: self.identity, store=store, gate=gate,
-            queue=self.bench.queue, connect=host.connect, reactor=host.reactor, clock=host.clock, chance=SeededChance(5),
-            outside=_Outside(self),
+            queue=self.bench.queue, connect=host.connect, reactor=host.reactor, clock=host.clock,
+            chance=SeededChance(ord(self.name)), outside=_Outside(self),
         )  # fmt: skip
         self.book, self.links, self.trusting = self.federation.book, self.federation.links, self.federation.trust
         self.links.on_change(lambda peer, up: self.changes.append((self.lab.name(peer), up)))

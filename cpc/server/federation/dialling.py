@@ -83,32 +83,36 @@ class Dialler:
 
     async def _try(self) -> None:
         self._again = False
+        troubles: list[str] = []
         for address in self._addresses():
-            if self._stopped or self._is_up():
+            trouble = await self._try_at(address)
+            if not trouble or self._stopped or self._is_up():
+                troubles.clear()
                 break
-            await self._try_at(address)
+            troubles.append(trouble)
         self._busy = False
+        self._say("; ".join(troubles))
         if self._is_up():
-            self.trouble = ""
             self._pause = FIRST
         elif self._addresses():
             self._wait(0.0 if self._again else self._next_pause())
 
-    async def _try_at(self, address: Address) -> None:
+    async def _try_at(self, address: Address) -> str:
+        """Why it did not work; empty when it did."""
         where = f"{address.host} port {address.port}"
         try:
             await self._open(address)
-            self.trouble = ""
         except Conflict:  # the other side has dialled too, and its connection stays
-            self.trouble = ""
+            return ""
         except CopernicusError as error:
-            words = NOT_TRUSTED if error.message == tls.NOT_PINNED else error.message
-            self._say(f"{where}: {words}")
+            words = NOT_TRUSTED if error.message == tls.NOT_PINNED else error.message.removeprefix("cannot connect: ")
+            return f"{where}: {words}"
         except Exception as error:
             log.failure("reaching {called} at {where} failed", called=self._called, where=where)
-            self._say(f"{where}: {type(error).__name__}")
+            return f"{where}: {type(error).__name__}"
+        return ""
 
     def _say(self, words: str) -> None:
-        if words != self.trouble:
-            self.trouble = words
+        if words and words != self.trouble:
             log.info("{called} is not reached: {words}", called=self._called, words=words)
+        self.trouble = words

@@ -20,8 +20,9 @@ from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.error import ConnectionRefusedError as NobodyListens
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer  # type: ignore[import-untyped]
@@ -36,6 +37,8 @@ from cpc.wire.tls import StrangerTls
 
 PATIENCE = 20.0  # seconds for one call
 MAX_ANSWER = 64 << 10
+
+log = Logger()
 
 _NOT_ONE = "give the port for people, 14807 by default"
 
@@ -105,12 +108,11 @@ class Outside:
             ) from None
         except DNSLookupError:
             raise Unavailable(f"there is no host {host}") from None
-        except (ConnectError, ResponseFailed, OSError) as error:
-            raise Refused(f"{where} cannot be talked to: {_words(error)}", _NOT_ONE) from None
-        except Exception as error:  # whatever twisted.web makes of what is no HTTP
-            raise Refused(
-                f"what answers at {where} is not a Copernicus server ({type(error).__name__})", _NOT_ONE
-            ) from None
+        except (ConnectError, OSError) as error:
+            raise Unavailable(f"{where} cannot be reached: {str(error) or type(error).__name__}") from None
+        except Exception as error:  # whatever TLS and twisted.web make of what is something else
+            log.info("{where} does not speak HTTP over TLS: {error!r}", where=where, error=_first(error))
+            raise Refused(f"what answers at {where} is not a Copernicus server's port for people", _NOT_ONE) from None
         finally:
             if timer.active():
                 timer.cancel()
@@ -190,8 +192,7 @@ def _refusal(where: str, code: int, text: bytes) -> CopernicusError:
         return Refused(f"what answers at {where} is not a Copernicus server (HTTP status {code})", _NOT_ONE)
 
 
-def _words(error: Exception) -> str:
+def _first(error: Exception) -> object:
+    """What twisted.web has wrapped."""
     reasons = getattr(error, "reasons", None)
-    if reasons:
-        return str(reasons[0].value) or type(reasons[0].value).__name__
-    return str(error) or type(error).__name__
+    return reasons[0].value if reasons else error
