@@ -182,6 +182,7 @@ class Service:
             offload=disk_threads.run, connect=self._way_to, reactor=self._reactor, clock=clock, chance=chance,
         )  # fmt: skip
         self.custody = self.federation.filing.custody
+        self.monitor.borrowers = self.federation.lending.owner
         self.peers, self.peer_requests = self.federation.trust, self.federation.requests
         self.surveying = self.federation.surveying
         self.retention.directories = self.network_services.workspace
@@ -333,6 +334,8 @@ class Service:
         limits.patience = settings.number("max_reserved_wait")
         self.queue.index.shares.half_life = settings.number("fairshare_halflife")
         self.status_page.soon = int(settings.number("warn_expiry") * SECOND)
+        owner = self.federation.lending.owner
+        owner.peer_grace, owner.beats = settings.number("peer_grace"), settings.whole("beats")
         terms = self.machines.terms
         terms.heartbeat_time = limits.heartbeat_time
         terms.beats = settings.whole("beats")

@@ -123,6 +123,7 @@ SETTINGS: dict[str, Setting] = {
     for setting in (
         Setting("heartbeat_time", "120", span(2, 1 * _DAY), "a worker that is silent so long is lost, its jobs run again"),
         Setting("beats", "4", whole(2, 20), "how often a worker reports within heartbeat_time", restart=True),
+        Setting("peer_grace", "1h", span(2, 30 * _DAY), "so long jobs at workers of a server that is silent may run on there"),
         Setting("checkpoint_interval", "15m", span(1, 7 * _DAY), "how often workers send in checkpoint files"),
         Setting("max_reserved_wait", "10m", span(1, 30 * _DAY), "a job that waits longer for room gets a worker reserved"),
         Setting("fairshare_halflife", "1d", span(60, _YEAR), "after this time, what a project has used counts half"),

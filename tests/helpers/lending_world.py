@@ -43,7 +43,7 @@ from cpc.wire.identity import Authority, Identity, Name, Role
 from cpc.wire.messages import Held, Hello, Message, Orders, Program, Result, Tail, Task, Turn, Welcome
 from cpc.wire.tls import ClientTls, ServerTls
 from tests.helpers.disks import FakeDisk
-from tests.helpers.fake_ways import FakeNet
+from tests.helpers.fake_ways import OFF, FakeNet
 from tests.helpers.stores import InlineThreads, create
 from tests.simulation.clock import VirtualReactor
 from tests.simulation.network import Network
@@ -129,6 +129,7 @@ class House:
             queue=self.queue, store=self.store, machines=self.machines, ways=self.ways, timers=host.reactor, clock=clock,
             chance=self.chance, name=self.name.upper(),
         )  # fmt: skip
+        self.ways.on_change(self._changed)
         self.monitor = Monitor(self.queue, self.store, host.reactor, clock, self.machines.heard, lambda: False)
         self.monitor.borrowers = self.lending.owner
         self.do(self.queue.load)
@@ -140,6 +141,11 @@ class House:
         world.reactor.finish(ensureDeferred(listener.listen(host.listen(PORT))))
         self.monitor.start()
         world.net.arrive(self.name)
+
+    def _changed(self, peer: str, up: bool) -> None:
+        """What `trust` does when the trust in a peer ends."""
+        if not up and self.ways.agreement(peer) is OFF:
+            self.store.write(lambda tx: self.lending.revoked(tx, peer, hand_back=True))
 
     def _fatal(self, reason: str) -> None:
         raise AssertionError(f"{self.name}: {reason}")

@@ -60,9 +60,10 @@ class Member(Site):
             name=self.name, host=self.calls_itself, listen=("::",), port=self.listens, client_port=self.listens + 1000,
             database="", run_dir="",
         )  # fmt: skip
+        self._make_machines(gate)
         self.federation = Federation(
             config=config, authority=self.authority, identity=lambda: self.identity, store=store, gate=gate,
-            queue=self.bench.queue, connect=host.connect, reactor=host.reactor, clock=host.clock,
+            queue=self.bench.queue, machines=self.machines, connect=host.connect, reactor=host.reactor, clock=host.clock,
             chance=SeededChance(ord(self.name)), outside=_Outside(self),
         )  # fmt: skip
         self.book, self.links, self.trusting = self.federation.book, self.federation.links, self.federation.trust
@@ -70,7 +71,6 @@ class Member(Site):
         self.ended: list[tuple[str, bool]] = []
         self.trusting.on_revoke.append(lambda _tx, peer, back: self.ended.append((self.lab.name(peer), back)))
         self.trusting.cut = lambda: self.machines.cut_names(self.refusal, self.listener.connections)
-        self._make_machines(gate)
         tls = ServerTls(self.identity, self.federation.pinned, self.refusal)
         self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=SERVER)
         self.lab.finish(self.federation.load())

@@ -320,7 +320,7 @@ def test_revoked_trust_ends_the_work_at_once_on_both_sides(two: World) -> None:
     two.net.revoke("a", "c")
     two.run(1)
     assert worker.jobs == []
-    assert [reason for _, reason in worker.cancelled] == ["trust in server c was withdrawn"] * 2
+    assert [reason for _, reason in worker.cancelled] == ["the trust in server c has ended"] * 2
     assert two["c"].states(job, 2) == {"waiting": 2}
     assert two["a"].queue.index.of_worker(worker.row).free.cores == 2  # type: ignore[union-attr]
     assert two["c"].queue.index.sessions == {}

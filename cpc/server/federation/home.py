@@ -136,6 +136,9 @@ class Home:
     def knows(self, lease: Lease) -> bool:
         """Whether a job of another server may go on here."""
         route = lease.route
+        owner = self._owners.get(lease.path)
+        if owner is not None and owner.parted:
+            return True
         if not route or terms.broken((self._ways.here, *route)):
             return False
         agreement = self._ways.agreement(route[0])
@@ -161,7 +164,7 @@ class Home:
             before = set(loan.holds)
             loan.hold(tuple(holds), now)
             loan.ended(results)
-            if self._owners[path].failures:
+            if self._owners[path].failures or self._owners[path].parted:
                 self._retain(loan, [loan.results.pop(result.lease) for result in results])
             for checkpoint in abroad.checkpoints:
                 if checkpoint.lease.path == path:
@@ -244,7 +247,7 @@ class Home:
     def _look(self, path: str) -> None:
         """A report leaves with all that happens in this reactor turn, unless one is under way or must wait."""
         owner = self._owners[path]
-        if not owner.busy and not owner.failures:
+        if not owner.busy and not owner.failures and not owner.parted:
             dirty = any(loan.dirty for loan in owner.loans.values())
             self._plan(owner, 0.0 if dirty else owner.beat)
 
@@ -288,7 +291,7 @@ class Home:
             self._plan(owner, None)
             if self._owners.get(owner.path) is owner:
                 del self._owners[owner.path]
-        elif owner.failures:
+        elif owner.failures and not owner.parted:
             self._plan(owner, min(LONGEST_PAUSE, owner.beat, 2.0**owner.failures))
         elif self._owners.get(owner.path) is owner:
             self._look(owner.path)
@@ -506,18 +509,27 @@ class Home:
 
     # --- trust ----------------------------------------------------------------------------------------------------------
 
-    async def withdraw(self, peer: str, reason: str) -> None:
-        """Trust in a peer is over: what runs for it, or by way of it, ends."""
-        ended = [owner for owner in self._owners.values() if peer in owner.route]
-        leases: list[tuple[int, Lease]] = []
-        for owner in ended:
+    def withdraw(self, tx: Tx, peer: str, reason: str, finish: bool) -> None:
+        """Trust in a peer is over: what runs for it, or by way of it, ends. With `finish`, and custody, it comes to its end
+        here and its results are kept for whatever the operator decides."""
+        queue = self._queue
+        keep = finish and self.custody is not None
+        for session in [] if keep else list(queue.index.sessions.values()):
+            for lease in [lease for lease in session.lent if peer in lease.route]:
+                queue.index.returned(session, lease)
+                queue.feed(session)
+                queue.outbox.cancel(tx, session.number, lease, reason)
+        tx.after(lambda: self._part(peer, keep))
+
+    def _part(self, peer: str, keep: bool) -> None:
+        for owner in [owner for owner in self._owners.values() if peer in owner.route]:
             self._plan(owner, None)
+            if keep:
+                owner.parted = True
+                continue
             del self._owners[owner.path]
             for loan in owner.loans.values():
-                leases += [(loan.worker, lease) for lease in dict.fromkeys((*loan.lent, *loan.holds))]
                 self._not_wanted(loan.worker, (), tuple(loan.results.values()))
-        if leases:
-            await self._store.write(lambda tx: self._give_up(tx, leases, reason))
 
 
 def sane(amounts: Amounts) -> bool:

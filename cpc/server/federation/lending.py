@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import ensureDeferred
-from twisted.logger import Logger
-
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
-from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
-from cpc.queue import terms
 from cpc.server.abroad import Abroad
 from cpc.server.federation.asked import Asked
 from cpc.server.federation.asking import Asking
@@ -25,8 +20,6 @@ from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders
 from cpc.wire.peer_messages import Demand
-
-log = Logger()
 
 
 class Lending:
@@ -46,7 +39,7 @@ class Lending:
             name=name,
         )  # fmt: skip
         self.asked = Asked(queue=queue, store=store, ways=ways, owner=self.owner, timers=timers, clock=clock)
-        self._ways = ways
+        self._queue = queue
         queue.loans = self
         machines.peers = self
         ways.serve("demand", Demand, self._demand, far=False)
@@ -75,18 +68,18 @@ class Lending:
             return
         self.asking.down(peer)
         self.asked.down(peer)
-        if terms.withdrawn(self._ways.agreement(peer)):
-            ensureDeferred(self._withdraw(peer)).addErrback(
-                lambda failure: log.failure("ending what ran for a peer failed", failure)
-            )
 
-    async def _withdraw(self, peer: str) -> None:
-        reason = f"trust in server {peer} was withdrawn"
-        for end in (self.home.withdraw, self.owner.withdraw):
-            try:
-                await end(peer, reason)
-            except CopernicusError as error:
-                log.warn("what ran for server {peer} ends with its leases: {why}", peer=peer, why=str(error))
+    def agreed(self, peer: str) -> None:
+        """The operator has set something else for a peer: it may be worth asking now."""
+        self.asking.called(peer)
+
+    def revoked(self, tx: Tx, peer: str, hand_back: bool) -> None:
+        """In the unit that ends the trust in a peer: what runs for it here, and for us there, ends. Without `hand_back`
+        what our workers run for it may come to its end, in custody."""
+        reason = f"the trust in server {peer} has ended"
+        self.owner.withdraw(tx, peer, reason)
+        self.home.withdraw(tx, peer, reason, finish=not hand_back)
+        self._queue.round(tx)
 
     # --- the machines' door ---------------------------------------------------------------------------------------------
 

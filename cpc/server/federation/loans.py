@@ -81,7 +81,10 @@ class Loan:
 
 @dataclass(slots=True)
 class Owner:
-    """A server whose jobs our workers run, by its path. One report at a time is under way."""
+    """A server whose jobs our workers run, by its path. One report at a time is under way.
+
+    `parted`: it is not trusted any more, and what still runs for it ends in custody.
+    """
 
     path: str
     loans: dict[int, Loan] = field(default_factory=dict)
@@ -89,6 +92,7 @@ class Owner:
     beat: float = 30.0
     failures: int = 0
     busy: bool = False
+    parted: bool = False
     due: Timer | None = None
 
     @property

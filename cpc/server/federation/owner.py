@@ -432,22 +432,15 @@ class Owner:
 
     # --- ends -----------------------------------------------------------------------------------------------------------
 
-    async def withdraw(self, peer: str, reason: str) -> None:
+    def withdraw(self, tx: Tx, peer: str, reason: str) -> None:
         """Trust in a peer is over: what runs at it, or by way of it, is taken back."""
-
-        def unit(tx: Tx) -> None:
-            for one in list(self._borrowed.values()):
-                if peer in one.back:
-                    self._end(tx, one, reason)
-            self._queue.round(tx)
-
-        await self._store.write(unit)
-
-    def _end(self, tx: Tx, one: Borrowed, reason: str) -> None:
-        settling.lost(self._queue, tx, self._queue.index.held(one.worker), reason, counts=False)
-        session = self._queue.index.sessions.get(one.session)
-        if session is not None:
-            self._leave(tx, session)
+        ended = {one.worker for one in list(self._borrowed.values()) if peer in one.back}
+        ended.update(worker for worker, home in list(self._homes.items()) if home == peer)
+        for worker in sorted(ended):
+            settling.lost(self._queue, tx, self._queue.index.held(worker), reason, counts=False)
+            session = self._queue.index.of_worker(worker)
+            if session is not None:
+                self._leave(tx, session)
 
     def tidy(self, tx: Tx) -> None:
         """In the monitor's unit: borrowed workers that have nothing of ours any more have no session either."""

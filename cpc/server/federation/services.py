@@ -54,6 +54,12 @@ class Federation:
             store=store, gate=gate, book=self.book, links=self.links, outside=outside or Outside(reactor, connect),
             authority=authority, say=self.say,
         )  # fmt: skip
+        self.lending = Lending(
+            queue=queue, store=store, machines=machines, ways=self.links, timers=reactor, clock=clock, chance=chance,
+            name=self.say().name,
+        )  # fmt: skip
+        self.trust.on_revoke.append(self.lending.revoked)
+        self.trust.on_agreed.append(self.lending.agreed)
         self.requests = Requests(gate, self.book, self.trust, clock)
         self.surveying = Surveying(
             ways=self.links, book=self.book, gate=gate, about=self.about, name=self.say().name, clock=clock, chance=chance,
@@ -119,7 +125,7 @@ class Federation:
 
     async def about(self) -> ServerSeen:
         """How it is."""
-        sessions = list(self._queue.index.sessions.values())
+        sessions = [session for session in list(self._queue.index.sessions.values()) if not session.home]
         totals = await self._store.read(figures.totals)
         running = len(self._queue.index.running)
         return ServerSeen(
@@ -130,5 +136,6 @@ class Federation:
             workers=len(sessions),
             cores=sum(session.total.cores for session in sessions),
             busy_cores=sum(session.total.cores - session.free.cores for session in sessions),
+            working_for=tuple((owner, jobs) for owner, (jobs, _) in sorted(self.lending.home.totals().items())),
             jobs_waiting=max(0, sum(counted[0] for counted in totals.values()) - running),
         )

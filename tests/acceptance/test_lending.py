@@ -1,0 +1,51 @@
+"""A chain of three real servers: the worker at one end runs the jobs of the other, through the one between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.conftest import Make
+from tests.helpers.network_of_processes import Network
+
+
+def server_id(network: Network) -> str:
+    return network.client.server_info().id
+
+
+def linked(one: Network, other: Network) -> bool:
+    return any(peer.id == server_id(other) and peer.connected for peer in one.client.peers().all())
+
+
+def connect(one: Network, other: Network) -> None:
+    """As administrators do it."""
+    one.cpcc("connect-server", "127.0.0.1", str(other.client_port), "-y").done()
+    other.cpcc("trust", server_id(one), "--fingerprint", one.client.server_info().fingerprint).done()
+    one.until(lambda: linked(one, other) and linked(other, one), "the two are connected")
+
+
+@pytest.fixture(scope="module")
+def chain(make_network: Make) -> Iterator[tuple[Network, Network, Network]]:
+    """a – b – c, where a lets those behind b use its workers."""
+    a, b, c = make_network(), make_network(), make_network()
+    connect(a, b)
+    connect(b, c)
+    a.cpcc("peer", server_id(b), "--lend-on", "1").done()
+    return a, b, c
+
+
+def test_jobs_at_one_end_of_a_chain_run_at_the_other(chain: tuple[Network, Network, Network]) -> None:
+    a, b, c = chain
+    with a.working(cores=2):
+        before = c.shell("echo hello > out; sleep 0.2", array=4)
+        assert c.end_of_array(before).jobs == {"succeeded": 4}
+        assert c.output(f"{before}[3]", "out") == b"hello\n"
+        job = c.shell("echo started; sleep 100")
+        c.running(job)
+        b.kill_server()
+        b.start()
+        c.cpcc("cancel", job).done()
+        c.in_state(job, "cancelled")
+        again = c.shell("echo again")
+        c.success_of(again)
