@@ -194,8 +194,18 @@ class LogView(View, frozen=True):
     next: int = 0
 
 
+class LentView(View, frozen=True):
+    """What a worker runs for another server: its id, and jobs by their numbers there."""
+
+    server: str
+    jobs: tuple[str, ...]
+
+
 class WorkerView(View, frozen=True):
-    """`state` is idle, busy, draining, drained, silent or stepped-back; `note` says why."""
+    """`state` is idle, busy, draining, drained, silent or stepped-back; `note` says why.
+
+    `home`: the id of the server that it is borrowed from; "" for one of this server's. `lent`: what it runs for others.
+    """
 
     id: str
     name: str
@@ -214,6 +224,8 @@ class WorkerView(View, frozen=True):
     joined: int
     last_heard: float  # seconds ago
     time_left: float | None
+    home: str = ""
+    lent: tuple[LentView, ...] = ()
 
 
 class BundleView(View, frozen=True):
@@ -259,10 +271,13 @@ class UploadView(View, frozen=True):
 
 
 class HeartbeatView(View, frozen=True):
+    """`suspended`: the worker's own server is silent, and may be so for `peer_grace`."""
+
     job: str
     attempt: int
     worker: str
     expires_in: float
+    suspended: bool = False
 
 
 class SettingView(View, frozen=True):

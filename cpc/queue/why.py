@@ -76,10 +76,15 @@ def standing(index: Index, job: Facts, now: float) -> tuple[str, list[Session]]:
     able = [session for session in sessions if _could(index, job, session)]
     if not able:
         return "nobody", sessions
-    ready = [session for session in able if session.wants and session.drain is None]
+    # A borrowed worker takes jobs whenever its home says that it has room: until then it is as good as full.
+    ready = [session for session in able if (session.wants or session.home) and session.drain is None]
     if not ready:
         return "stepped-back" if able[0].drain is None else "draining", able
-    free = [session for session in ready if session.free.covers(job.exact.need) and has_time(session, job.exact, now)]
+    free = [
+        session
+        for session in ready
+        if session.wants and session.free.covers(job.exact.need) and has_time(session, job.exact, now)
+    ]
     if not free:
         return "full", ready
     held: list[Session] = []
@@ -153,16 +158,19 @@ def _not_taking(able: list[Session]) -> list[Because]:
     return found
 
 
+def _why_full(job: Facts, session: Session, now: float) -> str:
+    if session.home:
+        return (
+            f"it is borrowed, and runs {len(session.leases)} job(s) of this server; its own has no more room for us now"
+        )
+    return "; ".join(words for _, words in blocked_by(job.exact, session, now))
+
+
 def _all_full(job: Facts, ready: list[Session], now: float) -> list[Because]:
     ranked = sorted(
         ready, key=lambda session: (len(blocked_by(job.exact, session, now)), -session.free.cores, session.name)
     )
-    found = [
-        Because(
-            "full", f"worker {session.name}: {'; '.join(words for _, words in blocked_by(job.exact, session, now))}"
-        )
-        for session in ranked[:NAMED]
-    ]
+    found = [Because("full", f"worker {session.name}: {_why_full(job, session, now)}") for session in ranked[:NAMED]]
     place = f"; {job.ahead} job(s) of its kind are before it" if job.ahead else ""
     reserved = next((session for session in ready if session.reserved == job.job), None)
     keeps = f"; {reserved.name} is being kept free for it" if reserved else ""

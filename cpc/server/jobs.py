@@ -343,7 +343,8 @@ class Jobs:
         queue = self._queue
         queue.need(tx, row.requirement)
         intake = self._storage.intake_paused
-        silent = len(workers.seen_since(tx, tx.now - 7 * 86_400_000_000)) - len(queue.index.sessions)
+        known = sum(bool(one.bundle) for one in workers.seen_since(tx, tx.now - 7 * 86_400_000_000))
+        silent = known - sum(not session.home for session in queue.index.sessions.values())
         facts = Facts(
             job=row.id, state=row.state, project=row.project,
             requirement=queue.index.requirements[row.requirement], number=row.requirement, key=row.key,

@@ -56,6 +56,8 @@ class Figures:
     heartbeats_received: int = 0
     heartbeats_missed: int = 0
     transferred: Mapping[str, int] = field(default_factory=dict)  # by direction: in, out
+    peer_cores: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (lent or borrowed, server's id)
+    peer_questions: Mapping[str, int] = field(default_factory=dict)  # asked, called
     last_backup: float | None = None
     certificate_expiry: float | None = None
 
@@ -136,6 +138,13 @@ def _families(now: Figures) -> Iterator[Metric]:
     yield _counter("transfer_bytes", "Bytes of files taken and given", now.transferred, "direction")
     yield _gauge("storage_bytes", "Disk in use by area", now.storage, "area")
     yield _gauge("storage_free_bytes", "Disk that is free", now.storage_free)
+    if now.peer_questions:
+        yield _gauge(
+            "peer_cores", "Cores that work for another server, or its for us", now.peer_cores, "direction", "server"
+        )
+        yield _counter(
+            "peer_questions", "Peers asked for work, and called because there is some", now.peer_questions, "kind"
+        )
     if now.last_backup is not None:
         yield _gauge("backup_last_success_timestamp_seconds", "When the last backup was complete", now.last_backup)
     if now.certificate_expiry is not None:

@@ -182,6 +182,7 @@ class Service:
             offload=disk_threads.run, connect=self._way_to, reactor=self._reactor, clock=clock, chance=chance,
         )  # fmt: skip
         self.custody = self.federation.filing.custody
+        self.workers.lending = self.status_page.lending = self.federation.lending
         self.monitor.borrowers = self.federation.lending.owner
         self.peers, self.peer_requests = self.federation.trust, self.federation.requests
         self.surveying = self.federation.surveying

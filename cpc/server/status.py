@@ -11,6 +11,7 @@ from cpc.core.resources import show_span
 from cpc.core.views import ServerStatus, ServerView
 from cpc.server import pending, upkeep
 from cpc.server.config import Config
+from cpc.server.federation.lending import Lending
 from cpc.server.gate import Gate
 from cpc.server.machines import Machines
 from cpc.server.metrics import Figures
@@ -48,6 +49,7 @@ class Status:
         self._last_backup = last_backup  # µs UTC; it looks at a file, so not on the reactor
         self.started = clock.now()
         self.soon = SOON  # µs; a setting
+        self.lending: Lending | None = None
         self.servers: Callable[[], tuple[int, int, list[str]]] = lambda: (0, 0, [])  # connected, away, and what to say
 
     def view(self) -> ServerView:
@@ -82,12 +84,12 @@ class Status:
             return totals, used, ending, self._last_backup()
 
         totals, used, ending, backed_up = await self._gate.read(who, Act.SERVER_STATUS, unit)
-        sessions = list(self._queue.index.sessions.values())
+        sessions = [session for session in list(self._queue.index.sessions.values()) if not session.home]
         connected, away, about_servers = self.servers()
         return ServerStatus(
             server=self.view(),
             workers=len(sessions),
-            workers_busy=sum(bool(session.leases) for session in sessions),
+            workers_busy=sum(bool(session.leases or session.lent) for session in sessions),
             jobs=dict(sum((Counter(states) for states in self._queue.split(totals).values()), Counter[str]())),
             storage_used=used,
             storage_free=self._storage.space.free,
@@ -153,8 +155,10 @@ class Status:
         seats = {seat.session: seat for seat in self._machines.seats}
         workers, cores, memory, gpus = Counter[tuple[str, str]](), Counter[str](), Counter[str](), Counter[str]()
         for session in list(self._queue.index.sessions.values()):
+            if session.home:
+                continue
             seat = seats.get(session.number)
-            state = "busy" if session.leases else "idle" if seat and seat.open else "lost"
+            state = "busy" if session.leases or session.lent else "idle" if seat and seat.open else "lost"
             workers[state, seat.hello.platform if seat else ""] += 1
             for counter, total, free in (
                 (cores, session.total.cores, session.free.cores),
@@ -188,6 +192,8 @@ class Status:
             heartbeats_missed=tallies.missed,
             transferred={direction: tallies.moved[direction] for direction in ("in", "out")},
             last_backup=backed_up / SECOND if backed_up else None,
+            peer_cores=self.lending.cores() if self.lending is not None else {},
+            peer_questions=self.lending.questions() if self.lending is not None else {},
             certificate_expiry=min(ends) / SECOND if ends else None,
         )
 

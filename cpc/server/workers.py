@@ -9,8 +9,10 @@ import msgspec
 from cpc.core import ids
 from cpc.core.clock import DAY, SECOND
 from cpc.core.resources import Amounts
-from cpc.core.views import HeartbeatView, Page, WorkerView
+from cpc.core.views import HeartbeatView, LentView, Page, WorkerView
+from cpc.queue.session import Session
 from cpc.server import joining
+from cpc.server.federation.lending import Lending
 from cpc.server.gate import Gate
 from cpc.server.machines import Machines
 from cpc.server.principal import Call, Principal
@@ -34,6 +36,7 @@ class Workers:
         self._gate = gate
         self._queue = queue
         self._machines = machines
+        self.lending: Lending | None = None
 
     def page(self, who: Principal) -> Awaitable[Page]:
         """Workers that are joined, or were within the last week."""
@@ -46,7 +49,9 @@ class Workers:
                 row = workers.get(tx, number)
                 if row is not None:
                     rows[number] = row
-            return Page(items=tuple(self._view(tx, row) for row in rows.values() if row.hello))
+            # A borrowed worker is listed while jobs of ours run there.
+            listed = (row for row in rows.values() if row.hello and (row.bundle or self._queue.index.held(row.id)))
+            return Page(items=tuple(self._view(tx, row) for row in listed))
 
         return self._store.write(unit)
 
@@ -91,9 +96,14 @@ class Workers:
                 session = queue.index.of_worker(run.worker)
                 row = workers.get(tx, run.worker) if session is None else None
                 name = session.name if session else row.name if row else ""
-                left = run.renewed + queue.limits.heartbeat_time - queue.now
+                owner = self.lending.owner if self.lending is not None else None
+                suspended = owner is not None and owner.suspended(run.worker)
+                period = owner.peer_grace if owner is not None and suspended else queue.limits.heartbeat_time
+                left = run.renewed + period - queue.now
                 job = ids.show(run.lease.job, queue.specs.get(tx, run.array).row.elements)
-                view = HeartbeatView(job=job, attempt=run.lease.attempt, worker=name, expires_in=max(0.0, left))
+                view = HeartbeatView(
+                    job=job, attempt=run.lease.attempt, worker=name, expires_in=max(0.0, left), suspended=suspended
+                )
                 shown.append(view)
             return Page(items=tuple(shown))
 
@@ -108,6 +118,10 @@ class Workers:
         shown = [ids.show(job, _elements(tx, job)) for job in leases]
         left = session.deadline - queue.now if session and session.deadline is not None else None
         silent = queue.now - seat.heard if seat else (tx.now - row.last_seen) / SECOND
+        borrowed = session is not None and bool(session.home)
+        owner = self.lending.owner if self.lending is not None else None
+        if owner is not None and borrowed:
+            silent = queue.now - owner.heard(owner.home_of(row.id))
         bundle = bundles.by_id(tx, row.bundle)
         return WorkerView(
             id=ids.show(row.id),
@@ -116,12 +130,16 @@ class Workers:
             bundle=bundle.name if bundle else "",
             platform=hello.platform if hello else "",
             state=self._state(
-                row, session is not None, bool(leases), seat is not None and seat.open, bool(seat and seat.note)
+                row,
+                session is not None,
+                bool(leases or (session and session.lent)),
+                (seat is not None and seat.open) or (owner is not None and borrowed and not owner.suspended(row.id)),
+                bool(seat and seat.note),
             ),
             note=row.drain or (seat.note if seat else ""),
             release=hello.release if hello else "",
             total=session.total if session else (hello.total if hello else Amounts()),
-            free=session.free if session else Amounts(),
+            free=_free(queue, session) if session else Amounts(),
             programs=tuple(f"{one.name} {one.version}".strip() for one in hello.programs) if hello else (),
             labels=hello.labels if hello else (),
             project=hello.project if hello else "",
@@ -129,6 +147,15 @@ class Workers:
             joined=seat.joined if seat else row.created,
             last_heard=max(0.0, silent),
             time_left=left,
+            home=owner.home_of(row.id) if owner is not None else "",
+            lent=self._lent(row.id),
+        )
+
+    def _lent(self, worker: int) -> tuple[LentView, ...]:
+        works = self.lending.home.works_for(worker) if self.lending is not None else []
+        return tuple(
+            LentView(server=server, jobs=tuple(ids.show(lease.job, ids.index(lease.job) > 0) for lease in leases))
+            for server, leases in works
         )
 
     def _state(self, row: WorkerRow, joined: bool, busy: bool, connected: bool, noted: bool) -> str:
@@ -140,6 +167,16 @@ class Workers:
         if noted and session is not None and not session.wants:
             return "stepped-back"
         return "busy" if busy else "idle"
+
+
+def _free(queue: Queue, session: Session) -> Amounts:
+    """What it has left; of a borrowed worker, what jobs of ours leave: what else runs there, its home does not say."""
+    if not session.home:
+        return session.free
+    free = session.total
+    for run in queue.index.held(session.worker):
+        free = free if run.ahead else free - run.granted
+    return free
 
 
 def _elements(tx: Tx, job: int) -> bool:

@@ -151,7 +151,10 @@ def heartbeats(context: Context) -> None:
     found = context.client().heartbeats()
 
     def people() -> str:
-        rows = [(one.job, one.attempt, one.worker, f"{one.expires_in:.0f} s") for one in found]
+        rows = [
+            (one.job, one.attempt, one.worker, f"{one.expires_in:.0f} s{', its server is silent' * one.suspended}")
+            for one in found
+        ]
         return "Heartbeat items:\n" + table(
             ("job", "attempt", "worker", "expires in"), rows, empty=f"{INDENT}(none)", flexible=2
         )

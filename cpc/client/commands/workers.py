@@ -32,12 +32,17 @@ def listing(found: list[WorkerView]) -> str:
     """A table of workers."""
     rows = [
         (one.name, one.state, one.platform, f"{one.total.cores - one.free.cores}/{one.total.cores}", _gpus(one.total),
-         _memory(one.total), len(one.jobs), _span(one.last_heard), _left(one), one.note)
+         _memory(one.total), len(one.jobs), _span(one.last_heard), _left(one), one.note or _lent(one))
         for one in found
     ]  # fmt: skip
     header = ("worker", "state", "platform", "cores used", "GPUs", "memory", "jobs", "heard", "time left", "note")
     empty = "no workers; start one where there are cores: cpc-worker -c BUNDLE smp"
     return table(header, rows, empty=empty)
+
+
+def _lent(one: WorkerView) -> str:
+    """What it runs for other servers."""
+    return "; ".join(f"runs {len(lent.jobs)} job(s) of server {lent.server[:8]}" for lent in one.lent)
 
 
 def _detail(one: WorkerView) -> str:
@@ -49,7 +54,9 @@ def _detail(one: WorkerView) -> str:
         ("memory", f"{_memory(total)}, {_memory(free) or 'none'} free" if total.memory else ""),
         ("other", ", ".join(f"{name} {number}" for name, number in total.other.items())),
         ("programs", ", ".join(one.programs)), ("labels", ", ".join(one.labels)), ("only for project", one.project),
-        ("jobs", ", ".join(one.jobs)), ("joined", when(one.joined)), ("last heard", f"{_span(one.last_heard)} ago"),
+        ("borrowed from", one.home), ("jobs", ", ".join(one.jobs)),
+        *((f"for {lent.server}", ", ".join(lent.jobs)) for lent in one.lent),
+        ("joined", when(one.joined)), ("last heard", f"{_span(one.last_heard)} ago"),
         ("time left", _left(one)),
     ]  # fmt: skip
     return facts(values)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
+from cpc.core.errors import Unavailable
 from cpc.core.lease import Lease
 from cpc.server.abroad import Abroad
 from cpc.server.federation.asked import Asked
@@ -20,6 +21,8 @@ from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders
 from cpc.wire.peer_messages import Demand
+
+SAID = 3600.0  # seconds for which a loan that is in the events is not said again
 
 
 class Lending:
@@ -39,6 +42,11 @@ class Lending:
             name=name,
         )  # fmt: skip
         self.asked = Asked(queue=queue, store=store, ways=ways, owner=self.owner, timers=timers, clock=clock)
+        self.home.on_loan = self._lent
+        self._store = store
+        self._clock = clock
+        self._seats = machines.seats
+        self._told: dict[tuple[int, str], float] = {}  # loans that are on record, since when
         self._queue = queue
         queue.loans = self
         machines.peers = self
@@ -54,6 +62,17 @@ class Lending:
         self.home.stop()
         self.asking.stop()
         self.asked.stop()
+
+    # --- figures --------------------------------------------------------------------------------------------------------
+
+    def cores(self) -> dict[tuple[str, str], int]:
+        """By direction and server: cores that are lent or borrowed now."""
+        found = {("lent", owner): cores for owner, (_, cores) in self.home.totals().items()}
+        return found | {("borrowed", home): cores for home, (_, cores) in self.owner.totals().items()}
+
+    def questions(self) -> dict[str, int]:
+        """How often peers were asked for work, or called, since the start."""
+        return {"asked": self.asking.asked, "called": self.asked.called}
 
     # --- the links ------------------------------------------------------------------------------------------------------
 
@@ -80,6 +99,20 @@ class Lending:
         self.owner.withdraw(tx, peer, reason)
         self.home.withdraw(tx, peer, reason, finish=not hand_back)
         self._queue.round(tx)
+
+    def _lent(self, worker: int, path: str) -> None:
+        """A loan begins: said in the events, but not again and again while one follows the other."""
+        now = self._clock.monotonic()
+        self._told = {loan: at for loan, at in self._told.items() if now - at < SAID}
+        if (worker, path) in self._told:
+            return
+        self._told[worker, path] = now
+        seat = self._seats.of_worker(worker)
+        name, owner = seat.name if seat is not None else "", path.rpartition("/")[2]
+        written = self._store.write(
+            lambda tx: tx.event("server", "worker.lent", subject=worker, worker=name, server=owner, path=path)
+        )
+        written.addErrback(lambda failure: failure.trap(Unavailable))
 
     # --- the machines' door ---------------------------------------------------------------------------------------------
 
