@@ -6,6 +6,7 @@ Between the servers are `FakeNet`'s links. Workers are driven by hand (`Hand`), 
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,8 +62,11 @@ class Nothing(Message, frozen=True):
 class World:
     """A few servers. `reactor` is the time of all; `net` the links between them."""
 
-    def __init__(self, directory: Path, *names: str, seed: int = 1) -> None:
+    def __init__(self, directory: Path, *names: str, seed: int = 1, monitored: bool = True) -> None:
         self.directory = directory
+        self.monitored = monitored  # leases that are not renewed expire
+        self.template = directory / "template.db"
+        create(f"sqlite:///{self.template}")
         self.reactor = VirtualReactor()
         self.net = FakeNet(self.reactor)
         self.network = Network(self.reactor, random.Random(seed))
@@ -92,10 +96,9 @@ class House:
         self.host = world.network.host(f"server-{name}")
         self.chance = SeededChance(sum(map(ord, name)))
         self.authority = Authority.create(self.id, self.host.clock, self.chance)
-        path = world.directory / name
-        path.mkdir()
-        self.url = f"sqlite:///{path}/test.db"
-        create(self.url, server=name)
+        path = world.directory / f"{name}.db"
+        shutil.copy(world.template, path)
+        self.url = f"sqlite:///{path}"
         self.disk = FakeDisk(self.host.clock.now)
         self.disk.make("run")
         self.hands: list[Hand] = []
@@ -139,7 +142,8 @@ class House:
         tls = ServerTls(identity, lambda: pinned, lambda *_: None)
         listener = Listener(host.reactor, tls, self.machines.connected, clock)
         world.reactor.finish(ensureDeferred(listener.listen(host.listen(PORT))))
-        self.monitor.start()
+        if world.monitored:
+            self.monitor.start()
         world.net.arrive(self.name)
 
     def _changed(self, peer: str, up: bool) -> None:

@@ -1,0 +1,280 @@
+"""Lending in networks of any shape: no loops, no floods, no work twice, and a fair share for each who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import ensureDeferred
+
+from cpc.core.errors import Refused
+from cpc.core.lease import Lease
+from cpc.core.outcome import Outcome
+from cpc.core.peer import Agreement
+from cpc.core.resources import Amounts
+from cpc.queue.job import State
+from cpc.server.federation.ways import Caller
+from cpc.wire.messages import Orders, Result, Settled, Task
+from cpc.wire.peer_messages import AskWork, Given, Offer, Report, ReportAnswer, WorkerOrders, WorkerReport, WorkGiven
+from tests.helpers.lending_world import World
+
+Make = Callable[..., World]
+FAR = Agreement(lend_on=16)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[World] = []
+
+    def build(*names: str, monitored: bool = True) -> World:
+        made.append(World(tmp_path, *names, monitored=monitored))
+        return made[-1]
+
+    yield build
+    for world in made:
+        world.close()
+
+
+def test_in_a_full_mesh_of_a_hundred_servers_an_idle_worker_costs_a_question_to_each_in_five_minutes(
+    make: Make,
+) -> None:
+    names = [f"s{number}" for number in range(100)]
+    world = make(*names, monitored=False)
+    for one, other in combinations(names, 2):
+        world.net.trust(one, other, FAR, FAR)
+    world.run(1)
+    worker = world["s0"].worker()
+    world.run(295)
+    assert world.net.count() == world.net.count("ask-work") == 99
+    world.run(300)
+    assert world.net.count() <= 2 * 99
+    job = world["s57"].submit("sleep")
+    world.run(1)
+    assert worker.jobs == ["1 of s57"]
+    assert (world.net.count("demand"), world["s57"].state(job)) == (1, State.RUNNING)
+
+
+def test_in_a_ring_a_question_goes_both_ways_round_and_the_work_comes_once(make: Make) -> None:
+    names = "abcdef"
+    world = make(*names)
+    for one, other in zip(names, names[1:] + names[0], strict=True):
+        world.net.trust(one, other, FAR, FAR)
+    job = world["d"].submit("sleep", array=3)
+    worker = world["a"].worker(cores=2)
+    world.run(1)
+    assert worker.jobs == ["1 of d", "1[1] of d"]
+    for _ in range(2):
+        worker.finish()
+        world.run(1)
+    assert world["d"].states(job, 3) == {"succeeded": 3}
+    assert all(world["d"].outcomes(job + index) == ["ok"] for index in range(3))
+    world.run(1)
+    before = world.net.count()
+    world.run(290)
+    assert world.net.count() - before <= 2 * len(names) ** 2
+
+
+def test_servers_in_between_keep_nothing(make: Make) -> None:
+    world = make("a", "b", "c")
+    world.net.trust("a", "b", FAR)
+    world.net.trust("b", "c")
+    world["c"].submit("sleep", array=4)
+    worker = world["a"].worker()
+    world.run(1)
+    worker.finish()
+    world.run(1)
+    relay = world["b"]
+    assert (relay.queue.index.sessions, relay.queue.index.running) == ({}, {})
+    assert relay.lending.home.totals() == relay.lending.owner.totals() == {}
+
+
+def test_peers_that_have_asked_in_vain_are_called_in_turn(make: Make) -> None:
+    world = make("a", "b", "c", "owner")
+    workers = []
+    for name in "abc":
+        world.net.trust(name, "owner")
+        workers.append(world[name].worker(cores=1))
+    world.run(1)
+    served = []
+    for _ in range(9):
+        world["owner"].submit("sleep")
+        world.run(1)
+        busy = [worker for worker in workers if worker.jobs]
+        assert len(busy) == 1
+        served.append(busy[0].name)
+        busy[0].finish()
+        world.run(1)
+    assert sorted(served.count(worker.name) for worker in workers) == [3, 3, 3]
+    assert world.net.count("demand") == 9
+
+
+def test_many_jobs_call_as_many_peers_as_they_can_use(make: Make) -> None:
+    names = [f"s{number}" for number in range(8)]
+    world = make("owner", *names)
+    for name in names:
+        world.net.trust(name, "owner")
+    workers = [world[name].worker(cores=2) for name in names]
+    world.run(1)
+    world["owner"].submit("sleep", array=6)
+    world.run(2)
+    assert sum(len(worker.jobs) for worker in workers) == 6
+    assert world.net.count("demand") == 3
+
+
+def test_a_worker_on_loan_is_given_brief_jobs_ahead_of_its_room(make: Make) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    job = world["c"].submit("brief", array=60)
+    worker = world["a"].worker(cores=2, ahead=50)
+    world.run(1)
+    for _ in range(3):
+        worker.finish(*list(worker.tasks)[:2], wall_seconds=0.1)
+        world.run(0.2)
+    assert len(worker.tasks) == 2 + 2 * 0.5 / 0.1
+    session = world["a"].queue.index.of_worker(worker.row)
+    assert session is not None
+    assert (session.free.cores, len(session.ahead)) == (0, 10)
+    while worker.tasks:
+        worker.finish(*list(worker.tasks)[:2], wall_seconds=0.1)
+        world.run(0.2)
+    assert world["c"].states(job, 60) == {"succeeded": 60}
+    assert session.free.cores == 2
+
+
+def test_the_messages_of_a_loan_are_few(make: Make) -> None:
+    """Batches: a report for all that happened, whose answer brings the next tasks."""
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    job = world["c"].submit("sleep", array=64)
+    worker = world["a"].worker(cores=16)
+    world.run(1)
+    before = world.net.count()
+    for _ in range(4):
+        worker.finish()
+        world.run(1)
+    assert world["c"].states(job, 64) == {"succeeded": 64}
+    assert world.net.messages["a", "c", "report"] <= 8
+    assert world.net.count() - before <= 10
+
+
+# --- hostile peers ---------------------------------------------------------------------------------------------------------
+
+
+def lease(job: int = 1 << 52, attempt: int = 1) -> Lease:
+    return Lease(job, attempt, 1)
+
+
+def task(cores: int = 1, **fields: object) -> Task:
+    return Task(lease=lease(), project=1, granted=Amounts(cores=cores), argv=("evil",), **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Given(worker=0, route=("c",), tasks=(task(),)),
+        Given(worker=-1, route=("c",), tasks=(task(),)),
+        Given(worker=0, route=(), tasks=(task(),)),
+        Given(worker=0, route=("a", "c"), tasks=(task(),)),
+        Given(worker=0, route=("c", "a"), tasks=(task(),)),
+        Given(worker=0, route=("c", "c"), tasks=(task(),)),
+        Given(worker=0, route=("c", "d"), tasks=(task(),)),
+        Given(worker=0, route=("d", "c"), tasks=(task(),)),
+        Given(worker=0, route=("c",), tasks=(task(-1),)),
+        Given(worker=0, route=("c",), tasks=(task(3),)),
+        Given(worker=0, route=("c", *(f"x{number}" for number in range(17))), tasks=(task(),)),
+    ],
+)
+def test_a_peer_gives_no_work_but_what_was_asked_for_by_a_way_that_is_agreed(make: Make, answer: Given) -> None:
+    world = make("a")
+    evil = world.net.server("c")
+    world.net.trust("a", "c")
+    worker = world["a"].worker(cores=2)
+
+    async def ask(_: Caller, question: AskWork) -> WorkGiven:
+        number = question.offers[0].worker if answer.worker == 0 and answer.route != ("c",) else answer.worker
+        if answer.route == ("c",) and answer.tasks[0].granted.cores != 1:
+            number = question.offers[0].worker
+        given = Given(worker=max(0, number), route=answer.route, tasks=answer.tasks)
+        return WorkGiven(given=(given,), subscribed=300.0)
+
+    async def report(_: Caller, question: Report) -> ReportAnswer:
+        done = [
+            WorkerOrders(
+                worker=one.worker,
+                orders=Orders(settled=tuple(Settled(lease=each.lease, verdict="x") for each in one.results)),
+            )
+            for one in question.workers
+        ]
+        return ReportAnswer(workers=tuple(done))
+
+    evil.serve("ask-work", AskWork, ask, far=False)
+    evil.serve("report", Report, report, far=True)
+    world["a"].lending.asking.called("c")
+    world.run(5)
+    assert worker.jobs == []
+    session = world["a"].queue.index.of_worker(worker.row)
+    assert session is not None
+    assert session.free.cores == 2
+
+
+@pytest.mark.parametrize("route", [("b",), ("c",), ("a", "b", "a"), ("a", "c"), ("a", "a"), ()])
+def test_a_question_by_a_way_that_cannot_be_is_refused(make: Make, route: tuple[str, ...]) -> None:
+    world = make("c")
+    evil = world.net.server("a")
+    world.net.trust("a", "c")
+    world["c"].submit("sleep")
+    offer = Offer(worker=1, name="w", host="h", total=Amounts(cores=4), free=Amounts(cores=4))
+    question = AskWork(id="1", route=route, hops=0, seconds=5.0, offers=(offer,))
+    with pytest.raises(Refused):
+        world.reactor.finish(ensureDeferred(evil.ask("c", "ask-work", question, WorkGiven, 5.0)))
+
+
+def test_a_question_is_answered_once_and_a_repeat_gets_the_same_answer(make: Make) -> None:
+    world = make("c")
+    evil, other = world.net.server("a"), world.net.server("b")
+    world.net.trust("a", "c")
+    world.net.trust("b", "c")
+    world["c"].submit("sleep", array=9)
+    offer = Offer(worker=1, name="w", host="h", total=Amounts(cores=4), free=Amounts(cores=4))
+    first = AskWork(id="1", route=("a",), hops=0, seconds=5.0, offers=(offer,))
+
+    def ask(question: AskWork) -> WorkGiven:
+        asker = evil if question.route[-1] == "a" else other
+        return world.reactor.finish(ensureDeferred(asker.ask("c", "ask-work", question, WorkGiven, 5.0)))
+
+    answer = ask(first)
+    assert [len(one.tasks) for one in answer.given] == [4]
+    assert ask(first) == answer
+    again = AskWork(id="1", route=("a", "b"), hops=0, seconds=5.0, offers=(offer,))
+    assert ask(again) == WorkGiven()
+
+
+def test_what_a_peer_reports_of_jobs_that_its_workers_do_not_have_is_of_no_consequence(make: Make) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    evil = world.net.server("e")
+    world.net.trust("e", "c")
+    job = world["c"].submit("sleep")
+    worker = world["a"].worker()
+    world.run(1)
+    (stolen,) = (one.of_owner() for one in worker.tasks)
+    offer = Offer(worker=9, name="w", host="h", total=Amounts(cores=4), free=Amounts(cores=4))
+    claims = WorkerReport(
+        worker=9, offer=offer, holds=(stolen,), results=(Result(lease=stolen, outcome=Outcome.OK, exit_code=0),),
+        gone="",
+    )  # fmt: skip
+    for number in range(2):
+        said = world.reactor.finish(
+            ensureDeferred(
+                evil.ask_far(("e", "c"), "report", Report(number=number, workers=(claims,)), ReportAnswer, 5.0)
+            )
+        )
+    assert world["c"].state(job) is State.RUNNING
+    verdicts = [settled.verdict for one in said.workers for settled in one.orders.settled]
+    assert verdicts in ([], ["quarantined"])
+    worker.finish()
+    world.run(1)
+    assert world["c"].state(job) is State.SUCCEEDED
+    assert world["c"].outcomes(job) == ["ok"]
