@@ -13,7 +13,7 @@ from pathlib import Path
 from cpc.core.outcome import Outcome
 from cpc.dataflow import instance, step
 from cpc.pools import allocation
-from cpc.queue import job, verdict
+from cpc.queue import job, spare, verdict
 from cpc.server import roles, settings
 from cpc.server.commands.settings import BASICS
 from cpc.server.federation import peering
@@ -47,6 +47,8 @@ EVENTS = {
     "worker.lost": "a worker was silent for heartbeat_time",
     "worker.drained": "a worker gets no more jobs",
     "worker.resumed": "a drained worker gets jobs again",
+    "worker.lent": "a worker runs jobs of another server; at most once in an hour for each of both",
+    "worker.borrowed": "a worker of another server runs jobs of this one, for the first time",
     "project.created": "a project was made",
     "project.changed": "its quota or weight was changed",
     "project.deleted": "it was deleted",
@@ -111,6 +113,26 @@ def attempt_chart() -> str:
     lines += [f"    {state} --> {after}: {event}" for state, event, after in names]
     lines += ["```", "", "| state | event | becomes |", "|---|---|---|"]
     lines += [f"| {state} | {event} | {after} |" for (state, event), after in running.TABLE.items()]
+    return "\n".join(lines) + "\n"
+
+
+def spare_chart() -> str:
+    """Room of a worker that other servers may use."""
+    lines = [
+        "# Spare room of a worker",
+        "",
+        "Printed from `cpc/queue/spare.py`. What a round of the own queue leaves of a worker is offered to one other server at a",
+        "time. Drawn is what changes the state; the table has every pair.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> full",
+    ]
+    lines += [
+        f"    {state} --> {after}: {event}" for (state, event), after in spare.TABLE.items() if after is not state
+    ]
+    lines += ["```", "", "| state | event | becomes |", "|---|---|---|"]
+    lines += [f"| {state} | {event} | {after} |" for (state, event), after in spare.TABLE.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -293,6 +315,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "charts/job.md": job_chart,
     "charts/verdicts.md": verdict_table,
     "charts/attempt.md": attempt_chart,
+    "charts/spare.md": spare_chart,
     "charts/instance.md": instance_chart,
     "charts/step.md": step_chart,
     "charts/peer.md": peer_chart,

@@ -1,0 +1,266 @@
+"""The pure parts of lending: limits, spare room, who is asked, who is called, what is answered once."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpc.core.journal import Journal
+from cpc.core.lease import Lease
+from cpc.core.peer import Agreement, Limits
+from cpc.core.resources import Amounts
+from cpc.queue import terms
+from cpc.queue.asks import KEPT, REMEMBERED, Asks, Standing
+from cpc.queue.callers import HALF_LIFE, MOST, Callers, Waiting
+from cpc.queue.index import Index
+from cpc.queue.lent import Lent
+from cpc.queue.requirement import Requirement, misses, profile
+from cpc.queue.session import Running, Session
+from cpc.queue.sources import AGAIN, Sources
+from cpc.queue.spare import TABLE, Event, Spare, State
+
+FOUR = Amounts(cores=4)
+PLAIN = profile((), (), FOUR)
+GROMACS = profile((("gromacs/mdrun", "2022.5"), ("other", "1")), (), FOUR)
+
+
+def requirement(executable: str = "") -> Requirement:
+    return Requirement(executable, "", (), 1, 0, 0, (), 0)
+
+
+# --- terms -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        (("a", "b"), ""),
+        (("a",), "has 1 server"),
+        (("a", "b", "a"), "twice"),
+        (tuple(f"s{number}" for number in range(17)), ""),
+        (tuple(f"s{number}" for number in range(18)), "has 18 server"),
+        (("a", "b/c"), "cannot be"),
+    ],
+)
+def test_a_route_has_each_server_once_and_not_too_many(route: tuple[str, ...], words: str) -> None:
+    assert words in terms.broken(route)
+    assert bool(words) is bool(terms.broken(route))
+
+
+def test_a_question_goes_as_far_as_everybody_on_its_way_allows() -> None:
+    assert terms.beyond(0, Agreement(lend_on=5)) is None
+    assert terms.beyond(1, Agreement(lend_on=5)) == 0
+    assert terms.beyond(3, Agreement(lend_on=1)) == 1
+    assert terms.beyond(3, Agreement(lend_on=-1)) == 0
+    assert terms.beyond(3, Agreement(lent=Limits(off=True), lend_on=5)) is None
+
+
+def test_limits_take_away_cores_and_programs() -> None:
+    assert terms.room(FOUR, Limits(), 100) == FOUR
+    assert terms.room(FOUR, Limits(cores=6), 4).cores == 2
+    assert terms.room(FOUR, Limits(cores=6), 8).cores == 0
+    assert terms.room(FOUR, Limits(off=True), 0).cores == 0
+    limited = terms.restricted(GROMACS, Limits(executables=("gromacs/mdrun",)))
+    assert not misses(requirement("gromacs/mdrun"), limited)
+    assert misses(requirement("other"), limited)
+    assert "names no program" in misses(requirement(), limited)[0][1]
+    assert terms.restricted(GROMACS, Limits()) is GROMACS
+
+
+def test_a_server_that_any_agreement_denies_is_found() -> None:
+    assert terms.denied(("a", "b", "c"), Agreement(), Agreement(denied=("x", "c"))) == "c"
+    assert terms.denied(("a", "b"), Agreement(denied=("x",))) == ""
+
+
+# --- spare room ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", Event)
+def test_room_is_looked_at_by_one_at_a_time(state: State, event: Event) -> None:
+    after = TABLE.get((state, event))
+    if state in (State.ASKED, State.OFFERED):
+        assert after is (State.OPEN if event is Event.ANSWER else None if event in LOOKS else state)
+    elif event in LOOKS:
+        assert (after is None) is (state is not State.OPEN)
+    elif event is Event.ANSWER:
+        assert after is None
+    elif event is Event.NO_ROOM:
+        assert after is State.FULL
+
+
+LOOKS = (Event.ASK, Event.OFFER, Event.REST)
+
+
+def test_room_that_own_work_takes_while_a_peer_looks_is_gone_when_it_answers() -> None:
+    spare = Spare(1, PLAIN)
+    spare.set_room(FOUR, 0)
+    spare.happen(Event.ASK)
+    spare.set_room(Amounts(), 0)
+    assert spare.state is State.ASKED
+    spare.answered()
+    assert spare.state is State.FULL
+
+
+def test_room_ahead_is_for_the_owner_whose_jobs_run_there() -> None:
+    spare = Spare(1, PLAIN)
+    spare.set_room(Amounts(), 10)
+    assert spare.state is State.FULL
+    spare.prefer = "b/c"
+    spare.set_room(Amounts(), 10)
+    assert spare.state is State.OPEN
+
+
+# --- who is asked ----------------------------------------------------------------------------------------------------------
+
+
+def everything(_peer: str) -> Amounts:
+    return FOUR
+
+
+def test_peers_are_asked_in_order_and_none_twice_while_it_will_call() -> None:
+    sources, spare, asked = Sources(), Spare(1, PLAIN), []
+    while peer := sources.choose(spare, ("a", "b", "c"), 0.0, everything):
+        asked.append(peer)
+        sources.in_vain(peer, PLAIN, FOUR, 0.0, 300.0)
+    assert asked == ["a", "b", "c"]
+    assert sources.expire(0.0) == 300.0
+    assert sources.choose(spare, ("a", "b", "c"), 299.0, everything) == ""
+    assert sources.choose(spare, ("a", "b", "c"), 300.0, everything) == "a"
+    sources.called("b")
+    assert sources.choose(spare, ("a", "b", "c"), 1.0, everything) == "b"
+
+
+def test_more_room_or_another_profile_is_worth_another_question() -> None:
+    sources = Sources()
+    sources.in_vain("a", PLAIN, Amounts(cores=1), 0.0, 300.0)
+    assert sources.choose(Spare(1, PLAIN), ("a",), 1.0, lambda _: Amounts(cores=1)) == ""
+    assert sources.choose(Spare(1, PLAIN), ("a",), 1.0, lambda _: Amounts(cores=2)) == "a"
+    assert sources.choose(Spare(1, GROMACS), ("a",), 1.0, lambda _: Amounts(cores=1)) == "a"
+    assert sources.choose(Spare(1, GROMACS), ("a",), 1.0, lambda _: Amounts()) == ""
+
+
+def test_one_that_promises_nothing_is_asked_again_after_a_while() -> None:
+    sources = Sources()
+    sources.in_vain("a", PLAIN, FOUR, 0.0, 0.0)
+    assert sources.choose(Spare(1, PLAIN), ("a",), AGAIN - 1, everything) == ""
+    assert sources.choose(Spare(1, PLAIN), ("a",), AGAIN, everything) == "a"
+
+
+def test_a_peer_of_higher_priority_that_has_called_comes_before_the_owner_whose_jobs_run_there() -> None:
+    sources, spare = Sources(), Spare(1, PLAIN)
+    assert sources.choose(spare, ("a", "b", "c"), 0.0, everything, known="b") == ""
+    sources.called("c")
+    assert sources.choose(spare, ("a", "b", "c"), 0.0, everything, known="b") == ""
+    sources.called("a")
+    assert sources.choose(spare, ("a", "b", "c"), 0.0, everything, known="b") == "a"
+    sources.asking("a")
+    assert sources.choose(spare, ("a", "b", "c"), 0.0, everything, known="b") == ""
+
+
+# --- what is answered once -------------------------------------------------------------------------------------------------
+
+
+def test_a_question_has_one_answer_and_one_way() -> None:
+    asks: Asks[str] = Asks()
+    assert asks.come("1", "a", 0.0) is Standing.NEW
+    assert asks.come("1", "a", 1.0) is Standing.REPEAT
+    assert asks.come("1", "b", 1.0) is Standing.ELSEWHERE
+    assert asks.answer("1") is None
+    asks.answered("1", "work")
+    assert asks.answer("1") == "work"
+    assert asks.come("2", "a", KEPT + 1) is Standing.NEW
+    assert asks.answer("1") is None
+
+
+def test_the_ledger_is_bounded() -> None:
+    asks: Asks[str] = Asks()
+    for number in range(REMEMBERED + 10):
+        asks.come(str(number), "a", 0.0)
+    assert asks.come("0", "b", 0.0) is Standing.NEW
+    assert asks.come(str(REMEMBERED + 9), "a", 0.0) is Standing.REPEAT
+
+
+# --- who is called ---------------------------------------------------------------------------------------------------------
+
+
+def waiting(cores: int = 4, until: float = 300.0, onward: bool = False) -> Waiting:
+    return Waiting(PLAIN, Amounts(cores=cores), until, onward)
+
+
+def test_the_least_served_peer_is_called_first_and_old_services_count_less() -> None:
+    callers = Callers()
+    for peer in "abc":
+        callers.subscribe(peer, (peer, 1), waiting(until=1e6))
+    callers.serve("a", 8, 0.0)
+    callers.serve("b", 2, 0.0)
+    assert [peer for peer, _ in callers.fitting(lambda _: True, 0.0)] == ["c", "b", "a"]
+    callers.serve("c", 1, 4 * HALF_LIFE)
+    assert callers.served("a", HALF_LIFE) == pytest.approx(4.0)
+    assert [peer for peer, _ in callers.fitting(lambda _: True, 4 * HALF_LIFE)] == ["b", "a", "c"]
+
+
+def test_offers_that_were_filled_or_are_old_or_do_not_fit_call_nobody() -> None:
+    callers = Callers()
+    callers.subscribe("a", ("h", 1), waiting(2))
+    callers.subscribe("a", ("h", 2), waiting(3))
+    callers.subscribe("b", ("h", 3), waiting(1, until=5.0))
+    assert callers.fitting(lambda one: one.free.cores > 2, 0.0) == [("a", 3)]
+    callers.withdraw("a", ("h", 2))
+    assert callers.fitting(lambda _: True, 10.0) == [("a", 2)]
+    callers.expire(10.0)
+    callers.forget("a")
+    assert not callers
+
+
+def test_a_call_goes_on_only_to_those_for_whom_it_was_asked() -> None:
+    callers = Callers()
+    callers.subscribe("a", ("h", 1), waiting(onward=True))
+    callers.subscribe("b", ("h", 2), waiting())
+    assert callers.onward(0.0) == ["a"]
+
+
+def test_what_is_kept_of_one_peer_is_bounded() -> None:
+    callers = Callers()
+    assert all(callers.subscribe("a", ("h", number), waiting()) for number in range(MOST))
+    assert not callers.subscribe("a", ("h", MOST), waiting())
+    assert callers.subscribe("a", ("h", 0), waiting())
+
+
+# --- room in the index -----------------------------------------------------------------------------------------------------
+
+
+def test_jobs_of_others_take_room_and_their_numbers_never_meet_ours() -> None:
+    journal = Journal()
+    index = Index(journal)
+    session = Session(1, 1, "w", PLAIN, FOUR, FOUR, wants=True, paths=True, most_ahead=9)
+    index.join(session)
+    job = 1 << 52
+    ours = Running(Lease(job, 1, 1), job, 1, 1, 0, 1, Amounts(cores=2), "", 0.0, 0)
+    theirs, waits = (
+        Lent(Lease(job, 1, 1, "b"), Amounts(cores=2)),
+        Lent(Lease(job, 1, 1, "c"), Amounts(cores=1), ahead=True),
+    )
+    index.start(ours)
+    index.lend(session, theirs)
+    index.lend(session, waits)
+    assert (session.free.cores, session.spare.cores, len(session.ahead), session.spare_ahead) == (0, 0, 1, 8)
+    mark = journal.mark()
+    assert index.returned(session, theirs.lease) is theirs
+    assert (session.free.cores, waits.ahead, len(session.ahead)) == (1, False, 0)
+    journal.undo_to(mark)
+    assert (session.free.cores, waits.ahead, set(session.lent)) == (0, True, {theirs.lease, waits.lease})
+    index.end(job)
+    assert session.free.cores == 1
+    assert index.returned(session, Lease(job, 1, 1, "x")) is None
+    journal.undo()
+    assert (index.sessions, session.free.cores, session.lent) == ({}, 4, {})
+
+
+def test_only_a_worker_that_may_be_lent_has_room_to_spare() -> None:
+    def spare(**fields: object) -> int:
+        fields = {"wants": True, "paths": True, **fields}
+        return Session(1, 1, "w", PLAIN, FOUR, FOUR, **fields).spare.cores  # type: ignore[arg-type]
+
+    assert spare() == 4
+    for why in ({"paths": False}, {"wants": False}, {"drain": "x"}, {"project": 7}, {"home": "b"}, {"reserved": 9}):
+        assert spare(**why) == 0, why
