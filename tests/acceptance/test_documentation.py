@@ -39,6 +39,7 @@ ADMINISTRATION = (
     "certificates",
     "postgresql",
     "executables",
+    "network",
 )
 PAGES = (
     "README.md",
@@ -68,11 +69,54 @@ until cpcc --quiet workers | grep -q .; do sleep 0.1; done
 """
 
 
+#: Machines that are directories here, with servers of their own: what they are called → the address that stands for them.
+MACHINES = {"other.example.org": "127.0.0.2", "head.example.org": "127.0.0.3", "inner.example.org": "127.0.0.4"}
+
+#: What has happened on other machines before a page begins.
+BEFORE = {
+    "admin/network.md": [
+        command
+        for name in ("other.example.org", "inner.example.org")
+        for command in (
+            f"ssh {name} cpc-server setup --host {name} data",
+            f"ssh {name} cpc-server start",
+            f"ssh {name} cpcc add-server --yes {name}",
+            f"ssh -t {name} cpcc login cpc-admin",
+            f"ssh {name} cpcc start theirs",
+        )
+    ]
+}
+
+
+def elsewhere(server: str) -> dict[str, str]:
+    """The same for commands that have to do with other machines, where `server` is the port of this one's people."""
+    found = {}
+    for name, address in MACHINES.items():
+        port, client_port = free_ports(2)
+        found |= {
+            f"cpc-server setup --host {name}":
+                f"cpc-server  setup --host {address} --port {port} --client-port {client_port}",
+            f"add-server --yes {name}": f"add-server --yes {address} {client_port}",
+            f"connect-server {name}": f"connect-server {address} {client_port}",
+        }  # fmt: skip
+        tunnel = client_port  # of the last one
+    (local,) = free_ports(1)
+    return {
+        "24807:localhost:14807": f"{local}:localhost:{tunnel}",
+        "localhost 24807": f"localhost {local}",
+        "connect-server --yes jobs.example.org": f"connect-server --yes localhost {server}",
+        **found,
+        **MACHINES,
+        "ssh ": f"{sys.executable} {HELPERS / 'fake_ssh.py'} ",
+    }
+
+
 def substitutions(home: Path, database: str) -> dict[str, str]:
     """What the page prints → what is typed here: ports, names of hosts, paths, and two programs of the system."""
     ports = free_ports(2)
     python = sys.executable
     return {
+        **elsewhere(str(ports[1])),
         "cpc-server setup ": f"cpc-server setup --port {ports[0]} --client-port {ports[1]} ",
         "add-server localhost": f"add-server localhost {ports[1]}",
         "localhost:14807": f"localhost:{ports[1]}",
@@ -143,6 +187,7 @@ def test_every_command_of_the_page_does_what_the_page_says(
         pytest.importorskip(package, reason=f"{package} is not installed (pip install 'copernicus-computing[demo]')")
     database = str(request.getfixturevalue("postgresql").database()) if page in POSTGRESQL else ""
     before = [] if page in FROM_NOTHING else [Command("before the page", line) for line in FIRST.strip().splitlines()]
+    before += [Command("before the page", line) for line in BEFORE.get(page, [])]
     todo = [one for one in page_commands(page) if one.text not in NOT_HERE]
     assert todo, f"{page} has no commands"
     ran = Shell(home, substitutions(home, database), ANSWERS).run([*before, *todo], SECONDS)

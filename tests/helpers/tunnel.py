@@ -10,9 +10,9 @@ import threading
 class Tunnel:
     """Open until `close`, which also ends what goes through it."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, port: int = 0) -> None:
         self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self._ends: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
