@@ -47,7 +47,6 @@ from cpc.server.storage import Storage
 from cpc.server.tokens import Tokens
 from cpc.server.worker_files import WorkerFiles
 from cpc.server.workers import Workers
-from cpc.spool.real_disk import RealDisk as LocalDisk
 from cpc.store import projects, schema
 from cpc.store.chunks import ChunkFiles
 from cpc.store.chunkstore import ChunkStore
@@ -178,7 +177,7 @@ class Service:
         self.networks, self.modules = self.network_services.networks, self.network_services.modules
         self.federation = Federation(
             config=self.config, authority=self.authority_key, identity=self._own_identity, store=store, gate=gate,
-            queue=self.queue, machines=self.machines, storage=self.storage, settings=self.settings, disk=LocalDisk(),
+            queue=self.queue, machines=self.machines, storage=self.storage, settings=self.settings,
             offload=disk_threads.run, connect=self._way_to, reactor=self._reactor, clock=clock, chance=chance,
         )  # fmt: skip
         self.custody = self.federation.filing.custody

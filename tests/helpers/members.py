@@ -10,6 +10,7 @@ from twisted.internet.defer import ensureDeferred
 
 from cpc.core.chance import SeededChance
 from cpc.core.errors import CopernicusError, Unavailable
+from cpc.core.offload import inline
 from cpc.core.peer_views import PeerAnswer, PeerRequest, PeerView
 from cpc.core.views import ServerView
 from cpc.server.bundles import Bundles, Terms
@@ -23,6 +24,7 @@ from cpc.server.machines import Terms as MachineTerms
 from cpc.server.principal import SERVER as OPERATOR
 from cpc.server.principal import Call
 from cpc.server.seal import Seal
+from cpc.server.settings import Settings
 from cpc.server.storage import Storage
 from cpc.server.tokens import Tokens
 from cpc.server.worker_files import WorkerFiles
@@ -34,6 +36,7 @@ from cpc.wire.peer_messages import PeerHello
 from cpc.wire.tls import ServerTls
 from tests.helpers.benches import Bench
 from tests.helpers.disks import FakeDisk
+from tests.helpers.memory_disk import MemoryDisk, Platter
 from tests.helpers.sites import PORT, Lab, Site
 from tests.helpers.stores import InlineThreads
 from tests.simulation.server import shared_memory
@@ -52,19 +55,22 @@ class Member(Site):
             directory = Path(self.lab.directory.name) / self.name
             directory.mkdir()
             self.bench = Bench(directory)
+            self.local_disk = MemoryDisk(Platter(self.bench.clock.monotonic))
+            self.local_disk.make_directory("/run")
             self.calls_itself = self.name
             self.listens = PORT
         host, store = self.host, self.bench.store
         gate = Gate(store, Seal(self.authority.key_pem, SeededChance(3)))
         config = Config(
             name=self.name, host=self.calls_itself, listen=("::",), port=self.listens, client_port=self.listens + 1000,
-            database="", run_dir="",
+            database="", run_dir="/run",
         )  # fmt: skip
         self._make_machines(gate)
         self.federation = Federation(
             config=config, authority=self.authority, identity=lambda: self.identity, store=store, gate=gate,
-            queue=self.bench.queue, machines=self.machines, connect=host.connect, reactor=host.reactor, clock=host.clock,
-            chance=SeededChance(ord(self.name)), outside=_Outside(self),
+            queue=self.bench.queue, machines=self.machines, storage=self.storage, settings=Settings(store, gate),
+            offload=inline, connect=host.connect, reactor=host.reactor, clock=host.clock, chance=SeededChance(ord(self.name)),
+            outside=_Outside(self), disk=self.local_disk,
         )  # fmt: skip
         self.book, self.links, self.trusting = self.federation.book, self.federation.links, self.federation.trust
         self.links.on_change(lambda peer, up: self.changes.append((self.lab.name(peer), up)))
@@ -81,7 +87,7 @@ class Member(Site):
         store, clock = self.bench.store, self.host.clock
         disk = FakeDisk(clock.now)
         disk.make("run")
-        storage = Storage(disk, InlineThreads(), self.host.reactor, lambda: 1 << 20)
+        self.storage = storage = Storage(disk, InlineThreads(), self.host.reactor, lambda: 1 << 20)
         tokens = Tokens(store, gate, clock, SeededChance(6))
         self.bundles = Bundles(store, gate, tokens, self.authority, clock, Terms(self.name, (), ()))
         chunk_store = ChunkStore(store, ChunkFiles(disk), InlineThreads(), clock)

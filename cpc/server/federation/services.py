@@ -26,6 +26,7 @@ from cpc.server.queue import Queue
 from cpc.server.settings import Settings
 from cpc.server.storage import Storage
 from cpc.spool.disk import Disk
+from cpc.spool.real_disk import RealDisk
 from cpc.store import figures
 from cpc.store.store import Store
 from cpc.wire.connection import ClientEndpoint, Connection
@@ -35,13 +36,13 @@ from cpc.wire.peer_messages import PeerHello, ServerSeen
 
 class Federation:
     """`identity`: the server's certificate now. `connect`: how to get to a host and port. `outside`: another way to servers
-    that are not trusted yet than their people's doors, for the simulation."""
+    that are not trusted yet than their people's doors, and `disk` another one than the machine's, for the simulation."""
 
     def __init__(
         self, *, config: Config, authority: Authority, identity: Callable[[], Identity], store: Store, gate: Gate,
-        queue: Queue, machines: Machines, storage: Storage, settings: Settings, disk: Disk, offload: Offload,
+        queue: Queue, machines: Machines, storage: Storage, settings: Settings, offload: Offload,
         connect: Callable[[str, int], ClientEndpoint], reactor: Any, clock: Clock, chance: Chance,
-        outside: Asking | None = None,
+        outside: Asking | None = None, disk: Disk | None = None,
     ) -> None:  # fmt: skip
         self._config = config
         self._store = store
@@ -65,15 +66,11 @@ class Federation:
             ways=self.links, book=self.book, gate=gate, about=self.about, name=self.say().name, clock=clock, chance=chance,
         )  # fmt: skip
         self.filing = Filing(
-            ways=self.links, files=machines.files, store=store, gate=gate, storage=storage, disk=disk,
+            ways=self.links, files=machines.files, store=store, gate=gate, storage=storage, disk=disk or RealDisk(),
             run_dir=config.run_dir, offload=offload, size_of=settings.whole, called=self.book.called, timers=reactor,
             clock=clock, chance=chance,
         )  # fmt: skip
         machines.far_files = self.filing.home
-        self.lending = Lending(
-            queue=queue, store=store, machines=machines, ways=self.links, timers=reactor, clock=clock, chance=chance,
-            name=config.name,
-        )  # fmt: skip
         self.lending.home.custody = self.filing.custody
         self.filing.custody.reports = Handing(self.links, self.lending.home)
 
