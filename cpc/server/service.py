@@ -199,7 +199,7 @@ class Service:
         self.accounts.on_delete.append(self.bundles.user_deleted)
         self.bundles.on_revoke.append(self._bundle_revoked)
         self.federation.trust.cut = self._cut_refused
-        self.status_page.servers = self.federation.summary
+        self.status_page.servers, self.status_page.areas = self.federation.summary, self.federation.areas
         self.settings.watch(self._setting_changed)
         self._setting_changed("")
 

@@ -48,6 +48,7 @@ class Status:
         self._certificates = certificates
         self._last_backup = last_backup  # µs UTC; it looks at a file, so not on the reactor
         self.started = clock.now()
+        self.areas: Callable[[], dict[str, int]] = lambda: {}  # disk in use beside the file store
         self.soon = SOON  # µs; a setting
         self.lending: Lending | None = None
         self.servers: Callable[[], tuple[int, int, list[str]]] = lambda: (0, 0, [])  # connected, away, and what to say
@@ -180,7 +181,7 @@ class Status:
             memory=memory,
             gpus=gpus,
             projects=count,
-            storage={"files": used},
+            storage={"files": used, **self.areas()},
             storage_free=self._storage.space.free,
             heartbeat_age=max(ages, default=0.0),
             submitted=tallies.submitted,

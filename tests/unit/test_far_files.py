@@ -76,6 +76,20 @@ async def _given(data: bytes) -> memoryview:
     return memoryview(data)
 
 
+def test_a_worker_does_not_get_at_the_files_of_another_ones_job(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    world.home.files.holder = lambda asked: 7 if asked == lease else 0
+    assert world.get(lease, digest) == block(1, BIG)
+    for ask in (
+        world.home.files.get(8, lease, digest),
+        world.home.files.put(8, lease, digest, memoryview(block(1, BIG))),
+        world.home.files.missing(8, lease, (digest,)),
+    ):
+        with pytest.raises(Refused, match="not this worker's"):
+            world.reactor.finish(ask)  # type: ignore[arg-type]
+
+
 def test_an_attempt_that_is_over_still_reads_and_writes(world: FarWorld) -> None:
     session, lease = world.owner.lend(7)
     digest = world.owner.keep(block(1, BIG))

@@ -10,9 +10,11 @@ into the home's custody. A home answers for its workers: the owner checks that t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
-from cpc.core.errors import Unavailable
+from cpc.core.errors import Refused, Unavailable
 from cpc.core.lease import Lease
 from cpc.server.bulk import Former, JobFiles
 from cpc.server.federation.cache import RelayCache
@@ -39,12 +41,14 @@ class HomeFiles:
     """What our workers read and write of other servers' jobs (see `cpc.server.bulk.FarFiles`)."""
 
     def __init__(self, ways: Ways, cache: RelayCache, custody: Custody) -> None:
+        self.holder: Callable[[Lease], int] = lambda lease: 0  # which of our workers has it; 0: none that is known
         self._ways = ways
         self._cache = cache
         self._custody = custody
 
     async def get(self, worker: int, lease: Lease, digest: bytes) -> memoryview:
         """A chunk of an input or checkpoint; the owner's refusal; Unavailable while the way is cut."""
+        self._check(worker, lease)
         question = FarChunkGet(lease=lease.of_owner(), worker=worker, digest=digest)
 
         async def ask(have: bool) -> memoryview:
@@ -56,6 +60,7 @@ class HomeFiles:
 
     async def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> None:
         """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours."""
+        self._check(worker, lease)
         question = FarChunkPut(lease=lease.of_owner(), worker=worker, digest=digest, data=data)
         try:
             await self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, bulk=True)
@@ -64,6 +69,7 @@ class HomeFiles:
 
     async def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Those that the owner lacks; while it is away, those that our custody lacks."""
+        self._check(worker, lease)
         question = FarMissing(lease=lease.of_owner(), worker=worker, digests=digests)
         try:
             answer = await self._ways.ask_far(
@@ -72,6 +78,12 @@ class HomeFiles:
         except Unavailable:
             return self._custody.missing(digests)
         return answer.digests
+
+    def _check(self, worker: int, lease: Lease) -> None:
+        """The owner trusts us to know which of our workers it is. One that is not known is of a worker that was here before,
+        whose results another one hands in."""
+        if self.holder(lease) not in (0, worker):
+            raise Refused(f"{lease} is not this worker's")
 
     def _route(self, lease: Lease) -> tuple[str, ...]:
         return (self._ways.here, *lease.route)

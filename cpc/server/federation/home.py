@@ -119,6 +119,11 @@ class Home:
                 found.append((owner.route[-1], leases))
         return found
 
+    def holder(self, lease: Lease) -> int:
+        """Which of our workers has this lease of another server; 0: none that is known."""
+        owner = self._owners.get(lease.path)
+        return owner.holder(lease) if owner is not None else 0
+
     def totals(self) -> dict[str, tuple[int, int]]:
         """By owner's id: (jobs, cores) that run for it here."""
         found: dict[str, tuple[int, int]] = {}

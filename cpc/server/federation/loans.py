@@ -105,6 +105,10 @@ class Owner:
         """Where the way there begins."""
         return self.path.partition("/")[0]
 
+    def holder(self, lease: Lease) -> int:
+        """The worker that has this lease; 0: none that is known."""
+        return next((loan.worker for loan in self.loans.values() if lease in loan.lent or lease in loan.holds), 0)
+
     def loan(self, worker: int) -> Loan:
         """The worker's loan; made when it is first asked for."""
         return self.loans.setdefault(worker, Loan(worker))

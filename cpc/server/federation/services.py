@@ -71,6 +71,7 @@ class Federation:
             clock=clock, chance=chance,
         )  # fmt: skip
         machines.far_files = self.filing.home
+        self.filing.home.holder = self.lending.home.holder
         self.lending.home.custody = self.filing.custody
         self.filing.custody.reports = Handing(self.links, self.lending.home)
 
@@ -111,6 +112,10 @@ class Federation:
         """For the status: how many servers are connected, how many away, and what an administrator should know."""
         connected, away, said = self.trust.summary()
         return connected, away, [*said, *self.filing.custody.lines()]
+
+    def areas(self) -> dict[str, int]:
+        """For the monitoring: bytes on disk by what they are for."""
+        return {"relay-cache": self.filing.cache.size, "custody": self.filing.custody.size}
 
     def say(self) -> PeerHello:
         """What it calls itself."""
