@@ -175,16 +175,14 @@ class Service:
             settings=self.settings, offload=disk_threads.run, reactor=self._reactor, controllers=self._controllers,
         )  # fmt: skip
         self.networks, self.modules = self.network_services.networks, self.network_services.modules
-        self.federation = Federation(
+        federation = self.federation = Federation(
             config=self.config, authority=self.authority_key, identity=self._own_identity, store=store, gate=gate,
             queue=self.queue, machines=self.machines, storage=self.storage, settings=self.settings,
             offload=disk_threads.run, connect=self._way_to, reactor=self._reactor, clock=clock, chance=chance,
         )  # fmt: skip
-        self.custody = self.federation.filing.custody
-        self.workers.lending = self.status_page.lending = self.federation.lending
-        self.monitor.borrowers = self.federation.lending.owner
-        self.peers, self.peer_requests = self.federation.trust, self.federation.requests
-        self.surveying = self.federation.surveying
+        self.workers.lending = self.status_page.lending = federation.lending
+        self.monitor.borrowers, self.custody = federation.lending.owner, federation.filing.custody
+        self.peers, self.peer_requests, self.surveying = federation.trust, federation.requests, federation.surveying
         self.retention.directories = self.network_services.workspace
         self.storage.on_low = self.retention.hurry
         self._join_services()
