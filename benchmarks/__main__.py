@@ -7,6 +7,7 @@ import argparse
 from benchmarks import (
     d1_engine,
     d2_networks,
+    p1_autoscaler,
     s1_workers,
     s2_depth,
     s3_restart,
@@ -32,6 +33,7 @@ ALL = {
     "s4": (s4_outage, 200, 10_000),
     "d1": (d1_engine, 2_000, 100_000),
     "d2": (d2_networks, 200, 10_000),
+    "p1": (p1_autoscaler, 1, 5),
 }
 #: Seconds of an outage, at the two sizes.
 AWAY = (10.0, 600.0)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import random
 import statistics
 import time
 from dataclasses import dataclass
 
+from benchmarks.report import Options, Table
 from cpc.pools.allocation import State
 from tests.helpers.pools import allocation, deciding, demand, pool, worker
 from tests.simulation.pools import oracle, scenario
@@ -71,39 +71,59 @@ def decision_ms(allocations: int, classes: int) -> float:
     return statistics.median(times) * 1e3
 
 
+def run(options: Options) -> Table:
+    """`size` of the traces, `runs` seeds: what part of the oracle's node-hours, by trace and system and for all together."""
+    table = Table(f"P1 autoscaler, node-hours of the oracle's, {options.size} traces")
+    for seed in range(1, options.runs + 1):
+        found = {pair: once(*pair, seed) for pair in _pairs(options.size)}
+        ratios = {f"{trace}_{wait}": figures.ratio for (trace, wait), figures in found.items()}
+        table.add(**ratios, all=_together(list(found.values())))
+    return table
+
+
+def _pairs(size: int) -> list[tuple[str, str]]:
+    return list(itertools.product(list(scenario.TRACES)[:size], scenario.WAITS))
+
+
+def _together(every: list[Figures]) -> float:
+    return sum(each.ours for each in every) / sum(each.oracle for each in every)
+
+
+def show(size: int, seeds: int) -> None:
+    """Print all of it, line by line."""
+    print(f"P1 autoscaler: node-hours, medians of seeds 1 to {seeds} (least and most of the ratio)")
+    print("  trace      system     ours   oracle  ours/oracle            ours/bound  waited  allocations", flush=True)
+    every: list[Figures] = []
+    for trace, wait in _pairs(size):
+        runs = [once(trace, wait, seed) for seed in range(1, seeds + 1)]
+        every += runs
+        ratios = sorted(each.ratio for each in runs)
+        middle = {name: statistics.median(getattr(each, name) for each in runs) for name in Figures.__slots__}
+        spread = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f})"
+        bound = statistics.median(each.ours / each.bound for each in runs)
+        figures = f"{middle['ours']:8.1f} {middle['oracle']:8.1f}  {spread:22} {bound:9.3f} {middle['waited']:6.0f}s"
+        print(f"  {trace:10} {wait:6} {figures} {middle['allocations']:12.0f}", flush=True)
+    median = statistics.median(each.ratio for each in every)
+    print(f"  median of {len(every)} runs {median:.3f}; all node-hours together {_together(every):.3f}")
+    for allocations, classes in ((100, 20), (1000, 100)):
+        cpu = decision_ms(allocations, classes)
+        print(f"  one decision with {allocations} allocations and {classes} classes: {cpu:.0f} ms of CPU")
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="runs of each trace (default 5)")
-    parser.add_argument("--traces", nargs="*", default=list(scenario.TRACES), help="default: all")
+    most = len(scenario.TRACES)
+    parser.add_argument(
+        "-n", "--size", type=int, default=most, help=f"how many traces, of {', '.join(scenario.TRACES)}"
+    )
+    parser.add_argument("--runs", type=int, default=5, help="seeds (default 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
-    if not given.json:
-        print(f"P1 autoscaler: node-hours, medians of seeds 1 to {given.seeds} (least and most of the ratio)")
-        print(
-            "  trace      system     ours   oracle  ours/oracle            ours/bound  waited  allocations", flush=True
-        )
-    rows, every = [], []
-    for trace, wait in itertools.product(given.traces, scenario.WAITS):
-        runs = [once(trace, wait, seed) for seed in range(1, given.seeds + 1)]
-        every += runs
-        ratios = sorted(run.ratio for run in runs)
-        rows.append({"trace": trace, "wait": wait, "ratios": ratios})
-        if not given.json:
-            middle = {name: statistics.median(getattr(run, name) for run in runs) for name in Figures.__slots__}
-            spread = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f})"
-            bound = statistics.median(run.ours / run.bound for run in runs)
-            figures = (
-                f"{middle['ours']:8.1f} {middle['oracle']:8.1f}  {spread:22} {bound:9.3f} {middle['waited']:6.0f}s"
-            )
-            print(f"  {trace:10} {wait:6} {figures} {middle['allocations']:12.0f}", flush=True)
-    middle_ratio = statistics.median(run.ratio for run in every)
-    together = sum(run.ours for run in every) / sum(run.oracle for run in every)
     if given.json:
-        print(json.dumps({"median": middle_ratio, "all": together, "rows": rows}))
-        return
-    print(f"  median of {len(every)} runs {middle_ratio:.3f}; all node-hours together {together:.3f}")
-    print(f"  one decision with 1,000 allocations and 100 classes: {decision_ms(1000, 100):.0f} ms of CPU")
+        run(Options(given.size, given.runs)).show(as_json=True)
+    else:
+        show(given.size, given.runs)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
     "w1_throughput": 6, "w2_latency": 2, "w3_chain": 3, "w4_payload": 1, "w5_depth": 50,
-    "s1_workers": 4, "s2_depth": 100, "s3_restart": 240, "d1_engine": 300,
+    "s1_workers": 4, "s2_depth": 100, "s3_restart": 240, "d1_engine": 300, "p1_autoscaler": 1,
 }  # fmt: skip
 MEASURED = {
     "w1_throughput": "jobs_s", "w2_latency": "median_ms", "w3_chain": "hops_s", "w4_payload": "mib_s", "w5_depth": "jobs_s",
     "s1_workers": "join_s", "s2_depth": "jobs_s", "s3_restart": "ready_s", "d1_engine": "chain_us_each",
+    "p1_autoscaler": "all",
 }  # fmt: skip
 
 

@@ -7,7 +7,6 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -19,6 +18,7 @@ from cpc.pools.scale import decide
 from cpc.queue.match import Exact
 from cpc.queue.requirement import Requirement, grid
 from tests.simulation.pools.batch import Batch, Entry
+from tests.simulation.pools.tasks import Hand, Task
 from tests.simulation.pools.trace import Job
 
 POLL = 30.0
@@ -28,40 +28,6 @@ PACE = 2.0
 SURE = 60.0
 #: The program that pools' workers have.
 PROGRAMS = (("mdrun", "2024.1"),)
-
-
-@dataclass(slots=True)
-class Task:
-    """A job and what has become of it. `left`: seconds of its run that are still to be done."""
-
-    job: Job
-    number: int
-    left: float
-    began: float = 0.0  # the first time
-    ended: float = 0.0
-    tries: int = 0
-
-
-@dataclass(slots=True)
-class Hand:
-    """A worker. `runs`: task → when it began."""
-
-    number: int
-    token: str
-    entry: Entry
-    node: str
-    total: Amounts
-    free: int
-    gpus: int
-    deadline: float
-    project: int
-    one_job: bool
-    idle_since: float
-    runs: dict[int, float] = field(default_factory=dict)
-    used: bool = False
-    draining: bool = False
-    bad: bool = False
-    gone: bool = False
 
 
 class World:
