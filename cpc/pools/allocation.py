@@ -47,7 +47,7 @@ class Event(enum.StrEnum):
     SEEN_RUNNING = "seen running"
     SEEN_AGAIN = "seen running again"  # in a new run: the batch system has restarted it
     SEEN_ENDED = "seen ended"
-    MISSING = "missing"  # the batch system has answered in full, and does not know it
+    MISSING = "missing"  # asked after it was sent, the batch system has answered in full, and does not know it
     DUPLICATE = "duplicate"  # a second one has the same token
     JOINED = "joined"  # a worker of it says hello
     CANCELLED = "cancelled"  # it is not wanted any more
@@ -274,7 +274,12 @@ def apply(
         changes["reason"] = reason or _MEANING.get(event, _default(event))
         changes["words"] = words or allocation.words
     if state is State.ORPHANED and allocation.state is not State.ORPHANED:
-        changes |= {"reason": Reason.ORPHAN, "ended_at": 0.0, "leaving_at": now}
+        runs = event in (Event.SEEN_RUNNING, Event.SEEN_AGAIN, Event.JOINED)
+        changes |= {
+            "reason": Reason.ORPHAN, "ended_at": 0.0, "leaving_at": now,
+            "started_at": now if runs else 0.0,  # what was before has been counted
+            "ends_at": now + allocation.walltime if runs else 0.0,
+        }  # fmt: skip
     if event is Event.OVERDUE or (state is State.LEAVING and allocation.state is not State.LEAVING):
         changes["leaving_at"] = now
     if state is State.ENDED and allocation.state is not State.ENDED:

@@ -18,6 +18,7 @@ from cpc.pools.facts import Ask, Demand, Learned, NodeRecord, Pool, Worker
 from cpc.pools.room import Denial, Room
 from cpc.pools.supply import Flow, Seat, fill, one_after_another
 from cpc.queue import requirement
+from cpc.queue.requirement import Requirement
 
 #: Free room counts for so long while jobs wait that it seems to be the place for: then something else is in the way.
 BELIEVED = 120.0
@@ -81,6 +82,11 @@ class Survey:
         held = {d.project: sum(room.projects[d.project] for room in self.rooms.values()) for d in demand}
         order = sorted(demand, key=lambda d: (d.rank, held[d.project], -d.waited, d.project, astuple(d.requirement)))
         self.served = [self._serve(each) for each in order if each.count > 0]
+
+    def of(self, project: int, need: Requirement) -> Served | None:
+        """What becomes of one class; None when nothing of it waits."""
+        found = (each for each in self.served if (each.demand.project, each.demand.requirement) == (project, need))
+        return next(found, None)
 
     def _seat_workers(self) -> None:
         pool_of = {one.token: one.pool for one in self.allocations}

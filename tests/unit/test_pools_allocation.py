@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cpc.core.resources import Amounts
+from cpc.pools import learning
 from cpc.pools.allocation import TABLE, Effect, Event, Reason, State, apply, orphan
+from cpc.pools.facts import Learned
 from tests.helpers.pools import NOW, allocation
 
 PENDING = [state for state in State if state.pending]
@@ -99,6 +101,19 @@ def test_workers_are_counted_and_a_hello_after_the_end_is_of_an_orphan() -> None
     back, effects = apply(ended, Event.JOINED, NOW + 6)
     assert (back.state, back.reason, set(effects)) == (State.ORPHANED, Reason.ORPHAN, {Effect.CANCEL, Effect.TELL})
     assert back.state.live
+
+
+def test_what_comes_back_is_charged_from_then_on_and_not_twice() -> None:
+    one = allocation(state=State.RUNNING, started_at=NOW - 3600, joined=1, used=True)
+    one, _ = apply(one, Event.SEEN_ENDED, NOW, reason=Reason.LEFT)
+    known = learning.ended(Learned(), one)
+    one, _ = apply(one, Event.SEEN_RUNNING, NOW + 100, at=NOW - 3600)
+    one, _ = apply(one, Event.SEEN_ENDED, NOW + 160)
+    known = learning.ended(known, one)
+    assert sum(amount for _, amount in known.spent) == pytest.approx(16 * (3600 + 60))
+    assert known.brief.count == 0
+    waits, _ = apply(one, Event.SEEN_WAITING, NOW + 200)
+    assert (waits.state, waits.started_at) == (State.ORPHANED, 0.0)
 
 
 def test_one_without_a_worker_is_cancelled_and_says_so() -> None:

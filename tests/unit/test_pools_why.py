@@ -17,7 +17,10 @@ def of_pool(*arguments: object, **fields: object) -> tuple[Note, ...]:
 
 def of_class(*arguments: object, **fields: object) -> tuple[Note, ...]:
     seen = survey(*arguments, **fields)  # type: ignore[arg-type]
-    return why.waiting(seen, seen.served[0])
+    served = seen.of(1, seen.served[0].demand.requirement)
+    assert served is seen.served[0]
+    assert seen.of(2, seen.served[0].demand.requirement) is None
+    return why.waiting(seen, served)
 
 
 def test_a_pool_that_nobody_needs() -> None:
