@@ -75,6 +75,7 @@ class Reason(enum.StrEnum):
     CANCELLED = "cancelled"  # by us, or by a person in Copernicus
     REMOVED = "removed"  # by somebody in the batch system
     LEFT = "left"  # its workers left in order: nothing to do, or their time was up
+    USELESS = "useless"  # its workers left because they got no job, though some waited that they should fit
     WALLTIME = "walltime"  # the batch system ended it
     PREEMPTED = "preempted"
     NODE = "node"  # a node of it died

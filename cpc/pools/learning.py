@@ -73,7 +73,9 @@ def ended(learned: Learned, allocation: Allocation) -> Learned:
         return learned
     ran_for = allocation.ended_at - allocation.started_at if allocation.started_at else 0.0
     if reason is Reason.LEFT and allocation.joined:
-        brief = "" if allocation.used else "its workers had nothing to do"
+        brief = ""
+    elif reason is Reason.USELESS:
+        brief = "its workers got none of the jobs that waited for them"
     elif not allocation.started_at:
         brief = "it was gone before it began"
     elif not allocation.joined:
@@ -83,7 +85,7 @@ def ended(learned: Learned, allocation: Allocation) -> Learned:
     if brief:
         words = f"{brief}: {allocation.words}" if allocation.words else brief
         return replace(learned, brief=_again(learned.brief, allocation.ended_at, words))
-    if learned.brief.count and allocation.started_at >= learned.brief.at:
+    if learned.brief.count and ran_for >= BRIEF and allocation.started_at >= learned.brief.at:
         return replace(learned, brief=Setback())
     return learned
 

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from cpc.core.resources import show_span
-from cpc.pools import learning, why
+from cpc.pools import fit, learning, why
 from cpc.pools.allocation import Allocation, Reason, State
 from cpc.pools.facts import HOUR, Decision, Demand, Learned, NodeRecord, Pool, Stop, Worker
 from cpc.pools.room import Room
 from cpc.pools.survey import BELIEVED, LATE, Survey
+from cpc.queue import requirement
 
 #: Seconds for which something may be of no use before it is given up: what waits can change its mind within them.
 SETTLE = 60.0
@@ -135,8 +136,23 @@ class _Stops:
             keep = min(keep, MAKE_ROOM)
             words += ", and what waits needs its room"
         if since + keep <= self._now:
-            self.leaves.append(Stop(token=one.token, why=words, reason=Reason.LEFT))
+            useless = not one.used and any(self._should_fit(worker) for worker in workers)
+            reason = Reason.USELESS if useless else Reason.LEFT
+            self.leaves.append(Stop(token=one.token, why=words, reason=reason))
         self.times.append(since + keep)
+
+    def _should_fit(self, worker: Worker) -> bool:
+        """Whether something has waited for a while that an idle worker could have had."""
+        who = requirement.profile(worker.programs, worker.labels, worker.total)
+        left = worker.deadline - self._now if worker.deadline else fit.ENOUGH
+        return any(
+            demand.waited >= MAKE_ROOM
+            and worker.project in (0, demand.project)
+            and fit.could(demand.requirement, who)
+            and fit.in_time(demand.exact, left)
+            and worker.free.covers(demand.exact.need)
+            for demand in (served.demand for served in self._survey.served)
+        )
 
     def _in_the_way(self, one: Allocation, limits: tuple[str, ...]) -> bool:
         """Whether something waits in vain for a limit that it counts against."""

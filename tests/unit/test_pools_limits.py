@@ -118,7 +118,7 @@ def test_another_pool_is_asked_meanwhile() -> None:
         ({"reason": Reason.PREEMPTED}, "ended after 10 s"),
         ({"reason": Reason.WALLTIME, "started_at": NOW - HOUR, "joined": 0}, "no worker of it joined"),
         ({"reason": Reason.LEFT, "started_at": NOW - HOUR, "joined": 0}, "no worker of it joined"),
-        ({"reason": Reason.LEFT, "started_at": NOW - HOUR, "used": False}, "nothing to do"),
+        ({"reason": Reason.USELESS, "started_at": NOW - HOUR, "used": False}, "none of the jobs that waited"),
         ({"reason": Reason.VANISHED, "started_at": 0.0, "joined": 0}, "gone before it began"),
     ],
 )
@@ -135,6 +135,7 @@ def test_an_allocation_that_was_of_no_use_is_a_setback(fields: dict[str, object]
         {"reason": Reason.ORPHAN},
         {"reason": Reason.REFUSED, "started_at": 0.0, "joined": 0},
         {"reason": Reason.LEFT},
+        {"reason": Reason.LEFT, "started_at": NOW - HOUR, "used": False},
         {"reason": Reason.NODE, "started_at": NOW - HOUR},
     ],
 )

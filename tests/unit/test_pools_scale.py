@@ -255,6 +255,18 @@ def test_of_several_idle_ones_the_first_go_sooner_and_the_last_stays() -> None:
     assert "t19" not in gone
 
 
+def test_a_worker_that_got_no_job_goes_soon_and_is_useless_only_if_one_waited_for_it() -> None:
+    one = allocation(state=State.RUNNING, joined=1, used=False)
+    idle = worker(idle_since=NOW - 61)
+    slow = {1: Learned(waits=(7200.0,))}
+    (stop,) = deciding([pool()], [], [one], [idle], learned=slow).leaves
+    assert stop.reason is Reason.LEFT
+    (stop,) = deciding([pool()], [demand(waited=61.0)], [one], [idle], learned=slow).leaves
+    assert stop.reason is Reason.USELESS
+    for other in (demand(waited=2.0), demand(cores=17, waited=61.0), demand(walltime=5 * HOUR, waited=61.0)):
+        assert deciding([pool()], [other], [one], [idle], learned=slow).leaves[0].reason is Reason.LEFT
+
+
 def test_an_allocation_leaves_when_the_last_of_its_workers_has_nothing_to_do() -> None:
     one = allocation(state=State.RUNNING, nodes=2, joined=2, used=True)
     idle = worker(idle_since=NOW - 1000)
