@@ -14,7 +14,7 @@ from cpc.pools import fit, learning, why
 from cpc.pools.allocation import Allocation, Reason, State
 from cpc.pools.facts import HOUR, Decision, Demand, Learned, NodeRecord, Pool, Stop, Worker
 from cpc.pools.room import Room
-from cpc.pools.survey import BELIEVED, LATE, Survey
+from cpc.pools.survey import BELIEVED, LATE, STUCK, Survey
 from cpc.queue import requirement
 
 #: Seconds for which something may be of no use before it is given up: what waits can change its mind within them.
@@ -87,6 +87,7 @@ class _Stops:
             self._too_many(room)
             if room.backs_off is not None:
                 self.times.append(room.backs_off.until)
+        self.times += [self._now + STUCK - served.demand.waited for served in survey.served]
         if any(
             denial.kind == "budget" for served in survey.served for each in served.denials.values() for denial in each
         ):
@@ -119,6 +120,10 @@ class _Stops:
         if not one.joined:
             self._over(one, one.started_at + learning.JOIN_WITHIN, "no worker of it has joined", Reason.UNJOINED)
             return
+        if room.trying:
+            self.times.append(one.started_at + learning.BRIEF)  # it proves that the pool works again
+        if one.joined < fit.workers(room.pool, one.nodes):
+            self.times.append(one.started_at + learning.JOIN_WITHIN)
         if not workers:
             since = one.alone_at or one.joined_at
             self._over(one, since + END_WITHIN, "its workers are gone, and it has not ended", Reason.LEFT)

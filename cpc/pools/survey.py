@@ -110,11 +110,11 @@ class Survey:
         pool, known = room.pool, room.learned
         missing = fit.workers(pool, one.nodes) - one.joined
         if one.state is State.RUNNING:
-            if self.now - one.started_at > learning.JOIN_WITHIN:
+            if self.now - one.started_at >= learning.JOIN_WITHIN:
                 return
             target, left = self._starting, one.ends_at - self.now - pool.margin
         else:
-            late = self.now - one.asked_at > 2 * learning.usual_wait(known) + LATE
+            late = self.now - one.asked_at >= 2 * learning.usual_wait(known) + LATE
             target = self._late[one.pool] if late else self._coming
             left = fit.span(pool, known, one.walltime)
         target += [self._seat(room, one, left) for _ in range(missing)]

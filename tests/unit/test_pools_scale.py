@@ -6,7 +6,7 @@ import pytest
 
 from cpc.core.resources import GIB, Amounts
 from cpc.pools.allocation import Reason, State
-from cpc.pools.facts import HOUR, Learned
+from cpc.pools.facts import HOUR, Learned, Setback
 from tests.helpers.pools import NOW, allocation, deciding, demand, pool, worker
 
 KNOWN = Learned(waits=(60.0,), joins=(30.0,), programs=(("mdrun", "2024.1"),))
@@ -290,6 +290,27 @@ def test_one_without_a_worker_is_overdue() -> None:
     (stop,) = deciding([pool()], [demand(16)], [one]).overdue
     assert (stop.token, stop.reason) == ("t1", Reason.UNJOINED)
     assert counts([pool()], [demand(16)], [one]) == {1: 1}
+
+
+def test_what_changes_with_time_alone_is_looked_at_when_it_does() -> None:
+    """Nothing happens in any of these: without `again_at` they would wait for ever."""
+    partly = allocation(state=State.RUNNING, started_at=NOW - 590, nodes=2, joined=1, used=True)
+    wanted = demand(16)
+    first = deciding([pool(nodes=2)], [wanted], [partly], [worker(free=0)])
+    assert (first.asks, first.again_at) == ((), NOW + 10)
+    assert counts([pool(nodes=2)], [wanted], [partly], [worker(free=0)], now=first.again_at) == {1: 1}
+    one = allocation(state=State.RUNNING, joined=1, used=True)
+    first = deciding([pool()], [demand(4, waited=700.0)], [one], [worker(free=4)])
+    assert (first.asks, first.again_at) == ((), NOW + 20)
+    assert counts([pool()], [demand(4, waited=720.0)], [one], [worker(free=4)], now=first.again_at) == {1: 1}
+    known = {1: Learned(brief=Setback(1, NOW - 100, "x"))}
+    first = deciding([pool()], [demand(16)], [one], [worker(free=0)], learned=known)
+    assert (first.asks, first.again_at) == ((), NOW + 30)
+    assert counts([pool()], [demand(16)], [one], [worker(free=0)], learned=known, now=first.again_at) == {1: 1}
+    waits = allocation(asked_at=NOW - 590)
+    first = deciding([pool(1), pool(2)], [demand(16)], [waits])
+    assert (first.asks, first.again_at) == ((), NOW + 10)
+    assert counts([pool(1), pool(2)], [demand(16)], [waits], now=first.again_at) == {2: 1}
 
 
 def test_one_whose_workers_are_all_gone_and_one_that_does_not_end_are_overdue() -> None:
