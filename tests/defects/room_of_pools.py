@@ -69,6 +69,14 @@ POOLS = (
         caught_by=_LIMITS + "test_never_are_all_nodes_left_out",
     ),
     defect(
+        "forgets-when-to-look-again", "cpc.pools.scale:_Stops._pending", "self.times.append(unneeded)", "pass",
+        promise="nothing changes with time alone before it says so",
+        caught_by=(
+            "tests/unit/test_pools_properties.py::test_nothing_changes_with_time_alone_before_it_says_so",
+            _SCALE + "test_what_nothing_waits_for_is_cancelled_after_a_while",
+        ),
+    ),
+    defect(
         "late-ones-hold-up-everything", "cpc.pools.survey:Survey._seat_allocation",
         "self._late[one.pool] if late else self._coming", "self._coming",
         promise="for what is late another pool is asked",

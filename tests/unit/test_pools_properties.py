@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cpc.core.resources import GIB, Amounts
 from cpc.pools import learning, why
 from cpc.pools.allocation import TABLE, Allocation, Event, State, apply
-from cpc.pools.facts import HOUR, Demand, Learned, NodeRecord, Pool, Setback, Worker
+from cpc.pools.facts import HOUR, Decision, Demand, Learned, NodeRecord, Pool, Setback, Worker
 from cpc.pools.scale import decide
 from cpc.pools.survey import Survey
 from tests.helpers.pools import NOW, allocation, demand, pool, worker
@@ -88,8 +88,9 @@ class World:
     def survey(self) -> Survey:
         return Survey(NOW, self.pools, self.demand, self.allocations, self.workers, self.nodes, self.learned)
 
-    def decide(self) -> Any:
-        return decide(NOW, self.pools, self.demand, self.allocations, self.workers, self.nodes, self.learned)
+    def decide(self, now: float = NOW) -> Decision:
+        wanted = [replace(one, waited=one.waited + now - NOW) for one in self.demand]
+        return decide(now, self.pools, wanted, self.allocations, self.workers, self.nodes, self.learned)
 
 
 def _pool(number: int, fields: dict[str, Any]) -> Pool:
@@ -118,7 +119,7 @@ def _worker(token: str, fields: dict[str, Any]) -> Worker:
 
 
 @given(st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_ask_leads_beyond_a_limit(draw: st.DataObject) -> None:
     world = World(draw)
     decision = world.decide()
@@ -144,7 +145,7 @@ def test_no_ask_leads_beyond_a_limit(draw: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_ask_fits_a_job_that_waits(draw: st.DataObject) -> None:
     world = World(draw)
     for ask in world.decide().asks:
@@ -164,7 +165,7 @@ def test_every_ask_fits_a_job_that_waits(draw: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_second_look_asks_for_nothing_more(draw: st.DataObject) -> None:
     """Once what was asked for is written down, the same facts ask for nothing: it cannot run away."""
     world = World(draw)
@@ -183,8 +184,22 @@ def test_a_second_look_asks_for_nothing_more(draw: st.DataObject) -> None:
         assert world.decide().asks == ()
 
 
+@given(st.data(), st.floats(0, 0.999))
+@settings(max_examples=150, deadline=None)
+def test_nothing_changes_with_time_alone_before_it_says_so(draw: st.DataObject, part: float) -> None:
+    """So a server that decides after events, and at `again_at`, misses nothing."""
+    world = World(draw)
+    world.workers = [replace(one, deadline=0.0) for one in world.workers]  # they leave at it, which is an event
+    first = world.decide()
+    if first.asks or first.cancels or first.leaves or first.overdue:
+        return
+    world.allocations = [replace(one, needed_at=NOW) if one.token in first.needed else one for one in world.allocations]
+    later = world.decide(NOW + ((first.again_at or NOW + 24 * HOUR) - NOW) * part)
+    assert (later.asks, later.cancels, later.leaves, later.overdue) == ((), (), (), ())
+
+
 @given(st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_nothing_is_both_needed_and_cancelled_and_everything_has_words(draw: st.DataObject) -> None:
     world = World(draw)
     decision = world.decide()
