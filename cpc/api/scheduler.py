@@ -40,7 +40,7 @@ from cpc.core.allocation import (
 )
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
-from cpc.core.errors import BadInput, Refused, Unavailable
+from cpc.core.errors import BadInput, Damaged, NotFound, Refused, TooLarge, Unavailable
 
 __all__ = [
     "AtLimit", "Check", "Described", "Handle", "Http", "HttpAnswer", "NodeSeen", "NodeState", "NotConnected", "Ran", "Run",
@@ -77,8 +77,8 @@ class Run(Protocol):
     ) -> Ran:
         """Run it to its end. `env` is added to the environment.
 
-        NotFound: there is no such program. Unavailable: it did not end within `timeout` seconds, and was killed with all that
-        it had started. TooLarge: it printed more than anybody will read, and was killed.
+        NotFound: there is no such program. NotConnected: it could not be started. Unavailable: it did not end within `timeout`
+        seconds, and was killed with all that it had started. TooLarge: it printed more than anybody will read, and was killed.
         """
 
 
@@ -150,6 +150,20 @@ class Scheduler(abc.ABC):
                 raise BadInput(f"scheduler {self.name} has no setting {name!r}", hint)
         self.tools = tools
         self.set: Mapping[str, str] = known | dict(settings or {})
+
+    async def command(
+        self, *argv: str, stdin: str = "", timeout: float = 60.0, env: Mapping[str, str] | None = None
+    ) -> Ran:
+        """Run one of the system's commands, whatever its exit code. NotConnected where it cannot be run at all, Unavailable
+        where it does not end, Damaged where it prints without end."""
+        try:
+            return await self.tools.run(argv, stdin, timeout, env)
+        except NotFound as error:
+            raise NotConnected(
+                error.message, f"install {argv[0]} on the server's machine, or put it into its PATH"
+            ) from None
+        except TooLarge as error:
+            raise Damaged(error.message, f"see what {argv[0]} is on the server's machine") from None
 
     @abc.abstractmethod
     def describe(self, wanted: Wanted) -> Described:

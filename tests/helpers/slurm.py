@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -59,8 +60,8 @@ CompleteWait=0
 JobRequeue=1
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=3
-MessageTimeout=2
+SlurmdTimeout=60
+MessageTimeout=10
 TCPTimeout=2
 SlurmdParameters=config_overrides
 PropagateResourceLimits=NONE
@@ -320,9 +321,8 @@ class Cluster:
         wait_for(lambda: self._listens(2), "slurmdbd listens")
         self.command("sacctmgr", "--immediate", "add", "cluster", "lab", fails=True)
 
-    def start_controller(self, *options: str) -> None:
-        """`-c`: with nothing of what it knew."""
-        self._spawn("slurmctld", "slurmctld", "-D", *options)
+    def start_controller(self) -> None:
+        self._spawn("slurmctld", "slurmctld", "-D")
         wait_for(lambda: self._listens(0), f"slurmctld listens; see {self.base}/log")
 
     def start_node(self, name: str) -> None:
@@ -380,6 +380,23 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.base, ignore_errors=True)
+
+    def lose_state(self) -> None:
+        """What slurmctld has kept on disk is gone, as after a crash that came too early."""
+        for path in (self.base / "state").iterdir():
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+
+    @contextlib.contextmanager
+    def changed(self, name: str, value: object, tell: bool = True) -> Iterator[None]:
+        """With another value in slurm.conf; `tell`: the daemons too, else only the commands that are run meanwhile."""
+        before = self.conf.read_text()
+        self.conf.write_text(re.sub(rf"(?m)^{name}=.*$", f"{name}={value}", before))
+        if tell:
+            self.command("scontrol", "reconfigure")
+        yield
+        self.conf.write_text(before)
+        if tell:
+            self.command("scontrol", "reconfigure")
 
     # --- asking ---
 

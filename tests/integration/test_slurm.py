@@ -11,7 +11,7 @@ import pytest_twisted
 from msgspec.structs import replace as replace_struct
 from twisted.internet import reactor, task
 
-from cpc.api import Handle, NodeState, Seen, SeenOutcome, SeenState, Tools, Unavailable
+from cpc.api import Handle, NodeState, Seen, SeenOutcome, SeenState, Tools, Unavailable, Unsettled
 from cpc.api.scheduler_suite import PROMISES, Rig, handles
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SystemClock
@@ -225,9 +225,10 @@ async def test_a_dead_node_is_seen_and_one_that_comes_back_loses_its_old_job(clu
     again = await submitted(rig, "exec sleep 600", options=("--nodelist=n1",), requeue=True)
     lives = await submitted(rig, f"while :; do echo >> {ticks}; sleep 0.1; done", options=("--nodelist=n2",))
     await running(rig, [*dead, *again, *lives])
-    cluster.kill_node("n1")
-    cluster.kill("n2")  # it is only cut off: what runs there runs on
-    ends = await rig.ended(scheduler, [*dead, *lives])
+    with cluster.changed("SlurmdTimeout", 2):
+        cluster.kill_node("n1")
+        cluster.kill("n2")  # it is only cut off: what runs there runs on
+        ends = await rig.ended(scheduler, [*dead, *lives])
     assert [(one.outcome, one.nodes) for one in ends] == [
         (SeenOutcome.NODE_FAILED, ("n1",)), (SeenOutcome.NODE_FAILED, ("n2",))
     ]  # fmt: skip
@@ -253,11 +254,13 @@ async def test_a_controller_killed_right_after_a_submission_is_settled_by_adopt(
     scheduler = rig.make()
     natives = await scheduler.submit(wanted)
     cluster.kill("slurmctld")
-    with pytest.raises(Unavailable, match="controller"):
-        await scheduler.poll(old)
-    with pytest.raises(Unavailable):
-        await scheduler.submit(rig.request("exit 0"))
-    assert {one.name for one in await scheduler.diagnose() if not one.ok} == {"slurmctld"}
+    with cluster.changed("MessageTimeout", 1, tell=False):
+        with pytest.raises(Unavailable, match="controller"):
+            await scheduler.poll(old)
+        with pytest.raises(Unavailable) as refused:
+            await scheduler.submit(rig.request("exit 0"))
+        assert not isinstance(refused.value, Unsettled)
+        assert {one.name for one in await scheduler.diagnose() if not one.ok} == {"slurmctld"}
     cluster.start_controller()
     found = {one.token: one for one in await scheduler.adopt("killed")}
     # Slurm may have kept it or lost it; it may not be two, and it may not be somebody else.

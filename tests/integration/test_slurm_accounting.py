@@ -84,7 +84,8 @@ async def test_accounting_knows_how_it_ended_when_slurmctld_has_forgotten(cluste
     wait_for(lambda: recorded(cluster, "CANCELLED") == 1 and recorded(cluster, "RUNNING") == 1, "accounting knows it")
 
     cluster.kill("slurmctld")
-    cluster.start_controller("-c")  # it knows nothing, and begins to count at 1 again
+    cluster.lose_state()
+    cluster.start_controller()  # it knows nothing, and begins to count at 1 again
     ends = {(one.token, one.index): one for one in await scheduler.poll([*mine, *lost])}
     after = [ends[one.token, one.index] for one in mine]
     assert facts(after)[:4] == facts(before)[:4]

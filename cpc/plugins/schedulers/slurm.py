@@ -20,7 +20,7 @@ from cpc.api import (
     Described,
     Handle,
     NodeSeen,
-    NotFound,
+    NotConnected,
     Ran,
     Refused,
     Scheduler,
@@ -28,7 +28,6 @@ from cpc.api import (
     SeenOutcome,
     SeenState,
     Setting,
-    TooLarge,
     Tools,
     Unavailable,
     Unsettled,
@@ -88,14 +87,7 @@ class Slurm(Scheduler):
 
     async def run(self, *argv: str, stdin: str = "") -> Ran:
         """Run one of Slurm's commands, whatever its exit code."""
-        try:
-            return await self.tools.run(argv, stdin, self._timeout, self._env)
-        except NotFound as error:
-            raise Unavailable(
-                error.message, "install Slurm's commands (slurm-client) on the server's machine"
-            ) from None
-        except TooLarge as error:
-            raise Damaged(error.message, f"see what {argv[0]} is on the server's machine") from None
+        return await self.command(*argv, stdin=stdin, timeout=self._timeout, env=self._env)
 
     async def ask(self, doing: str, *argv: str) -> str:
         """What it printed. Refused, Unavailable when it failed."""
@@ -123,10 +115,10 @@ class Slurm(Scheduler):
         argv = slurm_script.command(self._checked(wanted), self._options)
         try:
             ran = await self.run(*argv, stdin=slurm_script.script(wanted))
-        except Unavailable as error:
-            if "did not end" in error.message or "was ended" in error.message:
-                raise Unsettled(error.message, error.hint) from None
+        except NotConnected:
             raise
+        except Unavailable as error:
+            raise Unsettled(error.message, error.hint) from None
         if ran.code:
             failed = slurm_words.error(ran, "take the request")
             if isinstance(failed, Unavailable) and not slurm_words.surely_not_sent(ran):

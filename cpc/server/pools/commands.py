@@ -14,7 +14,7 @@ from twisted.internet.error import ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from cpc.api import NotFound, Ran, TooLarge, Unavailable
+from cpc.api import NotConnected, NotFound, Ran, TooLarge, Unavailable
 from cpc.core.clock import Timer, Timers
 
 #: What commands see of the server's own environment: what their libraries and logins need, and nothing of its secrets.
@@ -68,7 +68,7 @@ class Commands:
             try:
                 self._reactor.spawnProcess(command, whole[0], whole, env=environment, path="/")
             except OSError as error:
-                raise Unavailable(
+                raise NotConnected(
                     f"{argv[0]} cannot be started: {error.strerror}", "see what this machine lacks"
                 ) from None
             return await command.done
