@@ -60,7 +60,7 @@ CompleteWait=0
 JobRequeue=1
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=60
+SlurmdTimeout=8
 MessageTimeout=10
 TCPTimeout=2
 SlurmdParameters=config_overrides
@@ -219,7 +219,7 @@ class Cluster:
         (self.base / "cgroup.conf").write_text("CgroupAutomount=no\n")
         (self.base / "gres.conf").write_text(f"NodeName={span} Name=gpu Type=fake File=/dev/tty[1-2]\n")
         dbd = self.base / "slurmdbd.conf"
-        dbd.write_text(DATABASE.format(**names))
+        dbd.write_text((DATABASE + (TOKENS if self._rest else "")).format(**names))
         dbd.chmod(0o600)
         key = self.base / "munge" / "key"
         key.write_bytes(secrets.token_bytes(128))
@@ -387,16 +387,12 @@ class Cluster:
             path.unlink() if path.is_file() else shutil.rmtree(path)
 
     @contextlib.contextmanager
-    def changed(self, name: str, value: object, tell: bool = True) -> Iterator[None]:
-        """With another value in slurm.conf; `tell`: the daemons too, else only the commands that are run meanwhile."""
+    def changed(self, name: str, value: object) -> Iterator[None]:
+        """With another value in slurm.conf, for the commands that are run meanwhile; the daemons have read theirs."""
         before = self.conf.read_text()
         self.conf.write_text(re.sub(rf"(?m)^{name}=.*$", f"{name}={value}", before))
-        if tell:
-            self.command("scontrol", "reconfigure")
         yield
         self.conf.write_text(before)
-        if tell:
-            self.command("scontrol", "reconfigure")
 
     # --- asking ---
 

@@ -92,8 +92,9 @@ async def test_accounting_knows_how_it_ended_when_slurmctld_has_forgotten(cluste
     assert [one.exit for one in after[:4]] == [0, 40, 41, 137]
     assert after[4].outcome is SeenOutcome.CANCELLED
     gone = ends[lost[0].token, 0]
-    assert (gone.state, gone.outcome) == (SeenState.ENDED, SeenOutcome.UNKNOWN)
-    assert "something of it may run there" in gone.reason
+    # A controller that begins anew writes off what ran; one that has lost a part leaves it running in the accounts.
+    assert gone.state is SeenState.ENDED
+    assert gone.outcome in (SeenOutcome.CANCELLED, SeenOutcome.UNKNOWN)
 
     # Another gets the same number. It is not the old one, and the old one is not it.
     other = await submitted(rig, "exec sleep 600")

@@ -407,7 +407,7 @@ def test_a_success_that_accounting_invents_is_not_told() -> None:
             "exit_code": {"status": "SUCCESS", "return_code": 0}, "time": {"start": 1, "end": 2, "submission": 1},
         }]
     }  # fmt: skip
-    (seen,) = slurm_json.seen_in_records(record)
+    (seen,) = slurm_json.seen_in_records(record, "alice")
     assert (seen.outcome, seen.exit) == (SeenOutcome.FAILED, -1)
 
 

@@ -109,13 +109,13 @@ def _elements(row: Mapping[str, Any], job: int) -> Iterator[tuple[str, int]]:
         yield str(job), 0
 
 
-def seen_in_records(told: Mapping[str, Any]) -> Iterator[Seen]:
-    """What accounting knows of jobs that bear a token. v0.0.38 calls every exit code a success: then it is not told."""
+def seen_in_records(told: Mapping[str, Any], user: str) -> Iterator[Seen]:
+    """What accounting knows of a user's jobs that bear a token. v0.0.38 calls every exit code a success: then it is not told."""
     for row in _rows(told, "jobs"):
         comment = row.get("comment")
         words = _text(comment.get("job")) if isinstance(comment, dict) else ""
         token = slurm_text.token_of(words, _text(row.get("name")))
-        if not token:
+        if not token or _text(row.get("user")) not in ("", user):
             continue
         state = row.get("state")
         current = _words(state.get("current"))[0] if isinstance(state, dict) else ""

@@ -41,6 +41,8 @@ from cpc.plugins.schedulers.slurm import by_identity, choose, ended_by_records, 
 from cpc.plugins.schedulers.slurm_text import MARK
 
 _SOON = 3600
+#: How long ago (seconds) what is polled may have ended: all of a user's jobs of that time are told.
+_LONG = 7 * 86_400
 _OPTIONS = {
     "--constraint": "constraints", "--qos": "qos", "--reservation": "reservation", "--licenses": "licenses", "--nice": "nice",
     "--wckey": "wckey", "--prefer": "prefer", "--gres": "gres", "--tmp": "temporary_disk_per_node",
@@ -203,15 +205,12 @@ class SlurmRest(Scheduler):
         return slurm_json.seen_in_jobs(told, self.set["user"], self.tools.clock.now() // 1_000_000)
 
     async def _recorded(self, since: int) -> Iterable[Seen] | None:
-        """What accounting knows; None when it does not answer."""
-        path = f"/slurmdb/{self._api}/jobs?users={self.set['user']}" + (f"&start_time={since}" if since else "")
+        """What accounting knows of jobs that ran after `since` (seconds since 1970); None when it does not answer."""
         try:
-            told = await self.call("GET", path)
-        except Refused as error:
-            return () if slurm_words.no_accounts(error.message) else None
-        except Unavailable as error:
-            return () if slurm_words.no_accounts(error.message) else None
-        return slurm_json.seen_in_records(told)
+            told = await self.call("GET", f"/slurmdb/{self._api}/jobs?start_time=uts{since}")
+        except (Refused, Unavailable) as error:
+            return () if slurm_words.no_accounts(error.message) or "Nothing found" in error.message else None
+        return slurm_json.seen_in_records(told, self.set["user"])
 
     async def poll(self, handles: Sequence[Handle]) -> tuple[Seen, ...]:
         """One call; for those that slurmctld does not know, another."""
@@ -222,7 +221,7 @@ class SlurmRest(Scheduler):
         missing = [handle for handle in handles if choose(known, handle) is None]
         if not missing:
             return tuple(told)
-        recorded = await self._recorded(0)
+        recorded = await self._recorded(self.tools.clock.now() // 1_000_000 - _LONG)
         if recorded is None:
             return tuple(told)
         records = by_identity(recorded)
