@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cpc.core.edits import SetValue
 from tests.helpers.network_of_processes import PASSWORD, Network
 from tests.upgrade import inventory
 from tests.upgrade.api import PREFIX, Api
@@ -30,9 +31,21 @@ def all_goes_on(network: Network, about: About) -> None:
     ).done()
     network.client.set_setting("heartbeat_time", "2")  # whoever held the leases is gone
     network.worker("--labels", LATER, cores=4, bundle=network.directory / "after.cnx")
+    _network(network, about)
     for job, said in left.jobs.items():
         network.success_of(job, 60.0)
         assert network.output(job) == said.encode(), job
+
+
+def _network(network: Network, about: About) -> None:
+    """What is set leads to what it must, also through a job that was lost with its worker."""
+    project = network.client.network("p")
+    for item, value in about.left.values.items():
+        assert project.wait_for(item, 60.0).value == value
+    if about.left.values:
+        assert project.transaction().level == 0, "it belongs to the login that has begun it"
+        project.edit(SetValue("early:in.x", 4))
+        network.until(lambda: project.get("sum:out.c") == 22.0, "it goes on")
 
 
 def _repeated(network: Network, about: About) -> None:

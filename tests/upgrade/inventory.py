@@ -30,6 +30,21 @@ def take(api: Api) -> dict[str, Any]:
         "jobs": jobs,
         "outputs": {name: _outputs(api, name) for name, job in jobs.items() if job["state"] in ENDED},
         "events": events(api),
+        "networks": {project["name"]: _network(api, project["name"]) for project in projects},
+    }
+
+
+def _network(api: Api, project: str) -> dict[str, Any]:
+    """What a project's network is, and what has changed it."""
+    top = api.get(f"/projects/{project}/item?limit=1000")
+    paths = [instance["name"] for instance in top["instances"]]
+    return {
+        "items": {path: api.get(f"/projects/{project}/item?path={path}") for path in paths},
+        "values": {
+            path: [api.get(f"/projects/{project}/value?path={path}:{tree}")["value"] for tree in ("in", "out")]
+            for path in paths
+        },
+        "record": api.get(f"/projects/{project}/record?limit=1000")["items"],
     }
 
 

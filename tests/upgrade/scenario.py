@@ -12,6 +12,7 @@ import msgspec
 
 from cpc.client.transfer import upload
 from cpc.core.digest import CHUNK, of_chunks
+from cpc.core.edits import Activate, SetValue
 from cpc.core.spec import Dependency, Input, JobSpec
 from tests.helpers.network_of_processes import PASSWORD, Network, Person
 from tests.upgrade.api import PREFIX, Api
@@ -28,14 +29,43 @@ FROM_NOTHING = 'if [ "$CPC_ATTEMPT" -gt 1 ]; then echo again; exit 0; fi; sleep 
 BIG = "seq 1 60000 > numbers.txt; mkdir deep; echo small > deep/note; echo said; echo wrong >&2"
 
 
+#: One job that ends, one that must be tried again, and a function that writes into its instance's log.
+NETWORK = """<?xml version="1.0"?>
+<cpc version="1">
+  <import name="float"/>
+  <function id="double" type="command">
+    <inputs><field id="x" type="int"/></inputs>
+    <outputs><field id="y" type="int"/><field id="copy" type="file"/></outputs>
+    <command>
+      <arg value="/bin/sh"/><arg value="-c"/>
+      <arg value="test {x} -lt 5 -o &quot;$CPC_ATTEMPT&quot; -gt 1 || sleep 1000; echo $(({x} * 2)) | tee y > copy"/>
+      <output id="y" path="y"/><output id="copy" path="copy"/>
+    </command>
+  </function>
+  <function id="says" type="python">
+    <inputs><field id="object" type="string"/></inputs><controller import="pprint" function="pprint.pprint" log="yes"/>
+  </function>
+  <network>
+    <instance id="early" function="double"/><instance id="late" function="double"/>
+    <instance id="says" function="says"/><instance id="sum" function="float::add"/>
+    <connection src="early:out.y" dest="sum:in.a"/><connection src="late:out.y" dest="sum:in.b"/>
+    <assign type="int" value="3" dest="early:in.x"/><assign type="int" value="7" dest="late:in.x"/>
+    <assign type="string" value="hello" dest="says:in.object"/>
+  </network>
+</cpc>
+"""
+
+
 class Left(msgspec.Struct):
-    """What is open at the end. `jobs`: those that must succeed later, with what they print."""
+    """What is open at the end. `jobs`: those that must succeed later, with what they print; `values`: what items of the
+    network of project p must become."""
 
     jobs: dict[str, str]
     upload: dict[str, Any]  # id, project, and the announcement
     repeated: dict[str, Any]  # a call with its key, and its answer
     files: dict[str, str]  # uploaded contents: digest → project
     token: str
+    values: dict[str, Any] = {}
 
 
 def part(number: int) -> bytes:
@@ -53,6 +83,7 @@ def play(network: Network, spare: str = "") -> Left:
     client.drain(network.name(network.workers[-1]), "its disk is full")
     files = _ended_jobs(network)
     left = Left(jobs=_open_jobs(network), upload=_upload(network), repeated={}, files=files, token="")
+    left.values = _network(network)
     left.token = client.make_token("script")[0]
     left.repeated = _repeated(network)
     client.set_setting("heartbeat_time", "600")  # what runs is not called lost while a test looks at it
@@ -152,6 +183,20 @@ def _open_jobs(network: Network) -> dict[str, str]:
         said[f"{array}[{index}]"] = f"element {index}\n"
         said[f"{pairs}[{index}]"] = f"pair {index}\n"
     return said
+
+
+def _network(network: Network) -> dict[str, Any]:
+    """A network with a step that is open, and a transaction that is."""
+    project = network.client.network("p")
+    project.define(NETWORK)
+    project.edit(Activate())
+    assert project.wait_for("early:out.y", 60.0).value == 6
+    network.until(lambda: "hello" in project.log("says").data, "it has said so")
+    network.until(lambda: project.item("late").jobs, "the job of the other one is there")
+    network.running(project.item("late").jobs[0])
+    project.begin()
+    project.edit(SetValue("says:in.object", "good-bye"))
+    return {"sum:out.c": 20.0, "late:out.y": 14}
 
 
 def _upload(network: Network) -> dict[str, Any]:
