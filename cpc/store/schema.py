@@ -22,6 +22,7 @@ from cpc.store.network_schema import (
     step_jobs,
     steps,
 )
+from cpc.store.pool_schema import allocations, pool_days, pool_nodes, pools
 
 # --- the server itself -------------------------------------------------------------------------------------------------
 
@@ -394,6 +395,7 @@ sa.Index(
 )
 
 __all__ = [
+    "allocations",
     "answers",
     "arrays",
     "attempts",
@@ -418,6 +420,9 @@ __all__ = [
     "metadata",
     "networks",
     "peers",
+    "pool_days",
+    "pool_nodes",
+    "pools",
     "projects",
     "references",
     "results",
