@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from cpc.core import names
 from cpc.core.clock import SECOND, Clock
 from cpc.core.errors import BadInput, Conflict, NotFound, TurnedAway
@@ -13,8 +15,8 @@ from cpc.server.gate import Gate
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
 from cpc.server.tokens import Tokens
-from cpc.store import bundles, tokens, users
-from cpc.store.bundles import CLIENT, WORKER, BundleRow
+from cpc.store import allocations, bundles, tokens, users, workers
+from cpc.store.bundles import ALLOCATION, CLIENT, WORKER, BundleRow
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.store.users import UserRow
@@ -22,6 +24,9 @@ from cpc.wire.bundle import Bundle, encode
 from cpc.wire.identity import Authority, Name, Role, fingerprint_of
 
 LONGEST = 20 * 366 * 86400.0
+
+#: How often a batch system may start an allocation again: each time its workers are new ones.
+RESTARTS = 4
 
 
 @dataclass(slots=True)
@@ -100,11 +105,11 @@ class Bundles:
             raise NotFound(f"there is no user {user[:80]!r}", "`cpcc users` lists them")
         return row
 
-    def _worker(self, tx: Tx, name: str, valid_for: float) -> tuple[Bundle, BundleRow]:
+    def _worker(self, tx: Tx, name: str, valid_for: float, role: str = WORKER) -> tuple[Bundle, BundleRow]:
         identity = self._authority.identity(Name(self._authority.server_id, Role.BUNDLE, name), valid_for)
         expires = min(tx.now + int(valid_for * SECOND), identity.not_after)
         row = bundles.add(
-            tx, name, WORKER, user=None, token=None, fingerprint=fingerprint_of(identity.certificate_pem),
+            tx, name, role, user=None, token=None, fingerprint=fingerprint_of(identity.certificate_pem),
             expires=expires,
         )  # fmt: skip
         key, certificate = identity.key_pem.decode(), identity.certificate_pem.decode()
@@ -122,7 +127,7 @@ class Bundles:
     ) -> Bundle:
         return Bundle(
             role=row.role, name=row.name, server=self._authority.server_id, server_name=self.terms.server_name,
-            addresses=self.terms.addresses if row.role == WORKER else (), client_addresses=self.terms.client_addresses,
+            addresses=() if row.role == CLIENT else self.terms.addresses, client_addresses=self.terms.client_addresses,
             authority=self._authority.certificate_pem.decode(), key=key, certificate=certificate, token=token,
             user=user, expires=row.expires,
         )  # fmt: skip
@@ -183,15 +188,49 @@ class Bundles:
             return f"{name} has been revoked"
         return None
 
-    def admit(self, tx: Tx, bundle: str, fingerprint: str) -> int:
-        """Within a unit: the bundle with this name and key may enrol a worker now; its id. TurnedAway in words."""
+    def admit(self, tx: Tx, bundle: str, fingerprint: str, worker: str = "") -> int:
+        """Within a unit: the bundle with this name and key may enrol a worker now; its id. TurnedAway in words.
+
+        `worker`: the fingerprint of the worker's own key; one that has enrolled before is no further use of a bundle.
+        """
         row = bundles.by_name(tx, bundle)
-        if row is None or row.role != WORKER or row.fingerprint != fingerprint:
+        if row is None or row.role == CLIENT or row.fingerprint != fingerprint:
             raise TurnedAway(f"the bundle {bundle[:80]} has been revoked", "ask for a new one: cpc-server bundle")
         if row.expires <= tx.now:
             raise TurnedAway(f"the bundle {bundle[:80]} has expired", "ask for a new one: cpc-server bundle")
+        if row.role == ALLOCATION:
+            if workers.by_key(tx, worker) is not None:
+                return row.id
+            self._count(tx, row)
         bundles.note_use(tx, row.id)
         return row.id
+
+    def _count(self, tx: Tx, row: BundleRow) -> None:
+        """One worker for each of its nodes, as often as it is started again, is all that an allocation may enrol."""
+        allocation = allocations.by_bundle(tx, row.id)
+        if allocation is None or allocation.ended is not None:
+            raise TurnedAway(f"the allocation {row.name} is over", "its pool asks for another one when there is work")
+        if row.used >= allocation.facts.nodes * (1 + RESTARTS):
+            raise TurnedAway(
+                f"the allocation {row.name} has enrolled {row.used} workers: more than its nodes explain",
+                "if its bundle was copied elsewhere: cpcc allocation cancel",
+            )
+
+    # --- for pools ---
+
+    def for_allocation(self, tx: Tx, token: str, pool: str, valid_for: float) -> tuple[Bundle, int]:
+        """Within a unit: what the workers of an allocation enrol with, and its id. Its key is kept nowhere else."""
+        bundle, row = self._worker(tx, token, valid_for, ALLOCATION)
+        return replace(bundle, pool=pool), row.id
+
+    def close(self, tx: Tx, number: int) -> None:
+        """Within a unit: the allocation is over, and so is what its workers came with. They are put out by the caller."""
+        row = bundles.by_id(tx, number)
+        if row is None or row.revoked is not None:
+            return
+        bundles.revoke(tx, number)
+        keys = {row.fingerprint: row.name, **bundles.worker_keys(tx, number)}
+        tx.after(lambda: self._revoked.update(keys))
 
     def certificate(self, request: bytes, name: str) -> bytes:
         """A worker's certificate (PEM) for the key of a signing request."""

@@ -24,6 +24,7 @@ MAX_PROGRAMS = 1000
 MAX_HELD = 10_000
 MOST_AHEAD = 1000
 MAX_WORD = 500  # characters of what a worker says about itself
+_WORDS = ("boot", "host", "release", "platform", "note", "allocation", "node")
 
 
 def check_hello(hello: Hello) -> Hello:
@@ -39,7 +40,7 @@ def check_hello(hello: Hello) -> Hello:
         clean(label, "label")
     if hello.project:
         clean(hello.project, "project")
-    words = {name: plain(getattr(hello, name), MAX_WORD) for name in ("boot", "host", "release", "platform", "note")}
+    words = {name: plain(getattr(hello, name), MAX_WORD) for name in _WORDS}
     return msgspec.structs.replace(hello, **words)
 
 
@@ -107,6 +108,7 @@ def join(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello, connected: bool) ->
             f"worker:{row.name}", "worker.joined", subject=row.id,
             worker=row.name, host=hello.host, cores=hello.total.cores,
         )  # fmt: skip
+    queue.worker_joined(tx, row, session, hello)
     queue.feed(session)
     current = {run.lease for run in mine} - {run.lease for run in gone}
     drop = [lease for lease in hello.holds if lease not in current]
@@ -179,6 +181,7 @@ def _end(queue: Queue, tx: Tx, session: Session, kind: str, reason: str) -> None
     tx.event(
         f"worker:{session.name}", kind, subject=session.worker, worker=session.name, reason=reason
     )  # fmt: skip
+    queue.worker_left(tx, session, kind, reason)
     tx.after(lambda: queue.outbox.forget(session.number))
     if session.paths:
         tx.after(lambda: queue.loans.gone(session.worker, reason, kind == "worker.lost"))
@@ -220,13 +223,16 @@ def resume(queue: Queue, tx: Tx, row: WorkerRow, actor: str) -> None:
         queue.feed(session)
 
 
-def revoke(queue: Queue, tx: Tx, bundle: int) -> list[int]:
-    """Every worker of a bundle is out: its leases end, its sessions too; the session numbers to be cut off."""
+def revoke(queue: Queue, tx: Tx, bundle: int, words: str = "the worker was revoked") -> list[int]:
+    """Every worker of a bundle is out: its leases end, its sessions too; the session numbers to be cut off.
+
+    `words`: why its jobs go back to the queue.
+    """
     cut: list[int] = []
     for number in workers.revoke_bundle(tx, bundle):
-        settling.lost(queue, tx, queue.index.held(number), "the worker was revoked", counts=False)
+        settling.lost(queue, tx, queue.index.held(number), words, counts=False)
         session = queue.index.of_worker(number)
         if session is not None:
             cut.append(session.number)
-            _end(queue, tx, session, "worker.left", "revoked")
+            _end(queue, tx, session, "worker.left", words.removeprefix("the worker was "))
     return cut

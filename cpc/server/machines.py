@@ -41,7 +41,7 @@ DEADLINE_SLACK = 1.0  # seconds: a worker's end that has moved by less is the sa
 class Enrolment(Protocol):
     """The part of the bundle service that lets a key in. Called within a unit; Refused when the bundle is no good."""
 
-    def admit(self, tx: Tx, bundle: str, fingerprint: str) -> int: ...
+    def admit(self, tx: Tx, bundle: str, fingerprint: str, worker: str = "") -> int: ...
     def certificate(self, request: bytes, name: str) -> bytes: ...
 
 
@@ -138,7 +138,7 @@ class Machines:
         name = f"{bundle.name}-{fingerprint[:8]}"
 
         def unit(tx: Tx) -> str:
-            number = self._enrolment.admit(tx, bundle.name, connection.peer_fingerprint)
+            number = self._enrolment.admit(tx, bundle.name, connection.peer_fingerprint, fingerprint)
             return joining.enrolled(tx, name, fingerprint, number).name
 
         name = await self._store.write(unit)

@@ -30,7 +30,8 @@ from cpc.server.tallies import Tallies
 from cpc.store import arrays, attempts, dependencies, jobs, shares
 from cpc.store.attempts import AttemptRow
 from cpc.store.transaction import Tx
-from cpc.wire.messages import Task
+from cpc.store.workers import WorkerRow
+from cpc.wire.messages import Hello, Task
 
 #: Leases of one round; what is left gets the next one, so that a batch stays short.
 MOST = 1000
@@ -48,11 +49,17 @@ def _no_steps(tx: Tx, step: int, array: int) -> None:
     """Nobody has networks here."""
 
 
+def _no_pools(*_: object) -> None:
+    """Nobody asks batch systems for workers here."""
+
+
 class Queue:
     """Index, descriptions, clock and outbox: what every unit about jobs needs.
 
     Of a job that a step has asked for `step_job_ended(tx, step, array)` is told, in the same unit, when it ends, and
     `step_job_waits` when it waits for another attempt.
+    `worker_joined(tx, row, session, hello)` and `worker_left(tx, session, kind, reason)` are told of workers, in the same unit.
+    `stirred(workers)` is called after a commit that brought jobs or room, with the workers that were given jobs.
     """
 
     def __init__(self, journal: Journal, clock: Clock, incarnation: int, outbox: Outbox, limits: Limits) -> None:
@@ -71,6 +78,9 @@ class Queue:
         self.step_job_ended: Callable[[Tx, int, int], object] = _no_steps
         self.step_job_waits: Callable[[Tx, int, int], object] = _no_steps
         self.loans: Loans = NoLoans()
+        self.worker_joined: Callable[[Tx, WorkerRow, Session, Hello], object] = _no_pools
+        self.worker_left: Callable[[Tx, Session, str, str], object] = _no_pools
+        self.stirred: Callable[[frozenset[int]], object] | None = None
         self.more = False  # the last round stopped at its limit
         self._hungry: dict[int, None] = {}
         self._fresh: dict[tuple[int, int], None] = {}
@@ -155,7 +165,7 @@ class Queue:
             wall=tx.now,
             incarnation=self.incarnation,
             exact=lambda array: self.exact(tx, array),
-            refill=lambda window: self._refill(tx, window),
+            refill=lambda window: self.refill(tx, window),
             pace=self.pace.of,
         )
         placed: list[Running] = []
@@ -187,6 +197,9 @@ class Queue:
             self._fresh.update(fresh)
         if placed:
             self._start(tx, placed)
+        if self.stirred is not None and (hungry or fresh):
+            stirred, given = self.stirred, frozenset(run.worker for run in placed)
+            tx.after(lambda: stirred(given))
         if left_over:
             tx.after(self.loans.left_over)
         self.tell_rooms(tx)
@@ -215,7 +228,8 @@ class Queue:
         """What the jobs of a submission really need."""
         return self.specs.get(tx, array).exact
 
-    def _refill(self, tx: Tx, window: Window) -> None:
+    def refill(self, tx: Tx, window: Window) -> None:
+        """Bring waiting jobs past the watermark in."""
         after = window.watermark
         if after is not None:
             window.fill(jobs.eligible(tx, window.project, window.requirement, after, CAPACITY), CAPACITY)

@@ -19,7 +19,7 @@ from cpc.queue.verdict import Relation, Verdict, gives_up, verdict
 from cpc.server import closing
 from cpc.server.closing import Ending
 from cpc.server.queue import Queue
-from cpc.store import attempts, jobs, references, workers
+from cpc.store import allocations, attempts, jobs, references, workers
 from cpc.store.attempts import AttemptRow
 from cpc.store.jobs import DoneRow, JobRow
 from cpc.store.references import Kind, Owned
@@ -161,11 +161,14 @@ def _relation(tx: Tx, worker: int, lease: Lease, attempt: AttemptRow | None, job
 
 
 def same_bundle(tx: Tx, one: int, other: int) -> bool:
-    """A spool may be handed in by another worker that was set up with the same bundle; of a borrowed one, by another of the
-    same home, which answers for both."""
+    """A spool may be handed in by another worker that was set up with the same bundle, or that the same pool has sent; of a
+    borrowed one, by another of the same home, which answers for both."""
     first, second = workers.get(tx, one), workers.get(tx, other)
-    if first is None or second is None or first.bundle != second.bundle:
+    if first is None or second is None:
         return False
+    if first.bundle != second.bundle:
+        pools = [allocations.by_bundle(tx, worker.bundle) for worker in (first, second)]
+        return all(pools) and len({row.pool for row in pools if row is not None}) == 1
     return bool(first.bundle) or first.fingerprint.partition("/")[0] == second.fingerprint.partition("/")[0]
 
 

@@ -14,6 +14,7 @@ from cpc.store.transaction import Tx
 
 WORKER = "worker"
 CLIENT = "client"
+ALLOCATION = "allocation"  # a worker bundle that ends with an allocation of a pool, and is not listed
 
 _BUNDLES = schema.bundles
 _TOKENS = schema.tokens
@@ -23,7 +24,11 @@ _COLUMNS = ("id", "name", "role", "user", "token", "fingerprint", "created", "ex
 _SELECT = sa.select(*[_BUNDLES.c[name] for name in _COLUMNS], _USERS.c.name, _TOKENS.c.used).select_from(
     _BUNDLES.outerjoin(_USERS, _USERS.c.id == _BUNDLES.c.user).outerjoin(_TOKENS, _TOKENS.c.id == _BUNDLES.c.token)
 )
-_AFTER = _SELECT.where(_BUNDLES.c.id > sa.bindparam("after")).order_by(_BUNDLES.c.id).limit(sa.bindparam("limit"))
+_AFTER = (
+    _SELECT.where(_BUNDLES.c.id > sa.bindparam("after"), _BUNDLES.c.role != ALLOCATION)
+    .order_by(_BUNDLES.c.id)
+    .limit(sa.bindparam("limit"))
+)
 
 _BY_ID = Statement(_SELECT.where(_BUNDLES.c.id == sa.bindparam("id")))
 _BY_KEY = Statement(_SELECT.where(_BUNDLES.c.key == sa.bindparam("key"), _BUNDLES.c.revoked.is_(None)))
@@ -33,13 +38,14 @@ _LIVE_OF_USER = Statement(_SELECT.where(_BUNDLES.c.user == sa.bindparam("user"),
 _EXPIRING = Statement(
     _SELECT.where(
         _BUNDLES.c.revoked.is_(None),
+        _BUNDLES.c.role != ALLOCATION,
         _BUNDLES.c.expires > sa.bindparam("since"),
         _BUNDLES.c.expires <= sa.bindparam("until"),
     ).order_by(_BUNDLES.c.expires)
 )
 _REVOKED = Statement(
     sa.select(_BUNDLES.c.fingerprint, _BUNDLES.c.name).where(
-        _BUNDLES.c.revoked.isnot(None), _BUNDLES.c.role == WORKER, _BUNDLES.c.expires > sa.bindparam("now")
+        _BUNDLES.c.revoked.isnot(None), _BUNDLES.c.role != CLIENT, _BUNDLES.c.expires > sa.bindparam("now")
     )
 )
 _REVOKED_WORKERS = Statement(sa.select(_WORKERS.c.fingerprint, _WORKERS.c.name).where(_WORKERS.c.revoked.isnot(None)))

@@ -24,7 +24,8 @@ _AGAIN = "copy it again, or ask for a new one: cpc-server bundle"
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file holds. `role` is "worker" or "client"; `expires` is UTC in µs, 0 for never.
+    """What the file holds. `role` is "worker", "client" or "allocation" (a worker's, for as long as
+    one allocation of a pool lasts); `expires` is UTC in µs, 0 for never.
 
     `addresses` are (host, port) of the machines' door (13807), `client_addresses` of the people's (14807), to be tried in
     order. `authority`, `key` and `certificate` are PEM.
@@ -42,6 +43,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str = ""
     token: str = ""
     user: str = ""
+    pool: str = ""  # of an allocation's: what its workers leave may be handed in by any other worker of the pool
     expires: int = 0
 
 
@@ -63,7 +65,7 @@ def decode(text: bytes, what: str = "the bundle") -> Bundle:
             f"{what} is a bundle of version {found.version}; this release reads version {VERSION}",
             "upgrade this installation (pip install -U copernicus-computing)",
         )
-    if found.role not in ("worker", "client"):
+    if found.role not in ("worker", "client", "allocation"):
         raise Damaged(f"{what} is a bundle for {found.role[:40]!r}, which this release does not know", _AGAIN)
     missing = [part for part in _needed(found) if not getattr(found, part)]
     if missing:
@@ -127,7 +129,7 @@ def is_private(path: Path | str) -> bool:
 
 
 def _needed(bundle: Bundle) -> tuple[str, ...]:
-    if bundle.role == "worker":
+    if bundle.role != "client":
         return ("server", "authority", "addresses", "key", "certificate")
     return ("server", "authority", "client_addresses", "token")
 

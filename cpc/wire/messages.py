@@ -101,6 +101,9 @@ class Hello(Message, frozen=True):
     ahead: int = 0
     paths: bool = False
     lent: tuple[Held, ...] = ()
+    allocation: str = ""  # the token of the allocation that it runs in, as the batch system's job told it
+    node: str = ""  # as the batch system calls it
+    restarts: Count = 0  # how often the batch system had started the allocation before
 
 
 class Welcome(Message, frozen=True):

@@ -114,6 +114,9 @@ class Desk:
             holds=self.holds(),
             note=self.standing.note(now),
             ahead=AHEAD,
+            allocation=offer.allocation,
+            node=offer.node,
+            restarts=offer.restarts,
             paths=True,
             lent=self._lent(),
         )

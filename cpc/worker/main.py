@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,8 @@ def run(settings: Settings) -> int:
     until = _until(settings, clock)
     bundle = None if settings.show else _bundle(settings)
     node = describe_node()
+    if settings.most_memory:
+        node = replace(node, memory=min(node.memory, settings.most_memory))
     platform = settings.platform(node, settings.options)
     limits = Limits(memory=settings.memory, grace=settings.grace).check()
     found = discover(search_path(os.environ, settings.home), platform.name, runs=platform.runs)
@@ -100,13 +102,28 @@ def run(settings: Settings) -> int:
 
 
 def _bundle(settings: Settings) -> Bundle:
+    if settings.bundle == "-":
+        return _handed()
     path = bundles.find(settings.bundle, settings.home)
     bundle = bundles.read(path)
-    if bundle.role != "worker":
+    if bundle.role == "client":
         raise BadInput(f"{path} is a {bundle.role} bundle", "make one for workers: cpc-server bundle --role worker")
     check_bundle(bundle, str(path))
     if not bundles.is_private(path):
         say(f"{path} can be read by others; it is a secret: chmod 600 {path}")
+    return bundle
+
+
+def _handed() -> Bundle:
+    """The bundle that comes on stdin. Nobody reads that a second time: what we start inherits an empty one."""
+    what = "the bundle on stdin"
+    bundle = bundles.decode(sys.stdin.buffer.read(bundles.MAX_SIZE + 1), what)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    if bundle.role == "client":
+        raise BadInput(f"{what} is a client bundle", "make one for workers: cpc-server bundle --role worker")
+    check_bundle(bundle, what)
     return bundle
 
 
@@ -124,11 +141,13 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
     keep_freed_memory()
     reactor: Any = installed
     disk, chance, node = RealDisk(), SystemChance(), machine.node
-    work, hand_in = _directories(settings)
-    claim = _claim(disk, work, Owner(credential=f"{bundle.server}/{bundle.name}", host=node.host, pid=os.getpid()))
+    work, hand_in = _directories(settings, bundle.role == "allocation")
+    claim = _claim(disk, work, Owner(credential=_credential(bundle), host=node.host, pid=os.getpid()))
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_if_unused, disk, claim)
-        key = place(disk, (str(settings.home), work), bundle, node.host)
+        # A key that ends with an allocation is not to be found at home for ever.
+        roots = (claim.directory,) if bundle.role == "allocation" else (str(settings.home), work)
+        key = place(disk, roots, bundle, node.host)
         _log(settings.debug)
         threads = Threads(reactor, "disk", THREADS)
         credentials = Credentials(disk, key.directory, bundle, chance)
@@ -210,8 +229,11 @@ def _leave_on_signals(reactor: Any, agent: Agent) -> None:
             signal.signal(number, told)
 
 
-def _directories(settings: Settings) -> tuple[str, tuple[str, ...]]:
-    """(the work directory, directories to hand in). BadInput when they are not what they should be."""
+def _directories(settings: Settings, made: bool = False) -> tuple[str, tuple[str, ...]]:
+    """(the work directory, directories to hand in). BadInput when they are not what they should be.
+
+    `made`: a work directory that was named need not be there yet; it will be made.
+    """
     if settings.hand_in:
         top = os.path.abspath(settings.hand_in)
         if not os.path.isdir(top):
@@ -225,7 +247,7 @@ def _directories(settings: Settings) -> tuple[str, tuple[str, ...]]:
             raise BadInput(f"--hand-in {settings.hand_in}: no worker has left results there")
         return top, found
     work = os.path.abspath(settings.work)
-    if settings.work_was_named and not os.path.isdir(work):
+    if settings.work_was_named and not made and not os.path.isdir(work):
         raise BadInput(f"-wd {settings.work}: there is no such directory", "make it first, or leave -wd out")
     return work, ()
 
@@ -235,6 +257,11 @@ def _claim(disk: RealDisk, work: str, owner: Owner) -> Claim:
         return ownership.claim(disk, work, owner)
     except OSError as error:
         raise BadInput(f"the work directory {work} cannot be used: {words(error)}", "name another with -wd") from None
+
+
+def _credential(bundle: Bundle) -> str:
+    """Whose results these are: of one bundle, or of all workers of a pool."""
+    return f"{bundle.server}/pool/{bundle.pool}" if bundle.role == "allocation" else f"{bundle.server}/{bundle.name}"
 
 
 def _remove_if_unused(disk: RealDisk, claim: Claim) -> None:
@@ -250,7 +277,9 @@ def _end_leftovers(work: str) -> None:
 
 def _until(settings: Settings, clock: SystemClock) -> float | None:
     """The monotonic time at which this worker's own time is over."""
-    left = seconds_until(settings.until, clock.now()) if settings.until else batch_seconds_left(os.environ, clock.now())
+    told = seconds_until(settings.until, clock.now()) if settings.until else None
+    batch = batch_seconds_left(os.environ, clock.now())
+    left = min((each for each in (told, batch) if each is not None), default=None)
     return None if left is None else clock.monotonic() + left
 
 
@@ -264,7 +293,14 @@ def _offer(settings: Settings, machine: Machine) -> Offer:
         labels=settings.labels,
         project=settings.project,
         cores_per_job=platform.cores_per_job,
+        allocation=os.environ.get("CPC_ALLOCATION", ""),
+        node=os.environ.get("CPC_ALLOCATION_NODE") or os.environ.get("SLURMD_NODENAME", ""),
+        restarts=_number(os.environ.get("CPC_ALLOCATION_RESTARTS", "")),
     )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _greet(claim: Claim, machine: Machine) -> None:

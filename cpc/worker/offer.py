@@ -12,7 +12,10 @@ from cpc.wire.messages import Program
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The node as it is announced. `cores_per_job` (-s) is 0 when jobs may have what suits them."""
+    """The node as it is announced. `cores_per_job` (-s) is 0 when jobs may have what suits them.
+
+    `allocation`, `node`, `restarts`: what the batch system that started the worker calls them; "" and 0 where none did.
+    """
 
     host: str
     platform: str
@@ -21,6 +24,9 @@ class Offer:
     labels: tuple[str, ...] = ()
     project: str = ""
     cores_per_job: int = 0
+    allocation: str = ""
+    node: str = ""
+    restarts: int = 0
 
 
 def free(left: Amounts, available: int | None = None) -> Amounts:

@@ -39,6 +39,7 @@ class Settings:
     grace: float = 30.0
     cache: int = 4 << 30
     memory: Way = "auto"
+    most_memory: int = 0
     platform: type[Platform] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -68,7 +69,10 @@ def options_command(callback: Any) -> click.Command:
         context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
         params=[
             option(
-                "-c", "bundle", metavar="BUNDLE", help="Connection bundle (default: client.cnx in --home, then here)."
+                "-c",
+                "bundle",
+                metavar="BUNDLE",
+                help="Connection bundle (default: client.cnx in --home, then here); - reads it from stdin.",
             ),
             option("-n", "cores", type=int, metavar="CORES", help="Use this many cores (default: all there are)."),
             option("-s", "cores_per_job", type=int, metavar="CORES", help="Give each job exactly so many cores."),
@@ -84,6 +88,9 @@ def options_command(callback: Any) -> click.Command:
             option("--home", envvar="CPC_HOME", metavar="DIR", help="Instead of ~/.copernicus."),
             option("--grace", default="30s", metavar="SPAN", help="From SIGTERM to SIGKILL of a job (default: 30s)."),
             option("--cache", default="4G", metavar="SIZE", help="Keep inputs up to this size (default: 4G)."),
+            option(
+                "--memory", "most_memory", metavar="SIZE", help="Offer at most so much memory (default: the node's)."
+            ),
             option("--memory-limits", "memory", type=click.Choice(WAYS), default="auto", help="How memory is limited."),
             option("-sh", "shared", is_flag=True, hidden=True),
             option("-d", "debug", is_flag=True, help="Log more, to stderr."),
@@ -121,6 +128,7 @@ def settings_of(given: Mapping[str, Any], environ: Mapping[str, str]) -> Setting
         grace=parse_span(given["grace"]),
         cache=parse_size(given["cache"]),
         memory=given["memory"],
+        most_memory=parse_size(given["most_memory"]) if given["most_memory"] else 0,
         platform=platform,
         options=options,
     )
