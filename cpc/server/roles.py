@@ -83,6 +83,16 @@ class Act(enum.StrEnum):
     WORKER_DRAIN = "worker.drain"
     WORKER_RESUME = "worker.resume"
     HEARTBEAT_LIST = "heartbeat.list"
+    POOL_LIST = "pool.list"
+    POOL_ADD = "pool.add"
+    POOL_SET = "pool.set"
+    POOL_REMOVE = "pool.remove"
+    POOL_PAUSE = "pool.pause"
+    POOL_DOCTOR = "pool.doctor"
+    ALLOCATION_CANCEL = "allocation.cancel"
+    NODE_LIST = "node.list"
+    NODE_DRAIN = "node.drain"
+    NODE_RESUME = "node.resume"
     BUNDLE_LIST = "bundle.list"
     BUNDLE_MAKE_OWN = "bundle.make-own"
     BUNDLE_MAKE = "bundle.make"
@@ -142,6 +152,8 @@ RULES: dict[Act, Rule] = {
     Act.JOB_LIST_ALL: _see(Who.USER, "list the jobs of all projects one has a role in"),
     Act.WORKER_LIST: _see(Who.USER, "see the workers"),
     Act.HEARTBEAT_LIST: _see(Who.USER, "see the heartbeats of the jobs of one's projects"),
+    Act.POOL_LIST: _see(Who.USER, "see the pools, why they are asked for what they are, and their allocations"),
+    Act.NODE_LIST: _see(Who.USER, "see the nodes of batch systems"),
     Act.BUNDLE_LIST: _see(Who.USER, "list one's own client bundles"),
     Act.BUNDLE_MAKE_OWN: _do(Who.USER, "make a client bundle for oneself"),
     Act.BUNDLE_REVOKE_OWN: _do(Who.USER, "revoke one's own client bundle"),
@@ -170,6 +182,14 @@ RULES: dict[Act, Rule] = {
     Act.PROJECT_CHANGE: _do(Who.SUPER, "change a project's quota and its share of the workers"),
     Act.WORKER_DRAIN: _do(Who.SUPER, "drain a worker"),
     Act.WORKER_RESUME: _do(Who.SUPER, "let a drained worker work again"),
+    Act.POOL_ADD: _do(Who.SUPER, "add a pool"),
+    Act.POOL_SET: _do(Who.SUPER, "change a pool"),
+    Act.POOL_REMOVE: _do(Who.SUPER, "remove a pool"),
+    Act.POOL_PAUSE: _do(Who.SUPER, "have a pool asked for nothing more, and again"),
+    Act.POOL_DOCTOR: _see(Who.SUPER, "have a pool's batch system examined"),
+    Act.ALLOCATION_CANCEL: _do(Who.SUPER, "cancel an allocation"),
+    Act.NODE_DRAIN: _do(Who.SUPER, "drain a node of a batch system, with the workers on it"),
+    Act.NODE_RESUME: _do(Who.SUPER, "let a drained node be used again"),
     Act.BUNDLE_MAKE: _do(Who.SUPER, "make a worker bundle, or a client bundle for anybody"),
     Act.BUNDLE_REVOKE: _do(Who.SUPER, "revoke any bundle"),
     Act.CUSTODY_LIST: _see(Who.SUPER, "see the results of other servers' jobs that are in custody"),

@@ -11,6 +11,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.logger import Logger
 
+from cpc.api.scheduler import Tools
 from cpc.core.chance import Chance, SystemChance
 from cpc.core.clock import SECOND, Clock, SystemClock, Timer
 from cpc.core.errors import Conflict, CopernicusError
@@ -34,6 +35,7 @@ from cpc.server.monitor import Monitor
 from cpc.server.network_services import Controlling, NetworkServices
 from cpc.server.outbox import Outbox
 from cpc.server.passwords import Passwords
+from cpc.server.pool_services import PoolServices
 from cpc.server.principal import Call, Principal
 from cpc.server.projects import Projects
 from cpc.server.queue import Limits, Queue
@@ -74,6 +76,7 @@ class Service:
     def __init__(
         self, place: Place, config: Config, reactor: Any, fatal: Callable[[str], None], *,
         clock: Clock | None = None, chance: Chance | None = None, controllers: Controlling | None = None,
+        tools: Tools | None = None,
     ) -> None:  # fmt: skip
         self.place = place
         self.config = config
@@ -82,6 +85,7 @@ class Service:
         self._clock = clock or SystemClock()
         self._chance = chance or SystemChance()
         self._controllers = controllers
+        self._tools = tools
         self._fatal = fatal
         self._ports: list[Any] = []
         self._pools: list[Threads] = []
@@ -98,12 +102,14 @@ class Service:
             self._make_services()
             await self._store.write(self.queue.load)
             await self.federation.load()
+            await self._store.write(self.pool_services.keeper.load)
             await self._open_doors()
         except BaseException:
             await self.stop()
             raise
         self._begin()
         await self.network_services.start()
+        await self.pool_services.keeper.start()
         await self._store.write(
             lambda tx: tx.event("server", "server.started", release=self.status_page.view().release)
         )
@@ -185,6 +191,11 @@ class Service:
         self.peers, self.peer_requests, self.surveying = federation.trust, federation.requests, federation.surveying
         self.retention.directories = self.network_services.workspace
         self.storage.on_low = self.retention.hurry
+        self.pool_services = PoolServices(
+            store=store, gate=gate, queue=self.queue, bundles=self.bundles, server_id=self.authority_key.server_id,
+            reactor=self._reactor, clock=clock, chance=chance, cut=self._cut, tools=self._tools,
+        )  # fmt: skip
+        self.pools = self.pool_services.pools
         self._join_services()
 
     def _join_services(self) -> None:
@@ -262,6 +273,8 @@ class Service:
             await self.door.close(patience=1.0)
         if hasattr(self, "listener"):
             await self.listener.stop()
+        if hasattr(self, "pool_services"):
+            await self.pool_services.stop()
         if hasattr(self, "network_services"):
             await self.network_services.stop()
         if hasattr(self, "_store"):
@@ -370,11 +383,11 @@ class Service:
         sessions = joining.revoke(self.queue, tx, bundle)
         self.queue.round(tx)
 
-        def cut() -> None:
-            self.machines.cut(sessions, "the worker has been revoked")
-            self._cut_refused()
+        tx.after(lambda: self._cut(sessions, "the worker has been revoked"))
 
-        tx.after(cut)
+    def _cut(self, sessions: list[int], why: str) -> None:
+        self.machines.cut(sessions, why)
+        self._cut_refused()
 
     # --- for the people's door (cpc.server.http.services.Services) ---
 

@@ -40,5 +40,6 @@ def test_schedulers_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_built_in_schedulers_are_declared_as_entry_points_too() -> None:
-    declared = {point.name: point.load() for point in metadata.entry_points(group=schedulers.GROUP)}
-    assert {kind.name: kind for kind in schedulers.BUILT_IN} == declared
+    declared = {point.name: point.value for point in metadata.entry_points(group=schedulers.GROUP)}
+    assert declared == schedulers.BUILT_IN
+    assert all(scheduler_class(name).name == name for name in declared)

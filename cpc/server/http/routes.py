@@ -12,6 +12,7 @@ from cpc.server.http import (
     monitor,
     network,
     peers,
+    pools,
     projects,
     server,
     settings,
@@ -20,6 +21,6 @@ from cpc.server.http import (
 from cpc.server.http.route import Route, routes_of
 
 NOUNS = (
-    server, accounts, projects, jobs, files, network, workers, bundles, peers, custody, events, settings, monitor,
+    server, accounts, projects, jobs, files, network, workers, pools, bundles, peers, custody, events, settings, monitor,
 )  # fmt: skip
 ROUTES: tuple[Route, ...] = tuple(route for noun in NOUNS for route in routes_of(noun))

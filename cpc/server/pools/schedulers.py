@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib import metadata
 
-from cpc.api import Scheduler
+from cpc.api.scheduler import Scheduler
 from cpc.core.errors import BadInput, NotFound
-from cpc.plugins.schedulers.slurm import Slurm
-from cpc.plugins.schedulers.slurm_rest import SlurmRest
 
 GROUP = "cpc.schedulers.v1"
-BUILT_IN: tuple[type[Scheduler], ...] = (Slurm, SlurmRest)
+#: name → where its class is; loaded when it is asked for.
+BUILT_IN = {
+    "slurm": "cpc.plugins.schedulers.slurm:Slurm",
+    "slurm-rest": "cpc.plugins.schedulers.slurm_rest:SlurmRest",
+}
 
 
 def scheduler_names() -> tuple[str, ...]:
     """What may be given as SCHEDULER. Loads nothing."""
-    return tuple(
-        dict.fromkeys([kind.name for kind in BUILT_IN] + [point.name for point in metadata.entry_points(group=GROUP)])
-    )
+    return tuple(dict.fromkeys([*BUILT_IN, *(point.name for point in metadata.entry_points(group=GROUP))]))
 
 
 def scheduler_class(name: str) -> type[Scheduler]:
     """The class behind a scheduler's name. NotFound lists the names there are; BadInput for a broken plugin."""
-    for kind in BUILT_IN:
-        if kind.name == name:
-            return kind
+    if name in BUILT_IN:
+        module, _, kind = BUILT_IN[name].partition(":")
+        return getattr(importlib.import_module(module), kind)  # type: ignore[no-any-return]
     for point in metadata.entry_points(group=GROUP, name=name):
         try:
             loaded = point.load()
@@ -38,4 +39,4 @@ def scheduler_class(name: str) -> type[Scheduler]:
         if missing := sorted(getattr(loaded, "__abstractmethods__", ())):
             raise BadInput(f"scheduler {name} ({point.value}) lacks {' and '.join(missing)}", "mend that package")
         return loaded
-    raise NotFound(f"there is no scheduler {name!r}", f"use one of: {', '.join(scheduler_names())}")
+    raise NotFound(f"there is no scheduler {name[:80]!r}", f"use one of: {', '.join(scheduler_names())}")

@@ -1,0 +1,45 @@
+"""What a server has to ask batch systems for workers, made and ended together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from cpc.api.scheduler import Tools
+from cpc.core.chance import Chance
+from cpc.core.clock import Clock
+from cpc.server.bundles import Bundles
+from cpc.server.gate import Gate
+from cpc.server.pools.book import Book
+from cpc.server.pools.commands import Commands
+from cpc.server.pools.happening import Happening
+from cpc.server.pools.keeper import Keeper
+from cpc.server.pools.service import Pools
+from cpc.server.pools.web import Web
+from cpc.server.queue import Queue
+from cpc.store.store import Store
+
+
+class PoolServices:
+    """`pools` is for people, `keeper` works by itself. `tools`: instead of this machine's commands, clock and network."""
+
+    def __init__(
+        self, *, store: Store, gate: Gate, queue: Queue, bundles: Bundles, server_id: str, reactor: Any, clock: Clock,
+        chance: Chance, cut: Callable[[list[int], str], None], tools: Tools | None,
+    ) -> None:  # fmt: skip
+        self._commands = None if tools else Commands(reactor, os.environ)
+        if tools is None:
+            assert self._commands is not None
+            tools = Tools(self._commands, Web(reactor), clock, chance)
+        happening = Happening(Book(store.journal, clock), queue, bundles, server_id)
+        self.keeper = Keeper(
+            store=store, queue=queue, happening=happening, tools=tools, timers=reactor, cut=cut
+        )  # fmt: skip
+        self.pools = Pools(store, gate, queue, self.keeper)
+
+    async def stop(self) -> None:
+        """Ask nobody anything more."""
+        await self.keeper.stop()
+        if self._commands is not None:
+            self._commands.close()

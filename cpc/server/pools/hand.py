@@ -1,0 +1,333 @@
+"""One pool's hand: asks its batch system, one thing after the other, and writes down what it answers.
+
+Nothing is decided here, and nothing is remembered that a restart could not find again: what is to be submitted or
+cancelled is in the database before, and what became of it is found by its token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+
+from cpc.api.scheduler import Scheduler, Unsettled
+from cpc.core.allocation import Handle, Seen, SeenOutcome, SeenState
+from cpc.core.clock import SECOND, Timer, Timers
+from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused, Unavailable
+from cpc.pools import nodes
+from cpc.pools.allocation import Allocation, Event, Reason, State
+from cpc.pools.facts import DAY, Pool
+from cpc.server.pools import script
+from cpc.server.pools.happening import Happening
+from cpc.server.pools.means import Means, read
+from cpc.store import projects
+from cpc.store.allocations import AllocationRow
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+
+log = Logger()
+
+#: Seconds between looks at the batch system: while something is about to change, and as nothing does.
+FASTEST = 2.0
+SLOWEST = 30.0
+#: How often all that has our token is looked for, also what nobody expects.
+SEARCH_EVERY = 600.0
+#: After an answer that did not come.
+TROUBLED = 10.0
+#: Cancelled in one call.
+MOST_CANCELS = 500
+
+_REASONS = {
+    SeenOutcome.OK: Reason.LEFT,
+    SeenOutcome.FAILED: Reason.FAILED,
+    SeenOutcome.TIMEOUT: Reason.WALLTIME,
+    SeenOutcome.PREEMPTED: Reason.PREEMPTED,
+    SeenOutcome.NODE_FAILED: Reason.NODE,
+    SeenOutcome.CANCELLED: Reason.REMOVED,
+    SeenOutcome.UNKNOWN: Reason.VANISHED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a submission is made of."""
+
+    pool: Pool
+    means: Means
+    facts: Allocation
+    project: str
+    avoid: tuple[str, ...]
+
+
+class Hand:
+    """Works when there is something to do, and sleeps otherwise. `trouble`: why the batch system could not be asked."""
+
+    def __init__(
+        self, pool: int, name: str, scheduler: Scheduler, happening: Happening, store: Store, timers: Timers
+    ) -> None:
+        self.pool = pool
+        self.name = name
+        self.scheduler = scheduler
+        self.trouble = ""
+        self.looked_at = 0.0  # when the batch system last told how all of them are
+        self._happening = happening
+        self._book = happening.book
+        self._store = store
+        self._timers = timers
+        self._submits: dict[str, bytes] = {}
+        self._cancels: dict[str, str] = {}
+        self._some = True  # something of ours may be there
+        self._pause = FASTEST
+        self._look_at = 0.0
+        self._search_at = 0.0
+        self._timer: Timer | None = None
+        self._busy = False
+        self._stopped = False
+
+    # --- what is asked for ---
+
+    def submit(self, token: str, bundle: bytes) -> None:
+        """This one is written down."""
+        self._submits[token] = bundle
+        self._wake()
+
+    def cancel(self, token: str, native: str) -> None:
+        """End this one."""
+        self._cancels[token] = native
+        self._pause = FASTEST
+        self._wake()
+
+    def look(self, search: bool = False) -> None:
+        """Something is not as it was thought to be; `search`: look for all that has our token."""
+        self._look_at = 0.0
+        self._pause = FASTEST
+        if search:
+            self._search_at = 0.0
+        self._wake()
+
+    def use(self, scheduler: Scheduler) -> None:
+        """From now on this one: a person has changed the pool."""
+        former, self.scheduler = self.scheduler, scheduler
+        ensureDeferred(former.close()).addErrback(lambda failure: log.failure("closing a scheduler failed", failure))
+        self.look(search=True)
+
+    def stop(self) -> None:
+        """After what is under way, nothing."""
+        self._stopped = True
+        self._sleep(None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way or asked for."""
+        return not (self._busy or self._submits or self._cancels)
+
+    def _wake(self, delay: float = 0.0) -> None:
+        if not self._stopped and not self._busy:
+            self._sleep(delay)
+
+    def _sleep(self, delay: float | None) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None if delay is None else self._timers.callLater(delay, self._begin)
+
+    def _begin(self) -> None:
+        if not self._busy and not self._stopped:
+            self._busy = True
+            ensureDeferred(self._work()).addErrback(lambda failure: log.failure("a pool's hand failed", failure))
+
+    # --- the work ---
+
+    async def _work(self) -> None:
+        delay: float | None = TROUBLED
+        try:
+            await self._cancel_all()
+            await self._submit_all()
+            await self._look()
+            self.trouble = ""
+            delay = self._next()
+        except CopernicusError as error:
+            if str(error) != self.trouble:
+                self.trouble = str(error)
+                log.warn("pool {pool}: {error}", pool=self.name, error=error)
+        finally:
+            self._busy = False
+            if not self._stopped:
+                self._sleep(0.0 if self._submits or (self._cancels and not self.trouble) else delay)
+
+    def _next(self) -> float | None:
+        """In how many seconds to look again; None: nothing of ours is there to be looked at."""
+        return max(0.0, min(self._look_at, self._search_at) - self._now()) if self._some else None
+
+    def _now(self) -> float:
+        return self._book.now
+
+    # --- cancel ---
+
+    async def _cancel_all(self) -> None:
+        while self._cancels and not self._stopped:
+            some = dict(list(self._cancels.items())[:MOST_CANCELS])
+            await self.scheduler.cancel([Handle(native, token) for token, native in some.items()])
+            for token, native in some.items():
+                if self._cancels.get(token) == native:
+                    del self._cancels[token]
+            self._look_at = 0.0
+
+    # --- submit ---
+
+    async def _submit_all(self) -> None:
+        while self._submits and not self._stopped:
+            token = next(iter(self._submits))
+            bundle = self._submits[token]
+            await self._submit(token, bundle)
+            self._submits.pop(token, None)
+
+    async def _submit(self, token: str, bundle: bytes) -> None:
+        asked = await self._store.write(lambda tx: self._asked(tx, token))
+        if asked is None:
+            return
+        self._some = True
+        try:
+            wanted = script.wanted(
+                asked.pool, asked.means, asked.facts, self.scheduler, bundle=bundle.decode(), project=asked.project,
+                avoid=asked.avoid,
+            )  # fmt: skip
+            native = (await self.scheduler.submit(wanted))[0]
+        except (Unsettled, Damaged) as error:
+            # It may be there or not: its token tells, later.
+            await self._event(token, Event.SILENT, words=error.message)
+            raise
+        except (Refused, BadInput) as error:
+            await self._event(token, Event.REFUSED, reason=Reason.REFUSED, words=error.message)
+        except Unavailable as error:
+            # Nothing has left this machine.
+            await self._event(token, Event.REFUSED, reason=Reason.REFUSED, words=error.message)
+            raise
+        except CopernicusError as error:
+            await self._event(token, Event.REFUSED, reason=Reason.REFUSED, words=error.message)
+        else:
+            await self._event(token, Event.ACCEPTED, native=native)
+            self._look_at = min(self._look_at, self._now() + FASTEST)
+            self._pause = FASTEST
+
+    def _asked(self, tx: Tx, token: str) -> _Asked | None:
+        """What is to be submitted; None when it is not wanted any more."""
+        row, pool = self._book.live.get(token), self._book.pools.get(self.pool)
+        if row is None or pool is None:
+            return None
+        if row.facts.state is not State.ASKED:
+            if row.facts.state is State.LEAVING and not row.native:
+                self._happening.happen(tx, token, Event.REFUSED, words="not wanted any more")
+            return None
+        name = ""
+        if row.facts.project:
+            project = projects.by_id(tx, row.facts.project)
+            if project is None or project.deleted is not None:
+                self._happening.happen(tx, token, Event.REFUSED, words="its project has been deleted")
+                return None
+            name = project.name
+        excluded = nodes.excluded(pool.facts, self._book.nodes.values(), self._book.now)
+        avoid = tuple(one.node for one in excluded)
+        return _Asked(pool.facts, read(pool.means, pool.name), row.facts, name, avoid)
+
+    async def _event(self, token: str, event: Event, **more: object) -> None:
+        await self._store.write(lambda tx: self._happening.happen(tx, token, event, **more))  # type: ignore[arg-type]
+
+    # --- look ---
+
+    async def _look(self) -> None:
+        now = self._now()
+        if now < min(self._look_at, self._search_at):
+            return
+        rows = await self._store.write(lambda tx: self._book.of_pool(self.pool))
+        self._some = bool(rows)
+        handles = [Handle(row.native, row.token) for row in rows if row.native]
+        lost = [row for row in rows if not row.native and row.facts.state is not State.ASKED]
+        changed = False
+        if lost or now >= self._search_at:
+            since = min((row.asked for row in rows), default=0)
+            found = await self.scheduler.adopt(self._happening.prefix(self.pool), max(0, since - int(DAY * SECOND)))
+            self._search_at = now + SEARCH_EVERY
+            settled = {row.token for row in lost if now - row.facts.asked_at >= self.scheduler.settle_time}
+            changed = await self._store.write(lambda tx: self._found(tx, found, settled))
+        if handles:
+            seen = await self.scheduler.poll(handles)
+            changed = await self._store.write(lambda tx: self._take(tx, seen)) or changed
+        self.looked_at = now
+        self._pause = FASTEST if changed or lost else min(SLOWEST, self._pause * 1.5)
+        self._look_at = self._now() + self._pause
+
+    def _found(self, tx: Tx, found: Sequence[Seen], settled: set[str]) -> bool:
+        """All that has our token, known or not; `settled`: what would be there by now if it had got through."""
+        there = {one.token for one in found}
+        changed = self._take(tx, found, strangers=True)
+        for token in settled - there:
+            changed = (
+                self._happening.happen(tx, token, Event.MISSING, words="the submission got lost") is not None or changed
+            )
+        return changed
+
+    def _take(self, tx: Tx, seen: Sequence[Seen], strangers: bool = False) -> bool:
+        """What the batch system says; whether anything of it was new."""
+        ours: dict[str, list[Seen]] = {}
+        for one in seen:
+            ours.setdefault(one.token, []).append(one)
+        changed = False
+        for token, all_of_it in ours.items():
+            row = self._book.find(tx, token) if strangers else self._book.live.get(token)
+            if row is None:
+                if strangers and any(one.state is not SeenState.ENDED for one in all_of_it):
+                    for one in all_of_it:
+                        self._happening.stranger(tx, self.pool, token, one.native)
+                    changed = True
+                continue
+            one = self._which(tx, row, all_of_it)
+            before = row.facts.state
+            self._one(tx, row, one)
+            after = self._book.live.get(token)
+            changed = changed or after is None or after.facts.state is not before
+        return changed
+
+    def _which(self, tx: Tx, row: AllocationRow, seen: list[Seen]) -> Seen:
+        """The one that is it: a second one with its token was not asked for."""
+        alive = [one for one in seen if one.state is not SeenState.ENDED]
+        known = [one for one in seen if one.native == row.native]
+        chosen = (known or sorted(alive or seen, key=lambda one: (len(one.native), one.native)))[0]
+        if chosen.state is SeenState.ENDED and alive:
+            chosen = alive[0]  # a batch system that numbers restarts anew
+        for other in alive:
+            if other is not chosen:
+                log.warn("pool {pool}: {token} is there twice", pool=self.name, token=row.token)
+                tx.after(partial(self._cancel_other, row.token, other.native))
+        return chosen
+
+    def _cancel_other(self, token: str, native: str) -> None:
+        """A second one has a token that was asked for once."""
+        self._cancels.setdefault(token, native)
+        self._wake()
+
+    def _one(self, tx: Tx, row: AllocationRow, one: Seen) -> None:
+        facts, happen = row.facts, self._happening.happen
+        match one.state:
+            case SeenState.WAITING | SeenState.CONFIGURING:
+                if facts.state is not State.WAITING or one.native != row.native:
+                    happen(tx, row.token, Event.SEEN_WAITING, words=one.reason, native=one.native)
+            case SeenState.RUNNING:
+                again = one.restarts > facts.restarts and facts.state is State.RUNNING
+                begun = self._book.now - max(0.0, facts.walltime - one.left) if one.left >= 0 else 0.0
+                event = Event.SEEN_AGAIN if again else Event.SEEN_RUNNING
+                if event is Event.SEEN_AGAIN or facts.state is not State.RUNNING or one.nodes != facts.ran_on:
+                    happen(tx, row.token, event, at=begun, ran_on=one.nodes, native=one.native)
+            case SeenState.ENDED:
+                if one.outcome is SeenOutcome.UNKNOWN:
+                    # A worker that talks to us is better news than a batch system that has forgotten.
+                    if row.token not in self._book.workers.values():
+                        happen(tx, row.token, Event.MISSING, words=one.reason)
+                elif facts.state is not State.ENDED:
+                    reason = _REASONS[one.outcome or SeenOutcome.UNKNOWN]
+                    words = one.reason or (f"exit code {one.exit}" if one.exit > 0 else "")
+                    happen(
+                        tx, row.token, Event.SEEN_ENDED, reason=reason, words=words, ran_on=one.nodes, native=one.native
+                    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""What is asked of a batch system: the script that an allocation runs, with the bundle that its workers enrol with.
+
+The bundle is in the script itself and goes to the worker's stdin. So it is on no command line, in no environment and in no
+file of ours; the batch system keeps the script for its owner alone (Slurm: in the controller's spool directory).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from msgspec.structs import replace
+
+from cpc.api.scheduler import Scheduler
+from cpc.core.allocation import Wanted
+from cpc.core.resources import MIB
+from cpc.pools.allocation import Allocation
+from cpc.pools.facts import PER_NODE, Pool
+from cpc.server.pools.means import Means
+
+#: Stands for the bundle where somebody is shown what would be sent.
+HIDDEN = "(the connection bundle: made for each allocation when it is asked for)"
+_END = "END_OF_BUNDLE"
+#: Seconds before its own end at which a worker begins to leave (cpc.worker.standing: its grace, and what is useless).
+_LEAVES_AT = 45.0
+#: The server tells an idle worker to leave; one whose server is away goes by itself, so much later.
+_BY_ITSELF = 60.0
+#: With less time than this a worker is not worth starting.
+_LEAST = 60
+
+_SCRIPT = """\
+#!/bin/bash
+# {why}
+umask 077
+{prologue}left=$(({seconds} - SECONDS))
+[ "$left" -ge {least} ] || {{ echo 'no time is left for a worker'; exit 0; }}
+{work}
+{command} <<'{end}' &
+{bundle}
+{end}
+worker=$!
+trap 'kill -TERM "$worker" 2>/dev/null' TERM INT HUP
+while :; do
+    wait "$worker"; code=$?
+    kill -0 "$worker" 2>/dev/null || break
+done
+exit "$code"
+"""
+
+
+def wanted(
+    pool: Pool, means: Means, allocation: Allocation, scheduler: Scheduler, *,
+    bundle: str = HIDDEN, project: str = "", avoid: tuple[str, ...] = (),
+) -> Wanted:  # fmt: skip
+    """The request for an allocation. `project`: the only one that its workers take jobs of. BadInput as `Wanted.checked`."""
+    each = allocation.each
+    asked = Wanted(
+        token=allocation.token,
+        script="#!/bin/bash\n",
+        name="cpc-" + re.sub(r"[^A-Za-z0-9_-]", "_", pool.name)[:28],
+        nodes=allocation.nodes,
+        cores=each.cores,
+        memory=-(-each.memory // MIB) * MIB,
+        gpus=each.gpus,
+        walltime=max(1, int(allocation.walltime)),
+        lead=min(int(pool.margin), max(0, int(allocation.walltime) // 2)),
+        queue=pool.queue,
+        account=pool.account,
+        directory=means.directory,
+        output=means.output,
+        exclusive=means.exclusive,
+        exclude=avoid,
+        options=pool.options,
+        environment=dict(pool.environment),
+    )
+    every = scheduler.on_every_node(asked) if pool.platform in PER_NODE and asked.nodes > 1 else ""
+    text = _SCRIPT.format(
+        why=f"Workers for pool {_comment(pool.name)} of a Copernicus server.",
+        prologue=pool.prologue.strip() + "\n" if pool.prologue.strip() else "",
+        seconds=int(allocation.walltime - pool.margin + _LEAVES_AT),
+        least=min(_LEAST, max(1, int(allocation.walltime) // 4)),
+        work=_work(pool, means),
+        command=" ".join(
+            word for word in (every, pool.wrap.strip(), _worker(pool, means, allocation, project)) if word
+        ),
+        bundle=bundle.strip(),
+        end=_END,
+    )
+    return replace(asked, script=text).checked()
+
+
+def _work(pool: Pool, means: Means) -> str:
+    name = shlex.quote(re.sub(r"[^A-Za-z0-9_.-]", "_", pool.name))
+    if means.work:
+        place = shlex.quote(means.work)
+    elif pool.shared_files and means.directory != "/":
+        place = f"{shlex.quote(means.directory)}/cpc-worker-{name}"
+    else:
+        place = f'"${{TMPDIR:-/tmp}}"/cpc-worker-"$(id -u)"-{name}'
+    return f"work={place}"
+
+
+def _worker(pool: Pool, means: Means, allocation: Allocation, project: str) -> str:
+    """One worker; where it is started on every node, each makes its own work directory."""
+    words = [shlex.quote(means.worker), "-c", "-", "-wd", '"$work"', "--until", '"+$left"']
+    words += ["-q", f"{(pool.idle + _BY_ITSELF) / 60:.4f}"]
+    if pool.labels:
+        words += ["--labels", shlex.quote(",".join(pool.labels))]
+    if project:
+        words += ["-p", shlex.quote(project)]
+    if allocation.each.memory:
+        words += ["--memory", str(allocation.each.memory)]
+    words.append(shlex.quote(pool.platform))
+    if pool.platform in PER_NODE:
+        words += ["-n", str(allocation.each.cores)]
+    return " ".join(words)
+
+
+def _comment(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

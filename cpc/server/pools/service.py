@@ -1,0 +1,386 @@
+"""Pools, as people act on them: the service behind `cpcc pools`, `pool add`, `allocations`, `nodes` and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from cpc.api.scheduler import Scheduler
+from cpc.core import ids, names
+from cpc.core.allocation import Check, NodeSeen
+from cpc.core.errors import BadInput, Conflict, CopernicusError, NotFound, Unavailable
+from cpc.core.pool_views import AllocationView, CheckView, NodeView, PoolPlan, PoolSettings, PoolView, PoolWhyView
+from cpc.core.views import Page, Reason
+from cpc.pools import learning, nodes, why
+from cpc.pools.allocation import Allocation, Event, State
+from cpc.pools.allocation import Reason as Ending
+from cpc.pools.facts import HOUR, Pool
+from cpc.server import joining
+from cpc.server.gate import Gate
+from cpc.server.pools import script, settings
+from cpc.server.pools.keeper import Keeper
+from cpc.server.pools.means import Means, pack, read
+from cpc.server.pools.shows import Shows, names_of
+from cpc.server.principal import Call, Principal
+from cpc.server.queue import Queue
+from cpc.server.roles import Act
+from cpc.store import allocations, workers
+from cpc.store.allocations import AllocationRow
+from cpc.store.pools import PoolRow
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+
+T = TypeVar("T")
+
+#: Samples of a node's free memory, by which its trend is known, are at least so far apart.
+SAMPLE = 60.0
+
+
+class Pools:
+    """Whoever may do what is decided by the gate before a batch system is asked anything."""
+
+    def __init__(self, store: Store, gate: Gate, queue: Queue, keeper: Keeper) -> None:
+        self._store = store
+        self._gate = gate
+        self._queue = queue
+        self._keeper = keeper
+        self._book = keeper.book
+        self._shows = Shows(keeper, queue)
+        self._memory: dict[
+            tuple[int, str], tuple[float, int]
+        ] = {}  # (pool, node) → (when, free), the oldest of the last hour
+
+    # --- pools ---
+
+    async def page(self, who: Principal) -> Page:
+        """All pools."""
+        return await self._look(
+            who, Act.POOL_LIST,
+            lambda tx: Page(
+                items=tuple(self._shows.pool(tx, row, who.super_user) for row in self._book.pools.values())
+            ),
+        )  # fmt: skip
+
+    async def get(self, who: Principal, name: str) -> PoolView:
+        """One pool."""
+        return await self._look(
+            who, Act.POOL_LIST, lambda tx: self._shows.pool(tx, self._book.pool(tx, name), who.super_user)
+        )  # fmt: skip
+
+    async def plan(self, who: Principal, name: str, scheduler: str, given: PoolSettings) -> PoolPlan:
+        """What adding this pool would do, and what its batch system says to it. Changes nothing."""
+        facts, means = await self._look(who, Act.POOL_ADD, lambda tx: self._new(tx, name, scheduler, given))
+        return await self._plan(facts, means)
+
+    async def add(self, call: Call, name: str, scheduler: str, given: PoolSettings, force: bool) -> PoolView:
+        """A new pool. Its batch system is asked before whether it could ever grant an allocation; `force`: do not ask."""
+
+        def unit(tx: Tx) -> PoolView:
+            facts, means = self._new(tx, name, scheduler, given)
+            row = self._book.add_pool(tx, facts, pack(means))
+            tx.event(call.who.actor, "pool.added", subject=row.id, pool=row.name, scheduler=scheduler)
+            tx.after(lambda: self._keeper.pool_changed(row))
+            return self._shows.pool(tx, row, True)
+
+        if not force:
+            await self._must_be_granted(await self.plan(call.who, name, scheduler, given))
+        return await self._gate.write(call, Act.POOL_ADD, unit, answer=PoolView)
+
+    async def set(self, call: Call, name: str, given: PoolSettings, force: bool) -> PoolView:
+        """Change some of its settings; what runs keeps those that it began with."""
+
+        def made(tx: Tx) -> tuple[PoolRow, Pool, Means]:
+            row = self._book.pool(tx, name)
+            return row, *settings.apply(tx, given, row.facts, read(row.means, row.name))
+
+        def unit(tx: Tx) -> PoolView:
+            row, facts, means = made(tx)
+            self._keeper.scheduler(facts.scheduler, means.settings)
+            changed = self._book.change_pool(tx, row.id, facts, pack(means))
+            self._book.learn(tx, row.id, learning.reconfigured(row.learned))
+            tx.event(call.who.actor, "pool.changed", subject=row.id, pool=row.name)
+            tx.after(lambda: self._keeper.pool_changed(changed))
+            return self._shows.pool(tx, self._book.pools[row.id], True)
+
+        if not force:
+            _, facts, means = await self._look(call.who, Act.POOL_SET, made)
+            await self._must_be_granted(await self._plan(facts, means))
+        return await self._gate.write(call, Act.POOL_SET, unit, answer=PoolView)
+
+    async def remove(self, call: Call, name: str, cancel: bool) -> None:
+        """The pool is gone. What it has must have ended; with `cancel` all of it is cancelled first, and it is asked for
+        nothing more: then call again."""
+
+        def unit(tx: Tx) -> str:
+            row = self._book.pool(tx, name)
+            live = self._book.of_pool(row.id)
+            if live and not cancel:
+                raise Conflict(
+                    f"pool {row.name} has {len(live)} allocation(s) that have not ended",
+                    f"end them first: cpcc pool rm --cancel {row.name}",
+                )
+            if live:
+                self._pause(tx, row, "it is being removed", call.who.actor)
+                for one in live:
+                    self._keeper.happening.happen(
+                        tx,
+                        one.token,
+                        Event.CANCELLED,
+                        reason=Ending.CANCELLED,
+                        words=f"its pool is removed by {call.who.name}",
+                    )
+                if left := len(self._book.of_pool(row.id)):
+                    return f"{left} allocation(s) of pool {row.name} are being cancelled"
+            self._book.remove_pool(tx, row.id)
+            tx.event(call.who.actor, "pool.removed", subject=row.id, pool=row.name)
+            tx.after(lambda: self._keeper.pool_removed(row.id))
+            return ""
+
+        left = await self._gate.write(call, Act.POOL_REMOVE, unit, answer=str)
+        if left:
+            raise Unavailable(left, "call again when they have ended: cpcc allocations")
+
+    async def pause(self, call: Call, name: str, reason: str) -> PoolView:
+        """Ask it for nothing more. What runs goes on."""
+
+        def unit(tx: Tx) -> PoolView:
+            row = self._pause(tx, self._book.pool(tx, name), reason, call.who.actor)
+            return self._shows.pool(tx, row, True)
+
+        return await self._gate.write(call, Act.POOL_PAUSE, unit, answer=PoolView)
+
+    async def resume(self, call: Call, name: str) -> PoolView:
+        """Ask it again; what went wrong before is forgotten."""
+
+        def unit(tx: Tx) -> PoolView:
+            row = self._book.pool(tx, name)
+            row = self._book.change_pool(tx, row.id, replace(row.facts, paused=None), row.means)
+            self._book.learn(tx, row.id, learning.reconfigured(row.learned))
+            tx.event(call.who.actor, "pool.resumed", subject=row.id, pool=row.name)
+            tx.after(self._keeper.stir)
+            return self._shows.pool(tx, self._book.pools[row.id], True)
+
+        return await self._gate.write(call, Act.POOL_PAUSE, unit, answer=PoolView)
+
+    def _pause(self, tx: Tx, row: PoolRow, reason: str, actor: str) -> PoolRow:
+        row = self._book.change_pool(tx, row.id, replace(row.facts, paused=reason), row.means)
+        tx.event(actor, "pool.paused", subject=row.id, pool=row.name, reason=reason)
+        tx.after(self._keeper.stir)
+        return row
+
+    async def why(self, who: Principal, name: str) -> PoolWhyView:
+        """Why it is asked for what it is asked for, or for nothing."""
+
+        def unit(tx: Tx) -> PoolWhyView:
+            row = self._book.pool(tx, name)
+            state, note = self._shows.state(row)
+            found = []
+            if state == "unreachable":
+                found.append(Reason(kind="unreachable", text=note, step=f"cpcc doctor {row.name}"))
+            if row.id in self._keeper.hands:
+                survey = self._keeper.survey(tx)
+                found += [Reason(kind=one.kind, text=one.text, step=one.step) for one in why.pool(survey, row.id)]
+            return PoolWhyView(pool=row.name, state=state, reasons=tuple(found))
+
+        return await self._look(who, Act.POOL_LIST, unit)
+
+    async def doctor(self, who: Principal, name: str) -> Page:
+        """What administrators waste days on, looked at now."""
+        row = await self._look(who, Act.POOL_DOCTOR, lambda tx: self._book.pool(tx, name))
+        scheduler = self._scheduler(row)
+        checks = list(await scheduler.diagnose())
+        try:
+            wanted = script.wanted(row.facts, read(row.means, row.name), _example(row.facts), scheduler)
+            checks += await scheduler.check(wanted)
+        except CopernicusError as error:
+            checks.append(Check("request", False, error.message, error.hint))
+        return Page(items=tuple(_check(one) for one in checks))
+
+    # --- inside ---
+
+    def _look(self, who: Principal, act: Act, unit: Callable[[Tx], T]) -> Awaitable[T]:
+        return self._gate.look(who, act, unit)
+
+    def _new(self, tx: Tx, name: str, scheduler: str, given: PoolSettings) -> tuple[Pool, Means]:
+        name = names.clean(name, "pool")
+        if any(names.key(row.name) == names.key(name) for row in self._book.pools.values()):
+            raise Conflict(
+                f"there is a pool {name!r} already", f"change it with cpcc pool set {name}, or take another name"
+            )
+        facts, means = settings.apply(tx, given, Pool(number=0, name=name, scheduler=scheduler), Means())
+        self._keeper.scheduler(scheduler, means.settings)
+        return facts, means
+
+    async def _plan(self, facts: Pool, means: Means) -> PoolPlan:
+        scheduler = self._keeper.scheduler(facts.scheduler, means.settings)
+        try:
+            wanted = script.wanted(facts, means, _example(facts), scheduler)
+            described = scheduler.describe(wanted)
+            try:
+                checks = await scheduler.check(wanted)
+            except CopernicusError as error:
+                checks = (Check("reachable", False, error.message, error.hint),)
+        finally:
+            await scheduler.close()
+        return PoolPlan(call=described.call, script=described.script, checks=tuple(_check(one) for one in checks))
+
+    async def _must_be_granted(self, plan: PoolPlan) -> None:
+        for one in plan.checks:
+            if not one.ok:
+                raise BadInput(
+                    f"the batch system would not grant an allocation of this pool: {one.text}",
+                    one.hint or "mend that, or use --force",
+                )
+
+    def _scheduler(self, row: PoolRow) -> Scheduler:
+        hand = self._keeper.hands.get(row.id)
+        if hand is None:
+            raise Unavailable(f"pool {row.name} cannot be used: {self._keeper.broken.get(row.id, 'it is being made')}")
+        return hand.scheduler
+
+    # --- allocations ---
+
+    async def allocations(self, who: Principal, pool: str, live: bool, after: str, limit: int) -> Page:
+        """Allocations, newest first; `live`: those only that have not ended."""
+        if after and not (after.isascii() and after.isdigit() and len(after) < 20):
+            raise BadInput(f"{after[:40]!r} is not a cursor of this list")
+
+        def unit(tx: Tx) -> Page:
+            number = self._book.pool(tx, pool).id if pool else None
+            if live:
+                rows = [row for row in self._book.live.values() if number in (None, row.pool)]
+                rows.sort(key=lambda row: -row.id)
+                rows = [row for row in rows if not after or row.id < int(after)][: limit + 1]
+            else:
+                rows = [
+                    self._book.live.get(row.token, row)
+                    for row in allocations.page(tx, int(after or 0), limit + 1, number)
+                ]
+            last = str(rows[limit - 1].id) if len(rows) > limit else ""
+            return Page(items=tuple(self._shows.allocation(tx, row) for row in rows[:limit]), next=last)
+
+        return await self._look(who, Act.POOL_LIST, unit)
+
+    async def allocation(self, who: Principal, id: str) -> AllocationView:
+        """One of them."""
+        return await self._look(who, Act.POOL_LIST, lambda tx: self._shows.allocation(tx, self._find(tx, id)))
+
+    async def cancel(self, call: Call, id: str, reason: str) -> AllocationView:
+        """End it now: its workers hand back what they have."""
+
+        def unit(tx: Tx) -> AllocationView:
+            row = self._find(tx, id)
+            if not row.facts.state.live:
+                raise Conflict(f"allocation {ids.show(row.id)} has ended already", "see `cpcc allocations`")
+            words = f"cancelled by {call.who.name}" + (f": {reason}" if reason else "")
+            self._keeper.happening.happen(tx, row.token, Event.CANCELLED, reason=Ending.CANCELLED, words=words)
+            tx.event(call.who.actor, "allocation.cancelled", subject=row.id, reason=reason)
+            return self._shows.allocation(tx, self._find(tx, id))
+
+        return await self._gate.write(call, Act.ALLOCATION_CANCEL, unit, answer=AllocationView)
+
+    def _find(self, tx: Tx, id: str) -> AllocationRow:
+        found = allocations.by_token(tx, id) if id.startswith("cpc-") else allocations.get(tx, ids.read(id)[0])
+        if found is None:
+            raise NotFound(f"there is no allocation {id[:80]}", "see `cpcc allocations`")
+        return self._book.live.get(found.token, found)
+
+    # --- nodes ---
+
+    async def nodes(self, who: Principal, pool: str) -> Page:
+        """The batch systems' nodes, with our workers on them."""
+        rows = await self._look(who, Act.NODE_LIST, lambda tx: self._rows(tx, pool))
+        seen = [(row, await self._scheduler(row).nodes(row.facts.queue)) for row in rows]
+
+        def unit(tx: Tx) -> Page:
+            here = self._shows.by_node(tx)
+            found = [
+                self._shows.node(tx, row, one, here, self._trend(row.id, one)) for row, some in seen for one in some
+            ]  # fmt: skip
+            return Page(items=tuple(found))
+
+        return await self._look(who, Act.NODE_LIST, unit)
+
+    def _rows(self, tx: Tx, pool: str) -> list[PoolRow]:
+        return [self._book.pool(tx, pool)] if pool else list(self._book.pools.values())
+
+    def _trend(self, pool: int, one: NodeSeen) -> float:
+        """Bytes an hour by which its free memory has changed since it was first seen in the last hour."""
+        if one.memory_free < 0:
+            self._memory.pop((pool, one.name), None)
+            return 0.0
+        now = self._book.now
+        when, free = self._memory.setdefault((pool, one.name), (now, one.memory_free))
+        if now - when > HOUR:
+            self._memory[pool, one.name] = (now, one.memory_free)
+        return (one.memory_free - free) / (now - when) * HOUR if now - when >= SAMPLE else 0.0
+
+    async def node(self, who: Principal, name: str, pool: str = "") -> NodeView:
+        """One node, in the pool that is named or the first that has it."""
+        row, one = await self._node(who, Act.NODE_LIST, name, pool)
+        return await self._look(who, Act.NODE_LIST, lambda tx: self._node_view(tx, row, one))
+
+    def _node_view(self, tx: Tx, row: PoolRow, one: NodeSeen) -> NodeView:
+        return self._shows.node(tx, row, one, self._shows.by_node(tx), self._trend(row.id, one))
+
+    async def drain(self, call: Call, name: str, pool: str, reason: str, finish: bool) -> NodeView:
+        """Nothing new starts there, neither of the batch system nor of ours; what runs may end, unless `finish` is false."""
+        row, _ = await self._node(call.who, Act.NODE_DRAIN, name, pool)
+        await self._scheduler(row).drain(name, reason)
+
+        def unit(tx: Tx) -> None:
+            for worker in self._on(tx, name):
+                joining.drain(self._queue, tx, worker, f"node {name} is drained: {reason}", finish, call.who.actor)
+            tx.event(call.who.actor, "node.drained", subject=row.id, pool=row.name, node=name, reason=reason)
+
+        await self._gate.write(call, Act.NODE_DRAIN, unit, answer=None)
+        return await self.node(call.who, name, row.name)
+
+    async def undrain(self, call: Call, name: str, pool: str) -> NodeView:
+        """Things start there again, and what failed there is forgotten."""
+        row, _ = await self._node(call.who, Act.NODE_RESUME, name, pool)
+        await self._scheduler(row).resume(name)
+
+        def unit(tx: Tx) -> None:
+            for worker in self._on(tx, name):
+                if worker.drain is not None and worker.drain.startswith(f"node {name} is drained"):
+                    joining.resume(self._queue, tx, worker, call.who.actor)
+            self._book.put_node(tx, nodes.worked(self._book.node(row.id, name)))
+            self._queue.round(tx)
+            tx.event(call.who.actor, "node.resumed", subject=row.id, pool=row.name, node=name)
+            tx.after(self._keeper.stir)
+
+        await self._gate.write(call, Act.NODE_RESUME, unit, answer=None)
+        return await self.node(call.who, name, row.name)
+
+    async def _node(self, who: Principal, act: Act, name: str, pool: str) -> tuple[PoolRow, NodeSeen]:
+        rows = await self._look(who, act, lambda tx: self._rows(tx, pool))
+        trouble = ""
+        for row in rows:
+            try:
+                seen = await self._scheduler(row).nodes(row.facts.queue)
+            except CopernicusError as error:
+                trouble = f"; pool {row.name} does not tell: {error.message}"
+                continue
+            for one in seen:
+                if one.name == name:
+                    return row, one
+        raise NotFound(f"no pool has a node {name[:80]}{trouble}", "see `cpcc nodes`")
+
+    def _on(self, tx: Tx, node: str) -> list[workers.WorkerRow]:
+        found = [workers.get(tx, session.worker) for session in self._queue.index.sessions.values()]
+        return [row for row in found if row is not None and node in names_of(row.hello)]
+
+
+def _check(one: Check) -> CheckView:
+    return CheckView(name=one.name, ok=one.ok, text=one.words, hint=one.hint)
+
+
+def _example(facts: Pool) -> Allocation:
+    """An allocation as the pool would be asked for."""
+    return Allocation(
+        token="cpc-example", pool=facts.number, state=State.ASKED, asked_at=0.0, nodes=facts.nodes, each=facts.each,
+        walltime=facts.walltime, direct=facts.direct,
+    )  # fmt: skip
