@@ -13,7 +13,7 @@ from cpc.core.errors import BadInput, Damaged, NotLoggedIn
 
 T = TypeVar("T")
 
-_UNPAGED = ("/workers", "/heartbeats", "/settings", "/tokens", "/modules", "/peers")
+_UNPAGED = ("/workers", "/heartbeats", "/settings", "/tokens", "/modules", "/peers", "/pools", "/nodes")
 
 
 class Calls:
@@ -60,7 +60,7 @@ class Calls:
 
 
 def _page_limit(path: str, wanted: int) -> dict[str, int]:
-    return {} if path in _UNPAGED or path.endswith("/outputs") else {"limit": min(wanted, 1000)}
+    return {} if path in _UNPAGED or path.endswith(("/outputs", "/doctor")) else {"limit": min(wanted, 1000)}
 
 
 def understood(found: Any, answer: type[T]) -> T:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cpc.client.calls import Calls, part, understood
+from cpc.client.calls import part, understood
 from cpc.client.config import Config, Server, home
+from cpc.client.pools import PoolCalls
 from cpc.client.transport import Response, Transport
 from cpc.client.trust import Pin
 from cpc.core import network_views, views
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cpc.client.peers import Peers
 
 
-class Client(Calls):
+class Client(PoolCalls):
     """A connection to one server, for one thread at a time: use `another` for each. A context manager."""
 
     def __init__(self, transport: Transport, project: str = "") -> None:

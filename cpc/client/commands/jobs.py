@@ -8,6 +8,7 @@ import click
 
 from cpc.client.context import Context, pass_context
 from cpc.client.output import ago, counts, facts, harmless, harmless_lines, plural, table, when
+from cpc.core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from cpc.core.views import ArrayView, AttemptView, JobDetail, JobView
@@ -223,8 +224,13 @@ def forget(context: Context, ids: tuple[str, ...]) -> None:
 @click.argument("id")
 @pass_context
 def why(context: Context, id: str) -> None:
-    """Why a job is not running, and what to do about it."""
-    found = context.client().why(id)
+    """Why a job is not running, or why a pool is asked for nothing (ID: its name), and what to do about it."""
+    try:
+        found = context.client().why(id)
+    except (BadInput, NotFound) as error:
+        from cpc.client.commands.pools import why_pool
+
+        return why_pool(context, id, error)
 
     def people() -> str:
         lines = [f"{found.id} is {found.state}:" if found.state in ("waiting", "blocked") else f"{found.id}:"]

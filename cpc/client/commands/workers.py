@@ -8,6 +8,7 @@ import click
 
 from cpc.client.context import Context, pass_context
 from cpc.client.output import facts, harmless, table, when
+from cpc.core.errors import NotFound
 
 if TYPE_CHECKING:
     from cpc.core.resources import Amounts
@@ -83,23 +84,45 @@ def _left(one: WorkerView) -> str:
 
 
 @click.command("drain")
-@click.argument("worker")
+@click.argument("worker", metavar="WORKER|NODE")
 @click.argument("reason", nargs=-1, required=True)
+@click.option("--pool", default="", help="NODE is one of this pool.")
+@click.option("--wait", is_flag=True, help="Of a node: return when nothing runs there, and say meanwhile what does.")
 @click.option("--now", is_flag=True, help="Do not let its jobs end: they are checkpointed and go to other workers.")
 @pass_context
-def drain(context: Context, worker: str, reason: tuple[str, ...], now: bool) -> None:
-    """Give a worker no more jobs, and say why. Its jobs may end, unless --now."""
-    view = context.client().drain(worker, " ".join(reason), finish=not now)
-    _changed(context, view, f"Worker {view.name} is {view.state}: {view.note}")
+def drain(context: Context, worker: str, reason: tuple[str, ...], pool: str, wait: bool, now: bool) -> int | None:
+    """Give a worker, or a node of a pool with all workers on it, no more jobs, and say why. Jobs may end, unless --now."""
+    from cpc.client.commands import nodes
+
+    words, error = " ".join(reason), None
+    if not pool:
+        try:
+            view = context.client().drain(worker, words, finish=not now)
+        except NotFound as missing:
+            error = missing
+        else:
+            _changed(context, view, f"Worker {view.name} is {view.state}: {view.note}")
+            return None
+    return nodes.drain(context, worker, words, finish=not now, pool=pool, wait=wait, error=error)
 
 
 @click.command("resume")
-@click.argument("worker")
+@click.argument("worker", metavar="WORKER|NODE")
+@click.option("--pool", default="", help="NODE is one of this pool.")
 @pass_context
-def resume(context: Context, worker: str) -> None:
-    """Give a drained worker jobs again."""
-    view = context.client().resume(worker)
-    _changed(context, view, f"Worker {view.name} gets jobs again.")
+def resume(context: Context, worker: str, pool: str) -> None:
+    """Give a drained worker, or a node of a pool, jobs again."""
+    from cpc.client.commands import nodes
+
+    error = None
+    if not pool:
+        try:
+            view = context.client().resume(worker)
+        except NotFound as missing:
+            error = missing
+        else:
+            return _changed(context, view, f"Worker {view.name} gets jobs again.")
+    return nodes.resume(context, worker, pool, error)
 
 
 def _changed(context: Context, view: WorkerView, text: str) -> None:
