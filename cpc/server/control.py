@@ -64,6 +64,10 @@ class Control:
         self._port = config.client_port
         self._site = site_certificate
 
+    def pause_pool(self, name: str, reason: str) -> None:
+        """Ask a pool for nothing more."""
+        self.ask("POST", f"/pools/{urllib.parse.quote(name, safe='')}/pause", {"reason": reason})
+
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """One call: JSON there and back. Paths without a leading /api are below /api/v1."""
         try:

@@ -23,6 +23,8 @@ from cpc.core.resources import show_span
 from cpc.server import filesystem, network, process, sandbox, settings, upkeep
 from cpc.server.config import Config, Place
 from cpc.server.control import Control
+from cpc.server.offline import wait
+from cpc.server.pools import offline
 from cpc.server.storage import FLOOR, show_size
 from cpc.store import checks, chunks, database, migrate
 from cpc.store.chunks import ChunkFiles
@@ -101,7 +103,7 @@ class Doctor:
             readable.append(finding)
             yield finding
         if all(finding.level is not Level.FAIL for finding in readable):
-            for check in (self._belongs, self._chunks, self._space, self._site):
+            for check in (self._belongs, self._chunks, self._space, self._site, self._pools):
                 yield from self._guard(check)
         yield from self._guard(self._backup)
 
@@ -351,6 +353,17 @@ class Doctor:
         if not wrong:
             how = "each read and checked" if self._deep else "by size; --deep reads them"
             yield ok(f"{count} pieces of files of up to {show_size(CHUNK)}, {show_size(total)}: {how}")
+
+    def _pools(self) -> Findings:
+        for row in offline.each(self.config.database):
+            try:
+                found = wait(offline.scheduler(row, self._clock, self._chance).diagnose())
+            except CopernicusError as error:
+                yield fail(f"pool {row.name}: {error.message}", error.hint)
+                continue
+            for one in found:
+                text = f"pool {row.name}, {one.name}: {one.words}"
+                yield ok(text) if one.ok else fail(text, one.hint)
 
     def _backup(self) -> Findings:
         last = upkeep.last_backup(self._place)

@@ -82,6 +82,7 @@ class Jobs:
         self._gate = gate
         self._queue = queue
         self._storage = storage
+        self.pools_say: Callable[[Tx, Facts], list[Because]] = lambda tx, job: []  # set where there are pools
 
     # --- changing ---
 
@@ -351,6 +352,8 @@ class Jobs:
             exact=queue.exact(tx, ids.array(row.id)), ahead=jobs.ahead(tx, row), silent=max(0, silent),
         )  # fmt: skip
         found = why.waiting(queue.index, facts, queue.now)
+        if found[0].kind not in ("soon", "paused"):
+            found += self.pools_say(tx, facts)
         found += _again(tx, row)
         return [Because("intake", intake, "see `cpcc status`"), *found] if intake else found
 

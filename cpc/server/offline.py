@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
-from cpc.core.errors import Unavailable
+from cpc.core.errors import NotFound, Unavailable
 from cpc.core.views import BundleView, SettingView
 from cpc.server.accounts import Accounts
 from cpc.server.bundles import Bundles, Terms
@@ -26,9 +27,11 @@ from cpc.server.principal import SERVER, Call
 from cpc.server.seal import Seal
 from cpc.server.settings import Settings
 from cpc.server.tokens import Tokens
+from cpc.store import pools
 from cpc.store.database import DatabaseAway, DatabaseBroken, DatabaseFull, StatementError
 from cpc.store.lock import DatabaseLock
 from cpc.store.store import Store
+from cpc.store.transaction import Tx
 from cpc.wire.identity import Authority
 
 T = TypeVar("T")
@@ -124,6 +127,18 @@ class Offline:
     def set(self, name: str, value: str) -> SettingView:
         """Change one."""
         return wait(self._settings.set(Call(SERVER), name, value))
+
+    def pause_pool(self, name: str, reason: str) -> None:
+        """Ask a pool for nothing more."""
+
+        def unit(tx: Tx) -> None:
+            row = pools.by_name(tx, name)
+            if row is None:
+                raise NotFound(f"there is no pool {name[:80]!r}")
+            pools.change(tx, row.id, replace(row.facts, paused=reason), row.means)
+            tx.event("server", "pool.paused", subject=row.id, pool=row.name, reason=reason)
+
+        wait(self._store.write(unit))
 
 
 @contextmanager

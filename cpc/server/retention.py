@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from cpc.core.clock import SECOND, Clock, Timer, Timers
 from cpc.core.errors import CopernicusError
-from cpc.store import chunkstore, drafts, history, networks, uploads
+from cpc.store import allocations, chunkstore, drafts, history, networks, uploads
 from cpc.store.chunkstore import ChunkStore, Removed
 from cpc.store.store import Store
 
@@ -150,6 +150,9 @@ class Retention:
             await self._old_jobs(self._before(keep.jobs))
         if keep.results:
             await self._old_results(self._before(keep.results))
+        if keep.jobs:
+            before = self._before(keep.jobs)
+            await self._steps(lambda: self._store.write(lambda tx: allocations.forget(tx, before, STEP)))
         await self._old_events(self._before(keep.events), self._before(keep.audit))
         await self._steps(self._expire_answers)
         if self.directories is not None:

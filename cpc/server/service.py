@@ -196,6 +196,7 @@ class Service:
             reactor=self._reactor, clock=clock, chance=chance, cut=self._cut, tools=self._tools,
         )  # fmt: skip
         self.pools = self.pool_services.pools
+        self.jobs.pools_say = self.pool_services.keeper.explain
         self._join_services()
 
     def _join_services(self) -> None:

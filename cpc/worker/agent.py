@@ -55,7 +55,8 @@ class Options:
 
     `linger`: how long a worker that leaves tries to reach a server that is away. `hand_in`: directories of dead workers
     whose results are to be handed in; then the agent takes no jobs and leaves when that is done. `leaves_when_drained`:
-    a drained worker ends when it has nothing left; else it stays, so that it can be resumed.
+    a drained worker ends when it has nothing left; else it stays, so that it can be resumed. `most_jobs`: it takes no more
+    than that, and leaves when they are handed in; 0: any number.
     """
 
     idle: float = 0.0
@@ -66,6 +67,7 @@ class Options:
     cache_limit: int = DEFAULT_LIMIT
     hand_in: tuple[str, ...] = ()
     leaves_when_drained: bool = False
+    most_jobs: int = 0
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -118,7 +120,7 @@ class Agent:
         self._ticker: Timer | None = None
         self._touched = self._looked = clock.monotonic()
         self.standing = Standing(options.until, options.grace)
-        self.desk = Desk(offer, self.standing, chance.token(16).hex(), measure)
+        self.desk = Desk(offer, self.standing, chance.token(16).hex(), measure, options.most_jobs)
         cache = Cache(disk, os.path.join(work, "cache"), options.cache_limit, offload, claim.owner.pid)
         cache.open()
         transfer = Transfer(disk=disk, cache=cache, offload=offload, reactor=reactor, clock=clock, chance=chance)
@@ -342,6 +344,8 @@ class Agent:
         """Whether all is done that must be before leaving."""
         if self.desk.may_leave and self._options.leaves_when_drained and not self.standing.leaving:
             self.leave(f"drained: {self.standing.draining}" if self.standing.draining else "drained")
+        if self.desk.done and not self.standing.leaving:
+            self.leave("its jobs are done")
         if not self.standing.leaving or self._ended.called or self.desk.attempts:
             return
         now = self._clock.monotonic()

@@ -35,7 +35,9 @@ MOST_HELD = 5000  # named in one message; results beyond that wait their turn, a
 class Desk:
     """All that this worker holds. `left` is set when the server says that it may leave."""
 
-    def __init__(self, offer: Offer, standing: Standing, boot: str, measure: Callable[[], int | None]) -> None:
+    def __init__(
+        self, offer: Offer, standing: Standing, boot: str, measure: Callable[[], int | None], most_jobs: int = 0
+    ) -> None:
         self.attempts: dict[Lease, Attempt] = {}
         self.deliveries: dict[Lease, Delivery] = {}
         self.standing = standing
@@ -46,6 +48,7 @@ class Desk:
         self._offer = offer
         self._boot = boot
         self._batch = TURN_RESULTS
+        self._most_jobs = most_jobs
         self._measure = measure
         self._measure_at = 0.0
         self._available: int | None = None
@@ -85,6 +88,16 @@ class Desk:
         while len(self._finished) > REMEMBERED:
             self._finished.popitem(last=False)
 
+    @property
+    def sated(self) -> bool:
+        """Whether it has taken all the jobs that it ever will."""
+        return 0 < self._most_jobs <= self.jobs_taken
+
+    @property
+    def done(self) -> bool:
+        """Whether these are over, too, and handed in."""
+        return self.sated and not self.attempts and not self.deliveries
+
     # --- to the server --------------------------------------------------------------------------------------------------
 
     def holds(self) -> tuple[Lease, ...]:
@@ -113,7 +126,7 @@ class Desk:
             time_left=self.standing.time_left(now),
             holds=self.holds(),
             note=self.standing.note(now),
-            ahead=AHEAD,
+            ahead=0 if self._most_jobs else AHEAD,
             allocation=offer.allocation,
             node=offer.node,
             restarts=offer.restarts,
@@ -187,7 +200,7 @@ class Desk:
             checkpoints=tuple(checkpoints),
             tails=self.tails(),
             free=self.free(),
-            wants=self.standing.wants(now),
+            wants=self.standing.wants(now) and not self.sated,
             time_left=self.standing.time_left(now),
             note=self.standing.note(now),
         )
@@ -291,7 +304,9 @@ class Desk:
             return  # told twice
         attempt = Attempt(self.room, task)
         self.attempts[task.lease] = attempt
-        self.jobs_taken += 1
+        sated, self.jobs_taken = self.sated, self.jobs_taken + 1
         attempt.begin()
+        if sated:
+            attempt.stop(Stop.HAND_BACK, "handed back: the worker takes no more jobs")
         if self.standing.leaving:
             attempt.stop(Stop.HAND_BACK, f"handed back: the worker is leaving ({self.standing.leaving})")

@@ -170,11 +170,12 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
             offer=_offer(settings, machine),
             options=Options(
                 idle=settings.idle,
+                most_jobs=settings.jobs,
                 until=until,
                 grace=settings.grace,
                 cache_limit=settings.cache,
                 hand_in=hand_in,
-                leaves_when_drained=bool(settings.idle) or until is not None,
+                leaves_when_drained=bool(settings.idle or settings.jobs) or until is not None,
                 environment=clean(dict(os.environ)),
             ),
             say=say,

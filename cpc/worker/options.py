@@ -31,6 +31,7 @@ class Settings:
     work_was_named: bool = False
     project: str = ""
     idle: float = 0.0
+    jobs: int = 0
     labels: tuple[str, ...] = ()
     until: str = ""
     hand_in: str = ""
@@ -78,6 +79,7 @@ def options_command(callback: Any) -> click.Command:
             option("-s", "cores_per_job", type=int, metavar="CORES", help="Give each job exactly so many cores."),
             option("-p", "project", default="", metavar="PROJECT", help="Take jobs of this project only."),
             option("-q", "idle", type=float, metavar="MINUTES", help="Leave after so many minutes without work."),
+            option("--jobs", type=click.IntRange(min=1), metavar="N", help="Leave after so many jobs."),
             option("-wd", "--wd", "work", metavar="DIR", help=f"Work directory (default: ./{DEFAULT_WORK})."),
             option("--labels", multiple=True, metavar="A,B", help="Labels that jobs may ask for."),
             option(
@@ -120,6 +122,7 @@ def settings_of(given: Mapping[str, Any], environ: Mapping[str, str]) -> Setting
         work_was_named=bool(given["work"]),
         project=names.clean(given["project"], "project") if given["project"] else "",
         idle=60 * (minutes or 0.0),
+        jobs=given["jobs"] or 0,
         labels=tuple(dict.fromkeys(labels)),
         until=given["until"],
         hand_in=given["hand_in"],

@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec.structs import replace
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
 from cpc.api.scheduler import Scheduler, Unsettled
-from cpc.core.allocation import Handle, Seen, SeenOutcome, SeenState
+from cpc.core.allocation import Handle, NodeSeen, Seen, SeenOutcome, SeenState
 from cpc.core.clock import SECOND, Timer, Timers
 from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused, Unavailable
 from cpc.pools import nodes
 from cpc.pools.allocation import Allocation, Event, Reason, State
-from cpc.pools.facts import DAY, Pool
+from cpc.pools.facts import DAY, HOUR, Pool
 from cpc.server.pools import script
 from cpc.server.pools.happening import Happening
 from cpc.server.pools.means import Means, read
@@ -37,6 +38,8 @@ SLOWEST = 30.0
 SEARCH_EVERY = 600.0
 #: After an answer that did not come.
 TROUBLED = 10.0
+#: Samples of a node's free memory, by which its trend is known, are at least so far apart.
+SAMPLE = 60.0
 #: Cancelled in one call.
 MOST_CANCELS = 500
 
@@ -77,6 +80,7 @@ class Hand:
         self._book = happening.book
         self._store = store
         self._timers = timers
+        self._memory: dict[str, tuple[float, int]] = {}  # node → (when, free): the oldest look of the last hour
         self._submits: dict[str, bytes] = {}
         self._cancels: dict[str, str] = {}
         self._some = True  # something of ours may be there
@@ -86,6 +90,44 @@ class Hand:
         self._timer: Timer | None = None
         self._busy = False
         self._stopped = False
+
+    # --- nodes ---
+
+    async def nodes(self, queue: str) -> tuple[NodeSeen, ...]:
+        """The nodes as they are now; what they have free is remembered for a while."""
+        found = await self.scheduler.nodes(queue)
+        now = self._now()
+        for one in found:
+            when, _ = self._memory.get(one.name, (0.0, 0))
+            if one.memory_free < 0:
+                self._memory.pop(one.name, None)
+            elif now - when > HOUR:
+                self._memory[one.name] = (now, one.memory_free)
+        return found
+
+    def trend(self, one: NodeSeen) -> float:
+        """Bytes an hour by which a node's free memory has changed; 0 as long as it is not known."""
+        when, free = self._memory.get(one.name, (self._now(), one.memory_free))
+        past = self._now() - when
+        return (one.memory_free - free) / past * HOUR if past >= SAMPLE and one.memory_free >= 0 else 0.0
+
+    async def _count_nodes(self) -> None:
+        """How many there are: limits of what can be left out depend on it."""
+        queue = await self._store.write(lambda tx: self._queue_name())
+        try:
+            count = len(await self.nodes(queue))
+        except CopernicusError:
+            return  # said elsewhere; it is only worth knowing
+        await self._store.write(lambda tx: self._know(tx, count))
+
+    def _queue_name(self) -> str:
+        row = self._book.pools.get(self.pool)
+        return row.facts.queue if row else ""
+
+    def _know(self, tx: Tx, count: int) -> None:
+        row = self._book.pools.get(self.pool)
+        if row is not None and row.facts.known_nodes != count:
+            self._book.change_pool(tx, row.id, replace(row.facts, known_nodes=count), row.means)
 
     # --- what is asked for ---
 
@@ -249,6 +291,8 @@ class Hand:
         if lost or now >= self._search_at:
             since = min((row.asked for row in rows), default=0)
             found = await self.scheduler.adopt(self._happening.prefix(self.pool), max(0, since - int(DAY * SECOND)))
+            if now >= self._search_at:
+                await self._count_nodes()
             self._search_at = now + SEARCH_EVERY
             settled = {row.token for row in lost if now - row.facts.asked_at >= self.scheduler.settle_time}
             changed = await self._store.write(lambda tx: self._found(tx, found, settled))

@@ -57,13 +57,13 @@ class Happening:
         self.hands: Hands  # set by whoever made both
         self._queue = queue
         self._bundles = bundles
-        self._server = server_id[:8]
+        self._server = server_id
 
     # --- names ---
 
     def prefix(self, pool: int) -> str:
         """What the tokens of a pool begin with, and no others."""
-        return f"cpc-{self._server}-{_word(pool)}-"
+        return prefix(self._server, pool)
 
     def _token(self, pool: int, number: int) -> str:
         return self.prefix(pool) + _word(number)
@@ -276,6 +276,11 @@ class Happening:
             row = self.book.live.get(self.book.workers[worker])
             if row is not None and not row.facts.used:
                 self.book.put(tx, row, replace(row.facts, used=True))
+
+
+def prefix(server_id: str, pool: int) -> str:
+    """What the tokens of a server's pool begin with, and no others."""
+    return f"cpc-{server_id[:8]}-{_word(pool)}-"
 
 
 def _word(number: int) -> str:

@@ -15,10 +15,11 @@ from twisted.logger import Logger
 from cpc.api.scheduler import Scheduler, Tools
 from cpc.core.clock import Timer, Timers
 from cpc.core.errors import CopernicusError, Unavailable
-from cpc.pools import scale
+from cpc.pools import scale, why
 from cpc.pools.allocation import Event, Reason, State
 from cpc.pools.facts import Decision, Note
 from cpc.pools.survey import Survey
+from cpc.queue.why import Because, Facts
 from cpc.server.pools import demand
 from cpc.server.pools.book import Book
 from cpc.server.pools.hand import Hand
@@ -235,6 +236,16 @@ class Keeper:
             book.nodes.values(),
             {row.id: row.learned for row in book.pools.values()},
         )
+
+    def explain(self, tx: Tx, job: Facts) -> list[Because]:
+        """Within a unit: what pools do for a job that waits, for `cpcc why JOB`; nothing where there are none."""
+        if not self.hands:
+            return []
+        survey = self.survey(tx)
+        for served in survey.served:
+            if served.demand.project == job.project and served.demand.requirement == job.requirement:
+                return [Because("pool", note.text, note.step) for note in why.waiting(survey, served)]
+        return []
 
     def settled(self) -> bool:
         """Whether nothing is under way; for tests."""

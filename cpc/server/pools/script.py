@@ -104,6 +104,8 @@ def _worker(pool: Pool, means: Means, allocation: Allocation, project: str) -> s
     """One worker; where it is started on every node, each makes its own work directory."""
     words = [shlex.quote(means.worker), "-c", "-", "-wd", '"$work"', "--until", '"+$left"']
     words += ["-q", f"{(pool.idle + _BY_ITSELF) / 60:.4f}"]
+    if allocation.direct:
+        words += ["--jobs", "1"]
     if pool.labels:
         words += ["--labels", shlex.quote(",".join(pool.labels))]
     if project:

@@ -16,10 +16,11 @@ from cpc.core.views import Page, Reason
 from cpc.pools import learning, nodes, why
 from cpc.pools.allocation import Allocation, Event, State
 from cpc.pools.allocation import Reason as Ending
-from cpc.pools.facts import HOUR, Pool
+from cpc.pools.facts import Pool
 from cpc.server import joining
 from cpc.server.gate import Gate
 from cpc.server.pools import script, settings
+from cpc.server.pools.hand import Hand
 from cpc.server.pools.keeper import Keeper
 from cpc.server.pools.means import Means, pack, read
 from cpc.server.pools.shows import Shows, names_of
@@ -33,9 +34,6 @@ from cpc.store.store import Store
 from cpc.store.transaction import Tx
 
 T = TypeVar("T")
-
-#: Samples of a node's free memory, by which its trend is known, are at least so far apart.
-SAMPLE = 60.0
 
 
 class Pools:
@@ -235,10 +233,13 @@ class Pools:
                 )
 
     def _scheduler(self, row: PoolRow) -> Scheduler:
+        return self._hand(row).scheduler
+
+    def _hand(self, row: PoolRow) -> Hand:
         hand = self._keeper.hands.get(row.id)
         if hand is None:
             raise Unavailable(f"pool {row.name} cannot be used: {self._keeper.broken.get(row.id, 'it is being made')}")
-        return hand.scheduler
+        return hand
 
     # --- allocations ---
 
@@ -292,12 +293,12 @@ class Pools:
     async def nodes(self, who: Principal, pool: str) -> Page:
         """The batch systems' nodes, with our workers on them."""
         rows = await self._look(who, Act.NODE_LIST, lambda tx: self._rows(tx, pool))
-        seen = [(row, await self._scheduler(row).nodes(row.facts.queue)) for row in rows]
+        seen = [(row, await self._hand(row).nodes(row.facts.queue)) for row in rows]
 
         def unit(tx: Tx) -> Page:
             here = self._shows.by_node(tx)
             found = [
-                self._shows.node(tx, row, one, here, self._trend(row.id, one)) for row, some in seen for one in some
+                self._shows.node(tx, row, one, here, self._hand(row).trend(one)) for row, some in seen for one in some
             ]  # fmt: skip
             return Page(items=tuple(found))
 
@@ -306,24 +307,13 @@ class Pools:
     def _rows(self, tx: Tx, pool: str) -> list[PoolRow]:
         return [self._book.pool(tx, pool)] if pool else list(self._book.pools.values())
 
-    def _trend(self, pool: int, one: NodeSeen) -> float:
-        """Bytes an hour by which its free memory has changed since it was first seen in the last hour."""
-        if one.memory_free < 0:
-            self._memory.pop((pool, one.name), None)
-            return 0.0
-        now = self._book.now
-        when, free = self._memory.setdefault((pool, one.name), (now, one.memory_free))
-        if now - when > HOUR:
-            self._memory[pool, one.name] = (now, one.memory_free)
-        return (one.memory_free - free) / (now - when) * HOUR if now - when >= SAMPLE else 0.0
-
     async def node(self, who: Principal, name: str, pool: str = "") -> NodeView:
         """One node, in the pool that is named or the first that has it."""
         row, one = await self._node(who, Act.NODE_LIST, name, pool)
         return await self._look(who, Act.NODE_LIST, lambda tx: self._node_view(tx, row, one))
 
     def _node_view(self, tx: Tx, row: PoolRow, one: NodeSeen) -> NodeView:
-        return self._shows.node(tx, row, one, self._shows.by_node(tx), self._trend(row.id, one))
+        return self._shows.node(tx, row, one, self._shows.by_node(tx), self._hand(row).trend(one))
 
     async def drain(self, call: Call, name: str, pool: str, reason: str, finish: bool) -> NodeView:
         """Nothing new starts there, neither of the batch system nor of ours; what runs may end, unless `finish` is false."""
@@ -360,7 +350,7 @@ class Pools:
         trouble = ""
         for row in rows:
             try:
-                seen = await self._scheduler(row).nodes(row.facts.queue)
+                seen = await self._hand(row).nodes(row.facts.queue)
             except CopernicusError as error:
                 trouble = f"; pool {row.name} does not tell: {error.message}"
                 continue
