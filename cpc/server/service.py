@@ -58,7 +58,7 @@ from cpc.store.statement import Statement
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.connection import SERVER, Connection, Listener
-from cpc.wire.identity import Authority, Identity, Name, Role
+from cpc.wire.identity import Authority, Identity, Name, Role, not_after_of
 from cpc.wire.tls import PeopleTls, ServerTls
 
 log = Logger()
@@ -269,7 +269,8 @@ class Service:
             if hasattr(self, part):
                 getattr(self, part).stop()
         for port in self._ports:
-            await _maybe(port.stopListening())
+            if (closing := port.stopListening()) is not None:
+                await closing
         if hasattr(self, "door"):
             await self.door.close(patience=1.0)
         if hasattr(self, "listener"):
@@ -329,7 +330,7 @@ class Service:
         return (Path(certificate) if certificate else None), (Path(key) if key else None)
 
     def _certificates(self) -> list[tuple[str, int]]:
-        found = [("the server's identity", _authority_end(self.authority_key))]
+        found = [("the server's identity", not_after_of(self.authority_key.certificate_pem))]
         if self.settings.text("site_certificate"):
             found.append(("the site certificate", self._people_tls.not_after))
         return found
@@ -448,17 +449,6 @@ def _hosts(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys((config.host, *config.listen, "localhost")))
 
 
-def _authority_end(authority: Authority) -> int:
-    from cpc.wire.identity import not_after_of
-
-    return not_after_of(authority.certificate_pem)
-
-
 def _words(error: Exception) -> str:
     cause = getattr(error, "socketError", error)
     return getattr(cause, "strerror", None) or str(cause)
-
-
-async def _maybe(result: Any) -> None:
-    if result is not None:
-        await result

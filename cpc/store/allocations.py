@@ -79,7 +79,7 @@ def by_token(tx: Tx, token: str) -> AllocationRow | None:
 
 def by_bundle(tx: Tx, bundle: int) -> AllocationRow | None:
     """The allocation whose workers enrol with this bundle."""
-    found = tx.one(_BY_BUNDLE, {"bundle": bundle})
+    found = tx.one(_BY_BUNDLE, {"bundle": bundle}) if bundle else None  # 0: of strangers, which have none
     return _row(found) if found else None
 
 

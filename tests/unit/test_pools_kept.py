@@ -103,7 +103,8 @@ def test_a_submission_that_never_arrived_is_given_up_and_another_is_made(world: 
     world.submit(4)
     settle(world)
     first = world.rows()[0]
-    assert first.facts.reason is Reason.VANISHED
+    assert first.facts.reason is Reason.REFUSED
+    assert first.facts.words == "the submission got lost"
     assert first.native == ""
 
 
