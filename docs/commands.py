@@ -58,6 +58,12 @@ def _command(program: str, name: str, group: click.Group, aliases: list[str]) ->
     if aliases:
         yield f"Also: {', '.join(f'`{program} {alias}`' for alias in aliases)}\n"
     yield from _body(command, own)
+    if isinstance(command, click.Group):
+        for part, inner in command.commands.items():
+            inside = click.Context(inner, info_name=f"{program} {name} {part}", parent=None)
+            yield f"#### {program} {name} {part}\n"
+            yield f"`{program} {name} {part} {' '.join(inner.collect_usage_pieces(inside))}`".replace(" `", "`") + "\n"
+            yield from _body(inner, inside)
 
 
 def _body(command: click.Command, context: click.Context) -> Iterator[str]:

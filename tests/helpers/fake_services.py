@@ -37,6 +37,7 @@ from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
 from tests.helpers.fake_custody import FakeCustody
 from tests.helpers.fake_peers import FakePeerRequests, FakePeers, FakeSurveying
+from tests.helpers.fake_pools import FakePools
 from tests.helpers.fake_work import FakeFiles, FakeJobs, FakeResults, FakeWorkers
 from tests.helpers.fake_world import NOW, World, paged
 
@@ -272,6 +273,7 @@ class FakeServices:
         self.jobs = FakeJobs(self.world)
         self.results = FakeResults(self.world, self.jobs)
         self.workers = FakeWorkers(self.world)
+        self.pools = FakePools(self.world)
         self.peers = FakePeers(self.world)
         self.peer_requests = FakePeerRequests(self.world)
         self.surveying = FakeSurveying(self.world)

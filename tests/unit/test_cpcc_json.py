@@ -14,7 +14,9 @@ import pytest
 
 from cpc.client.main import ALIASES, COMMANDS
 from cpc.core.network_views import Changed, ExplainView, NetworkView, TransactionView
+from cpc.core.pool_views import PoolPlan
 from cpc.core.views import FileView, LogView, MemberView, Page, Submitted
+from tests.helpers import fake_pools
 from tests.helpers import sample_views as sample
 from tests.helpers.command_line import Cpcc
 from tests.helpers.fake_api import FakeApi, Raw, fake_api
@@ -61,6 +63,23 @@ def _script(api: FakeApi) -> None:
     file = FileView(path="x.txt", kind="file", size=5, digest=digest, mode=0o644, target="", url=url)
     api.on("GET", "/jobs/57/outputs", [file])
     api.on("GET", "/jobs/57/outputs/x.txt", Raw(b"hello"))
+    api.on("GET", "/pools", [fake_pools.pool_view()])
+    api.on("GET", "/pools/hpc", fake_pools.pool_view())
+    api.on("POST", "/pools", fake_pools.pool_view())
+    api.on(
+        "POST", "/pools/plan", PoolPlan(call="sbatch --parsable", script="#!/bin/bash\n", checks=(fake_pools.CHECK,))
+    )
+    api.on("PATCH", "/pools/hpc", fake_pools.pool_view())
+    api.on("POST", "/pools/hpc/pause", fake_pools.pool_view(state="paused"))
+    api.on("POST", "/pools/hpc/resume", fake_pools.pool_view())
+    api.on("GET", "/pools/hpc/why", fake_pools.why_view())
+    api.on("GET", "/pools/hpc/doctor", [fake_pools.CHECK])
+    api.on("GET", "/allocations", [fake_pools.allocation_view()])
+    api.on("GET", "/allocations/7", fake_pools.allocation_view())
+    api.on("POST", "/allocations/7/cancel", fake_pools.allocation_view(state="leaving"))
+    api.on("GET", "/nodes", [fake_pools.node_view()])
+    api.on("POST", "/nodes/n1/drain", fake_pools.node_view(state="draining"))
+    api.on("POST", "/nodes/n1/resume", fake_pools.node_view(state="idle"))
     api.on("GET", "/workers", [sample.worker()])
     api.on("GET", "/workers/w1", sample.worker())
     api.on("POST", "/workers/w1/drain", sample.worker(state="draining", note="new disk"))
@@ -136,6 +155,26 @@ CASES = [
     ("workers w1", "worker", "gromacs/mdrun 2023.1", "w1"),
     ("drain w1 new disk", "worker", "Worker w1 is draining: new disk", "w1"),
     ("resume w1", "worker", "Worker w1 gets jobs again.", "w1"),
+    ("pools", "pools", "hpc   slurm      active", "hpc"),
+    ("pools hpc", "pool", "2 running", "hpc"),
+    ("pool add hpc slurm --cores 4 conf=/etc/slurm.conf", "pool", "Pool hpc is there", "hpc"),
+    (
+        "pool add hpc slurm --dry-run",
+        "pool-plan",
+        "sbatch --parsable\n\n    #!/bin/bash\n\nok   munge",
+        "sbatch --parsable",
+    ),
+    ("pool set hpc --idle 5m", "pool", "15m 00s", "hpc"),
+    ("pool pause hpc new fan", "pool", "Pool hpc is paused; 3 allocation(s) of it go on.", "hpc"),
+    ("pool resume hpc", "pool", "Pool hpc is asked for workers again.", "hpc"),
+    ("why hpc", "why", "Pool hpc is active:\n   - hpc: no job waits", "idle"),
+    ("doctor hpc", "checks", "ok   munge: credentials are made and accepted", ""),
+    ("allocations hpc --live", "allocations", "12 jobs of commands wait", "7"),
+    ("allocation show 7", "allocation", "cpc-00000000-1-7", "7"),
+    ("allocation cancel 7 wrong", "allocation", "Allocation 7 of pool hpc is being cancelled.", "7"),
+    ("nodes", "nodes", "16.0 GiB     -1.0 GiB", "n1"),
+    ("drain --pool hpc n1 new fan", "node", "Node n1 is draining; 1 job(s) of ours run there: 57", "n1"),
+    ("resume --pool hpc n1", "node", "Node n1 is idle; its workers get jobs again.", "n1"),
     ("events", "events", "job.started", "1"),
     ("audit", "audit", "user.created", "1"),
     ("bundles", "bundles", "cluster", "cluster"),

@@ -154,7 +154,8 @@ def options(program: str, command: str) -> frozenset[str]:
     group = module.cpcc if module is client else module.cpc_server
     found = group.get_command(click.Context(group, info_name=program), command)
     assert found is not None, f"there is no command {program} {command}"
-    own = {flag for parameter in found.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    parts = [found, *(found.commands.values() if isinstance(found, click.Group) else ())]
+    own = {flag for part in parts for one in part.params for flag in (*one.opts, *one.secondary_opts)}
     return frozenset({*own, *module.ANYWHERE, "--help", "--version"})
 
 

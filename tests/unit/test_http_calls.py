@@ -48,7 +48,7 @@ def test_without_a_token_only_what_is_for_anyone_answers(house: House) -> None:
             assert reply.headers["www-authenticate"].startswith("Bearer")
 
 
-_ANY = {"name": "x", "user": "alice", "digest": "ab"}
+_ANY = {"name": "x", "user": "alice", "digest": "ab", "pool": "hpc", "node": "n1"}
 
 
 def test_a_wrong_token_is_refused_in_words(house: House) -> None:
@@ -277,11 +277,13 @@ def test_every_noun_answers_a_simple_call(house: House) -> None:
         f"{API}/projects/villin/arrays": "items", f"{API}/jobs": "items", f"{API}/jobs/57/why": "reasons",
         f"{API}/jobs/57/logs": "data", f"{API}/jobs/57/outputs": "items", f"{API}/workers": "items",
         f"{API}/workers/w1": "name", f"{API}/heartbeats": "items", f"{API}/bundles": "items", f"{API}/events": "items",
-        f"{API}/tokens": "items", f"{API}/users": "items", f"{API}/jobs/57/wait?timeout=0": "state",
+        f"{API}/pools": "items", f"{API}/pools/hpc": "scheduler", f"{API}/pools/hpc/why": "reasons",
+        f"{API}/allocations?pool=hpc&live=true": "items", f"{API}/allocations/7": "token", f"{API}/nodes?pool=hpc": "items",
+        f"{API}/nodes/n1": "workers", f"{API}/tokens": "items", f"{API}/users": "items", f"{API}/jobs/57/wait?timeout=0": "state",
     }  # fmt: skip
     for path, field in expected.items():
         assert field in client.ask("GET", path).json, path
-    for path in (f"{API}/settings", f"{API}/audit"):
+    for path in (f"{API}/settings", f"{API}/audit", f"{API}/pools/hpc/doctor"):
         assert "items" in client.ask("GET", path, user="cpc-admin").json
         assert client.ask("GET", path).status == 403
 
@@ -312,6 +314,16 @@ def test_every_change_reaches_its_service(house: House) -> None:
     assert change("DELETE", "/jobs/57", None, "alice") == {}
     assert change("POST", "/workers/w1/drain", {"reason": "disk"})["name"] == "w1"
     assert change("POST", "/workers/w1/resume", None)["name"] == "w1"
+    new = {"name": "hpc", "scheduler": "slurm", "settings": {"cores": 4, "environment": {"A": "b"}}}
+    assert change("POST", "/pools/plan", new)["call"] == "sbatch"
+    assert change("POST", "/pools", new)["settings"] == {"cores": 4, "environment": {"A": "b"}}
+    assert change("PATCH", "/pools/hpc", {"settings": {"idle": 60}})["settings"] == {"idle": 60.0}
+    assert change("POST", "/pools/hpc/pause", {"reason": "fan"})["note"] == "fan"
+    assert change("POST", "/pools/hpc/resume", {})["state"] == "active"
+    assert change("POST", "/allocations/7/cancel", {"reason": "wrong"})["words"] == "wrong"
+    assert change("POST", "/nodes/n1/drain", {"reason": "fan"})["reason"] == "fan"
+    assert change("POST", "/nodes/n1/resume", {})["state"] == "idle"
+    assert change("DELETE", "/pools/hpc?cancel=true", None) == {}
     assert change("POST", "/bundles", {"name": "lab", "role": "worker"})["bundle"] == "a bundle"
     assert change("DELETE", "/bundles/lab", None) == {}
     assert change("PUT", "/settings/heartbeat_time", {"value": "60"})["value"] == "60"
