@@ -353,7 +353,7 @@ class Jobs:
         )  # fmt: skip
         found = why.waiting(queue.index, facts, queue.now)
         if found[0].kind not in ("soon", "paused"):
-            found += self.pools_say(tx, facts)
+            found = [*self.pools_say(tx, facts), *found]  # what is on its way comes first
         found += _again(tx, row)
         return [Because("intake", intake, "see `cpcc status`"), *found] if intake else found
 

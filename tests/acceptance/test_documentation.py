@@ -21,6 +21,7 @@ from cpc.core.chance import SystemChance
 from cpc.core.clock import DAY, SECOND, SystemClock
 from cpc.wire.identity import Authority, Name, Role
 from tests.helpers.manual import Command, Shell, blocks, commands, section
+from tests.helpers.slurm import Cluster, needed
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -40,6 +41,7 @@ ADMINISTRATION = (
     "postgresql",
     "executables",
     "network",
+    "pools",
 )
 PAGES = (
     "README.md",
@@ -51,6 +53,8 @@ PAGES = (
 #: What these pages need on the machine.
 NEEDS = {"tutorial/gromacs.md": ("gmx", "GROMACS (Debian: gromacs) is not installed")}
 PACKAGES = {"tutorial/msm.md": ("openmm", "deeptime")}
+#: Pages about pools: there the workers come from a Slurm of this machine.
+SLURM = ("user/pools.md", "admin/pools.md")
 POSTGRESQL = ("admin/setup.md", "admin/postgresql.md")
 
 #: The package is installed already where tests run.
@@ -67,6 +71,15 @@ cpcc login cpc-admin
 cpcc start first
 until cpcc --quiet workers | grep -q .; do sleep 0.1; done
 """
+
+POOL = """
+cpc-server setup ~/copernicus-data
+cpc-server start
+cpcc add-server localhost
+cpcc login cpc-admin
+cpcc start first
+"""
+ADD_POOL = "cpcc pool add hpc slurm --cores 2 --memory 200M --walltime 30m --idle 30s"
 
 
 #: Machines that are directories here, with servers of their own: what they are called → the address that stands for them.
@@ -176,6 +189,29 @@ def page_commands(page: str) -> list[Command]:
     return commands((DOCS / page).read_text(), page)
 
 
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Cluster]:
+    """A Slurm for the pages about pools."""
+    needed()
+    cluster = Cluster(nodes=2)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def before_page(page: str, request: pytest.FixtureRequest) -> list[Command]:
+    """What has been done before somebody reads the page."""
+    if page in FROM_NOTHING:
+        return []
+    text = FIRST
+    if page in SLURM:
+        cluster = request.getfixturevalue("slurm")
+        text = f"export SLURM_CONF={cluster.conf}\n{POOL}" + (ADD_POOL if page == "user/pools.md" else "")
+    return [Command("before the page", line) for line in text.strip().splitlines() if line]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page_does_what_the_page_says(
     page: str, home: Path, request: pytest.FixtureRequest
@@ -186,7 +222,7 @@ def test_every_command_of_the_page_does_what_the_page_says(
     for package in PACKAGES.get(page, ()):
         pytest.importorskip(package, reason=f"{package} is not installed (pip install 'copernicus-computing[demo]')")
     database = str(request.getfixturevalue("postgresql").database()) if page in POSTGRESQL else ""
-    before = [] if page in FROM_NOTHING else [Command("before the page", line) for line in FIRST.strip().splitlines()]
+    before = before_page(page, request)
     before += [Command("before the page", line) for line in BEFORE.get(page, [])]
     todo = [one for one in page_commands(page) if one.text not in NOT_HERE]
     assert todo, f"{page} has no commands"

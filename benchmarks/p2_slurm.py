@@ -1,0 +1,132 @@
+"""P2: pools on a real Slurm of this machine: polling, how soon a job runs on an idle one, and what is wasted.
+
+A private Slurm with three nodes of four cores (tests/helpers/slurm.py), in which 1,000 allocations wait while they are polled in
+one call. Then jobs one by one, each when no worker is left; then an ensemble: core-hours that allocations had and no job used.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.report import Options, Table, main
+from benchmarks.system import System, system
+from cpc.api.scheduler import Tools
+from cpc.core.allocation import Handle, Seen, Wanted
+from cpc.core.chance import SystemChance
+from cpc.core.clock import SECOND, SystemClock
+from cpc.core.pool_views import AllocationView, PoolSettings
+from cpc.plugins.schedulers.slurm import Slurm
+from cpc.server.offline import wait as finished
+from cpc.server.pools import offline
+from tests.helpers.slurm import Cluster
+
+POLLED = 1000
+POLLS = 5
+ONE_BY_ONE = 3
+JOB_SECONDS = 2.0
+IDLE = 5.0
+LIMIT = 4
+CORES = 2
+PATIENCE = 300.0
+
+
+def run(options: Options) -> Table:
+    """A Slurm and a server for each run."""
+    database = "PostgreSQL" if options.postgresql else "SQLite"
+    table = Table(f"P2 pools on Slurm, {options.size} jobs of {JOB_SECONDS:g} s, {database}")
+    for _ in range(options.runs):
+        with slurm() as cluster:
+            figures = polling(cluster)
+            with system(worker=False, postgresql=options.postgresql) as running:
+                settings = PoolSettings(
+                    cores=CORES, memory=100 << 20, walltime=1200.0, max_allocations=LIMIT, idle=IDLE,
+                    worker=str(Path(sys.executable).parent / "cpc-worker"), directory=str(cluster.jobs),
+                    scheduler={"conf": str(cluster.conf)},
+                )  # fmt: skip
+                running.client.add_pool("hpc", "slurm", settings)
+                figures |= starting(running)
+                figures |= wasting(running, options.size)
+            table.add(**figures)
+    return table
+
+
+@contextmanager
+def slurm() -> Iterator[Cluster]:
+    """A Slurm of our own."""
+    cluster = Cluster(nodes=3)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def polling(cluster: Cluster) -> dict[str, float]:
+    """POLLED allocations that wait, polled in one call."""
+    asked = Slurm(
+        Tools(offline.run, offline.http, SystemClock(), SystemChance()), {"conf": str(cluster.conf)}
+    )  # fmt: skip
+    wanted = Wanted(
+        token="cpc-poll-1", script="#!/bin/sh\n", count=POLLED, walltime=600, directory=str(cluster.jobs),
+        options=("--begin=now+1hour",),
+    )  # fmt: skip
+    begin = time.perf_counter()
+    natives = finished(asked.submit(wanted))
+    submitted = time.perf_counter() - begin
+    handles = [Handle(native, wanted.token, index) for index, native in enumerate(natives)]
+    times = []
+    for _ in range(POLLS):
+        begin = time.perf_counter()
+        seen: tuple[Seen, ...] = finished(asked.poll(handles))
+        times.append(time.perf_counter() - begin)
+        assert len(seen) == POLLED
+    finished(asked.cancel(handles))
+    return {"submit_1000_s": submitted, "poll_1000_s": statistics.median(times)}
+
+
+def starting(running: System) -> dict[str, float]:
+    """A job submitted while there is no worker, until it runs."""
+    waits = []
+    for _ in range(ONE_BY_ONE):
+        job = running.submit(argv=("true",))
+        running.wait(job)
+        found = running.detail(job)
+        assert found.started is not None
+        waits.append((found.started - found.submitted) / SECOND)
+        _empty(running)
+    return {"to_running_s": statistics.median(waits)}
+
+
+def wasting(running: System, size: int) -> dict[str, float]:
+    """Core-hours of allocations that no job used, for each that one did."""
+    before = {one.id for one in running.client.allocations()}
+    array = running.submit(argv=("sleep", f"{JOB_SECONDS:g}"), array=size)
+    begin = time.perf_counter()
+    running.wait(array)
+    took = time.perf_counter() - begin
+    _empty(running)
+    had = sum(_had(one) for one in running.client.allocations() if one.id not in before)
+    used = sum(one.wall_seconds or 0.0 for one in running.client.jobs(array=array, limit=size))
+    return {"ensemble_s": took, "used_core_s": used, "had_core_s": had, "wasted_each": (had - used) / used}
+
+
+def _had(one: AllocationView) -> float:
+    if one.started is None or one.ended is None:
+        return 0.0
+    return one.cores * max(0, one.ended - one.started) / SECOND
+
+
+def _empty(running: System) -> None:
+    end = time.perf_counter() + PATIENCE
+    while running.client.allocations(live=True):
+        assert time.perf_counter() < end, "the pool does not shrink to zero"
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main(__doc__, run, 100, 1, "jobs of the ensemble")
