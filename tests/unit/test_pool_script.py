@@ -1,0 +1,185 @@
+"""The script of an allocation: what the shell makes of it, whatever is in a pool's settings; and commands without a reactor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from cpc.api.scheduler import Tools
+from cpc.core.allocation import Wanted
+from cpc.core.chance import SeededChance
+from cpc.core.clock import SystemClock
+from cpc.core.errors import BadInput, NotFound, TooLarge, Unavailable
+from cpc.core.resources import Amounts
+from cpc.plugins.schedulers.slurm import Slurm
+from cpc.pools.allocation import Allocation, State
+from cpc.pools.facts import Pool
+from cpc.server.offline import wait
+from cpc.server.pools import offline, script
+from cpc.server.pools.means import Means
+from tests.helpers.fake_batch import SYSTEMS, BatchSystem, FakeBatch
+from tests.simulation.clock import VirtualReactor
+
+POOL = Pool(number=1, name="h.p-c", scheduler="fake", each=Amounts(cores=3, memory=1 << 30), walltime=3600.0)
+
+
+def tools() -> Tools:
+    return Tools(offline.run, offline.http, SystemClock(), SeededChance(1))
+
+
+@pytest.fixture
+def scheduler(monkeypatch: pytest.MonkeyPatch) -> FakeBatch:
+    monkeypatch.setitem(SYSTEMS, "main", BatchSystem(VirtualReactor()))
+    return FakeBatch(tools())
+
+
+def allocation(pool: Pool = POOL, **more: object) -> Allocation:
+    made = Allocation(
+        token="cpc-1-1-1",
+        pool=1,
+        state=State.ASKED,
+        asked_at=0.0,
+        nodes=pool.nodes,
+        each=pool.each,
+        walltime=pool.walltime,
+    )
+    return replace(made, **more)
+
+
+class Rig:
+    """Runs a script with a worker that writes down how it was called."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.worker = directory / "odd 'name' of a worker"
+        self.worker.write_text('#!/bin/bash\nprintf "%s\\n" "$@" > args\ncat > stdin\nenv > env\nexit "${END:-0}"\n')
+        self.worker.chmod(0o755)
+
+    def run(self, wanted: Wanted, **env: str) -> int:
+        environment = {"PATH": os.environ["PATH"], "TMPDIR": str(self.directory), **env}
+        done = subprocess.run(
+            ["bash", "-s"], input=wanted.script, text=True, cwd=self.directory, env=environment, timeout=30, check=False
+        )
+        return done.returncode
+
+    def read(self, name: str) -> str:
+        return (self.directory / name).read_text()
+
+
+def test_the_worker_gets_the_bundle_on_stdin_and_what_it_needs_as_words(tmp_path: Path, scheduler: FakeBatch) -> None:
+    rig = Rig(tmp_path)
+    bundle = '{"a": "$HOME `id` \\" \'",\n "b": 1}'
+    pool = replace(POOL, labels=("fast", "ib"), prologue="export FROM_PROLOGUE=1", wrap="nice -n 1")
+    wanted = script.wanted(
+        pool, Means(worker=str(rig.worker)), allocation(), scheduler, bundle=bundle, project="my.project"
+    )
+    assert rig.run(wanted) == 0
+    assert rig.read("stdin") == bundle + "\n"
+    words = rig.read("args").splitlines()
+    assert words[:4] == ["-c", "-", "-wd", f"{tmp_path}/cpc-worker-{os.getuid()}-h.p-c"]
+    options = dict(zip(words[4:-3:2], words[5:-3:2], strict=True))
+    left = int(options["--until"].removeprefix("+"))
+    assert 3600 - pool.margin + 40 <= left <= 3600 - pool.margin + 45
+    assert options["--labels"] == "fast,ib"
+    assert options["-p"] == "my.project"
+    assert options["--memory"] == str(1 << 30)
+    assert words[-3:] == ["smp", "-n", "3"]
+    assert "FROM_PROLOGUE=1" in rig.read("env")
+
+
+def test_the_script_ends_with_the_workers_exit_code(tmp_path: Path, scheduler: FakeBatch) -> None:
+    rig = Rig(tmp_path)
+    wanted = script.wanted(POOL, Means(worker=str(rig.worker)), allocation(), scheduler)
+    assert rig.run(wanted, END="3") == 3
+
+
+def test_a_signal_reaches_the_worker_and_its_end_is_waited_for(tmp_path: Path, scheduler: FakeBatch) -> None:
+    rig = Rig(tmp_path)
+    rig.worker.write_text(
+        '#!/bin/bash\ntrap "echo told > told; exit 5" TERM\ncat > /dev/null\necho here > here\n'
+        "while :; do read -t 0.05 <> <(:); done\n"
+    )
+    text = script.wanted(POOL, Means(worker=str(rig.worker)), allocation(), scheduler).script
+    process = subprocess.Popen(["bash", "-s"], stdin=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ})
+    try:
+        assert process.stdin is not None
+        process.stdin.write(text)
+        process.stdin.close()
+        while not (tmp_path / "here").exists():
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(30) == 5
+        assert rig.read("told") == "told\n"
+    finally:
+        process.kill()
+
+
+def test_no_worker_is_started_when_no_time_is_left(tmp_path: Path, scheduler: FakeBatch) -> None:
+    rig = Rig(tmp_path)
+    pool = replace(POOL, prologue="SECONDS=3599")
+    assert rig.run(script.wanted(pool, Means(worker=str(rig.worker)), allocation(), scheduler)) == 0
+    assert not (tmp_path / "args").exists()
+
+
+def test_on_slurm_one_worker_is_started_on_each_node_and_all_read_the_bundle() -> None:
+    slurm = Slurm(tools())
+    pool = replace(POOL, nodes=4)
+    wanted = script.wanted(pool, Means(), allocation(pool), slurm, bundle="{}")
+    line = next(line for line in wanted.script.splitlines() if "cpc-worker -c" in line)
+    assert line.startswith("srun --nodes=")
+    assert line.endswith("<<'END_OF_BUNDLE' &")
+    assert wanted.nodes == 4
+    inside = replace(pool, platform="slurm")
+    line = next(
+        line for line in script.wanted(inside, Means(), allocation(inside), slurm).script.splitlines() if "-c -" in line
+    )
+    assert line.startswith("cpc-worker -c -"), "one worker has all nodes"
+    assert "slurm <<" in line
+
+
+def test_direct_use_takes_one_job(scheduler: FakeBatch) -> None:
+    assert " --jobs 1 " in script.wanted(POOL, Means(), allocation(direct=True), scheduler).script
+    assert "--jobs" not in script.wanted(POOL, Means(), allocation(), scheduler).script
+
+
+@pytest.mark.parametrize(
+    ("pool", "means"),
+    [
+        (replace(POOL, prologue="a\rb"), Means()),
+        (replace(POOL, environment={"1": "x"}), Means()),
+        (replace(POOL, queue="-x"), Means()),
+        (POOL, Means(output="a\nb")),
+        (POOL, Means(directory="x")),
+    ],
+)
+def test_what_no_batch_system_could_take_is_refused(pool: Pool, means: Means, scheduler: FakeBatch) -> None:
+    with pytest.raises(BadInput):
+        script.wanted(pool, means, allocation(), scheduler)
+
+
+# --- commands without a reactor ---
+
+
+def test_a_command_is_run_to_its_end_without_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_OURS", "x")
+    ran = wait(offline.run(["sh", "-c", 'cat; echo "$1" "$SECRET_OF_OURS" "$LC_ALL" >&2; exit 7', "sh", "$(id)"], "in"))
+    assert (ran.code, ran.out, ran.err) == (7, "in", "$(id)  C\n")
+
+
+def test_a_command_that_is_not_there_takes_too_long_or_says_too_much_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(NotFound, match="nosuch"):
+        wait(offline.run(["nosuch"]))
+    with pytest.raises(Unavailable, match="did not end within"):
+        wait(offline.run(["sleep", "60"], timeout=0.2))
+    monkeypatch.setattr(offline, "MAX_OUTPUT", 100)
+    with pytest.raises(TooLarge):
+        wait(offline.run(["head", "-c", "1000", "/dev/zero"]))
+    assert wait(offline.run(["sh", "-c", "kill -9 $$"])).code == 137
+    with pytest.raises(Unavailable, match="only asked by a running server"):
+        wait(offline.http("GET", "http://localhost/"))
