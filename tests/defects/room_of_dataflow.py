@@ -104,4 +104,39 @@ DATAFLOW = (
         promise="that an open step has ended is on disk",
         caught_by="tests/unit/test_step_ends.py",
     ),
+    # --- what is held ---
+    defect(
+        "a-lost-job-begins-while-held", "cpc.server.settling:_again_or_end",
+        "queue.step_job_waits(tx, row.step, run.array)", "pass",
+        promise="a lost job of a held instance waits until that is activated",
+        caught_by=_CUT + "test_a_job_that_is_lost_while_its_instance_is_held_waits_until_that_is_activated",
+    ),
+    defect(
+        "a-held-instance-asks-for-more", "cpc.server.steps:_go_on",
+        "if not instance.state.runs", "if state is not State.READY and not instance.state.runs",
+        promise="what a held instance's function asks for does not begin",
+        caught_by=_CUT + "test_what_a_held_instance_asks_for_beside_a_job_that_has_ended_does_not_begin",
+    ),
+    defect(
+        "cleared-although-held", "cpc.dataflow.update:Update.clear", "if _held_above(each)", "if False",
+        promise="clearing an error does not activate what is held",
+        caught_by=_STEPS + "test_clearing_an_error_within_a_held_instance_leaves_it_held",
+    ),
+    # --- modules, when they are imported ---
+    defect(
+        "networks-not-tried", "cpc.dataflow.update:Update.import_module", "self.try_networks(", "len(",
+        promise="what cannot be in a fixed network is refused at import",
+        caught_by="tests/unit/test_dataflow_modules.py",
+    ),
+    defect(
+        "code-not-tried", "cpc.server.networks:Networks._named_in",
+        "await self._modules.check([*found.values(), *uploads])", "pass",
+        promise="a module whose code is not there is not imported",
+        caught_by="tests/unit/test_networks.py::test_a_module_whose_code_is_not_there_is_not_imported",
+    ),
+    defect(
+        "code-tried-for-anybody", "cpc.server.networks:Networks._may_name", "self._may_install(tx, who)", "pass",
+        promise="code of those who may not bring it is not run",
+        caught_by="tests/unit/test_networks.py::test_code_of_those_who_may_not_bring_it_is_not_even_tried",
+    ),
 )  # fmt: skip

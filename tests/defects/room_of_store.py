@@ -105,4 +105,14 @@ STORE = (
         promise="a restored server has a life of its own",
         caught_by="tests/integration/test_server_backup.py::test_a_backup_of_a_running_server_is_a_server_elsewhere",
     ),
+    defect(
+        "names-of-directories-not-flushed", "cpc.server.workspace:_flush", "_sync(above)", "pass",
+        promise="a power loss leaves what functions keep, with its names",
+        caught_by="tests/unit/test_workspace.py",
+    ),
+    defect(
+        "results-unpacked-for-ever", "cpc.server.workspace:_tidy", 'root.glob(f"*/*/{_JOB}-*")', 'root.glob("*/*/nothing")',
+        promise="what a power loss may have emptied is unpacked again",
+        caught_by="tests/unit/test_workspace.py",
+    ),
 )  # fmt: skip

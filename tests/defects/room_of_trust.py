@@ -72,4 +72,14 @@ TRUST = (
         promise="who resumes a watch by number loses and repeats nothing",
         caught_by="tests/unit/test_events.py::test_a_stream_gives_what_was_and_then_what_comes",
     ),
+    defect(
+        "unused-bits-do-not-count", "cpc.wire.identity:_signed", "- 1] == 0", "- 1] >= 0",
+        promise="every bit of a certificate counts",
+        caught_by="tests/unit/test_wire_identity.py::test_every_bit_of_a_certificate_counts",
+    ),
+    defect(
+        "links-lead-out-of-archives", "cpc.server.keeping:make", "if not stays(path, target)", "if False",
+        promise="no link of a saved project or backup leads out",
+        caught_by="tests/unit/test_archive.py::test_links_that_no_saved_project_holds_are_refused",
+    ),
 )  # fmt: skip

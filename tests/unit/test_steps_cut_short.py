@@ -151,12 +151,13 @@ def test_what_a_held_instance_asks_for_beside_a_job_that_has_ended_does_not_begi
     bench.edit(Deactivate())
     bench.here.hold = False
     bench.here.go()
-    other = bench.worker(cores=8)
-    assert not other.leases
+    bench.turn(worker)
+    assert not worker.leases
+    assert bench.item("f").running == "1 held back"
     bench.check()
     bench.edit(Activate())
-    bench.turn(other)
-    assert len(bench.finish(other)) == 1
+    bench.turn(worker)
+    assert len(bench.finish(worker)) == 1
     bench.check()
 
 
