@@ -47,7 +47,7 @@ class Rig:
     `wait`: lets so many seconds pass for the system (really, or on a virtual clock). `prefix`: what all tokens of this run
     begin with; nobody else's do. `wanted`: fields of Wanted that requests need here (queue, account, directory).
     `unknown_queue`: a queue that the system refuses ("": it has none). `node`: one that may be drained ("": none may).
-    `patience`: seconds after which something that was to happen has not. `bad_option`: an option that must be refused.
+    `patience`: seconds after which something that was to happen has not; `step`: seconds between two looks.
     """
 
     kind: type[Scheduler]

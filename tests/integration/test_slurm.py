@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -19,6 +21,8 @@ from cpc.plugins.schedulers.slurm import Slurm
 from cpc.server.pools.commands import Commands
 from cpc.server.pools.web import Web
 from tests.helpers.slurm import Cluster, needed, wait_for
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +292,58 @@ async def test_the_doctor_names_munge(cluster: Cluster) -> None:
     finally:
         cluster.start_munge()
     assert all(one.ok for one in await scheduler.diagnose())
+
+
+IN_ALLOCATION = """
+import os, signal, subprocess, sys, time
+from cpc.api import Amounts
+from cpc.plugins.platforms.slurm import Slurm
+from cpc.worker.node import describe_node
+from cpc.worker.search import PathSearch
+
+platform = Slurm(describe_node(os.environ, PathSearch()), {})
+print(platform.total().cores, *platform.describe())
+
+
+def run(place, mpi, *argv):
+    start = place.variables["MPIRUN"] if mpi else place.prefix
+    return subprocess.run([*start, *argv], capture_output=True, text=True, env=os.environ | place.env).stdout.split()
+
+
+where = ("sh", "-c", "echo $SLURMD_NODENAME")
+places = [platform.acquire(key, Amounts(cores=4), os.getcwd()) for key in "ab"]
+print(*(name for place in places for name in run(place, False, *where)))
+platform.release("a")
+platform.release("b")
+print(*sorted(run(platform.acquire("c", Amounts(cores=7), os.getcwd()), True, *where)))
+platform.release("c")
+place = platform.acquire("d", Amounts(cores=1), os.getcwd())
+body = "trap 'echo told; exit 5' TERM; echo up; while :; do sleep 0.05; done"
+program = subprocess.Popen([*place.prefix, "sh", "-c", body], stdout=subprocess.PIPE, text=True, start_new_session=True)
+program.stdout.readline()
+os.killpg(program.pid, signal.SIGTERM)
+print(program.communicate()[0].strip(), program.returncode)
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_worker_uses_all_nodes_of_an_allocation(cluster: Cluster) -> None:
+    rig = rig_for(cluster, "platform")
+    out, program = cluster.jobs / "platform.out", cluster.jobs / "in_allocation.py"
+    program.write_text(IN_ALLOCATION)
+    show = "cpc-worker --show slurm"
+    body = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={ROOT}\npython {program} && {show}"
+    mine = await submitted(rig, body, nodes=2, cores=4, memory=500 << 20, output=str(out))
+    (end,) = await rig.ended(rig.make(), mine)
+    text = out.read_text()
+    assert end.outcome is SeenOutcome.OK, text
+    lines = [line for line in text.splitlines() if not line.startswith(("srun:", "slurmstepd"))]
+    assert lines[:4] == [
+        f"8 allocation: {mine[0].native} on n1:4 n2:4",
+        "n1 n2",
+        " ".join(["n1"] * 4 + ["n2"] * 3),
+        "told 5",
+    ]
+    assert "Platform slurm: " in text
+    assert f"allocation: {mine[0].native} on n1:4 n2:4" in "".join(lines[4:])
+    assert "benchmark/sleep" in text  # what smp runs, slurm runs too
