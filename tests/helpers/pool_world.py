@@ -46,7 +46,7 @@ from cpc.wire import bundle as wire_bundle
 from cpc.wire.bundle import Bundle
 from cpc.wire.identity import Authority, fingerprint_of
 from cpc.wire.messages import Hello, Orders, Result
-from tests.helpers.fake_batch import SYSTEMS, BatchSystem, Entry
+from tests.helpers.fake_batch import SYSTEMS, BatchSystem, Entry, FakeBatch
 from tests.helpers.stores import InlineThreads
 from tests.simulation.clock import Clock, HostReactor, VirtualReactor
 
@@ -62,7 +62,7 @@ class PoolWorld:
     def __init__(self, url: str, monkeypatch: Any) -> None:
         from cpc.server.pools import schedulers
 
-        monkeypatch.setitem(schedulers.BUILT_IN, "fake", "tests.helpers.fake_batch:FakeBatch")
+        monkeypatch.setattr(schedulers, "BUILT_IN", (*schedulers.BUILT_IN, FakeBatch))
         self.url = url
         self.reactor = VirtualReactor()
         self.system = BatchSystem(self.reactor, on_start=self._began, on_end=self._ended)
