@@ -11,6 +11,7 @@ from cpc.core.chance import Chance
 from cpc.core.clock import Clock
 from cpc.server.bundles import Bundles
 from cpc.server.gate import Gate
+from cpc.server.jobs import Jobs
 from cpc.server.pools.book import Book
 from cpc.server.pools.commands import Commands
 from cpc.server.pools.happening import Happening
@@ -25,7 +26,7 @@ class PoolServices:
     """`pools` is for people, `keeper` works by itself. `tools`: instead of this machine's commands, clock and network."""
 
     def __init__(
-        self, *, store: Store, gate: Gate, queue: Queue, bundles: Bundles, server_id: str, reactor: Any, clock: Clock,
+        self, *, store: Store, gate: Gate, jobs: Jobs, queue: Queue, bundles: Bundles, server_id: str, reactor: Any, clock: Clock,
         chance: Chance, cut: Callable[[list[int], str], None], tools: Tools | None,
     ) -> None:  # fmt: skip
         self._commands = None if tools else Commands(reactor, os.environ)
@@ -37,6 +38,7 @@ class PoolServices:
             store=store, queue=queue, happening=happening, tools=tools, timers=reactor, cut=cut
         )  # fmt: skip
         self.pools = Pools(store, gate, queue, self.keeper)
+        jobs.pools_say = self.keeper.explain
 
     async def stop(self) -> None:
         """Ask nobody anything more."""

@@ -167,9 +167,7 @@ class Service:
             timers=self._reactor, clock=clock,
         )  # fmt: skip
         self.workers = Workers(store, gate, self.queue, self.machines)
-        self.monitor = Monitor(
-            self.queue, store, self._reactor, clock, self.machines.heard, self._crowded
-        )  # fmt: skip
+        self.monitor = Monitor(self.queue, store, self._reactor, clock, self.machines.heard, self._crowded)
         self.retention = Retention(store, chunk_store, self._keep, self._expire, clock, self._reactor)
         self.status_page = Status(
             config=self.config, server=self.authority_key.server_id, fingerprint=self.authority_key.fingerprint,
@@ -189,14 +187,12 @@ class Service:
         self.workers.lending = self.status_page.lending = federation.lending
         self.monitor.borrowers, self.custody = federation.lending.owner, federation.filing.custody
         self.peers, self.peer_requests, self.surveying = federation.trust, federation.requests, federation.surveying
-        self.retention.directories = self.network_services.workspace
-        self.storage.on_low = self.retention.hurry
+        self.retention.directories, self.storage.on_low = self.network_services.workspace, self.retention.hurry
         self.pool_services = PoolServices(
-            store=store, gate=gate, queue=self.queue, bundles=self.bundles, server_id=self.authority_key.server_id,
-            reactor=self._reactor, clock=clock, chance=chance, cut=self._cut, tools=self._tools,
+            store=store, gate=gate, jobs=self.jobs, queue=self.queue, bundles=self.bundles, reactor=self._reactor,
+            server_id=self.authority_key.server_id, clock=clock, chance=chance, cut=self._cut, tools=self._tools,
         )  # fmt: skip
         self.pools = self.pool_services.pools
-        self.jobs.pools_say = self.pool_services.keeper.explain
         self._join_services()
 
     def _join_services(self) -> None:

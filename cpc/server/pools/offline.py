@@ -30,20 +30,19 @@ async def run(argv: Sequence[str], stdin: str = "", timeout: float = 30.0, env: 
     program = shutil.which(argv[0], path=environment.get("PATH", os.defpath))
     if program is None:
         raise NotFound(f"the command {argv[0]} is not there", "install it, or put its directory into the PATH")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [program, *argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
         start_new_session=True, cwd="/",
-    )  # fmt: skip
-    try:
-        out, err = process.communicate(stdin.encode(), timeout)
-    except subprocess.TimeoutExpired:
-        raise Unavailable(
-            f"{argv[0]} did not end within {timeout:g} s", "see whether the batch system is well"
-        ) from None
-    finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(stdin.encode(), timeout)
+        except subprocess.TimeoutExpired:
+            raise Unavailable(
+                f"{argv[0]} did not end within {timeout:g} s", "see whether the batch system is well"
+            ) from None
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
     if len(out) + len(err) > MAX_OUTPUT:
         raise TooLarge(f"{argv[0]} printed more than can be read", "ask for less at once")
     code = process.returncode

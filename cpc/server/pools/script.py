@@ -35,15 +35,19 @@ umask 077
 {prologue}left=$(({seconds} - SECONDS))
 [ "$left" -ge {least} ] || {{ echo 'no time is left for a worker'; exit 0; }}
 {work}
+worker= told=
+trap 'told=yes; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null' TERM INT HUP
 {command} <<'{end}' &
 {bundle}
 {end}
 worker=$!
-trap 'kill -TERM "$worker" 2>/dev/null' TERM INT HUP
+[ -z "$told" ] || kill -TERM "$worker" 2>/dev/null
 while :; do
     wait "$worker"; code=$?
     kill -0 "$worker" 2>/dev/null || break
 done
+# A wait that a signal has cut short says nothing of the worker: bash still knows.
+[ "$code" -le 128 ] || {{ wait "$worker" 2>/dev/null; last=$?; [ "$last" -eq 127 ] || code=$last; }}
 exit "$code"
 """
 
