@@ -62,7 +62,7 @@ class PoolWorld:
     def __init__(self, url: str, monkeypatch: Any) -> None:
         from cpc.server.pools import schedulers
 
-        monkeypatch.setattr(schedulers, "BUILT_IN", (*schedulers.BUILT_IN, FakeBatch))
+        monkeypatch.setitem(schedulers.BUILT_IN, FakeBatch.name, "tests.helpers.fake_batch:FakeBatch")
         self.url = url
         self.reactor = VirtualReactor()
         self.system = BatchSystem(self.reactor, on_start=self._began, on_end=self._ended)
