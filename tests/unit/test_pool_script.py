@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from cpc.api.scheduler import Tools
+from cpc.api.scheduler import NotConnected, Tools
 from cpc.core.allocation import Wanted
 from cpc.core.chance import SeededChance
 from cpc.core.clock import SystemClock
@@ -181,5 +183,34 @@ def test_a_command_that_is_not_there_takes_too_long_or_says_too_much_is_told_apa
     with pytest.raises(TooLarge):
         wait(offline.run(["head", "-c", "1000", "/dev/zero"]))
     assert wait(offline.run(["sh", "-c", "kill -9 $$"])).code == 137
-    with pytest.raises(Unavailable, match="only asked by a running server"):
-        wait(offline.http("GET", "http://localhost/"))
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Says what it was asked."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(201)
+        self.send_header("X-Asked", f"{self.path} {self.headers['X-Own']}")
+        self.end_headers()
+        self.wfile.write(body.upper())
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+def test_an_http_server_is_asked_without_a_reactor(tmp_path: Path) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        port = server.server_address[1]
+        answer = wait(offline.http("POST", f"http://127.0.0.1:{port}/a?b=c", {"X-Own": "d"}, b"body"))
+        thread.join()
+    assert (answer.status, answer.body, answer.headers["x-asked"]) == (201, b"BODY", "/a?b=c d")
+    with pytest.raises(NotConnected):
+        wait(offline.http("GET", f"http://127.0.0.1:{port}/", timeout=5.0))
+    with pytest.raises(NotConnected):
+        wait(offline.http("GET", f"unix://{tmp_path}/nosuch:/x"))
+    for url in ("unix:///x", "ftp://x/", "http://[x/"):
+        with pytest.raises(BadInput):
+            wait(offline.http("GET", url))

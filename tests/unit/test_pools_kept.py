@@ -19,7 +19,7 @@ from cpc.queue.job import State as JobState
 from cpc.queue.why import Because, Facts
 from cpc.server import joining
 from cpc.server.bundles import RESTARTS
-from cpc.server.principal import SERVER
+from cpc.server.principal import SERVER, Call
 from cpc.store import allocations, bundles, jobs, pools
 from cpc.store.transaction import Tx
 from cpc.wire.identity import Name, Role, fingerprint_of
@@ -298,6 +298,9 @@ def test_a_pool_that_would_never_be_granted_is_refused_in_one_line(world: PoolWo
     world.pool(queue="nosuch", force=True)
     with pytest.raises(Conflict, match="there is a pool"):
         world.pool()
+    call = Call.of(SERVER, "key", "POST", "/pools", b"")
+    first = world.finish(world.pools.add(call, "twice", "fake", PoolSettings(), False))
+    assert world.finish(world.pools.add(call, "twice", "fake", PoolSettings(), False)) == first, "the answer was lost"
     with pytest.raises(NotFound, match="there is no scheduler 'nix'"):
         world.finish(world.pools.add(world.call(), "x", "nix", PoolSettings(), False))
     with pytest.raises(BadInput, match="scheduler fake has no setting 'colour'"):

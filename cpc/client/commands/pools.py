@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time  # a command line tool is at the edge: it may look at the clock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,11 +10,13 @@ import click
 
 from cpc.client.context import Context, pass_context
 from cpc.client.output import facts, harmless, table, when
-from cpc.core.errors import BadInput, CopernicusError
+from cpc.core.errors import BadInput, CopernicusError, Unavailable
 
 if TYPE_CHECKING:
     from cpc.core.pool_views import CheckView, PoolPlan, PoolSettings, PoolView
 
+PATIENCE = 300.0  # seconds for its allocations to end
+PAUSE = 2.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -237,11 +240,23 @@ def set_pool(context: Context, /, name: str, own: tuple[str, ...], force: bool, 
 
 @pool.command("rm")
 @click.argument("name")
-@click.option("--cancel", is_flag=True, help="End its allocations first; then call again.")
+@click.option("--cancel", is_flag=True, help="End its allocations first.")
 @pass_context
 def remove(context: Context, name: str, cancel: bool) -> None:
-    """Remove a pool that has no allocations any more."""
-    context.client().remove_pool(name, cancel)
+    """Remove a pool that has no allocations any more; with --cancel they are ended first, and waited for."""
+    client, said = context.client(), ""
+    end = time.perf_counter() + (PATIENCE if cancel else 0.0)
+    while True:
+        try:
+            client.remove_pool(name, cancel)
+            break
+        except Unavailable as error:
+            if time.perf_counter() >= end:
+                raise
+            if error.message != said:
+                said = error.message
+                context.out.note(said)
+            time.sleep(PAUSE)
     context.out.say(f"Removed pool {name}")
 
 

@@ -35,6 +35,8 @@ log = Logger()
 
 #: Seconds between decisions, at least: what happens within them is decided together.
 GATHER = 0.5
+#: A decision takes at most one part in so many of the writer's time, however many workers there are.
+SHARE = 20
 #: And at most, while there is a pool: what was learned, and limits, change with time.
 LONGEST = 60.0
 
@@ -62,6 +64,7 @@ class Keeper:
         self._again = False
         self._stopped = True
         self._given: set[int] = set()
+        self._took = 0.0  # seconds, the last decision
         happening.hands = self
 
     # --- from the start to the end ---
@@ -166,11 +169,15 @@ class Keeper:
 
     def stir(self) -> None:
         """Something has changed: decide, soon."""
-        self._decide_in(GATHER)
+        self._decide_in(self._gather)
 
     def _stirred(self, given: frozenset[int]) -> None:
         self._given |= given
-        self._decide_in(GATHER)
+        self._decide_in(self._gather)
+
+    @property
+    def _gather(self) -> float:
+        return max(GATHER, SHARE * self._took)
 
     # --- deciding ---
 
@@ -199,17 +206,17 @@ class Keeper:
             decision = await self._store.write(lambda tx: self.decide(tx, given))
             self.notes = decision.notes
             if decision.again_at:
-                seconds = min(LONGEST, max(GATHER, decision.again_at - self.book.now))
+                seconds = min(LONGEST, max(self._gather, decision.again_at - self.book.now))
         except Unavailable as error:
             log.warn("pools are looked at again when the database takes writes: {error}", error=error)
         finally:
             self._deciding = False
             again, self._again = self._again, False
-            self._decide_in(GATHER if again else seconds)
+            self._decide_in(self._gather if again else seconds)
 
     def decide(self, tx: Tx, given: frozenset[int] = frozenset()) -> Decision:
         """Within a unit: what should happen now, and it is written down."""
-        happening = self.happening
+        begun, happening = self._tools.clock.monotonic(), self.happening
         happening.given(tx, given)
         decision = scale.concluded(self.survey(tx))
         for ask in decision.asks:
@@ -221,6 +228,7 @@ class Keeper:
             for stop in stops:
                 happening.happen(tx, stop.token, event, reason=stop.reason, words=stop.why)
         self.book.need(decision.needed)
+        self._took = self._tools.clock.monotonic() - begun
         return decision
 
     def survey(self, tx: Tx) -> Survey:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import http.client as http_client
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from cpc.api.scheduler import HttpAnswer, Ran, Scheduler, Tools
+from cpc.api.scheduler import HttpAnswer, NotConnected, Ran, Scheduler, Tools
 from cpc.core.allocation import Handle, Seen, SeenState
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
-from cpc.core.errors import NotFound, TooLarge, Unavailable
+from cpc.core.errors import BadInput, NotFound, TooLarge, Unavailable
 from cpc.server.pools.commands import MAX_OUTPUT, PASSED
 from cpc.server.pools.happening import prefix
 from cpc.server.pools.means import read
@@ -52,8 +55,52 @@ async def run(argv: Sequence[str], stdin: str = "", timeout: float = 30.0, env: 
 async def http(
     method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes = b"", timeout: float = 30.0
 ) -> HttpAnswer:
-    """`cpc.api.Http`: only a running server asks HTTP servers."""
-    raise Unavailable(f"{url} is only asked by a running server", "start it, then cpcc doctor POOL")
+    """`cpc.api.Http`, which is over when it returns."""
+    connection, path = _connection(url, timeout)
+    try:
+        try:
+            connection.connect()
+        except OSError as error:
+            raise NotConnected(f"{url} cannot be reached: {error}", "see whether it runs, and its address") from None
+        connection.request(method, path, body or None, dict(headers or {}))
+        answer = connection.getresponse()
+        content = answer.read(MAX_OUTPUT + 1)
+    except (OSError, http_client.HTTPException) as error:
+        raise Unavailable(f"{url} did not answer: {error}", "see what it writes into its log") from None
+    finally:
+        connection.close()
+    if len(content) > MAX_OUTPUT:
+        raise TooLarge(f"{url} answered more than can be read")
+    return HttpAnswer(answer.status, content, {name.lower(): value for name, value in answer.getheaders()})
+
+
+def _connection(url: str, timeout: float) -> tuple[http_client.HTTPConnection, str]:
+    """(not connected yet, the path to ask for). BadInput for what is no URL."""
+    if url.startswith("unix://"):
+        socket_path, colon, rest = url.removeprefix("unix://").partition(":")
+        if not colon or not rest.startswith("/"):
+            raise BadInput(f"{url[:200]!r} is not the address of a socket", "write unix:///run/service.sock:/path")
+        return _Socket(socket_path, timeout), rest
+    try:
+        parts = urlsplit(url)
+        kind = {"http": http_client.HTTPConnection, "https": http_client.HTTPSConnection}[parts.scheme]
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return kind(parts.hostname or "", parts.port, timeout=timeout), path
+    except (KeyError, ValueError):
+        raise BadInput(f"{url[:200]!r} is not the address of an HTTP server") from None
+
+
+class _Socket(http_client.HTTPConnection):
+    """A connection to a socket of this machine."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def each(url: str) -> list[PoolRow]:

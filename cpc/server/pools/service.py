@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -83,7 +84,8 @@ class Pools:
             return self._shows.pool(tx, row, True)
 
         if not force:
-            await self._must_be_granted(await self.plan(call.who, name, scheduler, given))
+            with suppress(Conflict):  # this call may have been carried out before: then it has its answer
+                await self._must_be_granted(await self.plan(call.who, name, scheduler, given))
         return await self._gate.write(call, Act.POOL_ADD, unit, answer=PoolView)
 
     async def set(self, call: Call, name: str, given: PoolSettings, force: bool) -> PoolView:
