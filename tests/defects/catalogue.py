@@ -9,11 +9,12 @@ from tests.defects.room_of_controllers import CONTROLLERS
 from tests.defects.room_of_dataflow import DATAFLOW
 from tests.defects.room_of_pools import POOLS
 from tests.defects.room_of_queue import QUEUE
+from tests.defects.room_of_schedulers import SCHEDULERS
 from tests.defects.room_of_store import STORE
 from tests.defects.room_of_trust import TRUST
 from tests.defects.room_of_worker import WORKER
 
-_ROOMS = (QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS)
+_ROOMS = (QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS)
 ALL: dict[str, Defect] = {each.name: each for room in _ROOMS for each in room}
 
 

@@ -59,7 +59,7 @@ async def test_what_takes_too_long_is_killed_with_all_it_started(commands: Comma
     pid = await pid_in(reactor, path)
     with pytest.raises(Unavailable, match=r"sh did not end within 0.3 s; its last words: retrying"):
         await running
-    await until(reactor, lambda: not tree.alive(pid), "its child is gone")
+    await until(reactor, lambda: not tree.alive(pid), "its child is gone", 15.0)
 
 
 @pytest_twisted.ensureDeferred
