@@ -10,6 +10,7 @@ from cpc.core.resources import Amounts
 from cpc.queue.requirement import Profile
 
 HALF_LIFE = 3600.0  # seconds after which what a peer was given counts half
+LONGEST_PAUSE = 60.0  # seconds between calls that come to nothing
 MOST = 1000  # offers that are kept of one peer
 
 
@@ -29,6 +30,7 @@ class Callers:
     def __init__(self) -> None:
         self._offers: dict[str, dict[tuple[str, int], Waiting]] = {}
         self._served: dict[str, tuple[float, float]] = {}  # peer → (cores given, at what time)
+        self._vain: dict[str, tuple[int, float]] = {}  # peer → (calls in vain, not to be called again before)
 
     def __bool__(self) -> bool:
         return bool(self._offers)
@@ -49,12 +51,20 @@ class Callers:
             self._offers.pop(peer, None)
 
     def forget(self, peer: str) -> None:
-        """It was called, or is away: it asks again by itself."""
+        """It is away: it asks again by itself."""
         self._offers.pop(peer, None)
+        self._vain.pop(peer, None)
 
     def serve(self, peer: str, cores: int, now: float) -> None:
         """The peer's workers were given work for so many cores."""
         self._served[peer] = (self.served(peer, now) + cores, now)
+        self._vain.pop(peer, None)
+
+    def called(self, peer: str, now: float) -> None:
+        """The peer is called: it asks again by itself. If that gives it nothing, it is not called again so soon."""
+        self._offers.pop(peer, None)
+        calls = self._vain.get(peer, (0, 0.0))[0]
+        self._vain[peer] = (calls + 1, now + min(LONGEST_PAUSE, 2.0**calls) if calls else now)
 
     def served(self, peer: str, now: float) -> float:
         """What the peer's workers were given, older things counting less."""
@@ -65,10 +75,16 @@ class Callers:
         """Peers with offers that `fits` likes, the least served first, and how many cores those offers have."""
         found = []
         for peer, offers in self._offers.items():
+            if self._vain.get(peer, (0, 0.0))[1] > now:
+                continue
             cores = sum(one.free.cores for one in offers.values() if one.until > now and fits(one))
             if cores:
                 found.append((peer, cores))
         return sorted(found, key=lambda each: (self.served(each[0], now), each[0]))
+
+    def of(self, peer: str, now: float) -> list[Waiting]:
+        """What the peer has offered in vain."""
+        return [one for one in self._offers.get(peer, {}).values() if one.until > now]
 
     def onward(self, now: float) -> list[str]:
         """Peers with offers for which our own peers were asked, the least served first."""

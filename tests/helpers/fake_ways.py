@@ -177,7 +177,11 @@ class FakeNet:
     ) -> None:  # fmt: skip
         here, peer = route[place], route[place + 1]
         link = self._links.get(frozenset((here, peer)))
-        if link is None or not link.up or self.agreement(here, peer) is OFF:
+        if self.agreement(here, peer) is OFF:
+            if end is not None:
+                end(Refused(f"server {here} does not trust {peer}"))
+            return
+        if link is None or not link.up:
             if end is not None:
                 end(Unavailable(f"server {peer} is not connected with {here}", "try again later"))
             return

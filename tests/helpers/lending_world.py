@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 
 from cpc.core import ids
 from cpc.core.chance import SeededChance
@@ -26,6 +27,7 @@ from cpc.server.bundles import Bundles, Terms
 from cpc.server.federation.lending import Lending
 from cpc.server.files import Files
 from cpc.server.gate import Gate
+from cpc.server.jobs import Jobs
 from cpc.server.machines import Machines
 from cpc.server.machines import Terms as MachineTerms
 from cpc.server.monitor import Monitor
@@ -34,6 +36,7 @@ from cpc.server.queue import Limits, Queue
 from cpc.server.seal import Seal
 from cpc.server.storage import Storage
 from cpc.server.tokens import Tokens
+from cpc.server.workers import Workers
 from cpc.store import attempts, jobs, projects
 from cpc.store.chunks import ChunkFiles
 from cpc.store.chunkstore import ChunkStore
@@ -41,7 +44,20 @@ from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.connection import Connection, Listener, connect
 from cpc.wire.identity import Authority, Identity, Name, Role
-from cpc.wire.messages import Held, Hello, Message, Orders, Program, Result, Tail, Task, Turn, Welcome
+from cpc.wire.messages import (
+    Checkpoint,
+    Goodbye,
+    Held,
+    Hello,
+    Message,
+    Orders,
+    Program,
+    Result,
+    Tail,
+    Task,
+    Turn,
+    Welcome,
+)
 from cpc.wire.tls import ClientTls, ServerTls
 from tests.helpers.disks import FakeDisk
 from tests.helpers.fake_ways import OFF, FakeNet
@@ -132,6 +148,9 @@ class House:
             queue=self.queue, store=self.store, machines=self.machines, ways=self.ways, timers=host.reactor, clock=clock,
             chance=self.chance, name=self.name.upper(),
         )  # fmt: skip
+        self.workers = Workers(self.store, gate, self.queue, self.machines)
+        self.workers.lending = self.lending
+        self.jobs = Jobs(self.store, gate, self.queue, storage, lambda array: None)
         self.ways.on_change(self._changed)
         self.monitor = Monitor(self.queue, self.store, host.reactor, clock, self.machines.heard, lambda: False)
         self.monitor.borrowers = self.lending.owner
@@ -201,6 +220,10 @@ class House:
             found[label] = found.get(label, 0) + 1
         return found
 
+    def look(self, answer: Awaitable[T]) -> T:
+        """What a service says."""
+        return self.world.reactor.finish(_await(answer))
+
     def outcomes(self, job: int) -> list[str]:
         """How the job's attempts ended, so far."""
         rows = self.do(lambda tx: [attempts.get(tx, job, number) for number in range(1, 20)])
@@ -263,7 +286,7 @@ class Hand:
         self.beat()
         return welcome
 
-    def beat(self, tails: tuple[Tail, ...] = ()) -> None:
+    def beat(self, tails: tuple[Tail, ...] = (), checkpoints: tuple[Checkpoint, ...] = ()) -> None:
         """A turn, now; what has happened since goes along."""
         if self.connection is None or self.connection.closed:
             return
@@ -272,7 +295,8 @@ class Hand:
             return
         self.busy, self.dirty = True, False
         turn = Turn(
-            number=1, holds=(*self.tasks, *self.told), results=tuple(self.told.values()), tails=tails, wants=self.wants
+            number=1, holds=(*self.tasks, *self.told), results=tuple(self.told.values()), tails=tails,
+            checkpoints=checkpoints, wants=self.wants,
         )  # fmt: skip
         ensureDeferred(self._turn(self.connection, turn)).addErrback(self._lost)
 
@@ -325,6 +349,13 @@ class Hand:
             )  # fmt: skip
         self.beat()
 
+    def leave(self) -> None:
+        """Goodbye; what it still has goes back."""
+        assert self.connection is not None
+        said: Any = self.connection.call("goodbye", Goodbye(reason="done"), Nothing, timeout=30.0)
+        self.world.reactor.finish(said, 100.0)
+        self.kill()
+
     def kill(self) -> None:
         """It is gone, and nobody is told but its server's kernel."""
         assert self.connection is not None
@@ -354,5 +385,5 @@ class _Chunks:
         return ""
 
 
-async def _await(deferred: Deferred[T]) -> T:
-    return await deferred
+async def _await(answer: Awaitable[T]) -> T:
+    return await answer

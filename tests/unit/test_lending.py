@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
+import sqlalchemy as sa
 
 from cpc.core import ids
+from cpc.core.digest import EMPTY, Content
+from cpc.core.manifest import Entry, Manifest
 from cpc.core.outcome import Outcome
-from cpc.core.peer import Agreement, Limits
 from cpc.queue.job import State
 from cpc.server import closing
+from cpc.server.principal import SERVER, Call
+from cpc.store import schema
 from cpc.store.jobs import Range
-from cpc.wire.messages import Tail
+from cpc.store.statement import Statement
+from cpc.wire.messages import Checkpoint, Tail
+from tests.helpers.lending_fixture import Make, chain, make, two
 from tests.helpers.lending_world import House, World
 
-Make = Callable[..., World]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[World] = []
-
-    def build(*names: str) -> World:
-        made.append(World(tmp_path, *names))
-        return made[-1]
-
-    yield build
-    for world in made:
-        world.close()
-
-
-@pytest.fixture
-def two(make: Make) -> World:
-    """The worker's server `a`, and `c` with the jobs."""
-    world = make("a", "c")
-    world.net.trust("a", "c")
-    return world
-
-
-@pytest.fixture
-def chain(make: Make) -> World:
-    """a – b – c, where a lets those behind b use its workers."""
-    world = make("a", "b", "c")
-    world.net.trust("a", "b", ones=Agreement(lend_on=1))
-    world.net.trust("b", "c")
-    return world
+__all__ = ["chain", "make", "two"]
 
 
 def cancel(house: House, job: int) -> None:
@@ -54,6 +26,20 @@ def cancel(house: House, job: int) -> None:
         closing.cancel(house.queue, tx, ids.array(job), Range(job, job + 1), "not wanted", "user:test")  # type: ignore[arg-type]
 
     house.do(unit)
+
+
+def reasons(house: House, job: str) -> str:
+    return " | ".join(reason.text for reason in house.look(house.jobs.why(SERVER, job)).reasons)
+
+
+def kinds(house: House) -> set[str]:
+    """Of the events about workers."""
+    query = Statement(sa.select(schema.events.c.kind))
+    return {
+        row[0]
+        for row in house.do(lambda tx: tx.rows(query))
+        if row[0].startswith("worker.") and row[0] != "worker.joined"
+    }
 
 
 # --- the way of the work ---------------------------------------------------------------------------------------------------
@@ -170,227 +156,88 @@ def test_live_output_is_followed_over_all_hops(chain: World) -> None:
     assert tails.read(run.lease, "stdout", 0, 100) == (0, b"step 1\n")
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------------
+def test_both_sides_show_who_works_for_whom_and_why_a_job_waits(chain: World) -> None:
+    a, c = chain["a"], chain["c"]
+    job = c.submit("sleep", array=3)
+    worker = a.worker(cores=2)
+    chain.run(1)
+    (lent,) = a.look(a.workers.page(SERVER)).items
+    assert (lent.state, lent.home, lent.free.cores) == ("busy", "", 0)
+    assert [(one.server, one.jobs) for one in lent.lent] == [("c", ("1", "1[1]"))]
+    (borrowed,) = c.look(c.workers.page(SERVER)).items
+    assert (borrowed.name, borrowed.home, borrowed.state) == (f"{worker.name}@A", "a", "busy")
+    assert (borrowed.jobs, borrowed.free.cores, borrowed.lent) == (("1[0]", "1[1]"), 0, ())
+    assert "worker w1a@A: it is borrowed" in reasons(c, f"1[{ids.index(job) + 2}]")
+    assert a.lending.cores() == {("lent", "c"): 2}
+    assert c.lending.cores() == {("borrowed", "a"): 2}
+    assert chain["b"].lending.cores() == {}
+    assert {"worker.lent"} == kinds(a) - kinds(c)
+    assert "worker.borrowed" in kinds(c)
 
 
-def test_a_worker_that_is_lost_at_its_home_is_lost_for_the_owner_at_once(two: World) -> None:
-    job = two["c"].submit("sleep")
+def test_leases_that_are_suspended_are_shown_as_such(two: World) -> None:
+    two["c"].submit("sleep")
     worker = two["a"].worker()
     two.run(1)
-    worker.kill()
-    two.run(130)
+    assert [one.suspended for one in two["c"].look(two["c"].workers.heartbeats(SERVER)).items] == [False]
+    two.net.cut("a", "c")
+    worker.drive(600)
+    (shown,) = two["c"].look(two["c"].workers.heartbeats(SERVER)).items
+    assert shown.suspended
+    assert 2900 < shown.expires_in < 3100
+    (borrowed,) = two["c"].look(two["c"].workers.page(SERVER)).items
+    assert borrowed.state == "silent"
+
+
+def test_a_borrowed_worker_that_is_drained_gets_no_more_and_hands_back(two: World) -> None:
+    job = two["c"].submit("sleep", array=4)
+    worker = two["a"].worker()
+    two.run(1)
+    two["c"].look(two["c"].workers.drain(Call(SERVER), f"{worker.name}@A", "too slow", finish=False))
+    two.run(1)
+    assert set(worker.handed_back) == set(worker.tasks)
+    worker.finish(outcome=Outcome.PREEMPTED)
+    worker.drive(400)
+    assert worker.jobs == []
+    assert two["c"].states(job, 4) == {"waiting": 4}
+    assert two.net.count("demand") < 14
+    two["c"].look(two["c"].workers.resume(Call(SERVER), f"{worker.name}@A"))
+    worker.drive(70)
+    assert len(worker.jobs) == 2
+
+
+def test_a_worker_that_is_drained_at_home_hands_back_what_it_runs_for_others(two: World) -> None:
+    two["c"].submit("sleep", array=4)
+    worker = two["a"].worker()
+    two.run(1)
+    two["a"].look(two["a"].workers.drain(Call(SERVER), worker.name, "maintenance", finish=False))
+    two.run(1)
+    assert set(worker.handed_back) == set(worker.tasks)
+    worker.finish(outcome=Outcome.PREEMPTED)
+    two.run(400)
+    assert worker.jobs == []
+
+
+def test_a_worker_that_leaves_in_order_costs_its_jobs_nothing(two: World) -> None:
+    job = two["c"].submit("sleep", max_losses=1)
+    worker = two["a"].worker()
+    two.run(1)
+    worker.leave()
+    two.run(1)
     assert two["c"].state(job) is State.WAITING
-    assert two["c"].outcomes(job) == ["lost"]
+    assert two["c"].outcomes(job) == ["preempted"]
 
 
-def test_a_worker_that_comes_back_under_another_boot_has_lost_its_jobs(two: World) -> None:
-    job = two["c"].submit("sleep", max_losses=2)
-    worker = two["a"].worker()
-    two.run(1)
-    worker.kill()
-    worker.boot = "another"
-    worker.join()
-    two.run(2)
-    assert two["c"].outcomes(job) == ["lost", "runs"]
-    assert worker.jobs == ["1 of c"]
-
-
-def test_a_partition_suspends_the_leases_and_its_end_lets_everything_go_on(chain: World) -> None:
-    job = chain["c"].submit("sleep", array=2)
+def test_checkpoints_travel_over_all_hops_and_the_next_attempt_has_them(chain: World) -> None:
+    job = chain["c"].submit("sleep", checkpoint=("*.cpt",))
     worker = chain["a"].worker()
     chain.run(1)
-    chain.net.silence("b", "c")
-    worker.drive(1800)
-    assert chain["c"].states(job, 2) == {"running": 2}
-    worker.finish()
-    chain.run(60)
-    assert worker.retried, "the worker keeps what the owner cannot take"
-    chain.net.heal("b", "c")
-    worker.drive(60)
-    assert chain["c"].states(job, 2) == {"succeeded": 2}
-    assert chain["c"].outcomes(job) == ["ok"]
-
-
-def test_after_peer_grace_jobs_run_elsewhere_and_the_late_success_is_accepted_once(two: World) -> None:
-    job = two["c"].submit("sleep")
-    worker = two["a"].worker()
-    two.run(1)
-    two.net.cut("a", "c")
-    worker.drive(3500)
-    assert two["c"].state(job) is State.RUNNING
-    worker.drive(300)
-    assert two["c"].state(job) is State.WAITING
-    other = two["c"].worker()
-    two.run(1)
-    assert other.jobs == ["1"]
-    worker.finish()
-    two.net.heal("a", "c")
-    worker.drive(60)
-    assert two["c"].state(job) is State.SUCCEEDED
-    assert set(worker.verdicts.values()) == {"accepted late"}
-    assert len(other.cancelled) == 1
-
-
-def test_the_home_restarts_and_nobody_notices(two: World) -> None:
-    job = two["c"].submit("sleep", array=3)
-    worker = two["a"].worker(cores=2)
-    two.run(1)
-    two["a"].kill()
-    two.run(20)
-    two["a"].start()
-    worker.busy = False
-    worker.join()
-    assert two["a"].queue.index.of_worker(worker.row).free.cores == 0  # type: ignore[union-attr]
-    worker.drive(300)
-    assert two["c"].states(job, 3) == {"running": 2, "waiting": 1}
-    worker.finish()
-    two.run(1)
-    worker.finish()
-    two.run(1)
-    assert two["c"].states(job, 3) == {"succeeded": 3}
-    assert two["c"].outcomes(job) == ["ok"]
-
-
-def test_the_owner_restarts_and_nobody_notices(chain: World) -> None:
-    job = chain["c"].submit("sleep", array=3)
-    worker = chain["a"].worker(cores=2)
-    chain.run(1)
-    chain["c"].kill()
-    worker.drive(100)
-    chain["c"].start()
-    worker.drive(300)
-    assert chain["c"].states(job, 3) == {"running": 2, "waiting": 1}
-    worker.finish()
-    chain.run(1)
-    worker.finish()
-    chain.run(1)
-    assert chain["c"].states(job, 3) == {"succeeded": 3}
-    assert chain["c"].outcomes(job) == ["ok"]
-
-
-def test_a_relay_restarts_and_nobody_notices(chain: World) -> None:
-    job = chain["c"].submit("sleep", array=3)
-    worker = chain["a"].worker(cores=2)
-    chain.run(1)
-    chain["b"].kill()
-    worker.finish()
-    chain.run(5)
-    assert worker.retried
-    chain["b"].start()
-    worker.drive(60, every=5)
-    assert chain["c"].states(job, 3) == {"succeeded": 2, "running": 1}
-    worker.finish()
-    chain.run(1)
-    assert chain["c"].states(job, 3) == {"succeeded": 3}
-
-
-def test_a_result_that_is_handed_in_twice_is_known(two: World) -> None:
-    job = two["c"].submit("sleep")
-    worker = two["a"].worker()
-    two.run(1)
     (lease,) = worker.tasks
-    worker.finish()
-    two.run(1)
-    worker.tasks[lease] = None  # type: ignore[assignment]
-    worker.verdicts.clear()
-    worker.finish()
-    two.run(1)
-    assert worker.verdicts == {lease: "known"}
-    assert two["c"].outcomes(job) == ["ok"]
-
-
-def test_a_failure_is_the_jobs_own_also_far_from_home(two: World) -> None:
-    job = two["c"].submit("false", max_failures=2)
-    worker = two["a"].worker()
-    two.run(1)
-    worker.finish(outcome=Outcome.FAILED)
-    two.run(1)
-    worker.finish(outcome=Outcome.FAILED)
-    two.run(1)
-    assert two["c"].state(job) is State.FAILED
-
-
-# --- trust and limits ------------------------------------------------------------------------------------------------------
-
-
-def test_revoked_trust_ends_the_work_at_once_on_both_sides(two: World) -> None:
-    job = two["c"].submit("sleep", array=2)
-    worker = two["a"].worker()
-    two.run(1)
-    two.net.revoke("a", "c")
-    two.run(1)
-    assert worker.jobs == []
-    assert [reason for _, reason in worker.cancelled] == ["the trust in server c has ended"] * 2
-    assert two["c"].states(job, 2) == {"waiting": 2}
-    assert two["a"].queue.index.of_worker(worker.row).free.cores == 2  # type: ignore[union-attr]
-    assert two["c"].queue.index.sessions == {}
-
-
-def test_a_result_for_a_revoked_server_is_settled_and_goes_nowhere(two: World) -> None:
-    job = two["c"].submit("sleep")
-    worker = two["a"].worker()
-    two.run(1)
-    tasks = dict(worker.tasks)
-    two.net.revoke("a", "c")
-    two.run(1)
-    worker.tasks.update(tasks)
-    worker.finish()
-    two.run(1)
-    assert set(worker.verdicts.values()) == {"gone"}
-    assert two["c"].state(job) is State.WAITING
-
-
-@pytest.mark.parametrize(
-    ("home", "owner", "expected"),
-    [
-        (Limits(cores=3), Limits(), 3),
-        (Limits(), Limits(cores=2), 2),
-        (Limits(off=True), Limits(), 0),
-        (Limits(), Limits(off=True), 0),
-        (Limits(), Limits(projects=("other",)), 0),
-        (Limits(), Limits(projects=("p",)), 8),
-        (Limits(executables=("gromacs/mdrun",)), Limits(), 0),
-        (Limits(), Limits(executables=("gromacs/mdrun",)), 0),
-    ],
-)
-def test_limits_hold_on_both_sides(make: Make, home: Limits, owner: Limits, expected: int) -> None:
-    world = make("a", "c")
-    world.net.trust("a", "c", Agreement(lent=home), Agreement(accepted=owner))
-    job = world["c"].submit("sleep", array=10)
-    workers = [world["a"].worker(cores=4), world["a"].worker(cores=4)]
-    world.run(10)
-    assert sum(len(worker.jobs) for worker in workers) == expected
-    for _ in range(2):
-        for worker in workers:
-            if worker.jobs:
-                worker.finish()
-            world.run(1)
-        assert sum(len(worker.jobs) for worker in workers) <= expected
-    assert world["c"].states(job, 10).get("succeeded", 0) <= 2 * expected
-
-
-def test_a_program_that_is_named_in_the_limits_is_lent(make: Make) -> None:
-    world = make("a", "c")
-    world.net.trust("a", "c", Agreement(lent=Limits(executables=("gromacs/mdrun",))))
-    world["c"].submit("md", executable="gromacs/mdrun")
-    world["c"].submit("plain")
-    worker = world["a"].worker(cores=4, programs=(("gromacs/mdrun", "2022.5"), ("other", "1")))
-    world.run(1)
-    assert worker.jobs == ["1 of c"]
-
-
-def test_a_denied_server_gets_nothing_by_any_way(make: Make) -> None:
-    world = make("a", "b", "c")
-    world.net.trust("a", "b", Agreement(lend_on=1, denied=("c",)))
-    world.net.trust("b", "c")
-    world["c"].submit("sleep")
-    worker = world["a"].worker()
-    world.run(10)
-    assert worker.jobs == []
-
-
-def test_a_worker_that_does_not_know_paths_is_not_lent(two: World) -> None:
-    two["c"].submit("sleep")
-    worker = two["a"].worker(paths=False)
-    two.run(1)
-    assert worker.jobs == []
+    files = Manifest((Entry(b"empty.cpt", "file", 0o644, Content(EMPTY, 0, ())),))
+    worker.beat(checkpoints=(Checkpoint(lease=lease, files=files),))
+    chain.run(1)
+    assert chain["c"].queue.index.running[job].checkpoint
+    worker.finish(outcome=Outcome.PREEMPTED)
+    chain.run(1)
+    (again,) = worker.tasks.values()
+    assert (again.lease.attempt, again.checkpoint) == (2, files)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from twisted.internet.defer import ensureDeferred
@@ -18,23 +16,11 @@ from cpc.queue.job import State
 from cpc.server.federation.ways import Caller
 from cpc.wire.messages import Orders, Result, Settled, Task
 from cpc.wire.peer_messages import AskWork, Given, Offer, Report, ReportAnswer, WorkerOrders, WorkerReport, WorkGiven
-from tests.helpers.lending_world import World
+from tests.helpers.lending_fixture import Make, make
 
-Make = Callable[..., World]
+__all__ = ["make"]
+
 FAR = Agreement(lend_on=16)
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[World] = []
-
-    def build(*names: str, monitored: bool = True) -> World:
-        made.append(World(tmp_path, *names, monitored=monitored))
-        return made[-1]
-
-    yield build
-    for world in made:
-        world.close()
 
 
 def test_in_a_full_mesh_of_a_hundred_servers_an_idle_worker_costs_a_question_to_each_in_five_minutes(

@@ -212,6 +212,21 @@ def test_offers_that_were_filled_or_are_old_or_do_not_fit_call_nobody() -> None:
     assert not callers
 
 
+def test_calls_that_come_to_nothing_become_rare() -> None:
+    callers, calls, now = Callers(), [], 0.0
+    while now < 400.0:
+        callers.subscribe("a", ("h", 1), waiting(until=now + 300.0))
+        if callers.fitting(lambda _: True, now):
+            callers.called("a", now)
+            calls.append(now)
+        now += 1.0
+    assert calls[:6] == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0]
+    assert len(calls) < 14
+    callers.serve("a", 1, now)
+    callers.subscribe("a", ("h", 1), waiting(until=now + 300.0))
+    assert callers.fitting(lambda _: True, now)
+
+
 def test_a_call_goes_on_only_to_those_for_whom_it_was_asked() -> None:
     callers = Callers()
     callers.subscribe("a", ("h", 1), waiting(onward=True))

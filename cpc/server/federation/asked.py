@@ -19,7 +19,8 @@ from cpc.queue import terms
 from cpc.queue.asks import Asks, Standing
 from cpc.queue.callers import Callers, Waiting
 from cpc.queue.requirement import Profile, profile
-from cpc.server.federation.owner import Owner, sane
+from cpc.server.federation.borrowed import sane
+from cpc.server.federation.owner import Owner
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
 from cpc.store import projects
@@ -54,7 +55,7 @@ class Asked:
         self._repeats: dict[str, list[Deferred[None]]] = {}
         self._under_way: dict[str, int] = {}
         self._callers = Callers()
-        self._looking = False
+        self._soon = False  # a look is due at once
         self._timer: Timer | None = None
         self._stopped = False
         ways.serve("ask-work", AskWork, self._ask, far=False)
@@ -104,7 +105,7 @@ class Asked:
 
     async def _look(self, peer: str, question: AskWork) -> WorkGiven:
         until = self._clock.monotonic() + question.seconds
-        offers = {offer.worker: offer for offer in sane(question.offers)}
+        offers = {offer.worker: offer for offer in sane(question.offers, question.route[0])}
         home, given = question.route[0], list[Given]()
         onward = self._onward(peer, question)
         # Before looking: what is submitted meanwhile calls the peer.
@@ -128,6 +129,8 @@ class Asked:
         for worker, offer in offers.items():
             if offer.free.cores <= 0:
                 self._callers.withdraw(peer, (home, worker))
+        if self._callers and (self._timer is None or not self._timer.active()):
+            self._plan(LOOK_AGAIN)  # jobs may have come between the look and the promise
         return WorkGiven(given=tuple(given), subscribed=SUBSCRIBED if promised else 0.0)
 
     def _onward(self, peer: str, question: AskWork) -> list[tuple[str, int]]:
@@ -206,7 +209,8 @@ class Asked:
 
     def left_over(self) -> None:
         """Jobs wait that no worker here has room for: those who have asked in vain may have them."""
-        if self._callers and not self._looking:
+        if self._callers and not self._soon:
+            self._soon = True
             self._plan(PAUSE)
 
     def _plan(self, seconds: float) -> None:
@@ -214,68 +218,73 @@ class Asked:
             return
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._looking = True
         self._timer = self._timers.callLater(seconds, self._go)
 
     def _go(self) -> None:
         ensureDeferred(self._call()).addErrback(lambda failure: log.failure("calling peers failed", failure))
 
     async def _call(self) -> None:
+        self._soon = False
         try:
             self._callers.expire(self._clock.monotonic())
-            need, ready = await self._store.write(self._match)
+            waiting, need, ready = await self._store.write(self._match)
         except CopernicusError:
-            need, ready = 0, []
-        finally:
-            self._looking = False
+            waiting, need, ready = True, 0, []
         for peer, cores in ready:
             if need <= 0:
                 break
             need -= cores
             self._tell(peer)
-        if need > 0 and self._callers:
+        if waiting and self._callers and not self._soon:
             self._plan(LOOK_AGAIN)
 
-    def _match(self, tx: Tx) -> tuple[int, list[tuple[str, int]]]:
-        """In a unit: cores that waiting jobs need which some caller could give, and who could, least served first."""
+    def _match(self, tx: Tx) -> tuple[bool, int, list[tuple[str, int]]]:
+        """In a unit: whether jobs wait, cores that they need which some caller could give, and who could, least served
+        first."""
         index, now = self._queue.index, self._clock.monotonic()
-        windows = [
-            window for window in index.windows.values() if window.total > 0 and window.project not in index.paused
-        ]
-        fit: dict[tuple[int, int], int] = {}
-        allowed: dict[str, frozenset[int] | None] = {}
-        ready: list[tuple[str, int]] = []
-        for peer, _ in self._callers.fitting(lambda waiting: True, now):
-            limits = self._ways.agreement(peer).accepted
-            if limits.off:
-                continue
-            if peer not in allowed:
-                rows = [projects.by_name(tx, name) for name in limits.projects or ()]
-                allowed[peer] = (
-                    None if limits.projects is None else frozenset(row.id for row in rows if row is not None)
+        waiting: dict[int, dict[int, int]] = {}  # class → project → jobs
+        for window in index.windows.values():
+            if window.total > 0 and window.project not in index.paused:
+                waiting.setdefault(window.requirement, {})[window.project] = window.total
+        answers: dict[tuple[Profile, str], tuple[int, ...]] = {}
+
+        def classes(offer: Waiting, limits: Limits) -> tuple[int, ...]:
+            """Of the classes that wait, those that fit the offer. Many offers are alike."""
+            profile = terms.restricted(offer.profile, limits)
+            key = (profile, str(offer.free))
+            if key not in answers:
+                answers[key] = tuple(
+                    one
+                    for one in waiting
+                    if offer.free.covers(index.requirements[one].least) and index.can_run(profile, one)
                 )
-            may = allowed[peer]
+            return answers[key]
 
-            def fits(waiting: Waiting, may: frozenset[int] | None = may, limits: Limits = limits) -> bool:
-                good = False
-                for window in windows:
-                    least = index.requirements[window.requirement].least
-                    if (
-                        (may is None or window.project in may)
-                        and waiting.free.covers(least)
-                        and index.can_run(terms.restricted(waiting.profile, limits), window.requirement)
-                    ):
-                        fit[window.project, window.requirement] = window.total * max(1, least.cores)
-                        good = True
-                return good
-
-            cores = dict(self._callers.fitting(fits, now)).get(peer, 0)
+        fit: dict[tuple[int, int], int] = {}
+        ready: list[tuple[str, int]] = []
+        for peer, _ in self._callers.fitting(lambda offer: True, now) if waiting else []:
+            limits = self._ways.agreement(peer).accepted
+            rows = [projects.by_name(tx, name) for name in limits.projects or ()]
+            may = None if limits.projects is None else {row.id for row in rows if row is not None}
+            cores = 0
+            for offer in self._callers.of(peer, now) if not limits.off else []:
+                found = [
+                    (one, project)
+                    for one in classes(offer, limits)
+                    for project in waiting[one]
+                    if may is None or project in may
+                ]
+                fit |= {
+                    (one, project): max(1, index.requirements[one].cores) * waiting[one][project]
+                    for one, project in found
+                }
+                cores += offer.free.cores if found else 0
             if cores:
                 ready.append((peer, cores))
-        return sum(fit.values()), ready
+        return bool(waiting), sum(fit.values()), ready
 
     def _tell(self, peer: str) -> None:
-        self._callers.forget(peer)
+        self._callers.called(peer, self._clock.monotonic())
         self.called += 1
         self._ways.tell(peer, "demand", Demand())
 

@@ -19,7 +19,8 @@ from cpc.queue import terms
 from cpc.queue.requirement import Profile
 from cpc.queue.sources import Sources
 from cpc.queue.spare import Event, Spare, State
-from cpc.server.federation.home import Given, Home
+from cpc.server.federation.home import Home
+from cpc.server.federation.placing import Given
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.loans import Room
 from cpc.server.queue import Queue
@@ -123,10 +124,11 @@ class Asking:
         if self._sources.choose(spare, self._ways.up(), self._clock.monotonic(), lambda p: self._room(spare, p), peer):
             return None
         free = self._room(spare, peer)
-        if free.cores <= 0 and not spare.ahead:
+        ahead = spare.ahead if self._ways.agreement(peer).lent.cores is None else 0
+        if free.cores <= 0 and not ahead:
             return None
         spare.happen(Event.OFFER)
-        return free, spare.ahead
+        return free, ahead
 
     def answered(self, worker: int, given: bool) -> None:
         """The owner has given something, or nothing: then everybody else is asked."""
@@ -278,6 +280,7 @@ class Asking:
         if seat is None or session is None:
             return None
         limits = self._ways.agreement(peer).lent
+        ahead = ahead if limits.cores is None else 0  # what waits at the worker cannot be kept below a limit
         may = terms.restricted(profile, limits)
         programs = tuple(
             Program(name=one.name, version=one.version, platform=one.platform)

@@ -7,84 +7,31 @@ No record is kept of any of it: a worker's hello tells what it has, and whose it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-import msgspec
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
 from cpc.core.clock import Clock, Timers
-from cpc.core.errors import CopernicusError
+from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
-from cpc.core.resources import Amounts
 from cpc.queue import terms
-from cpc.queue.lent import Lent
-from cpc.queue.session import Session
 from cpc.server.abroad import Abroad
-from cpc.server.federation.loans import MOST_BYTES, Loan, Owner, Use, theirs, weight
+from cpc.server.federation.loans import MOST_BYTES, Custody, Loan, Owner, Sent, Spares, Use, report_of, theirs, weight
+from cpc.server.federation.placing import Given, give_up, place, through
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
-from cpc.wire.messages import Checkpoint, Orders, Result, Settled, Task
-from cpc.wire.peer_messages import Offer, Report, ReportAnswer, WorkerReport
+from cpc.wire.messages import Orders, Result, Settled
+from cpc.wire.peer_messages import Report, ReportAnswer, WorkerReport
 
 log = Logger()
 
 TIMEOUT = 30.0
 MOST_WORKERS = 256  # in one report
 LONGEST_PAUSE = 30.0  # between tries while an owner cannot be reached
-OWN_FIRST = "its worker's own server has work for it"
-
-
-class Custody(Protocol):
-    """Keeps results of others' jobs while their owners cannot be reached."""
-
-    async def take(self, worker: int, result: Result, checkpoint: Checkpoint | None = None) -> bool:
-        """Whether the result, with the checkpoint that its owner has not had, is safe with us now. Its chunks may still be
-        missing: then it is not."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Tasks for one worker, of the owner at the end of `path`."""
-
-    worker: int
-    path: str
-    tasks: tuple[Task, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What one report said of one worker."""
-
-    loan: Loan
-    results: tuple[Result, ...]
-    checkpoints: tuple[Checkpoint, ...]
-    offered: bool
-
-
-class Spares(Protocol):
-    """Who decides to whom spare room is offered."""
-
-    def offer(self, worker: int, path: str) -> tuple[Amounts, int] | None:
-        """The room that goes along with a report to the owner at the end of `path`; None: it has none of it."""
-        ...
-
-    def answered(self, worker: int, given: bool) -> None:
-        """That owner has said what it gives."""
-        ...
-
-    def prefer(self, worker: int, path: str) -> None:
-        """A job of this owner has ended at the worker: what it leaves is offered to the same owner first."""
-        ...
-
-    def describe(self, worker: int, peer: str) -> Offer | None:
-        """The worker as a peer may use it; None when it is not joined."""
-        ...
+MOST_REFUSALS = 3  # one after the other: then the way to an owner is closed for good
 
 
 class Home:
@@ -93,6 +40,7 @@ class Home:
     def __init__(self, *, queue: Queue, store: Store, ways: Ways, timers: Timers, clock: Clock) -> None:
         self.spares: Spares
         self.custody: Custody | None = None
+        self.silence: Callable[[int], float] = lambda worker: 0.0  # seconds since a worker's last turn
         self.on_loan: Callable[[int, str], None] = lambda worker, path: None
         self._queue = queue
         self._store = store
@@ -253,8 +201,10 @@ class Home:
         """A report leaves with all that happens in this reactor turn, unless one is under way or must wait."""
         owner = self._owners[path]
         if not owner.busy and not owner.failures and not owner.parted:
-            dirty = any(loan.dirty for loan in owner.loans.values())
-            self._plan(owner, 0.0 if dirty else owner.beat)
+            if any(loan.dirty for loan in owner.loans.values()):
+                self._plan(owner, 0.0)
+            elif owner.due is None:
+                self._plan(owner, owner.beat)
 
     def _plan(self, owner: Owner, seconds: float | None) -> None:
         if owner.due is not None and owner.due.active():
@@ -272,7 +222,7 @@ class Home:
             )
 
     async def _report(self, owner: Owner, everything: bool) -> None:
-        sent: list[_Sent] = []
+        sent: list[Sent] = []
         try:
             if everything:
                 await self._look_for_lost(owner)
@@ -281,7 +231,7 @@ class Home:
             if sent:
                 route = (self._ways.here, *owner.route)
                 answer = await self._ways.ask_far(route, "report", report, ReportAnswer, TIMEOUT)
-                owner.failures, owner.beat = 0, max(0.1, answer.beat)
+                owner.failures, owner.refused, owner.beat = 0, 0, max(0.1, answer.beat)
                 await self._answered(owner, sent, answer)
         except CopernicusError as error:
             self._failed(owner, sent, error)
@@ -301,8 +251,8 @@ class Home:
         elif self._owners.get(owner.path) is owner:
             self._look(owner.path)
 
-    def _compose(self, owner: Owner, everything: bool) -> tuple[list[_Sent], Report]:
-        sent: list[_Sent] = []
+    def _compose(self, owner: Owner, everything: bool) -> tuple[list[Sent], Report]:
+        sent: list[Sent] = []
         reports: list[WorkerReport] = []
         size = 0
         for loan in owner.loans.values():
@@ -321,34 +271,17 @@ class Home:
                 results.append(result)
             room = None if loan.gone or loan.dirty else self.spares.offer(loan.worker, owner.path)
             offer = None if loan.told or loan.gone else self.spares.describe(loan.worker, owner.neighbour)
-            each = _Sent(loan, tuple(results), tuple(loan.checkpoints.values()), room is not None)
+            each = Sent(loan, tuple(results), tuple(loan.checkpoints.values()), room is not None)
             sent.append(each)
-            reports.append(self._words(each, offer, room or (Amounts(), 0)))
+            session = self._queue.index.of_worker(loan.worker)
+            left = session.deadline - self._queue.now if session and session.deadline is not None else None
+            reports.append(report_of(each, offer, room, left))
             loan.results, loan.checkpoints, loan.tails = {
                 lease: result for lease, result in loan.results.items() if result not in results
             } if loan.dirty else {}, {}, []  # fmt: skip
         return sent, Report(number=owner.number, workers=tuple(reports))
 
-    def _words(self, sent: _Sent, offer: Offer | None, room: tuple[Amounts, int]) -> WorkerReport:
-        loan = sent.loan
-        session = self._queue.index.of_worker(loan.worker)
-        left = session.deadline - self._queue.now if session and session.deadline is not None else None
-        return WorkerReport(
-            worker=loan.worker,
-            offer=offer,
-            holds=tuple(lease.of_owner() for lease in loan.holds),
-            results=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in sent.results),
-            checkpoints=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in sent.checkpoints),
-            tails=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in loan.tails),
-            free=room[0],
-            ahead=room[1],
-            wants=sent.offered,
-            time_left=left,
-            gone=loan.gone,
-            counts=loan.counts,
-        )
-
-    async def _answered(self, owner: Owner, sent: list[_Sent], answer: ReportAnswer) -> None:
+    async def _answered(self, owner: Owner, sent: list[Sent], answer: ReportAnswer) -> None:
         by_worker = {one.worker: one.orders for one in answer.workers}
         await self.lend([Given(number, owner.path, orders.tasks) for number, orders in by_worker.items()])
         for each in sent:
@@ -366,7 +299,7 @@ class Home:
                 self.spares.answered(loan.worker, bool(orders.tasks))
         self._obey(owner.path, answer)
 
-    def _settle(self, owner: Owner, each: _Sent, orders: Orders) -> None:
+    def _settle(self, owner: Owner, each: Sent, orders: Orders) -> None:
         """What the owner has not said a word on is told again: by the worker, or by us."""
         route = owner.route
         done = {settled.lease.along(route) for settled in orders.settled}
@@ -381,7 +314,7 @@ class Home:
         if silent:
             self._tell(each.loan.worker, Orders(retry=silent))
 
-    def _put_back(self, each: _Sent) -> None:
+    def _put_back(self, each: Sent) -> None:
         loan = each.loan
         for result in each.results:
             if result.lease not in loan.own:
@@ -389,9 +322,12 @@ class Home:
         for checkpoint in each.checkpoints:
             loan.checkpoints.setdefault(checkpoint.lease, checkpoint)
 
-    def _failed(self, owner: Owner, sent: list[_Sent], error: CopernicusError) -> None:
+    def _failed(self, owner: Owner, sent: list[Sent], error: CopernicusError) -> None:
         """The owner could not be told: its results stay with the worker, or come into custody."""
         owner.failures += 1
+        owner.refused = owner.refused + 1 if isinstance(error, Refused) else 0
+        if owner.refused >= MOST_REFUSALS:
+            self._close(owner, f"the way to its server is closed: {error.message}")
         if owner.failures == 1:
             log.warn("server {owner} cannot be told of its jobs: {why}", owner=owner.route[-1], why=str(error))
         for each in sent:
@@ -403,6 +339,15 @@ class Home:
             self._retain(loan, kept)
             if each.offered:
                 self.spares.answered(loan.worker, False)
+
+    def _close(self, owner: Owner, words: str) -> None:
+        """Trust has ended somewhere on the way: what runs for this owner is for nobody. Results are kept for a better day."""
+        leases = [(loan.worker, lease) for loan in owner.loans.values() for lease in loan.lent]
+        for loan in owner.loans.values():
+            loan.lent.clear()
+            loan.gone = ""
+        written = self._store.write(lambda tx: give_up(self._queue, tx, leases, words))
+        written.addErrback(lambda failure: failure.trap(Unavailable))
 
     def _retain(self, loan: Loan, results: list[Result]) -> None:
         """The owner cannot have these now."""
@@ -424,26 +369,19 @@ class Home:
         self._tell(loan.worker, Orders(settled=tuple(settled), retry=tuple(retry)))
 
     async def _look_for_lost(self, owner: Owner) -> None:
-        """What a worker was given and has not named for a heartbeat time never came to it, or is lost."""
+        """What a worker that speaks was given, and has not named for a heartbeat time, never came to it or is lost."""
         limit = self._clock.monotonic() - self._queue.limits.heartbeat_time
         lost = [
-            (loan, lease) for loan in owner.loans.values() for lease, use in loan.lent.items() if use.seen < limit
+            (loan, lease)
+            for loan in owner.loans.values()
+            for lease, use in loan.lent.items()
+            if use.seen < limit and self.silence(loan.worker) < self._queue.limits.heartbeat_time / 2
         ]  # fmt: skip
         if lost:
-            await self._store.write(lambda tx: self._give_up(tx, [(loan.worker, lease) for loan, lease in lost]))
+            gone = [(loan.worker, lease) for loan, lease in lost]
+            await self._store.write(lambda tx: give_up(self._queue, tx, gone))
             for loan, lease in lost:
                 loan.lose(lease, "its worker does not have it", counts=False)
-
-    def _give_up(self, tx: Tx, leases: Sequence[tuple[int, Lease]], reason: str = "") -> None:
-        """The room of these is free again; with a `reason` the worker is told to end them."""
-        index = self._queue.index
-        for worker, lease in leases:
-            session = index.of_worker(worker)
-            if session is not None and index.returned(session, lease) is not None:
-                self._queue.feed(session)
-                if reason:
-                    self._queue.outbox.cancel(tx, session.number, lease, reason)
-        self._queue.round(tx)
 
     # --- from the owners ------------------------------------------------------------------------------------------------
 
@@ -470,60 +408,32 @@ class Home:
 
     async def lend(self, given: Sequence[Given]) -> None:
         """Give our workers these tasks, as far as there is room: work of our own may have come first."""
-        given = [each for each in given if each.tasks and self._may(each)]
+        given = [
+            each for each in given if each.tasks and self.knows(each.tasks[0].lease.along(tuple(each.path.split("/"))))
+        ]
         if not given:
             return
-        lent, back = await self._store.write(lambda tx: self._place(tx, given))
+        placed = await self._store.write(lambda tx: place(self._queue, tx, self._ways, given, self.used))
         now = self._clock.monotonic()
-        for worker, task in lent:
-            self._loan(task.lease.path, worker).lent[task.lease] = Use(task.granted.cores, now)
-        for worker, lease, words in back:
+        for worker, task in placed.lent:
+            path = task.lease.path
+            known = path in self._owners and worker in self._owners[path].loans
+            loan = self._loan(path, worker)
+            loan.lent[task.lease] = Use(task.granted.cores, now)
+            loan.dirty = loan.dirty and known  # the owner knows what it has just given
+            self._look(path)
+        for worker, lease, words in placed.back:
             self._loan(lease.path, worker).own[lease] = Result(lease=lease, outcome=Outcome.PREEMPTED, message=words)
             self.poke(worker, lease.path)
-
-    def _may(self, given: Given) -> bool:
-        return self.knows(given.tasks[0].lease.along(tuple(given.path.split("/"))))
-
-    def _place(
-        self, tx: Tx, given: Sequence[Given]
-    ) -> tuple[list[tuple[int, Task]], list[tuple[int, Lease, str]]]:  # fmt: skip
-        """In a unit: (worker, task) of what is lent, (worker, lease, why) of what is not."""
-        queue = self._queue
-        lent: list[tuple[int, Task]] = []
-        back: list[tuple[int, Lease, str]] = []
-        for each in given:
-            session = queue.index.of_worker(each.worker)
-            route = tuple(each.path.split("/"))
-            limits = self._ways.agreement(route[0]).lent
-            left = None if limits.cores is None else limits.cores - self.used(route[0])
-            for task in each.tasks:
-                lease = task.lease.along(route)
-                why = _refusal(session, task, left)
-                if limits.off or (limits.executables is not None and task.executable not in limits.executables):
-                    why = "its worker is not lent for that"
-                if session is None or why:
-                    back.append((each.worker, lease, why))
-                elif lease not in session.lent:
-                    ahead = not session.free.covers(task.granted)
-                    queue.index.lend(session, Lent(lease, task.granted, ahead))
-                    queue.outbox.task(tx, session.number, msgspec.structs.replace(task, lease=lease))
-                    lent.append((each.worker, msgspec.structs.replace(task, lease=lease)))
-                    left = None if left is None else left - task.granted.cores
-        queue.tell_rooms(tx)
-        return lent, back
 
     # --- trust ----------------------------------------------------------------------------------------------------------
 
     def withdraw(self, tx: Tx, peer: str, reason: str, finish: bool) -> None:
         """Trust in a peer is over: what runs for it, or by way of it, ends. With `finish`, and custody, it comes to its end
         here and its results are kept for whatever the operator decides."""
-        queue = self._queue
         keep = finish and self.custody is not None
-        for session in [] if keep else list(queue.index.sessions.values()):
-            for lease in [lease for lease in session.lent if peer in lease.route]:
-                queue.index.returned(session, lease)
-                queue.feed(session)
-                queue.outbox.cancel(tx, session.number, lease, reason)
+        if not keep:
+            give_up(self._queue, tx, through(self._queue, peer), reason)
         tx.after(lambda: self._part(peer, keep))
 
     def _part(self, peer: str, keep: bool) -> None:
@@ -535,25 +445,3 @@ class Home:
             del self._owners[owner.path]
             for loan in owner.loans.values():
                 self._not_wanted(loan.worker, (), tuple(loan.results.values()))
-
-
-def sane(amounts: Amounts) -> bool:
-    """Whether a job can have been granted so much."""
-    return amounts.cores >= 1 and min(amounts.gpus, amounts.memory, *amounts.other.values(), 0) >= 0
-
-
-def _refusal(session: Session | None, task: Task, left: int | None) -> str:
-    """Why the worker does not take the task now; empty when it does."""
-    if session is None or session.home or not session.paths:
-        return "its worker is not there any more"
-    if not sane(task.granted):
-        return "it was granted what cannot be"
-    if left is not None and task.granted.cores > left:
-        return "more cores than are lent to its server"
-    if session.drain is not None or not session.wants:
-        return "its worker takes no jobs now"
-    if session.free.covers(task.granted):
-        return ""
-    if session.total.covers(task.granted) and len(session.ahead) < session.most_ahead:
-        return ""
-    return OWN_FIRST

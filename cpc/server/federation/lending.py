@@ -43,6 +43,7 @@ class Lending:
         )  # fmt: skip
         self.asked = Asked(queue=queue, store=store, ways=ways, owner=self.owner, timers=timers, clock=clock)
         self.home.on_loan = self._lent
+        self.home.silence = self._silence
         self._store = store
         self._clock = clock
         self._seats = machines.seats
@@ -99,6 +100,10 @@ class Lending:
         self.owner.withdraw(tx, peer, reason)
         self.home.withdraw(tx, peer, reason, finish=not hand_back)
         self._queue.round(tx)
+
+    def _silence(self, worker: int) -> float:
+        seat = self._seats.of_worker(worker)
+        return self._queue.now - seat.heard if seat is not None else float("inf")
 
     def _lent(self, worker: int, path: str) -> None:
         """A loan begins: said in the events, but not again and again while one follows the other."""

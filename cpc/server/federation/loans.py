@@ -4,16 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
 from cpc.core.clock import Timer
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
+from cpc.core.resources import Amounts
 from cpc.wire.messages import Checkpoint, Orders, Result, Tail
+from cpc.wire.peer_messages import Offer, WorkerReport
 
 MOST_BYTES = 4 << 20  # of results and checkpoints in one report
 MOST_TAILS = 64  # pieces of live output that wait for the next report; older ones are left out
+
+
+class Custody(Protocol):
+    """Keeps results of others' jobs while their owners cannot be reached."""
+
+    async def take(self, worker: int, result: Result, checkpoint: Checkpoint | None = None) -> bool:
+        """Whether the result, with the checkpoint that its owner has not had, is safe with us now. Its chunks may still be
+        missing: then it is not."""
+        ...
+
+
+class Spares(Protocol):
+    """Who decides to whom spare room is offered."""
+
+    def offer(self, worker: int, path: str) -> tuple[Amounts, int] | None:
+        """The room that goes along with a report to the owner at the end of `path`; None: it has none of it."""
+        ...
+
+    def answered(self, worker: int, given: bool) -> None:
+        """That owner has said what it gives."""
+        ...
+
+    def prefer(self, worker: int, path: str) -> None:
+        """A job of this owner has ended at the worker: what it leaves is offered to the same owner first."""
+        ...
+
+    def describe(self, worker: int, peer: str) -> Offer | None:
+        """The worker as a peer may use it; None when it is not joined."""
+        ...
 
 
 @dataclass(slots=True)
@@ -79,6 +111,16 @@ class Loan:
         del self.tails[:-MOST_TAILS]
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one report said of one worker. `offered`: room went along."""
+
+    loan: Loan
+    results: tuple[Result, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    offered: bool
+
+
 @dataclass(slots=True)
 class Owner:
     """A server whose jobs our workers run, by its path. One report at a time is under way.
@@ -91,6 +133,7 @@ class Owner:
     number: int = 0
     beat: float = 30.0
     failures: int = 0
+    refused: int = 0  # of these failures, the last so many were refusals
     busy: bool = False
     parted: bool = False
     due: Timer | None = None
@@ -134,3 +177,22 @@ def theirs(path: str, orders: Orders) -> Orders:
 def weight(result: Result) -> int:
     """About how many bytes a result is."""
     return sum(map(len, result.small.values())) + 200 * len(result.files.entries) + (result.files.size >> 17) + 5000
+
+
+def report_of(sent: Sent, offer: Offer | None, room: tuple[Amounts, int] | None, left: float | None) -> WorkerReport:
+    """What the owner is told of one worker. `room`: what it may fill now; `left`: seconds of the worker's own time."""
+    loan = sent.loan
+    return WorkerReport(
+        worker=loan.worker,
+        offer=offer,
+        holds=tuple(lease.of_owner() for lease in loan.holds),
+        results=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in sent.results),
+        checkpoints=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in sent.checkpoints),
+        tails=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in loan.tails),
+        free=room[0] if room else Amounts(),
+        ahead=room[1] if room else 0,
+        wants=room is not None,
+        time_left=left,
+        gone=loan.gone,
+        counts=loan.counts,
+    )

@@ -6,51 +6,34 @@ work, and with each report; only in the round of that moment the session takes j
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+from twisted.internet.defer import ensureDeferred
 
 from cpc.core.clock import Timers
-from cpc.core.errors import Refused
+from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.peer import Limits
-from cpc.core.resources import Amounts
 from cpc.core.texts import plain
 from cpc.queue import terms
-from cpc.queue.requirement import Profile, profile
 from cpc.queue.session import Session
 from cpc.server import settling
+from cpc.server.federation.borrowed import Borrowed, hello_of, key_of, row_of, sane, session_of, size_of
 from cpc.server.federation.ways import Caller, Ways
-from cpc.server.joining import MAX_PROGRAMS, MAX_WORD, MOST_AHEAD
+from cpc.server.joining import MAX_WORD, MOST_AHEAD
 from cpc.server.queue import Queue
 from cpc.server.settling import Settlement
 from cpc.server.tails import Tails
 from cpc.store import projects, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
-from cpc.store.workers import WorkerRow
-from cpc.wire.messages import Hello, Orders, Task
-from cpc.wire.peer_messages import Offer, Report, ReportAnswer, WorkerOrders, WorkerReport
+from cpc.wire.messages import Orders, Task
+from cpc.wire.peer_messages import Offer, Ping, Pong, Report, ReportAnswer, WorkerOrders, WorkerReport
 
 MOST_BYTES = 4 << 20  # of tasks in one answer
-
-
-@dataclass(frozen=True, slots=True)
-class Borrowed:
-    """A worker of another server with a session here. `back`: the servers from here to its home."""
-
-    session: int
-    worker: int
-    home: str
-    number: int
-    back: tuple[str, ...]
-    offer: Offer
-
-    @property
-    def neighbour(self) -> str:
-        """The peer through which it is reached."""
-        return self.back[1]
+PROBE = 30.0  # seconds between looks for a home that is silent
 
 
 @dataclass(slots=True)
@@ -62,11 +45,6 @@ class _Answer:
     cancel: dict[int, list[Lease]] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
     tails: list[tuple[int, WorkerReport]] = field(default_factory=list)
-
-
-def key_of(home: str, number: int) -> str:
-    """What a borrowed worker is known by, in place of a key's fingerprint."""
-    return f"{home}/{number}"
 
 
 class Owner:
@@ -84,6 +62,7 @@ class Owner:
         self._rows: dict[str, int] = {}  # key → worker, as far as it is known in memory
         self._homes: dict[int, str] = {}  # worker → home
         self._heard: dict[str, float] = {}  # home → when
+        self._probed: dict[str, float] = {}  # silent home → when it was looked for
         self._orders: dict[tuple[str, ...], list[WorkerOrders]] = {}
         ways.serve("report", Report, self._report, far=True)
 
@@ -162,12 +141,15 @@ class Owner:
             worker = self._row(tx, home, offer.worker)
             session = self._queue.index.of_worker(worker) if worker else None
             if session is None:
-                session = self._session(worker, home, offer, limits, allowed)
+                session = session_of(worker, home, offer, limits, allowed, self._queue.now)
                 session.free, session.wants = free, True
-                if not any(True for _ in self._queue.index.candidates(session)):
+                row = workers.get(tx, worker) if worker else None
+                if (row is not None and row.drain is not None) or not any(
+                    True for _ in self._queue.index.candidates(session)
+                ):
                     continue
                 self._join(tx, session, home, back, offer)
-            most_ahead = len(session.ahead) + max(0, min(offer.ahead, MOST_AHEAD))
+            most_ahead = len(session.ahead) + (max(0, min(offer.ahead, MOST_AHEAD)) if limits.cores is None else 0)
             self._queue.index.change(session, free=free, wants=True, most_ahead=most_ahead)
             used += free.cores
             found.append((offer.worker, session))
@@ -206,45 +188,12 @@ class Owner:
             return row.id if row is not None else 0
         return known
 
-    def _session(
-        self, worker: int, home: str, offer: Offer, limits: Limits, allowed: frozenset[int] | None
-    ) -> Session:  # fmt: skip
-        """The worker as a session, not joined yet; `worker` 0: it has no row."""
-        return Session(
-            number=0,
-            worker=worker,
-            name=_name(offer, home),
-            profile=_profile(offer, limits),
-            total=offer.total,
-            free=offer.free,
-            cores_per_job=offer.cores_per_job,
-            deadline=None if offer.time_left is None else self._queue.now + offer.time_left,
-            home=home,
-            projects=allowed,
-        )
-
     def _join(self, tx: Tx, session: Session, home: str, back: tuple[str, ...], offer: Offer) -> None:
-        queue, key = self._queue, key_of(home, offer.worker)
-        hello = Hello(
-            boot=home,
-            host=plain(offer.host, MAX_WORD),
-            release="",
-            platform=plain(offer.platform, MAX_WORD),
-            total=offer.total,
-            programs=offer.programs[:MAX_PROGRAMS],
-            labels=offer.labels[:MAX_PROGRAMS],
-            cores_per_job=offer.cores_per_job,
-        )
+        queue, hello = self._queue, hello_of(offer, home)
         new = not session.worker
         if new:
             session.worker = tx.next("worker")
-            workers.add(
-                tx,
-                WorkerRow(
-                    id=session.worker, name=session.name, fingerprint=key, bundle=0, host=hello.host, created=tx.now,
-                    last_seen=tx.now, boot="", session=0, hello=b"", drain=None, revoked=None,
-                ),
-            )  # fmt: skip
+            workers.add(tx, row_of(session.worker, offer, home, tx.now))
         else:
             row = workers.get(tx, session.worker)
             session.drain = row.drain if row is not None else None
@@ -257,12 +206,12 @@ class Owner:
                 f"server:{home}", "worker.borrowed", subject=session.worker, worker=session.name, host=hello.host,
                 cores=offer.total.cores, home=home,
             )  # fmt: skip
-        made = Borrowed(session.number, session.worker, home, offer.worker, back, offer)
+        made = Borrowed(session.number, session.worker, home, offer.worker, back)
 
         def effect() -> None:
             self._borrowed[made.session] = made
-            self._know(key, made.worker)
-            self._heard.setdefault(home, self._queue.now)
+            self._know(key_of(home, made.number), made.worker)
+            self._heard[home] = self._queue.now
             for lease in self._tails.followed(tuple(session.leases.values())):
                 queue.outbox.follow(made.session, lease)
 
@@ -330,8 +279,8 @@ class Owner:
         for one in report.workers:
             worker = self._row(tx, caller.sender, one.worker)
             session = self._queue.index.of_worker(worker) if worker else None
-            if session is None and one.offer is not None and not one.gone:
-                made = self._session(worker, caller.sender, one.offer, limits, allowed)
+            if session is None and one.offer is not None and not one.gone and sane([one.offer], caller.sender):
+                made = session_of(worker, caller.sender, one.offer, limits, allowed, self._queue.now)
                 if self._needed(made, one):
                     self._join(tx, made, caller.sender, caller.back, one.offer)
                     session, worker = made, made.worker
@@ -394,7 +343,8 @@ class Owner:
     def _set_room(self, session: Session, one: WorkerReport, limits: Limits, peer: str) -> None:
         used = self._used(peer) if limits.cores is not None else 0
         free = terms.room(one.free, limits, used)
-        ahead = max(0, min(one.ahead, MOST_AHEAD)) if not limits.off else 0
+        # What waits at the worker begins whenever there is room, so it cannot be kept below a limit.
+        ahead = max(0, min(one.ahead, MOST_AHEAD)) if not limits.off and limits.cores is None else 0
         values: dict[str, object] = {
             "free": free,
             "wants": one.wants and (free.cores > 0 or ahead > 0),
@@ -437,10 +387,13 @@ class Owner:
         ended = {one.worker for one in list(self._borrowed.values()) if peer in one.back}
         ended.update(worker for worker, home in list(self._homes.items()) if home == peer)
         for worker in sorted(ended):
-            settling.lost(self._queue, tx, self._queue.index.held(worker), reason, counts=False)
-            session = self._queue.index.of_worker(worker)
-            if session is not None:
-                self._leave(tx, session)
+            self._take_back(tx, worker, reason)
+
+    def _take_back(self, tx: Tx, worker: int, words: str) -> None:
+        settling.lost(self._queue, tx, self._queue.index.held(worker), words, counts=False)
+        session = self._queue.index.of_worker(worker)
+        if session is not None:
+            self._leave(tx, session)
 
     def tidy(self, tx: Tx) -> None:
         """In the monitor's unit: borrowed workers that have nothing of ours any more have no session either."""
@@ -448,6 +401,28 @@ class Owner:
             session = self._queue.index.sessions.get(one.session)
             if session is not None and not session.leases:
                 self._leave(tx, session)
+            elif self.suspended(one.worker) and self._probed.get(one.home, 0.0) <= self._queue.now - PROBE:
+                self._probed[one.home] = self._queue.now
+                tx.after(lambda one=one: self._probe(one))  # type: ignore[misc]
+
+    def _probe(self, one: Borrowed) -> None:
+        """A home is silent: is there a way to it? Trust that has ended anywhere on the way ends what runs there."""
+
+        async def ask() -> None:
+            try:
+                await self._ways.ask_far(one.back, "ping", Ping(), Pong, PROBE / 2)
+            except Refused as error:
+                words = f"the way to its worker's server is closed: {error.message}"
+                await self._store.write(lambda tx: self._close(tx, one.home, words))
+            except CopernicusError:
+                pass  # it is away; its jobs may run on for `peer_grace`
+
+        ensureDeferred(ask()).addErrback(lambda failure: failure.trap(Unavailable))
+
+    def _close(self, tx: Tx, home: str, words: str) -> None:
+        for worker in sorted(worker for worker, its in list(self._homes.items()) if its == home):
+            self._take_back(tx, worker, words)
+        self._queue.round(tx)
 
 
 def _current(queue: Queue, lease: Lease, worker: int) -> bool:
@@ -456,29 +431,4 @@ def _current(queue: Queue, lease: Lease, worker: int) -> bool:
 
 
 def _cores(queue: Queue, worker: int) -> int:
-    return sum(run.granted.cores for run in queue.index.held(worker))
-
-
-def _name(offer: Offer, home: str) -> str:
-    return f"{plain(offer.name, 64)}@{plain(offer.home, 64) or home[:8]}"
-
-
-def _profile(offer: Offer, limits: Limits) -> Profile:
-    programs = tuple((program.name, program.version) for program in offer.programs[:MAX_PROGRAMS])
-    return terms.restricted(profile(programs, offer.labels[:MAX_PROGRAMS], offer.total, offer.plain), limits)
-
-
-def size_of(task: Task) -> int:
-    """About how many bytes a task is."""
-    return 300 + sum(map(len, task.argv)) + sum(100 + 34 * len(content.chunks) for _, content, _ in task.inputs)
-
-
-def sane(offers: Iterable[Offer]) -> list[Offer]:
-    """Those of the offers that a server of ours could make."""
-    return [
-        offer for offer in offers if 1 <= offer.total.cores <= 1 << 20 and _whole(offer.total) and _whole(offer.free)
-    ]
-
-
-def _whole(amounts: Amounts) -> bool:
-    return min(amounts.cores, amounts.gpus, amounts.memory, *amounts.other.values(), 0) >= 0
+    return sum(run.granted.cores for run in queue.index.held(worker) if not run.ahead)

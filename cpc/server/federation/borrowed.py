@@ -1,0 +1,116 @@
+"""A worker of another server, as one of ours: its key, name, row, hello and session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cpc.core.errors import CopernicusError
+from cpc.core.peer import Limits
+from cpc.core.resources import Amounts
+from cpc.core.texts import plain
+from cpc.queue import terms
+from cpc.queue.requirement import Profile, profile
+from cpc.queue.session import Session
+from cpc.server.joining import check_hello
+from cpc.store.workers import WorkerRow
+from cpc.wire.messages import Hello, Task
+from cpc.wire.peer_messages import Offer
+
+MAX_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A worker of another server with a session here. `back`: the servers from here to its home."""
+
+    session: int
+    worker: int
+    home: str
+    number: int
+    back: tuple[str, ...]
+
+    @property
+    def neighbour(self) -> str:
+        """The peer through which it is reached."""
+        return self.back[1]
+
+
+def key_of(home: str, number: int) -> str:
+    """What it is known by, in place of a key's fingerprint."""
+    return f"{home}/{number}"
+
+
+def name_of(offer: Offer, home: str) -> str:
+    """How people see it: `lab-1@A`."""
+    return f"{plain(offer.name, MAX_NAME)}@{plain(offer.home, MAX_NAME) or home[:8]}"
+
+
+def hello_of(offer: Offer, home: str) -> Hello:
+    """What it would say if it joined here. BadInput for what no worker of ours would say."""
+    return check_hello(
+        Hello(
+            boot=home,
+            host=offer.host,
+            release="",
+            platform=offer.platform,
+            total=offer.total,
+            programs=offer.programs,
+            labels=offer.labels,
+            cores_per_job=offer.cores_per_job,
+        )
+    )
+
+
+def row_of(number: int, offer: Offer, home: str, now: int) -> WorkerRow:
+    """Its row. It has no bundle: what `settling.same_bundle` goes by is its home."""
+    return WorkerRow(
+        id=number, name=name_of(offer, home), fingerprint=key_of(home, offer.worker), bundle=0, host=plain(offer.host, MAX_NAME),
+        created=now, last_seen=now, boot="", session=0, hello=b"", drain=None, revoked=None,
+    )  # fmt: skip
+
+
+def profile_of(offer: Offer, limits: Limits) -> Profile:
+    """What it can run of what the limits allow."""
+    programs = tuple((program.name, program.version) for program in offer.programs)
+    return terms.restricted(profile(programs, offer.labels, offer.total, offer.plain), limits)
+
+
+def session_of(
+    worker: int, home: str, offer: Offer, limits: Limits, allowed: frozenset[int] | None, now: float
+) -> Session:  # fmt: skip
+    """Its session, not joined yet; `worker` 0: it has no row. `now` by the lease clock."""
+    return Session(
+        number=0,
+        worker=worker,
+        name=name_of(offer, home),
+        profile=profile_of(offer, limits),
+        total=offer.total,
+        free=offer.free,
+        cores_per_job=offer.cores_per_job,
+        deadline=None if offer.time_left is None else now + offer.time_left,
+        home=home,
+        projects=allowed,
+    )
+
+
+def sane(offers: Iterable[Offer], home: str) -> list[Offer]:
+    """Those of the offers that a server of ours could make."""
+    return [offer for offer in offers if _good(offer, home)]
+
+
+def _good(offer: Offer, home: str) -> bool:
+    try:
+        hello_of(offer, home)
+    except CopernicusError:
+        return False
+    return _whole(offer.free)
+
+
+def _whole(amounts: Amounts) -> bool:
+    return min(amounts.cores, amounts.gpus, amounts.memory, *amounts.other.values(), 0) >= 0
+
+
+def size_of(task: Task) -> int:
+    """About how many bytes a task is."""
+    return 300 + sum(map(len, task.argv)) + sum(100 + 34 * len(content.chunks) for _, content, _ in task.inputs)
