@@ -123,7 +123,7 @@ def _lent(queue: Queue, tx: Tx, session: Session, before: Session | None, hello:
         words = "the lease did not reach the worker" if same else f"the worker on {hello.host} was restarted"
         tx.after(lambda: queue.loans.missing(session.worker, missing, words, not same))
     abroad = [lease for lease in hello.holds if lease.path and queue.loans.knows(lease)]
-    if abroad or session.lent:
+    if session.paths:  # also with none: what was known of it before is void
         tx.after(lambda: queue.loans.back(session.worker, abroad))
 
 
