@@ -29,7 +29,7 @@ _SINCE = Statement(
     .order_by(workers.c.id)
     .limit(sa.bindparam("count"))
 )
-_BORROWED = Statement(sa.select(workers.c.id, workers.c.fingerprint).where(workers.c.bundle == 0))
+_BORROWED = Statement(sa.select(workers.c.id, workers.c.fingerprint, workers.c.boot).where(workers.c.bundle == 0))
 _JOINED = statement.update(workers, "host", "last_seen", "boot", "session", "hello")
 _SEEN = statement.update(workers, "last_seen")
 _DRAIN = statement.update(workers, "drain")
@@ -87,9 +87,10 @@ def seen_since(tx: Tx, since: int, after: int = 0, limit: int = 1000) -> list[Wo
     return [WorkerRow(*row) for row in tx.rows(_SINCE, {"since": since, "after": after, "count": limit})]
 
 
-def borrowed(tx: Tx) -> list[tuple[int, str]]:
-    """(id, key) of workers of other servers: they have no bundle, and for a key their home's id and number there."""
-    return [(row[0], row[1]) for row in tx.rows(_BORROWED)]
+def borrowed(tx: Tx) -> list[tuple[int, str, str]]:
+    """(id, key, way) of workers of other servers: they have no bundle; for a key their home's id and number there, and for
+    a boot id the way to it."""
+    return [(row[0], row[1], row[2]) for row in tx.rows(_BORROWED)]
 
 
 def joined(tx: Tx, worker: int, host: str, boot: str, session: int, hello: bytes) -> None:

@@ -25,6 +25,7 @@ from cpc.queue.job import State
 from cpc.server import joining, submission
 from cpc.server.bundles import Bundles, Terms
 from cpc.server.federation.lending import Lending
+from cpc.server.federation.ways import Caller
 from cpc.server.files import Files
 from cpc.server.gate import Gate
 from cpc.server.jobs import Jobs
@@ -58,6 +59,7 @@ from cpc.wire.messages import (
     Turn,
     Welcome,
 )
+from cpc.wire.peer_messages import Ping, Pong
 from cpc.wire.tls import ClientTls, ServerTls
 from tests.helpers.disks import FakeDisk
 from tests.helpers.fake_ways import OFF, FakeNet
@@ -151,6 +153,7 @@ class House:
         self.workers = Workers(self.store, gate, self.queue, self.machines)
         self.workers.lending = self.lending
         self.jobs = Jobs(self.store, gate, self.queue, storage, lambda array: None)
+        self.ways.serve("ping", Ping, self._pong, far=True)
         self.ways.on_change(self._changed)
         self.monitor = Monitor(self.queue, self.store, host.reactor, clock, self.machines.heard, lambda: False)
         self.monitor.borrowers = self.lending.owner
@@ -164,6 +167,9 @@ class House:
         if world.monitored:
             self.monitor.start()
         world.net.arrive(self.name)
+
+    async def _pong(self, _: Caller, _ping: Ping) -> Message:
+        return Pong(server=self.id, name=self.name, release="t")
 
     def _changed(self, peer: str, up: bool) -> None:
         """What `trust` does when the trust in a peer ends."""

@@ -63,13 +63,15 @@ class Owner:
         self._homes: dict[int, str] = {}  # worker → home
         self._heard: dict[str, float] = {}  # home → when
         self._probed: dict[str, float] = {}  # silent home → when it was looked for
+        self._back: dict[str, tuple[str, ...]] = {}  # home → the servers from here to it
         self._orders: dict[tuple[str, ...], list[WorkerOrders]] = {}
         ways.serve("report", Report, self._report, far=True)
 
     def load(self, tx: Tx) -> None:
         """At start: which workers were borrowed ones."""
-        for number, key in workers.borrowed(tx):
+        for number, key, way in workers.borrowed(tx):
             self._know(key, number)
+            self._back[self._homes[number]] = (self._ways.here, *way.split("/"))
 
     # --- what is known --------------------------------------------------------------------------------------------------
 
@@ -200,7 +202,8 @@ class Owner:
         session.number = tx.next("session")
         session.free = session.total
         queue.index.join(session)
-        workers.joined(tx, session.worker, hello.host, home, session.number, msgspec.msgpack.encode(hello))
+        way = "/".join(back[1:])  # in place of a boot id: so it is known after a restart
+        workers.joined(tx, session.worker, hello.host, way, session.number, msgspec.msgpack.encode(hello))
         if new:
             tx.event(
                 f"server:{home}", "worker.borrowed", subject=session.worker, worker=session.name, host=hello.host,
@@ -211,7 +214,7 @@ class Owner:
         def effect() -> None:
             self._borrowed[made.session] = made
             self._know(key_of(home, made.number), made.worker)
-            self._heard[home] = self._queue.now
+            self._heard[home], self._back[home] = self._queue.now, back
             for lease in self._tails.followed(tuple(session.leases.values())):
                 queue.outbox.follow(made.session, lease)
 
@@ -233,7 +236,7 @@ class Owner:
     async def _report(self, caller: Caller, report: Report) -> ReportAnswer:
         self._check(caller)
         answer = await self._store.write(lambda tx: self._take(tx, caller, report))
-        self._heard[caller.sender] = self._queue.now
+        self._heard[caller.sender], self._back[caller.sender] = self._queue.now, caller.back
         for worker, one in answer.tails:
             for tail in one.tails:
                 run = self._queue.index.running.get(tail.lease.job)
@@ -401,19 +404,32 @@ class Owner:
             session = self._queue.index.sessions.get(one.session)
             if session is not None and not session.leases:
                 self._leave(tx, session)
-            elif self.suspended(one.worker) and self._probed.get(one.home, 0.0) <= self._queue.now - PROBE:
-                self._probed[one.home] = self._queue.now
-                tx.after(lambda one=one: self._probe(one))  # type: ignore[misc]
+        if self._homes:
+            self._look_for_silent(tx)
 
-    def _probe(self, one: Borrowed) -> None:
-        """A home is silent: is there a way to it? Trust that has ended anywhere on the way ends what runs there."""
+    def _look_for_silent(self, tx: Tx) -> None:
+        """Homes that have jobs of ours and say nothing for half a heartbeat time are asked whether they are there."""
+        now, limit = self._queue.now, self._queue.limits.heartbeat_time / 2
+        for home in dict.fromkeys(self.home_of(run.worker) for run in self._queue.index.running.values()):
+            if home and now - self.heard(home) > limit and now - self._probed.get(home, -PROBE) >= PROBE:
+                self._probed[home] = now
+                tx.after(lambda home=home: self._probe(home))  # type: ignore[misc]
+
+    def _probe(self, home: str) -> None:
+        """A home that is there answers for its workers: what it does not name within a heartbeat time, they do not have.
+        Trust that has ended anywhere on the way ends what runs there."""
+        back = self._back.get(home)
+        if back is None:
+            return
 
         async def ask() -> None:
             try:
-                await self._ways.ask_far(one.back, "ping", Ping(), Pong, PROBE / 2)
+                await self._ways.ask_far(back, "ping", Ping(), Pong, PROBE / 2)
+                await self._store.write(lambda tx: self._renew_all(home))
+                self._heard[home] = self._queue.now
             except Refused as error:
                 words = f"the way to its worker's server is closed: {error.message}"
-                await self._store.write(lambda tx: self._close(tx, one.home, words))
+                await self._store.write(lambda tx: self._close(tx, home, words))
             except CopernicusError:
                 pass  # it is away; its jobs may run on for `peer_grace`
 
