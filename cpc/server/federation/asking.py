@@ -242,8 +242,12 @@ class Asking:
         except CopernicusError as error:
             log.debug("peer {peer} could not be asked for work: {why}", peer=peer, why=str(error))
         finally:
-            self._busy.discard(peer)
-            self._promised.pop(peer, None)
+            self._looked(peer, offers, answer.subscribed)
+
+    def _looked(self, peer: str, offers: dict[int, Offer], subscribed: float) -> None:
+        """The peer has said its word, or is late: what it has left is open again, for the next one."""
+        self._busy.discard(peer)
+        self._promised.pop(peer, None)
         now = self._clock.monotonic()
         for worker in offers:
             spare = self._spares.get(worker)
@@ -251,7 +255,7 @@ class Asking:
                 continue
             left = self._room(spare, peer)
             if left.cores > 0:
-                self._sources.in_vain(peer, spare.profile, left, now, answer.subscribed)
+                self._sources.in_vain(peer, spare.profile, left, now, subscribed)
             spare.answered()
         self._soon()
 

@@ -235,20 +235,24 @@ class Home:
                 await self._answered(owner, sent, answer)
         except CopernicusError as error:
             self._failed(owner, sent, error)
+        except Exception:
+            self._failed(owner, sent, Unavailable("something went wrong here"))
+            raise
         finally:
             owner.busy = False
             self._next(owner)
 
     def _next(self, owner: Owner) -> None:
+        if self._owners.get(owner.path) is not owner:
+            return  # trust in it has ended meanwhile
         for worker in [worker for worker, loan in owner.loans.items() if loan.over]:
             del owner.loans[worker]
         if not owner.loans:
             self._plan(owner, None)
-            if self._owners.get(owner.path) is owner:
-                del self._owners[owner.path]
+            del self._owners[owner.path]
         elif owner.failures and not owner.parted:
             self._plan(owner, min(LONGEST_PAUSE, owner.beat, 2.0**owner.failures))
-        elif self._owners.get(owner.path) is owner:
+        else:
             self._look(owner.path)
 
     def _compose(self, owner: Owner, everything: bool) -> tuple[list[Sent], Report]:
@@ -408,9 +412,7 @@ class Home:
 
     async def lend(self, given: Sequence[Given]) -> None:
         """Give our workers these tasks, as far as there is room: work of our own may have come first."""
-        given = [
-            each for each in given if each.tasks and self.knows(each.tasks[0].lease.along(tuple(each.path.split("/"))))
-        ]
+        given = [each for each in given if each.tasks and self.knows(each.first)]
         if not given:
             return
         placed = await self._store.write(lambda tx: place(self._queue, tx, self._ways, given, self.used))

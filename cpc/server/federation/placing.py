@@ -27,6 +27,11 @@ class Given:
     path: str
     tasks: tuple[Task, ...]
 
+    @property
+    def first(self) -> Lease:
+        """The first one's lease, as the worker is to know it."""
+        return self.tasks[0].lease.along(tuple(self.path.split("/")))
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
