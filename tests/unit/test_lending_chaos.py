@@ -15,7 +15,7 @@ from tests.helpers.lending_world import Hand, House, World
 
 __all__ = ["make"]
 
-SEEDS = range(int(os.environ.get("CPC_TEST_EXAMPLES", "4")))
+SEEDS = range(int(os.environ.get("CPC_TEST_EXAMPLES", "3")))
 FAR = Agreement(lend_on=16)
 SHAPES: dict[str, tuple[str, ...]] = {
     "chain": ("ab", "bc", "cd"), "ring": ("ab", "bc", "cd", "da"), "star": ("ab", "ac", "ad"),
@@ -32,6 +32,7 @@ class Story:
         self.links = SHAPES[shape]
         self.down: set[str] = set()
         self.broken: set[str] = set()
+        self.parted: set[str] = set()  # links whose servers do not trust each other now
         self.told: list[str] = []
         for one, other in self.links:
             world.net.trust(one, other, FAR, FAR)
@@ -58,6 +59,10 @@ class Story:
             self.heal(self.chance.choice(sorted(self.broken)))
         elif roll < 0.37:
             self.lose(self.chance.choice(self.workers))
+        elif roll < 0.40:
+            self.revoke(self.chance.choice(self.links))
+        elif roll < 0.46 and self.parted:
+            self.trust(self.chance.choice(sorted(self.parted)))
         for worker in self.workers:
             self.live(worker)
         self.world.run(self.chance.choice([0.05, 0.5, 5.0, 20.0]))
@@ -107,6 +112,21 @@ class Story:
             self.broken.discard(link)
             self.world.net.heal(*link)
 
+    def revoke(self, link: str) -> None:
+        if link not in self.parted and not self.down & set(link):
+            self.tell(f"the trust of {link} ends")
+            self.parted.add(link)
+            self.world.net.revoke(*link)
+
+    def trust(self, link: str) -> None:
+        if not self.down & set(link):
+            self.tell(f"{link} trust each other again")
+            self.parted.discard(link)
+            self.world.net.agree(link[0], link[1], FAR)
+            self.world.net.agree(link[1], link[0], FAR)
+            self.broken.add(link)
+            self.heal(link)
+
     def lose(self, worker: Hand) -> None:
         if worker.connection is not None and not worker.connection.closed:
             self.tell(f"{worker.name} is lost")
@@ -118,6 +138,8 @@ class Story:
         self.tell("peace")
         for name in sorted(self.down):
             self.start(name)
+        for link in sorted(self.parted):
+            self.trust(link)
         for link in sorted(self.broken):
             self.heal(link)
         for _ in range(150):
