@@ -11,6 +11,7 @@ from cpc.core.digest import of_chunk
 from cpc.core.errors import NotFound, NotLoggedIn, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
+from cpc.core.peer import Agreement
 from cpc.queue.job import State
 from cpc.server.federation.held import EARLY_TIME
 from cpc.server.principal import Call, Principal
@@ -227,13 +228,26 @@ def test_it_outlives_trust_and_ends_with_an_administrators_word(world: FarWorld)
     world.reactor.advance(10_000.0)
     (view,) = world.reactor.finish(world.home.custody.page(ROOT)).items
     assert (view.owner, view.attempt, view.worker) == ("c", 1, "7")
-    assert "not connected" in view.trouble
+    assert "does not trust" in view.trouble
     with pytest.raises(NotLoggedIn):
         world.reactor.finish(world.home.custody.drop(Call(Principal(0, "nobody", False)), view.id))
     dropped = world.reactor.finish(world.home.custody.drop(Call(ROOT), view.id))
     assert dropped.id == view.id
     assert len(world.home.custody) == 0
     assert kinds(world) == ["taken", "dropped"]
+
+
+def test_trust_that_ends_between_others_is_a_way_that_is_cut(world: FarWorld) -> None:
+    _, lease = world.owner.lend()
+    world.net.revoke("b", "c")
+    give(world, lease, block(1, HUNDRED_KIB))
+    world.reactor.advance(1000.0)
+    assert "does not trust" in world.home.custody.lines()[0]
+    world.net.agree("b", "c", Agreement())
+    world.net.agree("c", "b", Agreement())
+    world.net.heal("b", "c")
+    world.reactor.run_until(lambda: not len(world.home.custody), 600.0)
+    assert world.owner.bench.state(lease.job) is State.SUCCEEDED
 
 
 def test_what_the_disk_has_lost_is_said_and_the_job_runs_again(world: FarWorld) -> None:

@@ -8,17 +8,18 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from cpc.core.digest import of_chunk
-from cpc.core.errors import BadInput, Damaged, Gone, NotFound, Refused, Unavailable
+from cpc.core.errors import BadInput, Damaged, Gone, NotFound, Refused, TooLarge, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.offload import inline
 from cpc.server.federation.cache import RelayCache
-from cpc.wire.messages import ChunkData
-from cpc.wire.peer_messages import FarChunkGet
+from cpc.wire.messages import ChunkData, ChunkList
+from cpc.wire.peer_messages import FarChunkGet, FarChunkPut, FarMissing
 from tests.helpers.far_world import FarWorld
 from tests.helpers.files import block
 from tests.helpers.memory_disk import MemoryDisk
 
 BIG = 1 << 20
+BEYOND = bytes((4 << 20) + 1)
 
 
 @pytest.fixture
@@ -117,6 +118,24 @@ def test_files_of_a_deleted_job_are_not_taken(world: FarWorld) -> None:
     assert world.reactor.finish(world.home.files.missing(7, gone, (of_chunk(b"x"),))) == ()
     with pytest.raises(Gone):
         world.reactor.finish(world.home.files.put(7, gone, of_chunk(b"x"), memoryview(b"x")))
+
+
+def test_what_no_home_of_ours_would_ask_is_refused(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    route = ("a", "b", "c")
+    for digests in ((b"",), (b"x" * 1000,), tuple(bytes([n % 256, n // 256]) * 16 for n in range(20_000))):
+        asked = FarMissing(lease=lease.of_owner(), worker=7, digests=digests)
+        work = world.home.ways.ask_far(route, "far-missing", asked, ChunkList, 60.0, bulk=True)
+        if len(digests) > 1:
+            with pytest.raises(TooLarge):
+                world.reactor.finish(work)
+        else:
+            assert world.reactor.finish(work).digests == digests  # there is no such chunk
+    for digest, data in ((b"", b"x"), (b"x" * 32, b"x"), (of_chunk(b""), b""), (of_chunk(BEYOND), BEYOND)):
+        put = FarChunkPut(lease=lease.of_owner(), worker=7, digest=digest, data=memoryview(data))
+        with pytest.raises((BadInput, TooLarge)):
+            world.reactor.finish(world.home.ways.ask_far(route, "far-chunk-put", put, ChunkList, 60.0, bulk=True))
+    world.net.check()
 
 
 def test_a_cache_may_be_removed_or_damaged_at_any_time(world: FarWorld) -> None:

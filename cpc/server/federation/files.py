@@ -31,6 +31,9 @@ from cpc.wire.peer_messages import FarChunkGet, FarChunkPut, FarMissing
 FAR_TIME = 240.0
 MISSING_TIME = 60.0
 _NOTHING = memoryview(b"")
+#: The way to an owner is cut, or a server on it does not serve it any more. Whether the owner wants the result after all, it
+#: says when it gets it.
+AWAY = (Unavailable, Refused)
 
 
 class Nothing(Message, frozen=True):
@@ -64,7 +67,7 @@ class HomeFiles:
         question = FarChunkPut(lease=lease.of_owner(), worker=worker, digest=digest, data=data)
         try:
             await self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, bulk=True)
-        except Unavailable:
+        except AWAY:
             await self._custody.put_chunk(digest, data)
 
     async def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -75,7 +78,7 @@ class HomeFiles:
             answer = await self._ways.ask_far(
                 self._route(lease), "far-missing", question, ChunkList, MISSING_TIME, bulk=True
             )
-        except Unavailable:
+        except AWAY:
             return self._custody.missing(digests)
         return answer.digests
 
