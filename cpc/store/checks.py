@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from cpc.core import ids
 from cpc.core.digest import of_chunk
 from cpc.core.errors import Damaged, Unavailable
-from cpc.store import chunks, database, figures, instances, references, schema, settings, wal
+from cpc.core.peer import PeerState
+from cpc.store import chunks, database, figures, instances, peers, references, schema, settings, wal
 from cpc.store.database import DatabaseAway, DatabaseBroken, DatabaseFull, StatementError
 from cpc.store.references import Kind
 from cpc.store.statement import Statement
@@ -87,6 +88,17 @@ def chunk_rows(url: str) -> Iterator[tuple[bytes, int]]:
             return
         yield from ((digest, size) for digest, size in page if size > chunks.SMALL)
         after = page[-1][0]
+
+
+def trusted_servers(url: str) -> list[str]:
+    """Names of the servers that are trusted by what is on record; none in a database of before servers knew each other."""
+    engine = database.engine(url)
+    there = sa.inspect(engine).has_table(schema.peers.name)
+    engine.dispose()
+    if not there:
+        return []
+    with reading(url) as tx:
+        return [row.name or row.id for row in peers.every(tx) if row.state is PeerState.TRUSTED]
 
 
 def directories(url: str) -> list[tuple[int, int, str]]:

@@ -59,6 +59,7 @@ def examples() -> dict[str, list[bytes]]:
         "frame": [
             b"".join(frames.greeting(frames.Greeting(1, 1, "3.0", ("relay",)))),
             b"".join(b"".join(frames.question("turn", number, each)) for number, each in enumerate(bodies)),
+            b"".join(frames.question("report", 5, bodies[0], ("a", "b", "c"), 30.0)),
             b"".join(frames.answer(1, bodies[2])), b"".join(frames.refusal(frames.Refused("no", "hint"), 2)),
         ],
         "body": bodies,

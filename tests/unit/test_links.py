@@ -10,8 +10,10 @@ from twisted.internet.defer import ensureDeferred
 
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.peer import Agreement, PeerState
+from cpc.server.federation.links import HELD, HELD_BULK
 from cpc.server.federation.ways import Caller, Passing
 from cpc.wire import frames
+from cpc.wire.connection import PASSED_BACKLOG
 from cpc.wire.messages import ChunkData, Message
 from cpc.wire.peer_messages import Ping, Pong, Survey, Surveyed
 from tests.helpers.sites import Lab, Site
@@ -238,3 +240,42 @@ def test_a_hook_may_answer_what_passes_or_change_it() -> None:
     lab["b"].links.hook("ping", hook)
     assert ping(lab, "abc") == "cached"
     assert passed == routes == [lab.route("abc")]
+
+
+def test_what_a_hostile_peer_sends_for_others_is_held_within_bounds_and_keeps_nobody_waiting() -> None:
+    lab = Lab("abcd")
+    lab.trust("ab", "bc", "bd")
+    lab.until(lambda: all(lab.connected(pair) for pair in ("ab", "bc", "bd")))
+    answers_pings(lab["b"])
+    lab["c"].host.freeze()
+    data = frames.body(ChunkData(data=memoryview(bytes(4 << 20))))
+    for bulk, most in ((True, HELD_BULK), (False, HELD)):
+        flooding = lab["a"].links._open_connection(lab["b"].id, bulk)
+        flooded = lab["b"].links._open_connection(lab["a"].id, bulk)
+        assert flooding is not None
+        assert flooded is not None
+        for number in range(1, 30):  # its own bounds are not kept: the frames are made by hand
+            flooding.channel.send(frames.question("far-chunk-put", 1000 + number, data, lab.route("abc"), 100.0))
+        lab.until(lambda flooded=flooded: flooded.channel.held, 20)  # type: ignore[misc]
+        lab.reactor.advance(5)
+        assert most <= flooded._questions._bytes <= most + frames.MAX_FRAME
+        assert len(flooded.channel.reader) <= frames.MAX_FRAME
+    assert ping(lab, "db", 5.0) == "b"
+    following = lab["b"].links._open_connection(lab["c"].id, True)
+    assert following is not None
+    assert following.backlog <= HELD_BULK + frames.MAX_FRAME
+
+
+def test_one_way_messages_for_a_server_that_does_not_read_are_dropped() -> None:
+    lab = chain("abc")
+    lab["c"].host.freeze()
+    onwards = lab["b"].links._open_connection(lab["c"].id, False)
+    assert onwards is not None
+    flooding = lab["a"].links._open_connection(lab["b"].id, False)
+    assert flooding is not None
+    data = frames.body(ChunkData(data=memoryview(bytes(1 << 20))))
+    for _ in range(30):
+        flooding.channel.send(frames.question("far-orders", 0, data, lab.route("abc")))
+        lab.reactor.advance(0.1)
+    assert onwards.backlog <= PASSED_BACKLOG + frames.MAX_FRAME
+    assert lab.connected("ab")

@@ -98,7 +98,7 @@ def _requests(title: str, found: list[PeerView]) -> str:
         (_host(one), _port(one, client=True), one.id, one.name, one.origin, one.trouble) for one in found
     ]  # fmt: skip
     lines = table(("Hostname", "Port", "Server Id", "Name", "From", "Note"), rows).splitlines()
-    shown = [f"   {harmless(one.name or one.id[:8])}: {trust.show(one.fingerprint)}" for one in found]
+    shown = [f"   {harmless(one.name)} ({one.id[:8]}): {trust.show(one.fingerprint)}" for one in found]
     return "\n".join([title, *lines, "Their fingerprints:", *shown])
 
 

@@ -86,5 +86,9 @@ def _report(made: Restored) -> None:
         f"{show_size(made.about.size)}; incarnation {made.incarnation} begins."
     )
     click.echo("What was done after that is not known to it. It has the identity of the original: never run both.")
+    trusted = checks.trusted_servers(config.database)
+    if trusted:
+        some = ", ".join(trusted[:5]) + (" and others" if len(trusted) > 5 else "")
+        warn(f"these servers were trusted then, and are again: {some}; see `cpcc connected-servers`, `cpcc revoke`")
     click.echo(f"Start it with `cpc-server{which} start`.")
     assert process.find(made.place) is None

@@ -1,0 +1,96 @@
+"""What cpcc shows of other servers, and what its options make of limits."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from cpc.client.commands import networks, peers
+from cpc.client.commands.graph import picture
+from cpc.core.peer import Agreement, Limits
+from cpc.core.peer_views import Hop, NetworkOfServers, PingView, ServerSeenView
+from tests.helpers.fake_peers import peer_view
+
+
+def seen(server: str, *linked: str, route: str = "", **working_for: int) -> ServerSeenView:
+    return ServerSeenView(
+        id=server * 8, name=f"lab-{server}", release="3", peers=tuple(each * 8 for each in linked), workers=1, cores=4,
+        busy_cores=3, jobs_waiting=2, working_for={owner * 8: jobs for owner, jobs in working_for.items()},
+        route=tuple(each * 8 for each in route or server),
+    )  # fmt: skip
+
+
+RING = NetworkOfServers(
+    here="a" * 8,
+    servers=(
+        seen("a", "b", "c", c=3), seen("b", "a", "c", route="ab"), seen("c", "a", "b", "x", route="ac", b=0),
+        seen("d", route="acd"),
+    ),
+)  # fmt: skip
+
+
+def test_each_kind_of_server_has_its_table() -> None:
+    text = peers.listing(
+        [
+            peer_view(id="1" * 36, state="sent"), peer_view(id="2" * 36), peer_view(id="3" * 36, state="trusted"),
+            peer_view(id="4" * 36, state="trusted", connected=True, priority=1), peer_view(id="5" * 36, state="revoked"),
+        ]
+    )  # fmt: skip
+    titles = [line for line in text.splitlines() if line.endswith((":", "requests")) and "fingerprint" not in line]
+    assert titles == [
+        "Sent connection requests", "Received connection requests", "Connected nodes:", "Nodes currently unreachable:",
+        "Revoked nodes:",
+    ]  # fmt: skip
+    compared = [line.split(":")[0] for line in text.splitlines() if "abab:abab" in line]
+    assert compared == ["   other (11111111)", "   other (22222222)"]  # those that have to be compared
+    assert all(str(number) * 36 in text for number in range(1, 6))
+    assert peers.listing([]).startswith("no other servers are known")
+
+
+def test_a_server_cannot_steer_the_terminal_by_its_name() -> None:
+    evil = "x\x1b[2J\r\nConnected nodes:"
+    shown = [
+        peers.listing([peer_view(name=evil, origin=evil, trouble=evil)]),
+        peers.listing([peer_view(name=evil, state="trusted", note=evil, release=evil)]),
+        peers._detail(peer_view(name=evil, note=evil)),
+        networks._hops(
+            PingView(hops=(Hop(id="x", name=evil, seconds=0.1), Hop(id="y", name="y", seconds=None, trouble=evil)))
+        ),
+    ]
+    for text in shown:
+        assert "\x1b" not in text
+        assert not any(line.startswith("Connected nodes") for line in text.splitlines())
+
+
+def test_the_network_is_listed_with_who_works_for_whom() -> None:
+    lines = networks._listing(RING).splitlines()
+    assert lines[1].split()[:3] == ["lab-a", "aaaaaaaa", "0"]
+    assert "lab-c (3 jobs)" in lines[1]
+    assert "lab-a lab-b xxxxxxxx" in lines[3]
+    assert lines[-1] == "4 servers, 4 workers, 16 cores"
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [(".svg", b"<svg "), (".png", b"\x89PNG"), (".dot", b"digraph ")])
+def test_the_network_is_drawn(suffix: str, begins: bytes) -> None:
+    chart = networks.drawing(RING)
+    assert [box.title for box in chart.boxes] == ["lab-a", "lab-b", "lab-c", "lab-d"]
+    links = sorted((line.source, line.target) for line in chart.lines if line.output == "link")
+    assert links == [(0, 1), (0, 2), (1, 2)]
+    assert [(line.source, line.target, line.count) for line in chart.lines if line.output != "link"] == [(0, 2, 3)]
+    assert picture(chart, suffix).startswith(begins)
+
+
+def test_limits_are_changed_one_by_one_and_set_free_again() -> None:
+    limits = peers._changed(Limits(), None, 4, projects="a, b", executables=None)
+    assert limits == Limits(cores=4, projects=("a", "b"))
+    assert peers._changed(limits, True, None, projects="any") == Limits(off=True, cores=4)
+    assert peers._changed(limits, None, "any", projects="") == Limits(projects=())
+    assert peers._agreed(peer_view(agreement=Agreement(lent=limits, lend_on=2, denied=("x",)))) == (
+        "lends 4 cores, projects a b, lent on 2, 1 denied"
+    )
+
+
+@pytest.mark.parametrize("wrong", [("--lent-cores", "many"), ("--lend-on", "17"), ("--accepted-cores", "-1")])
+def test_a_wrong_limit_is_a_wrong_command_line(wrong: tuple[str, str]) -> None:
+    said = CliRunner().invoke(peers.peer, ["x", *wrong])
+    assert said.exit_code == 2
