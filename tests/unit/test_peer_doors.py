@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cpc.core.errors import CopernicusError, Refused, TurnedAway
+from cpc.store import peers
 from cpc.wire import messages, peer_messages
 from cpc.wire.connection import SERVER, Connection, connect
 from cpc.wire.identity import Authority, Identity, Name, Role
@@ -119,6 +121,22 @@ def test_an_old_certificate_of_a_revoked_server_opens_nothing(lab: Members) -> N
     lab.reactor.advance(10)
     assert open_one.closed
     assert isinstance(at_door(lab, a, old), Refused)
+
+
+def test_a_damaged_certificate_in_the_database_keeps_nobody_else_out(lab: Members) -> None:
+    lab.befriend("ab", "ac")
+    a = lab["a"]
+    for damaged in (b"garbage", lab["c"].authority.certificate_pem):
+        row = a.book.get(lab["b"].id)
+        assert row is not None
+        a.bench.do(lambda tx, row=row, pem=damaged: peers.change(tx, replace(row, authority=pem)))  # type: ignore[misc]
+        a.restart()
+        lab.until(lambda: lab.connected("ac"), 120)
+        assert isinstance(at_door(lab, a, a.issue(Role.WORKER, "w1")), Connection)
+        lab.reactor.advance(100)
+        assert not lab.connected("ab")
+        shown = lab.finish(a.trusting.page(a.call().who)).items
+        assert {view.id for view in shown} == {lab["b"].id, lab["c"].id}
 
 
 # --- methods ------------------------------------------------------------------------------------------------------------

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cpc.core.errors import NotFound, Refused
+from twisted.logger import Logger
+
+from cpc.core.errors import CopernicusError, NotFound, Refused
 from cpc.core.peer import Agreement, Limits, PeerState
 from cpc.server.federation import peering
 from cpc.store.peers import PeerRow
-from cpc.wire.identity import Name, Role
+from cpc.wire.identity import Name, Role, check_authority
+
+log = Logger()
 
 NOTHING = Agreement(lent=Limits(off=True), accepted=Limits(off=True))
 MIN_PREFIX = 4  # characters of an id that name a server
@@ -24,14 +28,31 @@ class Book:
         self.here = here
         self._authority = authority
         self._rows: dict[str, PeerRow] = {}
+        self._damaged: set[str] = set()
 
     def load(self, rows: Iterable[PeerRow]) -> None:
         """Begin with what is in the database."""
-        self._rows = {row.id: row for row in rows}
+        self._rows = {}
+        for row in rows:
+            self.put(row)
 
     def put(self, row: PeerRow) -> None:
         """A row is new or has changed."""
+        former = self._rows.get(row.id)
+        if former is None or former.authority != row.authority:
+            self._judge(row)
         self._rows[row.id] = row
+
+    def _judge(self, row: PeerRow) -> None:
+        """A certificate that is damaged in the database must not keep everybody else out."""
+        self._damaged.discard(row.id)
+        try:
+            owner = check_authority(row.authority)
+        except CopernicusError as error:
+            owner = str(error)
+        if owner != row.id:
+            log.error("the certificate kept of server {id} is not its: {owner}", id=row.id, owner=owner)
+            self._damaged.add(row.id)
 
     def drop(self, server: str) -> None:
         """A row has gone."""
@@ -84,7 +105,11 @@ class Book:
 
     def pinned(self) -> dict[str, bytes]:
         """Server id → certificate of its authority, of this server and of those whose connections are taken."""
-        found = {row.id: row.authority for row in self._rows.values() if peering.pinned(row.state)}
+        found = {
+            row.id: row.authority
+            for row in self._rows.values()
+            if peering.pinned(row.state) and row.id not in self._damaged
+        }
         return {self.here: self._authority, **found}
 
     def refusal(self, name: Name, _fingerprint: str = "") -> str | None:

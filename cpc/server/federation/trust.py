@@ -89,7 +89,7 @@ class Trust:
         """A server as people see it."""
         return PeerView(
             id=row.id, name=row.name, state=row.state.value, connected=self._links.is_up(row.id), priority=row.priority,
-            addresses=row.addresses.to_try, fingerprint=fingerprint_of(row.authority), agreement=row.agreement,
+            addresses=row.addresses.to_try, fingerprint=_fingerprint(row), agreement=row.agreement,
             release=self._links.release(row.id), origin=row.origin, trouble=self._links.trouble(row.id), note=row.note,
             requested=row.requested, trusted=row.trusted, seen=row.seen,
         )  # fmt: skip
@@ -367,3 +367,11 @@ class Trust:
             told = ("withdrawn", Withdrawn(hand_back=hand_back)) if event is Event.REVOKED else None
             self._links.cut(server, TurnedAway(words, "its administrator can trust this server again"), told)
             self.cut()
+
+
+def _fingerprint(row: PeerRow) -> str:
+    """Of its identity key; empty when what is kept of it is damaged."""
+    try:
+        return fingerprint_of(row.authority)
+    except CopernicusError:
+        return ""
