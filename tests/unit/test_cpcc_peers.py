@@ -70,6 +70,12 @@ def test_the_network_is_listed_with_who_works_for_whom() -> None:
     assert lines[-1] == "4 servers, 4 workers, 16 cores"
 
 
+def test_a_server_is_allowed_again_by_id_the_beginning_of_one_or_name() -> None:
+    assert [peers._means(given, "abcdef", "lab") for given in ("abcdef", "ABCD", "lab", "abc", "x")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("suffix", "begins"), [(".svg", b"<svg "), (".png", b"\x89PNG"), (".dot", b"digraph ")])
 def test_the_network_is_drawn(suffix: str, begins: bytes) -> None:
     chart = networks.drawing(RING)

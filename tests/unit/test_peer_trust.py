@@ -230,13 +230,20 @@ def test_limits_are_kept_and_told(lab: Members) -> None:
     a, b = lab["a"], lab["b"]
     told: list[str] = []
     a.trusting.on_agreed.append(told.append)
-    agreed = Agreement(lent=Limits(cores=4), accepted=Limits(off=True, projects=("p",)), lend_on=2, denied=("x",))
-    lab.finish(a.trusting.change(a.call(), "b", agreement=agreed))
+    far = server_id("f")
+    agreed = Agreement(lent=Limits(cores=4), accepted=Limits(off=True, projects=("p",)), lend_on=2, denied=(far, b.id))
+    named = msgspec.structs.replace(agreed, denied=(far, "b", b.id[:5]))
+    lab.finish(a.trusting.change(a.call(), "b", agreement=named))
     assert a.links.agreement(b.id) == agreed
     assert told == [b.id]
     a.restart()
     assert a.links.agreement(b.id) == agreed
-    for wrong in (Agreement(lend_on=17), Agreement(lent=Limits(cores=-1)), Agreement(denied=("",))):
+    for wrong in (
+        Agreement(lend_on=17),
+        Agreement(lent=Limits(cores=-1)),
+        Agreement(denied=("",)),
+        Agreement(denied=("x",)),
+    ):
         assert isinstance(lab.outcome(a.trusting.change(a.call(), "b", agreement=wrong)), BadInput)
 
 

@@ -277,13 +277,19 @@ def peer(
     accepted = _changed(
         agreed.accepted, accepted_off, accepted_cores, executables=accepted_executables, projects=accepted_projects
     )
-    denied = tuple(dict.fromkeys(each for each in (*agreed.denied, *deny) if each not in allow))
+    names = {one.id: one.name for one in peers.all()} if allow else {}
+    kept = [each for each in agreed.denied if not any(_means(name, each, names.get(each, "")) for name in allow)]
+    denied = tuple(dict.fromkeys((*kept, *deny)))
     changed = msgspec.structs.replace(
         agreed, lent=lent, accepted=accepted, denied=denied, lend_on=agreed.lend_on if lend_on is None else lend_on
     )
     if changed != agreed:
         view = peers.set_agreement(view.id, changed)
     context.out.data("peer", view, lambda: _detail(view), lambda: [view.id])
+
+
+def _means(given: str, server: str, name: str) -> bool:
+    return given in (server, name) or (len(given) >= 4 and server.startswith(given.lower()))
 
 
 def _changed(limits: Limits, off: bool | None, cores: int | str | None, **names: str | None) -> Limits:

@@ -36,6 +36,7 @@ from cpc.wire.peer_messages import MAX_HOPS, PeerHello, Withdrawn
 MAX_NAME = 100
 MAX_REASON = 500
 MAX_LISTED = 200
+WHOLE_ID = 32  # characters: a UUID has them
 
 log = Logger()
 
@@ -267,7 +268,17 @@ class Trust:
                     raise BadInput(f"a list has at most {MAX_LISTED} names of at most {MAX_NAME} characters")
         if len(agreement.denied) > MAX_LISTED or any(not 0 < len(server) <= 64 for server in agreement.denied):
             raise BadInput(f"at most {MAX_LISTED} servers are denied, each by its id")
-        return agreement
+        denied = tuple(dict.fromkeys(self._id_of(server) for server in agreement.denied))
+        return msgspec.structs.replace(agreement, denied=denied)
+
+    def _id_of(self, given: str) -> str:
+        """Of a server that may be known here or not."""
+        try:
+            return self._book.find(given).id
+        except NotFound as error:
+            if len(given) < WHOLE_ID:
+                raise BadInput(error.message, "one that is not known here is named by its whole id") from None
+            return given
 
     def _agreed(self, server: str) -> None:
         for told in self.on_agreed:
