@@ -5,6 +5,7 @@ from tests.defects.defect import defect
 _SIMULATION = "tests/simulation/pools/test_pools.py::"
 _ANY = _SIMULATION + "test_any_pools_with_any_faults"
 _LIMITS = "tests/unit/test_pools_limits.py::"
+_KEPT = "tests/unit/test_pools_kept.py::"
 _SCALE = "tests/unit/test_pools_scale.py::"
 
 POOLS = (
@@ -81,5 +82,46 @@ POOLS = (
         "self._late[one.pool] if late else self._coming", "self._coming",
         promise="for what is late another pool is asked",
         caught_by=_SCALE + "test_for_what_is_late_another_pool_is_asked_and_the_place_in_the_queue_is_kept",
+    ),
+    # --- the server's side: what is asked, and found again ---
+    defect(
+        "allocation-forgotten-at-restart", "cpc.server.pools.keeper:Keeper._load",
+        "self.happening.happen(tx, row.token, Event.SILENT)", "pass",
+        promise="a server that is killed at any moment finds what it has asked for",
+        caught_by=_KEPT + "test_a_server_that_is_killed_at_any_moment_finds_everything_again[asked]",
+    ),
+    defect(
+        "strangers-left-running", "cpc.server.pools.hand:Hand._take", "if strangers and any(", "if not strangers and any(",
+        promise="what nobody knows any more is cancelled",
+        caught_by=_KEPT + "test_what_a_lost_life_has_asked_for_is_cancelled",
+    ),
+    defect(
+        "second-of-a-token-left-running", "cpc.server.pools.hand:Hand._which", "if other is not chosen:", "if other is None:",
+        promise="one token is one allocation",
+        caught_by=_KEPT + "test_a_second_one_with_the_same_token_is_cancelled",
+    ),
+    defect(
+        "credentials-outlive-the-allocation", "cpc.server.pools.happening:Happening._close",
+        "self._bundles.close(tx, row.bundle)", "pass",
+        promise="an allocation's credentials end with it",
+        caught_by=_KEPT + "test_credentials_end_with_the_allocation",
+    ),
+    defect(
+        "bundle-enrols-any-number", "cpc.server.bundles:Bundles._count", "row.used >= allocation.facts.nodes",
+        "row.used + 1 < -allocation.facts.nodes",
+        promise="a copied bundle enrols no more workers than the allocation has nodes and starts",
+        caught_by=_KEPT + "test_a_bundle_enrols_no_more_workers_than_its_nodes_explain",
+    ),
+    defect(
+        "lost-answer-is-a-refusal", "cpc.server.pools.hand:Hand._submit", "await self._event(token, Event.SILENT",
+        "await self._event(token, Event.REFUSED",
+        promise="a submission whose answer was lost is settled by its token",
+        caught_by=_KEPT + "test_a_lost_answer_is_settled_by_the_token[silent]",
+    ),
+    defect(
+        "forgotten-there-means-gone", "cpc.server.pools.hand:Hand._one",
+        "if row.token not in self._book.workers.values():", "if True:",
+        promise="a worker that talks is better news than a batch system that has forgotten",
+        caught_by=_KEPT + "test_a_batch_system_that_forgets_what_runs_is_not_believed_while_workers_speak",
     ),
 )  # fmt: skip

@@ -95,6 +95,8 @@ def test_a_lost_answer_is_settled_by_the_token(world: PoolWorld, what: str) -> N
         len([one for one in world.system.entries.values() if one.wanted.token == row.token]) == 1
         for row in world.rows()
     )
+    assert world.rows()[0].facts.reason is Reason.LEFT, "the one whose answer was lost has worked"
+    assert world.turned_away == 0
 
 
 def test_a_submission_that_never_arrived_is_given_up_and_another_is_made(world: PoolWorld) -> None:
@@ -280,11 +282,12 @@ def test_a_batch_system_that_is_away_for_long_loses_nothing(world: PoolWorld) ->
 
 def test_a_batch_system_that_forgets_what_runs_is_not_believed_while_workers_speak(world: PoolWorld) -> None:
     world.pool(max_allocations=1, idle=30.0)
-    world.submit(10)
-    world.until(lambda: world.unfinished() < 9)
+    world.submit(20)
+    world.until(lambda: world.unfinished() < 19)
     world.system.alive()[0].forgotten = True
     world.advance(40.0)
-    assert len(world.alive()) == 1
+    assert [row.facts.state for row in world.rows()] == [State.RUNNING]
+    assert world.unfinished() > 0, "it was asked while it ran"
     world.until(lambda: world.unfinished() == 0)
     world.until(lambda: not world.alive())
 
