@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ LONGEST = 20 * 366 * 86400.0
 
 #: How often a batch system may start an allocation again: each time its workers are new ones.
 RESTARTS = 4
+#: Keys of an allocation that has ended are refused by their connection for so long (µs).
+CUT_TIME = 3600 * SECOND
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Bundles:
         self.terms = terms
         self.on_revoke: list[Callable[[Tx, int], None]] = []
         self._revoked: dict[str, str] = {}
+        self._ended: deque[tuple[int, dict[str, str]]] = deque()  # allocations, and when
 
     async def start(self) -> None:
         """Read which keys are revoked, before the first connection."""
@@ -230,7 +234,16 @@ class Bundles:
             return
         bundles.revoke(tx, number)
         keys = {row.fingerprint: row.name, **bundles.worker_keys(tx, number)}
-        tx.after(lambda: self._revoked.update(keys))
+        tx.after(lambda: self._refuse_for_a_while(keys))
+
+    def _refuse_for_a_while(self, keys: dict[str, str]) -> None:
+        """Until all their connections are cut; after that, the database refuses them at their first word."""
+        now = self._clock.now()
+        self._revoked.update(keys)
+        self._ended.append((now, keys))
+        while self._ended[0][0] < now - CUT_TIME:
+            for fingerprint in self._ended.popleft()[1]:
+                self._revoked.pop(fingerprint, None)
 
     def certificate(self, request: bytes, name: str) -> bytes:
         """A worker's certificate (PEM) for the key of a signing request."""

@@ -344,7 +344,9 @@ class Jobs:
         queue = self._queue
         queue.need(tx, row.requirement)
         intake = self._storage.intake_paused
-        known = sum(bool(one.bundle) for one in workers.seen_since(tx, tx.now - 7 * 86_400_000_000))
+        known = sum(
+            one.bundle > 0 and one.revoked is None for one in workers.seen_since(tx, tx.now - 7 * 86_400_000_000)
+        )
         silent = known - sum(not session.home for session in queue.index.sessions.values())
         facts = Facts(
             job=row.id, state=row.state, project=row.project,

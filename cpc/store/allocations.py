@@ -38,6 +38,16 @@ _OLD = Statement(
 )
 _DELETE = statement.delete(_allocations)
 _DELETE_BUNDLE = statement.delete(schema.bundles)
+_DELETE_WORKERS = Statement(
+    sa.delete(schema.workers).where(
+        schema.workers.c.bundle.in_(
+            sa.select(_allocations.c.bundle)
+            .where(_allocations.c.ended < sa.bindparam("before"), _allocations.c.bundle > 0)
+            .order_by(_allocations.c.id)
+            .limit(sa.bindparam("limit"))
+        )
+    )
+)
 _NEVER = (1 << 63) - 1
 
 
@@ -109,8 +119,10 @@ def put(tx: Tx, row: AllocationRow) -> None:
 
 
 def forget(tx: Tx, before: int, limit: int) -> int:
-    """Remove some of those that ended before a time (µs), with what their workers enrolled with; how many."""
+    """Remove some of those that ended before a time (µs), with their workers and what these enrolled with; how many."""
     old = tx.rows(_OLD, {"before": before, "limit": limit})
+    if any(bundle for _, bundle in old):
+        tx.run(_DELETE_WORKERS, {"before": before, "limit": limit})
     tx.many(_DELETE_BUNDLE, [{"id": bundle} for _, bundle in old if bundle])
     tx.many(_DELETE, [{"id": number} for number, _ in old])
     return len(old)

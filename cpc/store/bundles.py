@@ -45,10 +45,16 @@ _EXPIRING = Statement(
 )
 _REVOKED = Statement(
     sa.select(_BUNDLES.c.fingerprint, _BUNDLES.c.name).where(
-        _BUNDLES.c.revoked.isnot(None), _BUNDLES.c.role != CLIENT, _BUNDLES.c.expires > sa.bindparam("now")
+        _BUNDLES.c.revoked.isnot(None), _BUNDLES.c.role == WORKER, _BUNDLES.c.expires > sa.bindparam("now")
     )
 )
-_REVOKED_WORKERS = Statement(sa.select(_WORKERS.c.fingerprint, _WORKERS.c.name).where(_WORKERS.c.revoked.isnot(None)))
+# Those of ended allocations are many, and are refused at their first word (joining.worker): they need not be in memory.
+_REVOKED_WORKERS = Statement(
+    sa.select(_WORKERS.c.fingerprint, _WORKERS.c.name).where(
+        _WORKERS.c.revoked.isnot(None),
+        _WORKERS.c.bundle.not_in(sa.select(_BUNDLES.c.id).where(_BUNDLES.c.role == ALLOCATION)),
+    )
+)
 _WORKERS_OF = Statement(
     sa.select(_WORKERS.c.fingerprint, _WORKERS.c.name).where(_WORKERS.c.bundle == sa.bindparam("bundle"))
 )

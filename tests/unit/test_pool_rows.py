@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from cpc.core.resources import Amounts
 from cpc.pools.allocation import Allocation, Reason, State
 from cpc.pools.facts import Learned, NodeRecord, Pool, Setback
-from cpc.store import allocations, bundles, pools
+from cpc.store import allocations, bundles, pools, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
+from cpc.store.workers import WorkerRow
 from tests.helpers.stores import result
 
 T = TypeVar("T")
@@ -90,10 +91,12 @@ def test_allocations_are_found_by_id_token_and_bundle_and_live_ones_alone(store:
     assert [one.token for one in rest] == ["t2", "t0"]
 
 
-def test_what_is_forgotten_takes_its_bundle_along(store: Store) -> None:
+def test_what_is_forgotten_takes_its_bundle_and_workers_along(store: Store) -> None:
     def unit(tx: Tx) -> tuple[int, int]:
         mine = bundles.add(tx, "t", bundles.ALLOCATION, user=None, token=None, fingerprint="f", expires=9)
         other = bundles.add(tx, "o", bundles.WORKER, user=None, token=None, fingerprint="g", expires=9)
+        for number, bundle in enumerate((mine.id, other.id)):
+            workers.add(tx, WorkerRow(number + 1, f"w{number}", f"k{number}", bundle, "", 0, 0, "", 0, b"", None, None))
         row = allocations.add(tx, tx.next("allocation"), allocation("t", 1), mine.id, "")
         done = allocations.AllocationRow(row.id, 1, "", mine.id, row.asked, row.asked, row.facts, "")
         allocations.put(tx, done)
@@ -103,6 +106,7 @@ def test_what_is_forgotten_takes_its_bundle_along(store: Store) -> None:
     mine, other = do(store, unit)
     assert do(store, lambda tx: allocations.forget(tx, tx.now + 1, 10)) == 1
     assert do(store, lambda tx: bundles.by_id(tx, mine)) is None
+    assert do(store, lambda tx: [workers.get(tx, number) is None for number in (1, 2)]) == [True, False]
     assert do(store, lambda tx: bundles.by_id(tx, other)) is not None
     assert do(store, lambda tx: [row.token for row in allocations.live(tx)]) == ["u"]
 
@@ -115,3 +119,14 @@ def test_bundles_of_allocations_are_not_listed(store: Store) -> None:
         return [row.name for row in bundles.page(tx, 0, 10)]
 
     assert do(store, unit) == ["lab"]
+
+
+def test_keys_of_ended_allocations_are_not_kept_in_memory(store: Store) -> None:
+    def unit(tx: Tx) -> dict[str, str]:
+        for number, role in enumerate((bundles.ALLOCATION, bundles.WORKER)):
+            made = bundles.add(tx, f"b{number}", role, user=None, token=None, fingerprint=f"f{number}", expires=1 << 60)
+            bundles.revoke(tx, made.id)
+            workers.add(tx, WorkerRow(number + 1, f"w{number}", f"k{number}", made.id, "", 0, 0, "", 0, b"", None, 5))
+        return bundles.revoked_keys(tx)
+
+    assert do(store, unit) == {"f1": "b1", "k1": "w1"}

@@ -211,6 +211,14 @@ def test_credentials_end_with_the_allocation(world: PoolWorld) -> None:
     with pytest.raises(TurnedAway, match="revoked"):
         world.do(lambda tx: world.bundles.admit(tx, bundle.name, key, "another"))
     assert world.bundles.refusal(Name(bundle.server, Role.BUNDLE, bundle.name), key)
+    world.advance(2 * 3600.0)
+    world.submit(1)
+    settle(world)
+    assert not world.bundles.refusal(Name(bundle.server, Role.BUNDLE, bundle.name), key), "memory is bounded"
+    with pytest.raises(TurnedAway, match="revoked"):
+        world.do(lambda tx: world.bundles.admit(tx, bundle.name, key, "another"))
+    with pytest.raises(TurnedAway, match="revoked"):
+        world.do(lambda tx: joining.worker(tx, worker.name))
 
 
 def test_a_bundle_enrols_no_more_workers_than_its_nodes_explain(world: PoolWorld) -> None:
