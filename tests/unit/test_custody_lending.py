@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpc.core.chance import SeededChance
-from cpc.core.digest import EMPTY, Content
+from cpc.core.digest import EMPTY, Content, of_chunk
 from cpc.core.manifest import Entry, Manifest
 from cpc.core.offload import inline
 from cpc.core.outcome import Outcome
@@ -24,6 +24,7 @@ from cpc.server.storage import Storage
 from cpc.store import attempts
 from cpc.wire.messages import Checkpoint, Orders, Turn
 from tests.helpers.disks import FakeDisk
+from tests.helpers.files import block, content_of
 from tests.helpers.lending_world import Hand, House, World
 from tests.helpers.memory_disk import MemoryDisk, Platter
 from tests.helpers.stores import InlineThreads
@@ -50,9 +51,9 @@ def with_custody(house: House, disk: MemoryDisk) -> Custody:
 class Away:
     """A worker of `a` has a job of `c`, and the relay between them has gone."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, cores: int = 1) -> None:
         self.world = World(directory, "a", "b", "c")
-        self.world.net.trust("a", "b")
+        self.slow = self.world.net.trust("a", "b")
         self.world.net.trust("b", "c")
         for one, other in (("a", "b"), ("b", "a"), ("b", "c"), ("c", "b")):
             agreement = self.world.net.agreement(one, other)
@@ -63,10 +64,11 @@ class Away:
         self.custody = with_custody(self.world["a"], disk)
         owner = self.world["c"]
         OwnerFiles(JobFiles(owner.queue, owner.store, owner.machines._chunks), owner.store).serve(owner.ways)
-        self.hand: Hand = self.world["a"].worker(cores=1)
-        self.job = owner.submit()
+        self.hand: Hand = self.world["a"].worker(cores=cores)
+        self.jobs = [owner.submit() for _ in range(cores)]
+        self.job = self.jobs[0]
         self.world.run(30.0)
-        (self.lease,) = self.hand.tasks
+        self.lease = next(lease for lease in self.hand.tasks if lease.job == self.job)
         assert self.lease.path == "b/c"
         self.world.net.cut("a", "b")
 
@@ -128,3 +130,25 @@ def test_a_result_whose_worker_has_gone_is_handed_in_too(away: Away) -> None:
     assert len(away.custody) == 0
     assert away.world["c"].state(away.job) is State.SUCCEEDED
     assert away.world["c"].outcomes(away.job) == ["ok"]
+
+
+def test_what_is_in_custody_is_not_lost_with_its_worker(tmp_path: Path) -> None:
+    away = Away(tmp_path, cores=2)
+    data = block(1, 100_000)
+    away.world.reactor.finish(away.custody.put_chunk(of_chunk(data), data))
+    away.hand.finish(away.lease, files=Manifest((Entry(b"out", content=content_of(data)),)))
+    away.world.run(60.0)
+    assert away.hand.verdicts == {away.lease: "in custody"}
+    away.hand.kill()
+    away.world.run(600.0)
+    away.slow.latency = 2.0  # handing it in takes longer than saying that the worker has gone
+    away.world.net.heal("a", "b")
+    away.world.run(300.0)
+    assert len(away.custody) == 0
+    owner = away.world["c"]
+    attempt = owner.do(lambda tx: attempts.get(tx, away.jobs[0], 1))
+    assert attempt is not None
+    assert (attempt.outcome, attempt.late) == ("ok", False)
+    assert owner.outcomes(away.jobs[1])[0] == "lost"
+    assert owner.queue.index.sessions == {}
+    away.world.close()

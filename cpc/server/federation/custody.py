@@ -140,6 +140,10 @@ class Custody:
                 found[item.worker] = (*found.get(item.worker, ()), item.lease)
         return found
 
+    def keeps(self, worker: int, path: str) -> bool:
+        """Whether something of our worker with this number waits for the owner at the end of `path`."""
+        return any(item.worker == worker and item.lease.path == path for item in self._held.items.values())
+
     def has(self, lease: Lease) -> bool:
         """Whether the result of this lease (with its path) is in custody."""
         return lease in self._held.items

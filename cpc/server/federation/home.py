@@ -260,7 +260,7 @@ class Home:
         reports: list[WorkerReport] = []
         size = 0
         for loan in owner.loans.values():
-            if not (everything or loan.dirty):
+            if not loan.due(everything, self.custody, owner.path):
                 continue
             if len(sent) >= MOST_WORKERS or size > MOST_BYTES:
                 loan.dirty = True

@@ -27,6 +27,10 @@ class Custody(Protocol):
         missing: then it is not."""
         ...
 
+    def keeps(self, worker: int, path: str) -> bool:
+        """Whether something of this worker waits for the owner at the end of `path`."""
+        ...
+
 
 class Spares(Protocol):
     """Who decides to whom spare room is offered."""
@@ -79,6 +83,14 @@ class Loan:
     def over(self) -> bool:
         """Whether there is nothing left to tell its owner."""
         return not (self.holds or self.lent or self.results or self.own or self.gone)
+
+    def due(self, everything: bool, custody: Custody | None, path: str) -> bool:
+        """Whether the next report speaks of the worker. That it has gone is said when what it left in custody is handed in:
+        with it, all that it had is lost."""
+        if self.gone and custody is not None and custody.keeps(self.worker, path):
+            self.dirty = False  # looked at again with the next beat
+            return False
+        return everything or self.dirty
 
     def hold(self, holds: tuple[Lease, ...], now: float) -> None:
         """What the worker says that it has."""
