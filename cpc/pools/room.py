@@ -58,7 +58,8 @@ class Room:
             if until > max(self.now, self.backs_off.until if self.backs_off else 0.0):
                 times = "once" if setback.count == 1 else f"{setback.count} times in a row"
                 words = f"it is left alone for {show_span(until - self.now)} more; it failed {times}: {setback.words}"
-                self.backs_off = Denial("backing-off", words, "mend the cause, then `cpcc pool resume`", until)
+                step = f"mend the cause, then cpcc pool resume {self.pool.name}"
+                self.backs_off = Denial("backing-off", words, step, until)
 
     def most(self, wanted: int, project: int, cores: int, walltime: float, probe: bool) -> tuple[int, Denial | None]:
         """How many of `wanted` allocations it may be asked for, and what stands in the way of the rest.
@@ -85,22 +86,22 @@ class Room:
                 Denial(
                     "backlog",
                     f"at most {pool.backlog} allocations may wait in {pool.scheduler} at once",
-                    f"{change} backlog=N",
+                    f"{change} --backlog N",
                 ),
             )
         ]
         if pool.max_allocations:
             words = f"at most {pool.max_allocations} allocations are allowed at once"
             limits.append(
-                (pool.max_allocations - self.live, Denial("allocations", words, f"{change} max_allocations=N"))
+                (pool.max_allocations - self.live, Denial("allocations", words, f"{change} --max-allocations N"))
             )
         if pool.max_cores:
             words = f"at most {pool.max_cores} cores are allowed at once; one allocation is {cores}"
-            limits.append(((pool.max_cores - self.cores) // cores, Denial("cores", words, f"{change} max_cores=N")))
+            limits.append(((pool.max_cores - self.cores) // cores, Denial("cores", words, f"{change} --max-cores N")))
         if most := pool.limit(project):
             has = self.projects[project]
             words = f"at most {most} cores are allowed at once for the project; one allocation is {cores}"
-            limits.append(((most - has) // cores, Denial("project", words, f"{change} project_cores=N")))
+            limits.append(((most - has) // cores, Denial("project", words, f"{change} --project-cores N")))
         if pool.budget:
             each = cores * min(walltime, DAY)
             left = pool.budget * HOUR - self.charged
@@ -109,14 +110,14 @@ class Room:
                 f"allocation may use {each / HOUR:.0f}"
             )
             limits.append(
-                (int(left // each), Denial("budget", words, f"{change} budget=CORE-HOURS, or a shorter walltime"))
+                (int(left // each), Denial("budget", words, f"{change} --budget HOURS, or a shorter --walltime"))
             )
         if self.trying:
             words = "after setbacks it is asked for one allocation at a time, until one works"
             limits.append((1 - self.untried, Denial("trying", words)))
         if probe:
             words = "one allocation at a time, until a worker has said which programs it has"
-            limits.append((1 - self.live, Denial("unknown", words, f"{change} programs=NAME=VERSION")))
+            limits.append((1 - self.live, Denial("unknown", words, f"{change} --program 'NAME VERSION'")))
         return limits
 
     def take(self, count: int, project: int, nodes: int, each: Amounts, walltime: float) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from cpc.client.commands.pools import set_pool
 from cpc.core.resources import Amounts
 from cpc.pools import learning, nodes, why
 from cpc.pools.allocation import State
@@ -60,15 +63,15 @@ def test_a_pool_that_backs_off_says_how_long_and_in_whose_words() -> None:
 @pytest.mark.parametrize(
     ("fields", "words", "step"),
     [
-        ({"max_allocations": 1}, "at most 1 allocations are allowed at once", "max_allocations="),
-        ({"max_cores": 16}, "at most 16 cores are allowed at once; one allocation is 16", "max_cores="),
-        ({"project_cores": 16}, "for the project", "project_cores="),
+        ({"max_allocations": 1}, "at most 1 allocations are allowed at once", "--max-allocations "),
+        ({"max_cores": 16}, "at most 16 cores are allowed at once; one allocation is 16", "--max-cores "),
+        ({"project_cores": 16}, "for the project", "--project-cores "),
         (
             {"budget": 40.0},
             "its budget is 40 core-hours in 24 h; 0 are used or promised, and one allocation may use 32",
-            "budget=",
+            "--budget ",
         ),
-        ({"backlog": 1}, "at most 1 allocations may wait in slurm at once", "backlog="),
+        ({"backlog": 1}, "at most 1 allocations may wait in slurm at once", "--backlog "),
     ],
 )
 def test_a_limit_is_named_with_the_setting_that_changes_it(fields: dict[str, int], words: str, step: str) -> None:
@@ -144,3 +147,18 @@ def test_the_kinds_are_the_ones_that_are_listed() -> None:
     found = {note.kind for note in why.notes(seen)} | {note.kind for n in range(1, 5) for note in why.pool(seen, n)}
     assert found <= set(why.KINDS)
     assert len(found) >= 4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_allocations": 1}, {"max_cores": 16}, {"backlog": 1}, {"project_cores": 16}, {"projects": {1: 16}}, {"budget": 40.0},
+        {"programs": None},
+    ],
+)  # fmt: skip
+def test_what_to_do_about_a_limit_is_a_command_that_there_is(fields: dict[str, object]) -> None:
+    notes = of_pool([pool(**fields)], [demand(1000, program="gromacs")])
+    (step,) = {note.step for note in notes if note.step}
+    assert step.startswith("cpcc pool set pool1 --")
+    known = {option for parameter in set_pool.params for option in parameter.opts}
+    assert set(re.findall(r"--[a-z-]+", step)) <= known
