@@ -10,7 +10,7 @@ from typing import ClassVar
 from cpc.api.scheduler import AtLimit, NotConnected, Scheduler, Setting, Tools, Unsettled
 from cpc.core.allocation import Check, Described, Handle, NodeSeen, NodeState, Seen, SeenOutcome, SeenState, Wanted
 from cpc.core.errors import BadInput, Damaged, Refused, Unavailable
-from tests.simulation.clock import VirtualReactor
+from tests.simulation.clock import START, VirtualReactor
 
 SYSTEMS: dict[str, BatchSystem] = {}
 
@@ -26,6 +26,8 @@ class Entry:
     reason: str = ""
     submitted: float = 0.0
     started: float = 0.0
+    ended: float = 0.0
+    exit: int = -1
     restarts: int = 0
     node: str = ""
     forgotten: bool = False
@@ -92,6 +94,7 @@ class BatchSystem:
         if entry.alive:
             ran = entry.state is SeenState.RUNNING
             entry.state, entry.outcome, entry.reason = SeenState.ENDED, outcome, reason
+            entry.ended = self.reactor.seconds()
             if ran:
                 self.on_end(entry)
             self.reactor.callLater(0, self.schedule)
@@ -225,8 +228,13 @@ def _seen(entry: Entry, system: BatchSystem) -> Seen:
     left = int(entry.wanted.walltime - ran) if entry.state is SeenState.RUNNING else -1
     return Seen(
         native=entry.native, token=entry.wanted.token, state=entry.state, outcome=entry.outcome, reason=entry.reason,
-        left=left, nodes=(entry.node,) if entry.node else (), restarts=entry.restarts,
+        left=left, nodes=(entry.node,) if entry.node else (), restarts=entry.restarts, exit=entry.exit,
+        started=_told(entry.started), ended=_told(entry.ended),
     )  # fmt: skip
+
+
+def _told(at: float) -> int:
+    return START + int(at * 1_000_000) if at else 0
 
 
 def _gone(handle: Handle) -> Seen:

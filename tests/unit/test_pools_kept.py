@@ -428,6 +428,26 @@ def test_the_ledger_has_what_allocations_had(world: PoolWorld) -> None:
     assert world.finish(world.pools.get(SERVER, "hpc")).spent == pytest.approx(had / 3600, rel=0.01)
 
 
+def test_what_ran_and_ended_while_the_server_was_away_is_paid_for_too(world: PoolWorld) -> None:
+    world.pool(max_allocations=1, budget=100.0)
+    world.submit(1)
+    world.until(world.system.alive)
+    entry = world.system.alive()[0]
+    world.until(lambda: world.rows()[0].native == entry.native)
+    world.kill()
+    world.advance(1200.0)
+    world.system.end(entry, SeenOutcome.FAILED, "NonZeroExitCode")
+    entry.exit = 127
+    world.advance(4000.0)
+    world.start()
+    world.until(lambda: world.rows()[0].facts.state is State.ENDED)
+    facts = world.rows()[0].facts
+    assert facts.ended_at - facts.started_at == pytest.approx(1200.0, abs=10.0)
+    assert world.finish(world.pools.get(SERVER, "hpc")).spent >= 2 * 1190.0 / 3600
+    assert facts.words.startswith("exit code 127: a program is not there on the node")
+    settle(world)
+
+
 def test_old_allocations_are_forgotten_with_their_credentials(world: PoolWorld) -> None:
     world.pool(max_allocations=1)
     world.submit(1)

@@ -52,6 +52,13 @@ _REASONS = {
     SeenOutcome.CANCELLED: Reason.REMOVED,
     SeenOutcome.UNKNOWN: Reason.VANISHED,
 }
+#: What the shell says by the exit code of a script.
+_MEANINGS = {
+    126: ": a program cannot be run on the node (--worker, --wrap or --prologue of the pool)",
+    127: ": a program is not there on the node (--worker, --wrap or --prologue of the pool)",
+}
+#: Words of batch systems that say no more than the exit code.
+_SAYS_NOTHING = frozenset({"", "NonZeroExitCode"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +377,25 @@ class Hand:
                     if row.token not in self._book.workers.values():
                         happen(tx, row.token, Event.MISSING, words=one.reason)
                 elif facts.state is not State.ENDED:
-                    reason = _REASONS[one.outcome or SeenOutcome.UNKNOWN]
-                    words = one.reason or (f"exit code {one.exit}" if one.exit > 0 else "")
+                    if one.started and facts.state.pending:
+                        # It has run while nobody looked: its time counts against the budget all the same.
+                        happen(
+                            tx, row.token, Event.SEEN_RUNNING, at=max(facts.asked_at, self._when(tx, one.started)),
+                            ran_on=one.nodes, native=one.native,
+                        )  # fmt: skip
                     happen(
-                        tx, row.token, Event.SEEN_ENDED, reason=reason, words=words, ran_on=one.nodes, native=one.native
+                        tx, row.token, Event.SEEN_ENDED, at=self._when(tx, one.ended), ran_on=one.nodes, native=one.native,
+                        reason=_REASONS[one.outcome or SeenOutcome.UNKNOWN], words=_words(one),
                     )  # fmt: skip
+
+    def _when(self, tx: Tx, time: int) -> float:
+        """A time that the batch system tells (µs), by the book's clock; 0.0 where it tells none."""
+        return self._now() - max(0, tx.now - time) / SECOND if time else 0.0
+
+
+def _words(one: Seen) -> str:
+    """How it ended, for people."""
+    if one.outcome is not SeenOutcome.FAILED or one.exit <= 0:
+        return one.reason or (f"exit code {one.exit}" if one.exit > 0 else "")
+    told = f"exit code {one.exit}" + _MEANINGS.get(one.exit, "")
+    return told if one.reason in _SAYS_NOTHING else f"{one.reason}, {told}"
