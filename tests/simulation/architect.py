@@ -25,8 +25,8 @@ from cpc.worker.waiting import sleep
 from tests.simulation.clients import Client
 
 if TYPE_CHECKING:
+    from tests.simulation.realm import Realm
     from tests.simulation.server import Server
-    from tests.simulation.world import World
 
 PROJECT = "p"
 CHAIN = 4
@@ -55,7 +55,7 @@ class Architect(Client):
     A restore takes back some of it, in the middle of whatever is being done: then all of it is made again.
     """
 
-    def __init__(self, world: World, name: str, actions: int) -> None:
+    def __init__(self, world: Realm, name: str, actions: int) -> None:
         super().__init__(world, name, actions)
         self.values: dict[str, float] = dict(BEGIN)
         self.many = [1.0, 2.0, 3.0]

@@ -110,7 +110,7 @@ def cut(chaos: Chaos) -> bool:
 def partition(chaos: Chaos) -> None:
     world = chaos.world
     other = chaos.chance.choice([*sorted(world.workers), *sorted(world.clients)])
-    one, two = ("s", other) if chaos.chance.random() < 0.5 else (other, "s")
+    one, two = (world.name, other) if chaos.chance.random() < 0.5 else (other, world.name)
     both = chaos.chance.random() < 0.5
     world.network.partition(one, two, both)
     world.story.tell("…", f"nothing gets from {one} to {two}{' and back' if both else ''}")

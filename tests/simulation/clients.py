@@ -21,11 +21,10 @@ from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.server.principal import SERVER, Call
 from cpc.worker.waiting import sleep
 from tests.simulation.programs import INPUT
-from tests.simulation.server import given
 
 if TYPE_CHECKING:
+    from tests.simulation.realm import Realm
     from tests.simulation.server import Server
-    from tests.simulation.world import World
 
 T = TypeVar("T")
 Work = Callable[["Server", Call], Awaitable[T]]
@@ -35,7 +34,7 @@ TIMEOUT = 20.0
 class Client:
     """One person at a machine of their own. `actions` of them, then they watch."""
 
-    def __init__(self, world: World, name: str, actions: int) -> None:
+    def __init__(self, world: Realm, name: str, actions: int) -> None:
         self.world = world
         self.name = name
         self.host = world.network.host(name)
@@ -106,12 +105,12 @@ class Client:
             lost = world.chance.random() < world.plan.lost_replies
             if lost:
                 world.fault("answer lost")
-            if not lost and not network.blocked("s", self.name):
+            if not lost and not network.blocked(world.name, self.name):
                 network.reactor.callLater(network.latency(), deliver, value)
 
         def arrive() -> None:
             server = world.server
-            if network.blocked(self.name, "s"):
+            if network.blocked(self.name, world.name):
                 return
             if world.chance.random() < world.plan.lost_replies:
                 world.fault("question lost")
@@ -249,7 +248,7 @@ class Client:
         name = f"{self.name}-own"  # the same again and again: it inherits nothing
         await self.insist(
             f"makes project {name}",
-            lambda server, call: server.projects.create(replace(call, who=given().owner), name),
+            lambda server, call: server.projects.create(replace(call, who=self.world.given.owner), name),
         )
         self._own = name
 

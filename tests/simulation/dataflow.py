@@ -103,7 +103,7 @@ def services(server: Server, gate: Gate) -> tuple[NetworkServices, Settings]:
         (library / "toys.py").symlink_to(str(toys.__file__))
     config = Config(
         name="simulation",
-        host="s",
+        host=world.name,
         listen=(),
         port=1,
         client_port=2,

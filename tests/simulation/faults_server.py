@@ -59,14 +59,14 @@ def lose_power(chaos: Chaos) -> None:
 def freeze_server(chaos: Chaos) -> bool:
     if not chaos.freeze(chaos.world.server_host):
         return False
-    chaos.world.story.tell("s", "freezes")
+    chaos.world.story.tell(chaos.world.name, "freezes")
     return True
 
 
 def step_server_clock(chaos: Chaos) -> None:
     offset = chaos.chance.choice([-200_000_000, 100_000_000, HOUR, 30 * HOUR])
     chaos.world.server_host.clock.offset = offset
-    chaos.world.story.tell("s", f"its clock steps to {offset / 1e6:+.0f} s")
+    chaos.world.story.tell(chaos.world.name, f"its clock steps to {offset / 1e6:+.0f} s")
 
 
 def fill_server(chaos: Chaos) -> None:
@@ -74,14 +74,14 @@ def fill_server(chaos: Chaos) -> None:
     world.server_disk.full = True
     if chaos.chance.random() < 0.5:
         world.trouble.full_until = world.now + seconds
-    world.story.tell("s", f"its disk is full for {seconds:.0f} s")
+    world.story.tell(world.name, f"its disk is full for {seconds:.0f} s")
     world.reactor.callLater(seconds, setattr, world.server_disk, "full", False)
 
 
 def fill_server_once(chaos: Chaos) -> None:
     """Or its disk is broken for once."""
     chaos.world.server_disk.fail(chaos.chance.randrange(12), chaos.chance.choice([28, 5]))
-    chaos.world.story.tell("s", "a write will fail")
+    chaos.world.story.tell(chaos.world.name, "a write will fail")
 
 
 def lose_database(chaos: Chaos) -> None:
@@ -93,7 +93,7 @@ def break_statement(chaos: Chaos) -> None:
     """Any statement, reading ones too."""
     strike = chaos.chance.choice(AT_STATEMENT)
     chaos.world.trouble.plan_statement(strike, chaos.chance.randrange(40), chaos.chance.uniform(0.0, 60.0))
-    chaos.world.story.tell("s", f"will be {strike}" if strike is Strike.KILL else f"will have {strike}")
+    chaos.world.story.tell(chaos.world.name, f"will be {strike}" if strike is Strike.KILL else f"will have {strike}")
 
 
 def slow_down(chaos: Chaos) -> None:
@@ -131,7 +131,7 @@ def revoke(chaos: Chaos) -> bool:
         return False
     name = world.field.name
     world.oracle.revoking(name)
-    world.story.tell("s", f"bundle {name} is being revoked")
+    world.story.tell(world.name, f"bundle {name} is being revoked")
 
     async def work() -> None:
         await server.bundles.revoke(Call(SERVER), name)
@@ -167,7 +167,7 @@ def set_up_again(chaos: Chaos) -> None:
     async def work() -> None:
         text, _ = await server.bundles.make(Call(SERVER), name, "worker", expires_in=10 * 366 * DAY)
         world.field = decode(text.encode())
-        world.story.tell("s", f"bundle {name} is made")
+        world.story.tell(world.name, f"bundle {name} is made")
         for worker in world.workers.values():
             if worker.bundle.name in world.oracle.revoked:
                 worker.set_up(world.field)

@@ -26,8 +26,8 @@ from tests.simulation.programs import checkpoint, output
 from tests.simulation.truth import Truth
 
 if TYPE_CHECKING:
+    from tests.simulation.realm import Realm
     from tests.simulation.workers import Worker
-    from tests.simulation.world import World
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Known:
 class Oracle:
     """Remembers what happened outside the server, and compares. `broken` is what was found, in words."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Realm) -> None:
         self.world = world
         self.broken: list[str] = []
         self.known: dict[int, Known] = {}

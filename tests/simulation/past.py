@@ -12,7 +12,7 @@ from cpc.server.workspace import place_of
 from cpc.store import checks, copying
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.realm import Realm
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Backup:
     kept: Path
 
 
-def back_up(world: World) -> Backup:
+def back_up(world: Realm) -> Backup:
     """What `cpc-server backup` copies, at once."""
     source, copy = sqlite3.connect(world.path), sqlite3.connect(":memory:")
     try:
@@ -37,7 +37,7 @@ def back_up(world: World) -> Backup:
         copy.close()
 
 
-def _kept(world: World) -> Path:
+def _kept(world: Realm) -> Path:
     """The persistent directories of controllers that the database names, and nothing else of what lies there."""
     kept = Path(world.path).parent / "backup"
     shutil.rmtree(kept, ignore_errors=True)
@@ -47,7 +47,7 @@ def _kept(world: World) -> Path:
     return kept
 
 
-def restore(world: World, backup: Backup) -> int:
+def restore(world: Realm, backup: Backup) -> int:
     """The server does not run. Its database and files are the backup's, in a new incarnation; which one that is."""
     (life,) = world.oracle.rows("SELECT incarnation FROM writer")[0]
     world.oracle.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -53,7 +53,7 @@ from tests.simulation.dataflow import services
 from tests.simulation.threads import Threads
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.realm import Realm
 
 T = TypeVar("T")
 
@@ -111,20 +111,23 @@ class LifeDisk:
 
 
 class Given:
-    """What all worlds of this process share, because making it takes long: keys, and a database as setup leaves it."""
+    """What all worlds of this process share of one server, because making it takes long: keys, and a database as setup leaves
+    it."""
 
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="cpc-simulation-", dir=shared_memory()))
-        clock, chance = ManualClock(), SeededChance(7)
+    def __init__(self, number: int) -> None:
+        self.id = f"{number:08d}-2222-3333-4444-555555555555" if number else HERE
+        self.host = f"s{number}" if number else "s"
+        self.directory = directory()
+        clock, chance = ManualClock(), SeededChance(7 + number)
         clock.now = lambda: START - 60_000_000  # type: ignore[method-assign]
-        self.authority = Authority.create(HERE, clock, chance)
-        self.identity: Identity = self.authority.identity(Name(HERE, Role.SERVER), YEARS)
-        self.database = self.directory / "template.db"
+        self.authority = Authority.create(self.id, clock, chance)
+        self.identity: Identity = self.authority.identity(Name(self.id, Role.SERVER), YEARS)
+        self.database = self.directory / f"template-{number}.db"
         url = f"sqlite:///{self.database}"
-        create(url, server=HERE)
+        create(url, server=self.id)
         store = open_store(url, clock)
         gate = Gate(store, Seal(self.authority.key_pem, chance))
-        terms = BundleTerms("simulation", (("s", PORT),), ())
+        terms = BundleTerms("simulation", ((self.host, PORT),), ())
         bundles = Bundles(store, gate, Tokens(store, gate, clock, chance), self.authority, clock, terms)
         text, _ = result(ensureDeferred(bundles.make(Call(SERVER, "bundle"), "lab", "worker", expires_in=YEARS)))
         self.bundle: Bundle = decode(text.encode())
@@ -139,13 +142,24 @@ class Given:
         result(ensureDeferred(store.close()))
 
     def remove(self) -> None:
+        """With what the other servers were given."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @lru_cache(maxsize=1)
-def given() -> Given:
-    """Made once."""
-    return Given()
+def directory() -> Path:
+    """Of this process, for all servers and worlds."""
+    return Path(tempfile.mkdtemp(prefix="cpc-simulation-", dir=shared_memory()))
+
+
+def given(number: int = 0) -> Given:
+    """That of a server, made once. A world of one server has number 0; those of a network have 1, 2, …"""
+    return _given(number)
+
+
+@cache
+def _given(number: int) -> Given:
+    return Given(number)
 
 
 def shared_memory() -> str | None:
@@ -156,7 +170,7 @@ def shared_memory() -> str | None:
 class Server:
     """One life of the server's process."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: Realm, number: int) -> None:
         self.world = world
         self.number = number
         self.host = world.server_host
@@ -165,8 +179,9 @@ class Server:
         self._make()
 
     def _make(self) -> None:
-        world, host, shared = self.world, self.host, given()
-        reactor, clock, chance = host.reactor, host.clock, SeededChance(world.seed * 1000 + self.number)
+        world, host, shared = self.world, self.host, self.world.given
+        reactor, clock = host.reactor, host.clock
+        chance = SeededChance(world.seed * 1000 + self.number)
         threads = Threads(host, lambda: world.chance.uniform(0.0005, 0.004) * world.slowness)
         self.disk = LifeDisk(world.server_disk, world.killed)
         self.store = store = Store(
@@ -180,7 +195,7 @@ class Server:
         limits = Limits(heartbeat_time=world.plan.heartbeat_time, patience=world.plan.patience)
         self.queue = Queue(store.journal, clock, store.incarnation, Outbox(reactor), limits)
         tokens = Tokens(store, gate, clock, chance)
-        terms = BundleTerms("simulation", (("s", PORT),), (), certificate_time=world.plan.certificate_time)
+        terms = BundleTerms("simulation", ((shared.host, PORT),), (), certificate_time=world.plan.certificate_time)
         authority = Authority.load(shared.authority.key_pem, shared.authority.certificate_pem, clock, chance)
         self.bundles = Bundles(store, gate, tokens, authority, clock, terms)
         self.files = Files(store, chunk_store, gate, self.storage, disk_threads)
@@ -188,7 +203,7 @@ class Server:
             queue=self.queue, store=store, clock=clock, chunks=_Chunks(self.files, self.storage),
             enrolment=self.bundles,
             terms=MachineTerms(
-                HERE, limits.heartbeat_time, 3, world.plan.checkpoint_interval, world.plan.certificate_time
+                shared.id, limits.heartbeat_time, 3, world.plan.checkpoint_interval, world.plan.certificate_time
             ),
         )  # fmt: skip
         keep = Keep(jobs=world.plan.keep)
@@ -206,7 +221,7 @@ class Server:
         self.monitor = Monitor(
             self.queue, store, reactor, clock, self.machines.heard, self._crowded
         )  # fmt: skip
-        pinned = {HERE: shared.authority.certificate_pem}
+        pinned = {shared.id: shared.authority.certificate_pem}
         tls = ServerTls(shared.identity, lambda: pinned, self.bundles.refusal)
         speaks = versions.NEXT if world.plan.mixed else versions.THIS
         self.listener = Listener(reactor, tls, self.machines.connected, clock, greeting=speaks)
@@ -251,7 +266,7 @@ class Server:
             await self._settings.load()
             await self.network_services.start()
         self.ready = True
-        self.world.story.tell("s", "takes connections")
+        self.world.story.tell(self.world.name, "takes connections")
 
     def _crowded(self) -> bool:
         return self.listener.crowded()

@@ -28,12 +28,11 @@ from tests.helpers.memory_disk import MemoryDisk, Node, Platter
 from tests.simulation import versions
 from tests.simulation.network import Host
 from tests.simulation.programs import Ear, SimProcesses
-from tests.simulation.server import HERE, given
 from tests.simulation.threads import Pool
 from tests.simulation.versions import Release
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.realm import Realm
 
 T = TypeVar("T")
 
@@ -58,7 +57,7 @@ class Kind:
 class Worker:
     """One machine with a worker. `platter` is its disk; two machines may share one."""
 
-    def __init__(self, world: World, name: str, kind: Kind, platter: Platter) -> None:
+    def __init__(self, world: Realm, name: str, kind: Kind, platter: Platter) -> None:
         self.world = world
         self.name = name
         self.kind = kind
@@ -68,7 +67,7 @@ class Worker:
         self.lives = 0
         self.clone_of = ""
         self.retired = False
-        self.bundle = given().bundle
+        self.bundle = world.given.bundle
         self.release = Release.SAME
         self.flaps_until = 0.0  # until then, it is killed soon after each start
 
@@ -92,7 +91,7 @@ class Worker:
             self.host.kill()
             world.reactor.callLater(60.0, self.start)
 
-    def _begin(self, world: World, host: Host, kind: Kind, chance: SeededChance, disk: MemoryDisk) -> None:
+    def _begin(self, world: Realm, host: Host, kind: Kind, chance: SeededChance, disk: MemoryDisk) -> None:
         self._threads = Pool(host)
         for directory in ("/work", "/home"):
             disk.make_directory(directory)
@@ -119,7 +118,7 @@ class Worker:
             starter=PlainStarter(),
             disk=disk,
             offload=self._offload if world.plan.slow else inline,
-            claim=claim(disk, "/work", Owner(credential=f"{HERE}/{bundle.name}", host=host.name, pid=100 + self.lives)),
+            claim=claim(disk, "/work", Owner(credential=f"{world.given.id}/{bundle.name}", host=host.name, pid=100 + self.lives)),
             offer=Offer(
                 host.name, "smp", kind.total, tuple(Program(name=name, version=v) for name, v in kind.programs),
                 kind.labels, kind.project, kind.cores_per_job,
@@ -214,7 +213,9 @@ class Worker:
         """Its home is gone: the next life enrols under a new name, and finds the old one's work."""
         for names in (self.platter.names, self.platter.durable):
             for name in [
-                name for name in names if name.startswith(f"/home/worker/{HERE}/{self.bundle.name}/{self.name}-")
+                name
+                for name in names
+                if name.startswith(f"/home/worker/{self.world.given.id}/{self.bundle.name}/{self.name}-")
             ]:
                 del names[name]
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import random
-import tempfile
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
@@ -15,107 +11,28 @@ from twisted.python.failure import Failure
 
 from cpc.core import ids
 from cpc.core.errors import CopernicusError
-from cpc.core.spec import JobSpec
-from cpc.queue.job import State
-from cpc.server.principal import SERVER, Call
-from tests.helpers.disks import FakeDisk
-from tests.helpers.memory_disk import Platter
+from cpc.server.principal import SERVER
 from tests.simulation import logs
-from tests.simulation.architect import Architect
 from tests.simulation.chaos import Chaos
-from tests.simulation.clients import Client
-from tests.simulation.clock import VirtualReactor
-from tests.simulation.databases import Killed, copy, end_all
-from tests.simulation.durable import Durable
-from tests.simulation.network import Faults, Network
-from tests.simulation.oracle import Oracle
-from tests.simulation.past import Backup, back_up, restore
-from tests.simulation.plan import ALL, KINDS, Plan
-from tests.simulation.server import Server, given, server_trouble
-from tests.simulation.story import Story
-from tests.simulation.versions import Release
-from tests.simulation.workers import Kind, Worker
+from tests.simulation.network import Faults
+from tests.simulation.plan import Plan
+from tests.simulation.realm import Common, Realm
+from tests.simulation.server import Server
 
 MOST_WHYS = 200  # jobs whose reason to wait is asked for at once
 BOUND = 2 * 3600.0  # seconds from the last fault until all has settled
 
 
-class World:
+class World(Realm):
     """`run` tells the story of one seed. `broken` lists what should not have happened."""
 
     def __init__(self, seed: int, plan: Plan | None = None) -> None:
         logs.listen()
-        self.seed = seed
-        self.chance = random.Random(seed)
-        self.plan = plan or Plan.of(random.Random(seed + 1))
-        self.faults: Counter[str] = Counter()
-        self.slowness = 1.0  # of disks and databases
-        self.reactor = VirtualReactor()
-        self.story = Story(self.reactor.seconds)
-        self.network = Network(self.reactor, random.Random(seed + 2), self.plan.faults)
-        self.network.on_note = self.story.note
-        self.network.on_fault = self.fault
-        self._directory = tempfile.TemporaryDirectory(prefix=f"seed-{seed}-", dir=given().directory)
-        self.url = copy(given().database, Path(self._directory.name))
-        self.path = self.url.removeprefix("sqlite:///")
-        self.server_host = self.network.host("s")
-        self.server_disk = FakeDisk(self.server_host.clock.now)
-        self.server_disk.make("run")
-        self.controllers_disk = Durable(Path(self._directory.name) / "run")
-        self.controllers_disk.root.mkdir()
-        self.trouble = server_trouble(self.reactor.seconds)
-        self.trouble.killed = self.killed
-        self.trouble.happened = self.fault
-        self.trouble.committed = self._committed
-        self.oracle = Oracle(self)
-        self.project_numbers = {row.name: row.id for row in given().projects}
-        self.backup: Backup | None = None
-        self.field = given().field
-        self.bundles_made = 0
-        self.server: Server | None = None
-        self.workers: dict[str, Worker] = {}
-        self.clones: dict[str, Worker] = {}
-        self.clients: dict[str, Client] = {}
-        self.restored = 0  # times
-        self._lives = 0
-        self._commits = 0
-        self._unchecked = False
+        super().__init__(Common.of(seed, plan or Plan.of(random.Random(seed + 1))))
         self._settling = False
         self.troubled = True  # until faults end
-        self.architect: Architect | None = None
         self.chaos = Chaos(self, random.Random(seed + 3), self.plan.mean)
-        self._people()
-
-    def _people(self) -> None:
-        shared = Platter(self.reactor.seconds)
-        for number in range(self.plan.workers):
-            name = f"n{number + 1}"
-            kind = ALL if number == 0 else self.chance.choice(KINDS)
-            platter = shared if self.chance.random() < 0.3 else Platter(self.reactor.seconds)
-            worker = self.workers[name] = Worker(self, name, kind, platter)
-            if self.plan.revokes and number:
-                worker.bundle = given().field
-            if self.plan.mixed:
-                worker.release = self.chance.choice(list(Release))
-        for number in range(self.plan.clients):
-            name = f"u{number + 1}"
-            self.clients[name] = Client(self, name, self.plan.actions)
-        if self.plan.networks:
-            self.architect = self.clients["a1"] = Architect(self, "a1", self.plan.actions * 2)
-
-    @property
-    def now(self) -> float:
-        """Virtual seconds."""
-        return self.reactor.seconds()
-
-    @property
-    def broken(self) -> list[str]:
-        """What should not have happened, in words."""
-        return self.oracle.broken
-
-    def fault(self, what: str) -> None:
-        """Something has gone wrong, on purpose."""
-        self.faults[what] += 1
+        self.people()
 
     # --- the run --------------------------------------------------------------------------------------------------------
 
@@ -131,11 +48,7 @@ class World:
         return self
 
     def _live(self) -> None:
-        self.start_server()
-        for worker in self.workers.values():
-            self.reactor.callLater(self.chance.uniform(0.0, 20.0), worker.start)
-        for client in self.clients.values():
-            client.start()
+        self.begin()
         self.chaos.start()
         self.reactor.callLater(self.plan.probe_every, self._probe)
         self._steps(lambda: False, self.plan.span)
@@ -146,64 +59,31 @@ class World:
         self.troubled = False
         self.network.faults = Faults()
         self._settling = True
-        self._steps(self._settled, BOUND)
+        self._steps(self.settled, BOUND)
         if self.broken or logs.heard:
             return
-        if not self._settled():
-            self._not_settled()
+        if not self.settled():
+            self.oracle.wrong(f"after {BOUND / 3600:g} h: {self.unsettled()}")
             return
-        self._verdict()
+        self.verdict()
         self.kill_server("killed once more", away=1.0)
         self._steps(lambda: self.server is not None and self.server.ready, 60.0)
-        self._verdict()
-
-    def _verdict(self) -> None:
-        self.check()
-        self.oracle.verdict()
-        if self.architect is not None and self.server is not None and not self.broken:
-            self.oracle.networks.verdict(self.server, self.architect)
+        self.verdict()
 
     def _steps(self, done: Any, seconds: float) -> None:
         """Step by step; what was committed is looked at before anything else happens."""
         end = self.now + seconds
         reactor, looked = self.reactor, 0.0
         while not self.broken and not logs.heard and reactor.step(end):
-            if self._unchecked:
-                self._unchecked = False
-                self.check()
-            elif self.server is not None and self.server.ready:
-                self.oracle.invariants.glance(self.server)
+            self.look()
             if self._settling and self.now - looked > 5.0:
                 looked = self.now
                 if done():
                     return
 
-    def _settled(self) -> bool:
-        return (
-            all(client.done for client in self.clients.values())
-            and self.server is not None
-            and self.server.ready
-            and not self.clones
-            and not self.oracle.unfinished()
-            and not self.oracle.kept()
-            and not self.oracle.half_forgotten()
-            and all(worker.quiet for worker in self.workers.values())
-        )
-
-    def _not_settled(self) -> None:
-        left = self.oracle.unfinished()
-        busy = [worker.name for worker in self.workers.values() if not worker.quiet]
-        waiting = [client.name for client in self.clients.values() if not client.done]
-        kept = ", ".join(map(str, self.oracle.kept()))
-        after = f"after {BOUND / 3600:g} h: jobs {left}, busy {busy}, people who wait {waiting}"
-        after += f", half forgotten {self.oracle.half_forgotten()}"
-        self.oracle.wrong(f"{after}, results not handed in: {kept or 'none'}")
-
-    def check(self) -> None:
-        """All invariants that hold at any time."""
-        self.oracle.invariants.check(self.server)
-        if self.architect is not None:
-            self.oracle.networks.check(self.server)
+    def steps(self, seconds: float) -> None:
+        """So long, with all invariants looked at as in a whole run."""
+        self._steps(lambda: False, seconds)
 
     def _probe(self) -> None:
         """Ask why some jobs wait; the answer must be the truth."""
@@ -229,161 +109,9 @@ class World:
         if not failure.check(CopernicusError):
             self.oracle.wrong(f"why: {failure.getErrorMessage()}\n{failure.getTraceback()}")
 
-    # --- the server -----------------------------------------------------------------------------------------------------
-
-    def start_server(self) -> None:
-        """A new process of the server."""
-        if self.server is not None:
-            return
-        self._lives += 1
-        if not self.server_host.reactor.alive:
-            self.server_host.start()
-        self.story.tell("s", f"starts, life {self._lives}")
-        try:
-            self.server = server = Server(self, self._lives)
-        except Killed:
-            return
-        except Exception as error:  # its database or disk is not there: the service manager tries again
-            self.story.tell("s", f"cannot start: {error}")
-            self.kill_server("gives up", away=10.0)
-            return
-        ensureDeferred(server.start()).addErrback(partial(self._not_started, server))
-
-    def _not_started(self, server: Server, failure: Failure) -> None:
-        if self.server is server and not server.ended:
-            self.kill_server(f"cannot start: {failure.getErrorMessage()}", away=10.0)
-
-    def server_exits(self, reason: str) -> None:
-        """It has found that it must stop and recover."""
-        self.kill_server(f"stops: {reason}", away=2.0)
-
-    def killed(self, how: str) -> None:
-        """The server's process ends in the middle of something."""
-        self.kill_server(how, away=self.chance.choice([0.5, 5.0, 130.0]))
-
-    def kill_server(self, how: str, away: float, power: bool = False) -> None:
-        """The process is gone; another one starts after `away` seconds."""
-        self.story.tell("s", how)
-        server, self.server = self.server, None
-        if server is not None:
-            server.end()
-        end_all(self.trouble)  # also of one that was just being made
-        self.trouble.strike = None
-        self.server_host.kill(silent=power)
-        if power:
-            eager = self.chance.random() < 0.5
-            self.server_disk.power_loss(eager)
-            self.controllers_disk.power_loss(eager)
-        self.reactor.callLater(away, self.start_server)
-
-    def back_up(self) -> None:
-        """A person has a backup made."""
-        self.backup = back_up(self)
-        self.story.tell("s", "is backed up")
-
-    def restore(self) -> None:
-        """Its disk is lost; a person restores the backup."""
-        assert self.backup is not None
-        self.kill_server("loses its disk", away=self.chance.uniform(10.0, 100.0))
-        life = restore(self, self.backup)
-        self.restored += 1
-        self.project_numbers = dict(self.oracle.rows("SELECT name, id FROM projects WHERE deleted IS NULL"))
-        self.story.tell("s", f"is restored, incarnation {life}")
-
-    def _committed(self) -> None:
-        self._commits += 1
-        if self._commits % self.plan.check_every == 0:
-            self._unchecked = True
-
-    def steps(self, seconds: float) -> None:
-        """So long, with all invariants looked at as in a whole run."""
-        self._steps(lambda: False, seconds)
-
-    # --- for stories told by hand ---------------------------------------------------------------------------------------
-
-    def until(self, true: Callable[[], object], within: float = 100.0) -> None:
-        """Step until it is so."""
-        self.reactor.run_until(true, within)
-        self.check()
-
-    def submit(self, spec: JobSpec, project: str = "p") -> int:
-        """Submit and be told; the id."""
-        call = Call(SERVER, f"by hand {self.reactor.steps}")
-        made = self.call(lambda server: server.jobs.submit(call, project, spec, False))
-        array = ids.read(made.id)[0]
-        self.oracle.acknowledged(array, spec)
-        return array
-
-    def call(self, work: Callable[[Server], Awaitable[Any]]) -> Any:
-        """Ask the server something, without a network in between."""
-        assert self.server is not None
-        return self.reactor.finish(_await(work(self.server)))
-
-    def joined(self, name: str, life: int = 1) -> bool:
-        """Whether a machine's worker has a session, in at least this life of it."""
-        worker = self.workers[name]
-        return worker.agent is not None and worker.lives >= life and worker.agent.link.session is not None
-
-    def state(self, job: int) -> State:
-        """Where a job stands, by the database."""
-        query = "SELECT state FROM jobs WHERE id = ? UNION ALL SELECT state FROM finished WHERE id = ?"
-        return State(self.oracle.rows(query, job, job)[0][0])
-
-    def attempts(self, job: int) -> int:
-        """How many tries a job has had."""
-        return int(self.oracle.rows("SELECT count(*) FROM attempts WHERE job = ?", job)[0][0])
-
-    # --- lookups --------------------------------------------------------------------------------------------------------
-
-    def project_of(self, array: int) -> str:
-        """The project of a submission; "" when either is not there any more."""
-        query = "SELECT p.name FROM arrays a JOIN projects p ON p.id = a.project WHERE a.id = ? AND p.deleted IS NULL"
-        found = self.oracle.rows(query, array)
-        return str(found[0][0]) if found else ""
-
-    def worker_name(self, host: str) -> str:
-        """What the server calls the worker of a machine; "" while it does not know it."""
-        found = self.oracle.rows("SELECT name FROM workers WHERE host = ?", host)
-        return str(found[0][0]) if found else ""
-
-    def shares(self, platter: Platter) -> bool:
-        """Whether several machines use this disk, which then has power of its own."""
-        return sum(worker.platter is platter for worker in self.workers.values()) > 1
-
-    def kind_of(self, name: str) -> Kind:
-        """What a machine has, or had: a copy that is gone was like its original."""
-        return self.workers[name if name in self.workers else name.rstrip("c")].kind
-
-    def removed(self, name: str) -> bool:
-        """Whether a machine is gone for good, with its disk."""
-        return name not in self.workers
-
-    def clone(self, worker: Worker, seconds: float) -> None:
-        """A copy of a machine, running at the same time, for a while."""
-        name = f"{worker.name}c"
-        if name in self.clones or worker.agent is None or self.shares(worker.platter):
-            return
-        self.story.tell("…", f"{worker.name} is copied for {seconds:.0f} s")
-        platter = Platter(self.reactor.seconds)
-        made = Worker(self, name, worker.kind, platter)
-        made.copy_home(worker)
-        self.clones[name] = self.workers[name] = made
-        made.start()
-        self.reactor.callLater(seconds, self._end_clone, name)
-
-    def _end_clone(self, name: str) -> None:
-        made = self.clones.pop(name)
-        del self.workers[name]
-        made.retire()
-        self.network.disturb(name, name.removesuffix("c"))
-        self.story.tell("…", f"{name} is removed")
-
     def close(self) -> None:
         """Let go of everything."""
-        if self.server is not None:
-            self.server.end()
-        self.oracle.close()
-        self._directory.cleanup()
+        super().close()
         logs.stop()
 
     def report(self) -> str:
@@ -391,10 +119,6 @@ class World:
         wrong = "\n".join(f"  {line}" for line in self.broken)
         again = f"python -m tests.simulation.soak --seed {self.seed}"
         return f"seed {self.seed}: {self.plan}\n{self.story.last()}\nbroken:\n{wrong}\nagain: {again}"
-
-
-async def _await(work: Awaitable[Any]) -> Any:
-    return await work
 
 
 async def _ask(server: Server, shown: str) -> Any:
