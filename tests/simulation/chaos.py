@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation import faults_server, faults_workers
 
 if TYPE_CHECKING:
+    from tests.simulation.realm import Realm
     from tests.simulation.workers import Worker
-    from tests.simulation.world import World
 
 Fault = Callable[["Chaos"], object]
 
@@ -18,7 +18,7 @@ Fault = Callable[["Chaos"], object]
 class Chaos:
     """Strikes at random times until `stop`; `heal` undoes all that is still in force."""
 
-    def __init__(self, world: World, chance: random.Random, mean: float) -> None:
+    def __init__(self, world: Realm, chance: random.Random, mean: float) -> None:
         self.world = world
         self.chance = chance
         self._mean = mean
@@ -42,11 +42,20 @@ class Chaos:
 
     def _strike(self) -> None:
         if not self._stopped:
-            fault = self.chance.choice(self._faults)
-            if fault(self) is not False:
-                self.world.fault(fault.__name__.replace("_", " "))
-            self.world.check()
+            what = self.strike()
+            if what:
+                self.world.fault(what.replace("_", " "))
+            self.check()
             self._next()
+
+    def strike(self) -> str:
+        """One fault; its name, "" when it could not be."""
+        fault = self.chance.choice(self._faults)
+        return fault.__name__ if fault(self) is not False else ""
+
+    def check(self) -> None:
+        """What is looked at after each fault."""
+        self.world.check()
 
     def stop(self) -> None:
         """No more faults."""
@@ -54,13 +63,16 @@ class Chaos:
 
     def heal(self) -> None:
         """Everything works again."""
-        world = self.world
-        world.story.tell("…", "faults end")
+        self.world.story.tell("…", "faults end")
+        self.world.network.heal()
+        self.mend(self.world)
+
+    def mend(self, world: Realm) -> None:
+        """All that is wrong with one server and its machines."""
         world.trouble.heal()
         world.server_disk.heal()
         world.slowness = 1.0
         world.server_host.clock.offset = 0
-        world.network.heal()
         if world.server_host.reactor.frozen:
             world.server_host.thaw()
         for worker in world.workers.values():

@@ -99,8 +99,14 @@ def step_worker_clock(chaos: Chaos) -> None:
     worker = chaos.worker()
     worker.host.clock.offset = chaos.chance.choice([-200_000_000, HOUR, -30 * HOUR, 30 * HOUR])
     chaos.world.story.tell(worker.name, f"its clock steps to {worker.host.clock.offset / 1e6:+.0f} s")
-    host = worker.host
-    chaos.later(30.0, 300.0, lambda: setattr(host.clock, "offset", 0))
+    host, network = worker.host, chaos.world.network
+    network.disturb(host.name)  # while it is wrong, certificates may be, too
+
+    def right() -> None:
+        host.clock.offset = 0
+        network.disturb(host.name)
+
+    chaos.later(30.0, 300.0, right)
 
 
 def clone(chaos: Chaos) -> None:

@@ -144,11 +144,7 @@ class Invariants:
             if (job, number) in self._lost:
                 continue
             self._lost.add((job, number))
-            calm = 2 * world.plan.heartbeat_time
-            # Of a machine that has been copied, one of the two is always in the other's way.
-            alone = host in world.workers and f"{host}c" not in world.workers and not host.endswith("c")
-            stormy = world.plan.faults.cut or world.plan.faults.stall
-            if alone and not stormy and world.network.undisturbed(host, calm):
+            if world.calm(host, 2 * world.plan.heartbeat_time):
                 self.wrong(
                     f"attempt {number} of {ids.show(job, True)} was lost: {message}; nothing has happened to {host}"
                 )

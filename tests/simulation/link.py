@@ -177,6 +177,11 @@ class Side:
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """Half-open connections stay half-open here, as they do for two hours with Linux' defaults."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether more waits here than control messages come to: a file is on its way."""
+        return len(self._out) > BUFFER
+
     # --- sending --------------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:

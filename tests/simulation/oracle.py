@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from tests.simulation.workers import Worker
 
 
+def attempt_key(key: str) -> str:
+    """job.attempt.incarnation of a program's name, which says more at a worker of another server."""
+    return ".".join(key.split(".")[:3])
+
+
 @dataclass
 class Known:
     """A submission that the server has acknowledged, and what its client has asked for since."""
@@ -54,7 +59,7 @@ class Oracle:
 
     def __init__(self, world: Realm) -> None:
         self.world = world
-        self.broken: list[str] = []
+        self.broken = world.common.broken
         self.known: dict[int, Known] = {}
         self._database: sqlite3.Connection | None = None
         self.exits: dict[str, int] = {}
@@ -96,16 +101,17 @@ class Oracle:
         if found != [(spec.size, spec.size)]:
             self.wrong(f"{ids.show(array)} was acknowledged, and is not on record: {found}")
 
-    def started(self, worker: Worker, launch: Launch) -> None:
+    def started(self, worker: Worker, launch: Launch, lease: Lease) -> None:
         """A program begins."""
+        key = attempt_key(launch.key)
         self.world.story.tell(worker.name, f"runs {launch.key}: {' '.join(launch.argv[1:])}")
-        if launch.key in self._launched:
-            self.wrong(f"attempt {launch.key} began twice: at {self._launched[launch.key]} and {worker.name}")
-        self._launched[launch.key] = worker.name
+        if key in self._launched:
+            self.wrong(f"attempt {key} began twice: at {self._launched[key]} and {worker.name}")
+        self._launched[key] = worker.name
         self._fits(worker, launch)
         if launch.argv[1] in ("steps", "grow"):
-            self._goes_on(worker, launch)
-        self._waited(int(launch.key.split(".")[0]))
+            self._goes_on(worker, launch, lease)
+        self._waited(lease.job)
 
     def _waited(self, job: int) -> None:
         """What it had to wait for has ended; what a person has retried since may run again at the same time."""
@@ -122,11 +128,10 @@ class Oracle:
         if cores > worker.kind.cores or memory > worker.kind.memory:
             self.wrong(f"{launch.key} begins at {worker.name}, which has not enough for {len(granted)} jobs at a time")
 
-    def _goes_on(self, worker: Worker, launch: Launch) -> None:
+    def _goes_on(self, worker: Worker, launch: Launch, lease: Lease) -> None:
         """It begins with the checkpoint that is on record."""
-        job, attempt, _ = (int(part) for part in launch.key.split("."))
         query = "SELECT c.manifest FROM checkpoints c JOIN jobs j ON j.id = c.job WHERE j.id = ? AND j.attempts = ?"
-        for (manifest,) in self.rows(query, job, attempt):
+        for (manifest,) in self.rows(query, lease.job, lease.attempt):
             entry = msgspec.msgpack.decode(manifest, type=Manifest).find(b"p.cpt")
             size = entry.content.size if entry and entry.content else 0
             here = worker.disk.stat(f"{launch.cwd}/p.cpt")
@@ -135,19 +140,19 @@ class Oracle:
 
     def exited(self, worker: str, key: str, code: int) -> None:
         """A program ended by itself."""
-        self.exits[key] = code
+        self.exits[attempt_key(key)] = code
 
-    def spooled(self, worker: str, lease: Lease, result: Result) -> None:
+    def spooled(self, worker: Worker, lease: Lease, result: Result) -> None:
         """A result is safe on a worker's disk."""
-        self.world.story.tell(worker, f"keeps the result of {lease}: {result.outcome.value}")
-        found = self.world.workers.get(worker)
-        if found is None or found.bundle.name in self.revoked:
+        self.world.story.tell(worker.name, f"keeps the result of {lease}: {result.outcome.value}")
+        home = worker.world
+        if worker.name not in home.workers or worker.bundle.name in home.oracle.revoked:
             return  # nobody will take it
-        self._kept[lease] = worker
+        self._kept[lease] = worker.name
         ours = "SELECT job FROM attempts WHERE job = ? AND number = ? AND incarnation = ?"
         lost = lease.incarnation < self.life and not self.rows(ours, lease.job, lease.attempt, lease.incarnation)
         if result.outcome is Outcome.OK and not lost:
-            self._good[lease] = worker
+            self._good[lease] = worker.name
 
     def settled(self, worker: str, settled: Settled) -> None:
         """A worker is told that it may forget a result."""

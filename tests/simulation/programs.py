@@ -119,7 +119,7 @@ class SimProcesses:
 
     def _done(self, key: str) -> None:
         launch = self._running[key].launch
-        job, attempt, _ = (int(part) for part in key.split("."))
+        job, attempt = (int(part) for part in key.split(".")[:2])
         code = 0
         match launch.argv[1]:
             case "ok" | "big":

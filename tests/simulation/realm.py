@@ -19,6 +19,7 @@ from cpc.core.lease import Lease
 from cpc.core.spec import JobSpec
 from cpc.queue.job import State
 from cpc.server.principal import SERVER, Call
+from cpc.wire.messages import Settled
 from tests.helpers.disks import FakeDisk
 from tests.helpers.memory_disk import Platter
 from tests.simulation.architect import Architect
@@ -47,6 +48,8 @@ class Common:
     story: Story
     network: Network
     faults: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)  # what should not have happened, in words
+    commits: int = 0
 
     @classmethod
     def of(cls, seed: int, plan: Plan) -> Common:
@@ -102,10 +105,10 @@ class Realm:
         self._lives = 0
         self._commits = 0
 
-    def people(self) -> None:
-        """Its workers and users, by the plan and by chance."""
+    def people(self, workers: int, clients: int) -> None:
+        """Its workers and users, by chance."""
         shared = Platter(self.reactor.seconds)
-        for number in range(self.plan.workers):
+        for number in range(workers):
             name = f"{self.prefix}n{number + 1}"
             kind = ALL if number == 0 else self.chance.choice(KINDS)
             platter = shared if self.chance.random() < 0.3 else Platter(self.reactor.seconds)
@@ -114,7 +117,7 @@ class Realm:
                 worker.bundle = self.given.field
             if self.plan.mixed:
                 worker.release = self.chance.choice(list(Release))
-        for number in range(self.plan.clients):
+        for number in range(clients):
             name = f"{self.prefix}u{number + 1}"
             self.clients[name] = Client(self, name, self.plan.actions)
         if self.plan.networks:
@@ -136,7 +139,7 @@ class Realm:
     @property
     def broken(self) -> list[str]:
         """What should not have happened, in words."""
-        return self.oracle.broken
+        return self.common.broken
 
     def fault(self, what: str) -> None:
         """Something has gone wrong, on purpose."""
@@ -188,6 +191,17 @@ class Realm:
     def oracle_of(self, lease: Lease) -> Oracle:
         """That of the server to whom a worker's lease belongs."""
         return self.oracle
+
+    def settled_at(self, worker: Worker, settled: Settled) -> None:
+        """A worker is told that it may forget a result."""
+        self.oracle.settled(worker.name, settled)
+
+    def calm(self, host: str, seconds: float) -> bool:
+        """Whether nothing has happened to a machine, and between it and the server, for so long."""
+        # Of a machine that has been copied, one of the two is always in the other's way.
+        alone = host in self.workers and f"{host}c" not in self.workers and not host.endswith("c")
+        stormy = self.plan.faults.cut or self.plan.faults.stall
+        return alone and not stormy and self.network.undisturbed(host, seconds)
 
     # --- the server -----------------------------------------------------------------------------------------------------
 
@@ -252,6 +266,7 @@ class Realm:
 
     def _committed(self) -> None:
         self._commits += 1
+        self.common.commits += 1
         if self._commits % self.plan.check_every == 0:
             self.unchecked = True
 

@@ -22,6 +22,7 @@ from cpc.wire.messages import Checkpoint, Orders, Program, Turn
 from cpc.worker.agent import Agent, Options
 from cpc.worker.credentials import Credentials, place
 from cpc.worker.offer import Offer
+from cpc.worker.placing import key_of
 from cpc.worker.room import Kept
 from cpc.worker.starting import PlainStarter
 from tests.helpers.memory_disk import MemoryDisk, Node, Platter
@@ -32,6 +33,7 @@ from tests.simulation.threads import Pool
 from tests.simulation.versions import Release
 
 if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
     from tests.simulation.realm import Realm
 
 T = TypeVar("T")
@@ -69,6 +71,7 @@ class Worker:
         self.retired = False
         self.bundle = world.given.bundle
         self.release = Release.SAME
+        self._runs: dict[str, Oracle] = {}  # of its programs, that of the job's owner
         self.flaps_until = 0.0  # until then, it is killed soon after each start
 
     # --- life ---
@@ -145,20 +148,20 @@ class Worker:
 
     def _listen(self, agent: Agent) -> None:
         """The oracle hears what the agent spools and what it is told."""
-        spool, desk, oracle = agent.room.spool, agent.desk, self.world.oracle
+        spool, desk, oracle_of = agent.room.spool, agent.desk, self.world.oracle_of
         told: list[Checkpoint] = []
         add, obey, answered = spool.add, desk.obey, desk.answered
 
         async def heard_add(lease: Lease, body: bytes) -> None:
             await add(lease, body)
-            oracle.spooled(self.name, lease, msgspec.msgpack.decode(body, type=Kept).result)
+            oracle_of(lease).spooled(self, lease.of_owner(), msgspec.msgpack.decode(body, type=Kept).result)
 
         def heard_obey(orders: Orders) -> None:
             for settled in orders.settled:
-                oracle.settled(self.name, settled)
+                self.world.settled_at(self, settled)
             for checkpoint in told:
-                if checkpoint.lease not in orders.retry:
-                    oracle.checkpointed(self.name, checkpoint.lease, checkpoint.files)
+                if checkpoint.lease not in orders.retry and not checkpoint.lease.path:
+                    oracle_of(checkpoint.lease).checkpointed(self.name, checkpoint.lease, checkpoint.files)
             told.clear()
             obey(orders)
 
@@ -228,10 +231,13 @@ class Worker:
     # --- its programs ---
 
     def _started(self, launch: Any) -> None:
-        self.world.oracle.started(self, launch)
+        assert self.agent is not None
+        lease = next(lease for lease in self.agent.desk.attempts if key_of(lease) == launch.key)
+        oracle = self._runs[launch.key] = self.world.oracle_of(lease)
+        oracle.started(self, launch, lease)
 
     def _ended(self, key: str, code: int) -> None:
-        self.world.oracle.exited(self.name, key, code)
+        self._runs[key].exited(self.name, key, code)
 
     def _poison(self, key: str) -> None:
         self.world.story.tell(self.name, f"job {key} takes the machine down")

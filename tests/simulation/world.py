@@ -32,7 +32,7 @@ class World(Realm):
         self._settling = False
         self.troubled = True  # until faults end
         self.chaos = Chaos(self, random.Random(seed + 3), self.plan.mean)
-        self.people()
+        self.people(self.plan.workers, self.plan.clients)
 
     # --- the run --------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class OldServer:
 
     def __init__(self, lines: list[Line]) -> None:
         self.world = World(13, conversation.PLAN)
-        self.world.oracle.started = lambda worker, launch: None  # type: ignore[method-assign]  # the jobs are of then
+        self.world.oracle.started = lambda worker, launch, lease: None  # type: ignore[method-assign]  # the jobs are of then
         self.said: dict[str, list[shapes.Shape]] = {}  # method → what the worker said now
         self.results: dict[tuple[int, ...], dict[str, Any]] = {}
         self.seen: Counter[Any] = Counter()

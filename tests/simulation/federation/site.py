@@ -1,0 +1,59 @@
+"""One server of a network of servers: a realm that knows the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cpc.core.lease import Lease
+from cpc.wire.messages import Settled
+from tests.simulation.oracle import Oracle
+from tests.simulation.realm import Common, Realm
+from tests.simulation.workers import Kind, Worker
+
+if TYPE_CHECKING:
+    from tests.simulation.federation.universe import Universe
+
+CUSTODY = "in custody"
+
+
+class Site(Realm):
+    """Server `number`, with `workers` machines and `clients` people of its own; both may be none."""
+
+    def __init__(self, universe: Universe, common: Common, number: int) -> None:
+        super().__init__(common, number, f"s{number}")
+        self.universe = universe
+        self.number = number
+
+    @property
+    def id(self) -> str:
+        """What other servers call it."""
+        return self.given.id
+
+    def oracle_of(self, lease: Lease) -> Oracle:
+        """The owner's, at the end of the lease's path."""
+        return self.universe.by_id[lease.route[-1]].oracle if lease.path else self.oracle
+
+    def settled_at(self, worker: Worker, settled: Settled) -> None:
+        """A worker is told that it may forget a result: by the owner, or because its home keeps it now."""
+        oracle = self.oracle_of(settled.lease)
+        if settled.verdict == CUSTODY:
+            self.story.tell(worker.name, f"has handed over {settled.lease}")
+            self.universe.custody.taken(self, settled.lease)
+            return
+        oracle.settled(worker.name, Settled(lease=settled.lease.of_owner(), verdict=settled.verdict, note=settled.note))
+
+    def kind_of(self, name: str) -> Kind:
+        """What a machine of any of the servers has."""
+        home = self.universe.home_of(name)
+        return super().kind_of(name) if home is self else home.kind_of(name)
+
+    def removed(self, name: str) -> bool:
+        """Whether a machine is gone for good, with its disk."""
+        return name not in self.universe.home_of(name).workers
+
+    def calm(self, host: str, seconds: float) -> bool:
+        """Also nowhere on the way to the machine's home."""
+        home = self.universe.home_of(host)
+        if home is self:
+            return super().calm(host, seconds)
+        return home.calm(host, seconds) and self.universe.calm(seconds)

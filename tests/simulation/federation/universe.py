@@ -1,0 +1,184 @@
+"""A network of servers in one thread on virtual time, with everything that goes wrong in it, from one seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from tests.simulation import logs
+from tests.simulation.federation.chaos import WideChaos
+from tests.simulation.federation.custody import Custody
+from tests.simulation.federation.plan import WidePlan
+from tests.simulation.federation.site import Site
+from tests.simulation.federation.trust import Trust
+from tests.simulation.federation.truth import WideTruth
+from tests.simulation.network import Faults
+from tests.simulation.realm import Common
+
+BOUND = 3 * 3600.0  # seconds from the last fault until all has settled
+LOOK_EVERY = 5.0
+
+
+class Universe:
+    """`run` tells the story of one seed. `broken` lists what should not have happened."""
+
+    def __init__(self, seed: int, plan: WidePlan | None = None) -> None:
+        logs.listen()
+        self.seed = seed
+        self.plan = plan or WidePlan.of(random.Random(seed + 1))
+        self.common = Common.of(seed, self.plan.base)
+        self.reactor, self.story, self.network = self.common.reactor, self.common.story, self.common.network
+        self.chance = self.common.chance
+        self.sites = {number: Site(self, self.common, number) for number in range(1, self.plan.servers + 1)}
+        self.by_id = {site.id: site for site in self.sites.values()}
+        self.custody = Custody()
+        self.trust = Trust(self)
+        self.truth = WideTruth(self)
+        self.chaos = WideChaos(self, random.Random(seed + 3), self.plan.base.mean)
+        self._seen = 0
+        self._looked = 0.0
+        for site in self.sites.values():
+            site.people(self.plan.workers[site.number - 1], self.plan.clients[site.number - 1])
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds."""
+        return self.reactor.seconds()
+
+    @property
+    def broken(self) -> list[str]:
+        """What should not have happened, in words."""
+        return self.common.broken
+
+    def wrong(self, what: str) -> None:
+        """An invariant of the network does not hold."""
+        self.story.tell("!!!", what)
+        self.broken.append(what)
+
+    def home_of(self, machine: str) -> Site:
+        """The server of a machine, by its name."""
+        return self.sites[int(machine[1:].partition("n")[0].partition("u")[0])]
+
+    def calm(self, seconds: float) -> bool:
+        """Whether nothing at all has happened for so long."""
+        return all(self.network.undisturbed(name, seconds) for name in self.network.hosts)
+
+    def when_bulk(self, site: Site, call: Callable[[], None]) -> None:
+        """Call as soon as a server is in the middle of a transfer; after a minute in any case."""
+        began = self.now
+
+        def look() -> None:
+            links = self.network.links_of(site.name)
+            if self.now - began > 60.0 or any(side.busy for link in links for side in link.sides):
+                call()
+            else:
+                self.reactor.callLater(0.05, look)
+
+        look()
+
+    # --- the run --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Universe:
+        """From the first process to the last check."""
+        try:
+            self._live()
+        except Exception as error:
+            self.wrong(f"{type(error).__name__}: {error}\n{Failure().getTraceback()}")
+        finally:
+            for text in logs.heard:
+                self.wrong(text)
+        return self
+
+    def _live(self) -> None:
+        self.begin()
+        self.chaos.start()
+        self.steps(self.plan.base.span)
+        if self._over:
+            return  # the first thing that is wrong; what follows from it tells nothing
+        self.chaos.stop()
+        self.chaos.heal()
+        self.network.faults = Faults()
+        self.truth.faults_end()
+        self.steps(BOUND, self.settled)
+        if self._over:
+            return
+        if not self.settled():
+            self.wrong(f"after {BOUND / 3600:g} h: {self.unsettled()}")
+            return
+        self.verdict()
+
+    @property
+    def _over(self) -> bool:
+        return bool(self.broken or logs.heard)
+
+    def begin(self) -> None:
+        """Everybody starts."""
+        for site in self.sites.values():
+            site.begin()
+        self.trust.begin()
+
+    def steps(self, seconds: float, done: Callable[[], bool] | None = None) -> None:
+        """So long, or until it is done; what was committed is looked at before anything else happens."""
+        end, common, reactor = self.now + seconds, self.common, self.reactor
+        while not self._over and reactor.step(end):
+            if common.commits != self._seen:
+                self._seen = common.commits
+                for site in self.sites.values():
+                    if site.unchecked:
+                        site.look()
+            if self.now - self._looked >= LOOK_EVERY:
+                self._looked = self.now
+                self.truth.check()
+                if done is not None and done():
+                    return
+
+    def settled(self) -> bool:
+        """Whether nothing is left to be done, told, handed in or kept, anywhere."""
+        return all(site.settled() for site in self.sites.values()) and self.truth.settled()
+
+    def unsettled(self) -> str:
+        """What is left, in words."""
+        left = [f"{site.name}: {site.unsettled()}" for site in self.sites.values() if not site.settled()]
+        return "; ".join(left) or self.truth.unsettled()
+
+    def verdict(self) -> None:
+        """Everything that must hold when all has settled."""
+        for site in self.sites.values():
+            site.verdict()
+        self.truth.verdict()
+
+    def until(self, true: Callable[[], object], within: float = 100.0) -> None:
+        """Step until it is so; for stories told by hand."""
+        self.reactor.run_until(true, within)
+        for site in self.sites.values():
+            site.check()
+        self.truth.check()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for site in self.sites.values():
+            site.close()
+        logs.stop()
+
+    def report(self) -> str:
+        """What a failure prints: the seed, what is wrong, and the story."""
+        wrong = "\n".join(f"  {line}" for line in self.broken)
+        again = f"python -m tests.simulation.soak --wide --seed {self.seed}"
+        return f"seed {self.seed}: {self.plan}\n{self.story.last(400)}\nbroken:\n{wrong}\nagain: {again}"
+
+
+def run(seed: int, plan: WidePlan | None = None) -> Universe:
+    """One network, from beginning to end."""
+    universe = Universe(seed, plan)
+    try:
+        return universe.run()
+    finally:
+        universe.close()
+
+
+def each(universe: Universe, of: Callable[[Site], Any]) -> dict[int, Any]:
+    """Something of every server, by its number."""
+    return {number: of(site) for number, site in universe.sites.items()}
