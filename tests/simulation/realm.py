@@ -214,7 +214,7 @@ class Realm:
             self.server_host.start()
         self.story.tell(self.name, f"starts, life {self._lives}")
         try:
-            self.server = server = Server(self, self._lives)
+            self.server = server = self.make_server(self._lives)
         except Killed:
             return
         except Exception as error:  # its database or disk is not there: the service manager tries again
@@ -226,6 +226,10 @@ class Realm:
     def _not_started(self, server: Server, failure: Failure) -> None:
         if self.server is server and not server.ended:
             self.kill_server(f"cannot start: {failure.getErrorMessage()}", away=10.0)
+
+    def make_server(self, life: int) -> Server:
+        """A process of the server, which has not begun to start yet."""
+        return Server(self, life)
 
     def server_exits(self, reason: str) -> None:
         """It has found that it must stop and recover."""

@@ -221,12 +221,18 @@ class Server:
         self.monitor = Monitor(
             self.queue, store, reactor, clock, self.machines.heard, self._crowded
         )  # fmt: skip
-        pinned = {shared.id: shared.authority.certificate_pem}
-        tls = ServerTls(shared.identity, lambda: pinned, self.bundles.refusal)
-        speaks = versions.NEXT if world.plan.mixed else versions.THIS
-        self.listener = Listener(reactor, tls, self.machines.connected, clock, greeting=speaks)
+        self.authority, self.gate, self.tokens, self.seeded = authority, gate, tokens, chance
+        self._open_doors()
         if world.plan.mixed:
             versions.speak_newer(self.machines)
+
+    def _open_doors(self) -> None:
+        """Who is let in, and where to."""
+        shared, host = self.world.given, self.host
+        pinned = {shared.id: shared.authority.certificate_pem}
+        tls = ServerTls(shared.identity, lambda: pinned, self.bundles.refusal)
+        speaks = versions.NEXT if self.world.plan.mixed else versions.THIS
+        self.listener = Listener(host.reactor, tls, self.machines.connected, host.clock, greeting=speaks)
 
     @property
     def networks(self) -> Networks:

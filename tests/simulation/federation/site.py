@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import ensureDeferred
+
 from cpc.core.lease import Lease
+from cpc.store.transaction import Tx
+from cpc.wire.connection import ClientEndpoint
 from cpc.wire.messages import Settled
+from tests.helpers.stores import open_store, result
+from tests.simulation.federation.server import PeerServer
 from tests.simulation.oracle import Oracle
 from tests.simulation.realm import Common, Realm
+from tests.simulation.server import Server
 from tests.simulation.workers import Kind, Worker
 
 if TYPE_CHECKING:
@@ -28,6 +36,27 @@ class Site(Realm):
     def id(self) -> str:
         """What other servers call it."""
         return self.given.id
+
+    def make_server(self, life: int) -> Server:
+        """A process of the server."""
+        return PeerServer(self, life)
+
+    @property
+    def peers(self) -> PeerServer | None:
+        """The server, while it runs and takes connections."""
+        return self.server if isinstance(self.server, PeerServer) and self.server.ready else None
+
+    def dial(self, host: str, port: int) -> ClientEndpoint:
+        """How to get to another server. A firewall lets through what the plan says."""
+        pair = tuple(sorted((self.number, int(host[1:]))))
+        dials = self.universe.plan.dials.get(pair, 0)  # type: ignore[call-overload]
+        return self.server_host.connect(host, port if dials in (0, self.number) else port + 1)
+
+    def write(self, unit: Callable[[Tx], object]) -> None:
+        """Into the database, before the server's first life."""
+        store = open_store(self.url)
+        result(store.write(unit))
+        result(ensureDeferred(store.close()))
 
     def oracle_of(self, lease: Lease) -> Oracle:
         """The owner's, at the end of the lease's path."""

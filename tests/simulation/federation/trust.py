@@ -4,15 +4,45 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cpc.core.peer import Address, PeerState
+from cpc.store import peers
+from cpc.store.peers import Addresses, PeerRow
+from tests.simulation.federation.plan import Bond
+from tests.simulation.federation.server import CLIENT_PORT
+from tests.simulation.server import PORT
+
 if TYPE_CHECKING:
+    from tests.simulation.federation.site import Site
     from tests.simulation.federation.universe import Universe
 
 
 class Trust:
-    """Carries out what operators do."""
+    """Carries out what operators do, and remembers it: `bonds` is (server, peer) → what was agreed last."""
 
     def __init__(self, universe: Universe) -> None:
         self.universe = universe
+        self.bonds: dict[tuple[int, int], Bond] = dict(universe.plan.bonds)
+        self.ended: dict[frozenset[int], float] = {}  # pairs whose trust was withdrawn, and when
 
-    def begin(self) -> None:
-        """The pairs of the plan come to trust each other."""
+    def found(self) -> None:
+        """Before the first life: every pair of the plan trusts each other."""
+        sites = self.universe.sites
+        for one, other in self.universe.plan.pairs:
+            dials = self.universe.plan.dials.get((one, other), 0)
+            self._row(sites[one], sites[other], dials in (0, one))
+            self._row(sites[other], sites[one], dials in (0, other))
+
+    def _row(self, here: Site, other: Site, reaches: bool) -> None:
+        """`here` has `other` on record, and an address when it can reach it."""
+        bond = self.bonds.get((here.number, other.number), Bond())
+        where = Addresses(typed=Address(other.name, PORT, CLIENT_PORT)) if reaches else Addresses()
+        row = PeerRow(
+            other.id, PeerState.TRUSTED, other.name, other.given.authority.certificate_pem, bond.priority, where,
+            bond.agreement, "", "", 0, 0, 0,
+        )  # fmt: skip
+        here.write(lambda tx: peers.add(tx, row))
+
+    def up(self, one: int, other: int) -> bool:
+        """Whether the two are connected, as both see it."""
+        ends = [(self.universe.sites[a], self.universe.sites[b]) for a, b in ((one, other), (other, one))]
+        return all(here.peers is not None and here.peers.links.is_up(there.id) for here, there in ends)

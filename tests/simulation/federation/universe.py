@@ -116,9 +116,9 @@ class Universe:
 
     def begin(self) -> None:
         """Everybody starts."""
+        self.trust.found()
         for site in self.sites.values():
             site.begin()
-        self.trust.begin()
 
     def steps(self, seconds: float, done: Callable[[], bool] | None = None) -> None:
         """So long, or until it is done; what was committed is looked at before anything else happens."""
