@@ -35,7 +35,9 @@ from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused
 AUTHORITY_VALID = 20 * 365.25 * 86_400  # seconds
 MAX_PEM = 64 << 10
 
-_BACKDATE = 60  # seconds: a certificate is valid at once for a machine whose clock is a little behind
+_BACKDATE = 60.0  # seconds: a certificate is valid at once for a machine whose clock is a little behind
+#: Servers make their own at every start, and belong to different people: their clocks may be days apart.
+_BACKDATE_SERVER = 7 * DAY / SECOND
 #: What the library raises for parts of a certificate that cannot be read.
 _UNREADABLE = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
                x509.UnsupportedGeneralNameType)  # fmt: skip
@@ -187,7 +189,15 @@ class Authority:
         subject = _subject((name.name or f"server {name.server}")[:64])
         identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         certificate = (
-            _builder(subject, self._certificate.subject, public, self._clock.now(), min(valid_for, left), self._chance)
+            _builder(
+                subject,
+                self._certificate.subject,
+                public,
+                self._clock.now(),
+                min(valid_for, left),
+                self._chance,
+                _BACKDATE_SERVER if name.role is Role.SERVER else _BACKDATE,
+            )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(sign=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
@@ -383,7 +393,7 @@ def _read_public(pem: bytes) -> ec.EllipticCurvePublicKey:
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: int, valid_for: float,
-             chance: Chance) -> x509.CertificateBuilder:  # fmt: skip
+             chance: Chance, backdate: float = _BACKDATE) -> x509.CertificateBuilder:  # fmt: skip
     start = datetime.datetime.fromtimestamp(now // SECOND, _UTC)
     return (
         x509.CertificateBuilder()
@@ -391,7 +401,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePubl
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(int.from_bytes(b"\x01" + chance.token(16)))
-        .not_valid_before(start - datetime.timedelta(seconds=_BACKDATE))
+        .not_valid_before(start - datetime.timedelta(seconds=backdate))
         .not_valid_after(start + datetime.timedelta(seconds=math.ceil(min(valid_for, 100 * 365 * DAY / SECOND))))
     )
 

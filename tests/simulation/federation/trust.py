@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cpc.core.peer import Address, PeerState
 from cpc.store import peers
 from cpc.store.peers import Addresses, PeerRow
+from tests.simulation.federation.graphs import Pair
 from tests.simulation.federation.plan import Bond
 from tests.simulation.federation.server import CLIENT_PORT
 from tests.simulation.server import PORT
@@ -41,6 +42,24 @@ class Trust:
             bond.agreement, "", "", 0, 0, 0,
         )  # fmt: skip
         here.write(lambda tx: peers.add(tx, row))
+
+    def together(self) -> list[Pair]:
+        """Pairs that trust each other."""
+        return [pair for pair in self.universe.plan.pairs if frozenset(pair) not in self.ended]
+
+    def apart(self) -> list[Pair]:
+        """Pairs that trust each other and are not connected."""
+        return [pair for pair in self.together() if not self.up(*pair)]
+
+    def trouble(self) -> str:
+        """Why pairs that trust each other are not connected, as the servers tell it."""
+        found = []
+        for pair in self.apart():
+            for one, other in (pair, pair[::-1]):
+                here, there = self.universe.sites[one], self.universe.sites[other]
+                words = here.peers.links.trouble(there.id) if here.peers is not None else "does not run"
+                found.append(f"{here.name} to {there.name}: {words or 'nothing'}")
+        return "; ".join(found)
 
     def up(self, one: int, other: int) -> bool:
         """Whether the two are connected, as both see it."""
