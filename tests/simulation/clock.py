@@ -259,9 +259,10 @@ class Clock:
         self._reactor = reactor
         self.uptime = uptime
         self.offset = 0
+        self.zone = 0  # µs: so far it has always been from other machines' clocks
 
     def monotonic(self) -> float:
         return self.uptime + self._reactor.seconds()
 
     def now(self) -> int:
-        return START + int(self._reactor.seconds() * 1_000_000) + self.offset
+        return START + int(self._reactor.seconds() * 1_000_000) + self.zone + self.offset

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.simulation import faults_server, faults_workers
 from tests.simulation.chaos import Chaos
 from tests.simulation.federation import faults
-from tests.simulation.realm import Realm
 
 if TYPE_CHECKING:
     from tests.simulation.federation.site import Site
@@ -58,10 +56,3 @@ class WideChaos(Chaos):
         self.universe.network.heal()
         for site in self.universe.sites.values():
             self.mend(site)
-
-    def whole(self, seconds: tuple[float, float], do: Callable[[Realm], None], undo: Callable[[Realm], None]) -> None:
-        """Something that happens to all servers of one side, and ends."""
-        some = [site for site in self.universe.sites.values() if self.chance.random() < 0.5]
-        for site in some:
-            do(site)
-        self.later(*seconds, lambda: [undo(site) for site in some])

@@ -1,5 +1,5 @@
 """What goes wrong between servers: partitions of any shape, cut and doubled connections, restarts of relays and of both ends,
-clocks that are hours apart, and operators who change their minds."""
+and operators who change their minds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from tests.simulation.federation.chaos import WideChaos
     from tests.simulation.federation.plan import WidePlan
 
-HOUR = 3_600_000_000  # µs
 WideFault = Callable[["WideChaos"], object]
 
 
@@ -20,7 +19,7 @@ def of(plan: WidePlan) -> list[WideFault]:
     """Those that a network of this plan may see, each as often as it is named."""
     found: list[WideFault] = [
         part_neighbours, part_neighbours, isolate, split, cut_between, cut_between, double, restart_both_ends,
-        kill_in_mid_transfer, kill_in_mid_transfer, step_clocks, freeze_both,
+        kill_in_mid_transfer, kill_in_mid_transfer, freeze_both,
     ]  # fmt: skip
     if plan.trust:
         found += operators.ACTS
@@ -97,17 +96,6 @@ def kill_in_mid_transfer(chaos: WideChaos) -> None:
     one, _ = chaos.neighbours()
     chaos.universe.when_bulk(
         one, lambda: one.kill_server("killed in mid-transfer", away=chaos.chance.uniform(0.5, 30.0))
-    )
-
-
-def step_clocks(chaos: WideChaos) -> None:
-    """Some servers' clocks are hours away from the others'."""
-    offset = chaos.chance.choice([-5, -2, 3, 12]) * HOUR
-    chaos.universe.story.tell("…", f"clocks step to {offset / HOUR:+.0f} h")
-    chaos.whole(
-        (60.0, 600.0),
-        lambda site: setattr(site.server_host.clock, "offset", offset),
-        lambda site: setattr(site.server_host.clock, "offset", 0),
     )
 
 

@@ -40,6 +40,7 @@ class WidePlan:
     dials: dict[Pair, int]
     trust: bool = False
     hostile: bool = False
+    hours: tuple[int, ...] = ()  # how far each server's clock, and those of its machines, are from the first one's
     old: tuple[int, ...] = ()  # servers whose release knows nothing of other servers
     peer_grace: float = 900.0
     subscription: float = 300.0
@@ -70,7 +71,7 @@ class WidePlan:
             servers, shape, found, _bonds(chance, found), tuple(workers), tuple(clients), base,
             {pair: chance.choice([0, 0, 0, *pair]) for pair in found},
             trust=chance.random() < 0.5, hostile=chance.random() < 0.2,
-            peer_grace=chance.choice([300.0, 900.0, 3600.0]),
+            hours=tuple(chance.choice([0, 0, -9, 5, 20]) for _ in range(servers)), peer_grace=chance.choice([300.0, 900.0, 3600.0]),
         )  # fmt: skip
         old = chance.choice(range(1, servers + 1)) if chance.random() < 0.15 else 0
         return replace(made, old=(old,) if old and not made.clients[old - 1] else ())

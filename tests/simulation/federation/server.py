@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import cpc
-from cpc.core.peer import Address
 from cpc.server.federation.book import Book
 from cpc.server.federation.links import Links
 from cpc.store import peers
@@ -25,6 +24,7 @@ class PeerServer(Server):
     """One life of a server that has peers."""
 
     world: Site
+    since = 0.0  # when it has begun to reach for its peers, in virtual seconds
 
     def _open_doors(self) -> None:
         host = self.host
@@ -58,7 +58,4 @@ class PeerServer(Server):
         self.book.load(await self.store.read(peers.every))
         await super().start()
         self.links.start()
-
-    def address(self) -> Address:
-        """Where it is."""
-        return Address(self.world.name, PORT, CLIENT_PORT)
+        self.since = self.world.now

@@ -47,9 +47,15 @@ class Trust:
         """Pairs that trust each other."""
         return [pair for pair in self.universe.plan.pairs if frozenset(pair) not in self.ended]
 
-    def apart(self) -> list[Pair]:
-        """Pairs that trust each other and are not connected."""
-        return [pair for pair in self.together() if not self.up(*pair)]
+    def apart(self, since: float = 0.0) -> list[Pair]:
+        """Pairs that trust each other and are not connected, although both servers run for so long."""
+        return [pair for pair in self.together() if not self.up(*pair) and self._run(pair, since)]
+
+    def _run(self, pair: Pair, seconds: float) -> bool:
+        if not seconds:
+            return True
+        servers = [self.universe.sites[number].peers for number in pair]
+        return all(server is not None and self.universe.now - server.since > seconds for server in servers)
 
     def trouble(self) -> str:
         """Why pairs that trust each other are not connected, as the servers tell it."""

@@ -30,7 +30,7 @@ class WideTruth:
         """Whoever trusts each other and can be reached is connected soon after the last fault."""
         if self._healed is None or self.universe.now - self._healed < LINK_TIME:
             return
-        if self.universe.trust.apart():
+        if self.universe.trust.apart(LINK_TIME):
             self.wrong(f"not connected {LINK_TIME:.0f} s after the last fault: {self.universe.trust.trouble()}")
 
     def settled(self) -> bool:

@@ -20,6 +20,7 @@ from tests.simulation.realm import Common
 
 BOUND = 3 * 3600.0  # seconds from the last fault until all has settled
 LOOK_EVERY = 5.0
+HOUR = 3_600_000_000  # µs
 
 
 class Universe:
@@ -42,6 +43,8 @@ class Universe:
         self._looked = 0.0
         for site in self.sites.values():
             site.people(self.plan.workers[site.number - 1], self.plan.clients[site.number - 1])
+            for host in (site.server_host, *(worker.host for worker in site.workers.values())):
+                host.clock.zone = self.plan.hours[site.number - 1] * HOUR if self.plan.hours else 0
 
     @property
     def now(self) -> float:
