@@ -4,7 +4,7 @@ and operators who change their minds."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.federation import operators
 
@@ -17,7 +17,7 @@ WideFault = Callable[["WideChaos"], object]
 
 def of(plan: WidePlan) -> list[WideFault]:
     """Those that a network of this plan may see, each as often as it is named."""
-    found: list[WideFault] = [
+    found: list[Any] = [
         part_neighbours, part_neighbours, isolate, split, cut_between, cut_between, double, restart_both_ends,
         kill_in_mid_transfer, kill_in_mid_transfer, freeze_both,
     ]  # fmt: skip

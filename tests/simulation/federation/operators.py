@@ -1,11 +1,174 @@
-"""Operators who change their minds in mid-flight."""
+"""Operators who change their minds in mid-flight: what they do is what `cpcc` does at their servers."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import ensureDeferred
+from twisted.python.failure import Failure
+
+from cpc.core.errors import CopernicusError
+from cpc.core.peer import Agreement, Limits
+from cpc.server.federation.trust import Trust as Service
+from cpc.server.principal import SERVER, Call
+from tests.simulation.databases import Killed
+from tests.simulation.federation.plan import FAR
+from tests.simulation.federation.server import CLIENT_PORT
+
 if TYPE_CHECKING:
-    pass
+    from tests.simulation.federation.chaos import WideChaos
+    from tests.simulation.federation.graphs import Pair
+    from tests.simulation.federation.site import Site
+    from tests.simulation.federation.universe import Universe
+
+PATIENCE = 60.0  # seconds until somebody tries again
 
 
-ACTS: list[Any] = []
+class Operators:
+    """All of them. Each act is tried until it is done, as long as `active`; a new one for the same pair waits for that."""
+
+    def __init__(self, universe: Universe) -> None:
+        self.universe = universe
+        self._keys = 0
+
+    def do(
+        self, site: Site, what: str, work: Callable[[Service, Call], Awaitable[Any]], done: Callable[[], None]
+    ) -> None:
+        """Have the server of `site` do it, again and again under one key until it answers; then call `done`."""
+        self._keys += 1
+        self._try(site, what, work, Call(SERVER, f"operator-{self._keys}", what.encode()), done)
+
+    def _try(self, site: Site, what: str, work: Any, call: Call, done: Callable[[], None]) -> None:
+        answered: list[bool] = []
+
+        def again(failure: Failure | None = None) -> None:
+            if failure is not None:
+                failure.trap(CopernicusError, Killed)
+                site.story.tell(site.name, f"does not {what}: {failure.getErrorMessage()}")
+            if not answered:
+                answered.append(False)
+                self.universe.reactor.callLater(
+                    self.universe.chance.uniform(5.0, 20.0), self._try, site, what, work, call, done
+                )
+
+        def said(_: Any) -> None:
+            if not answered:
+                answered.append(True)
+                site.story.tell(site.name, f"{what}: done")
+                done()
+
+        server = site.peers
+        if server is None or server.host.reactor.frozen:
+            again()
+            return
+        self.universe.reactor.callLater(PATIENCE, lambda: again() if not answered else None)
+        ensureDeferred(_await(work(server.federation.trust, call))).addCallbacks(said, again)
+
+    # --- acts -----------------------------------------------------------------------------------------------------------
+
+    def revoke(self, here: Site, other: Site, hand_back: bool, again: float) -> None:
+        """`here` withdraws its trust in `other`; both trust each other once more `again` seconds later."""
+        trust, pair = self.universe.trust, _pair(here, other)
+        if pair in trust.ended or pair in trust.doubtful:
+            return
+        trust.doubtful.add(pair)
+
+        def done() -> None:
+            trust.doubtful.discard(pair)
+            trust.ended[pair] = self.universe.now
+            self.universe.truth.revoked(here, other)
+            self.universe.reactor.callLater(again, self.reconcile, here, other)
+
+        self.do(here, f"revoke {other.name}", lambda service, call: service.revoke(call, other.id, hand_back), done)
+
+    def reconcile(self, here: Site, other: Site) -> None:
+        """Both operators agree to trust each other again: one asks, the other trusts."""
+        trust, pair = self.universe.trust, _pair(here, other)
+        if pair not in trust.ended:
+            return
+        trust.ended.pop(pair)
+        trust.doubtful.add(pair)
+        one, two = (here, other) if here.dials(other) else (other, here)
+
+        def trusted() -> None:
+            trust.doubtful.discard(pair)
+            self.universe.truth.reconciled(pair)
+
+        def forgotten() -> None:
+            self.do(one, f"ask {two.name}", lambda service, call: _ask(service, call, two), asked)
+
+        def asked() -> None:
+            self.do(two, f"trust {one.name}", lambda service, call: _trust(service, call, one), trusted)
+
+        self.do(two, f"forget {one.name}", lambda service, call: _forget(service, call, one), forgotten)
+
+    def change(self, here: Site, other: Site, priority: int | None, agreement: Agreement | None) -> None:
+        """Another place in the order, or other limits."""
+        trust, key = self.universe.trust, (here.number, other.number)
+        if not trust.trusted(*key) or _pair(here, other) in trust.doubtful:
+            return
+
+        def done() -> None:
+            bond = trust.bond(*key)
+            trust.bonds[key] = replace(bond, agreement=agreement or bond.agreement)
+            trust.changed[key] = self.universe.now
+
+        trust.changed[key] = self.universe.now
+        what = f"change {other.name}: {'priority ' + str(priority) if priority is not None else agreement}"
+        self.do(
+            here,
+            what,
+            lambda service, call: service.change(call, other.id, priority=priority, agreement=agreement),
+            done,
+        )
+
+
+def _pair(one: Site, other: Site) -> Pair:
+    return (min(one.number, other.number), max(one.number, other.number))
+
+
+async def _ask(service: Service, call: Call, other: Site) -> None:
+    seen = await service.look(SERVER, other.name, CLIENT_PORT)
+    await service.ask(call, other.name, CLIENT_PORT, seen.port, seen.fingerprint)
+
+
+async def _trust(service: Service, call: Call, other: Site) -> None:
+    found = await service.get(SERVER, other.id)
+    await service.trust(call, other.id, found.fingerprint)
+
+
+async def _forget(service: Service, call: Call, other: Site) -> None:
+    """So that it can be asked anew: who was revoked may not ask. It may have been forgotten in an earlier try."""
+    known = {view.id: view.state for view in (await service.page(SERVER)).items}
+    if other.id in known and known[other.id] != "trusted":
+        await service.drop(call, other.id)
+
+
+async def _await(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+# --- as faults ------------------------------------------------------------------------------------------------------------
+
+
+def revoke_peer(chaos: WideChaos) -> None:
+    one, other = chaos.neighbours()
+    chaos.universe.operators.revoke(one, other, chaos.chance.random() < 0.5, chaos.chance.uniform(20.0, 300.0))
+
+
+def reorder_peers(chaos: WideChaos) -> None:
+    one, other = chaos.neighbours()
+    chaos.universe.operators.change(one, other, chaos.chance.randrange(3), None)
+
+
+def change_limits(chaos: WideChaos) -> None:
+    one, other = chaos.neighbours()
+    lent = chaos.chance.choice([Limits(), Limits(), Limits(cores=1), Limits(off=True), Limits(executables=("sim",))])
+    accepted = chaos.chance.choice([Limits(), Limits(), Limits(cores=2), Limits(off=True), Limits(projects=("q",))])
+    agreement = Agreement(lent=lent, accepted=accepted, lend_on=chaos.chance.choice([0, 1, FAR, FAR]))
+    chaos.universe.operators.change(one, other, None, agreement)
+
+
+ACTS: tuple[Any, ...] = (revoke_peer, revoke_peer, reorder_peers, change_limits, change_limits)

@@ -71,7 +71,8 @@ class WidePlan:
             servers, shape, found, _bonds(chance, found), tuple(workers), tuple(clients), base,
             {pair: chance.choice([0, 0, 0, *pair]) for pair in found},
             trust=chance.random() < 0.5, hostile=chance.random() < 0.2,
-            hours=tuple(chance.choice([0, 0, -9, 5, 20]) for _ in range(servers)), peer_grace=chance.choice([300.0, 900.0, 3600.0]),
+            hours=tuple(chance.choice([0, 0, -9, 5, 20]) for _ in range(servers)),
+            peer_grace=chance.choice([300.0, 900.0, 3600.0]),
         )  # fmt: skip
         old = chance.choice(range(1, servers + 1)) if chance.random() < 0.15 else 0
         return replace(made, old=(old,) if old and not made.clients[old - 1] else ())

@@ -1,16 +1,18 @@
-"""A server that has peers: what every simulated server is made of, with the links between servers and what goes over them."""
+"""A server that has peers: what every simulated server is made of, and all that has to do with other servers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cpc
-from cpc.server.federation.book import Book
-from cpc.server.federation.links import Links
-from cpc.store import peers
+from cpc import __version__
+from cpc.core.errors import Refused, Unavailable
+from cpc.core.peer_views import PeerAnswer, PeerRequest
+from cpc.core.views import ServerView
+from cpc.server.config import Config
+from cpc.server.federation.outside import Stranger
+from cpc.server.federation.services import Federation
 from cpc.wire.connection import SERVER, Connection, Listener
 from cpc.wire.identity import Identity, Name, Role
-from cpc.wire.peer_messages import PeerHello
 from cpc.wire.tls import ServerTls
 from tests.simulation.server import PORT, YEARS, Server
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.federation.site import Site
 
 CLIENT_PORT = 14807
+PATIENCE = 20.0  # seconds for a question to a server that is not trusted yet
 
 
 class PeerServer(Server):
@@ -30,32 +33,73 @@ class PeerServer(Server):
         host = self.host
         # As `cpc.server.service` does it: a certificate of its own for each life, by its own clock.
         self.identity: Identity = self.authority.identity(Name(self.world.id, Role.SERVER), YEARS)
-        self.book = Book(self.world.id, self.authority.certificate_pem)
-        self.links = Links(
-            book=self.book, say=self._say, identity=lambda: self.identity, connect=self.world.dial, reactor=host.reactor,
-            clock=host.clock, chance=self.seeded,
+        config = Config(
+            name=self.world.name, host=self.world.name, listen=(), port=PORT, client_port=CLIENT_PORT,
+            database=self.world.url, run_dir="run",
         )  # fmt: skip
-        tls = ServerTls(self.identity, self.book.pinned, self._refusal)
+        self.federation = Federation(
+            config=config, authority=self.authority, identity=lambda: self.identity, store=self.store, gate=self.gate,
+            queue=self.queue, connect=self.world.dial, reactor=host.reactor, clock=host.clock, chance=self.seeded,
+            outside=PeoplesDoors(self.world),
+        )  # fmt: skip
+        tls = ServerTls(self.identity, self.federation.pinned, self._refusal)
         self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=SERVER)
-
-    def _say(self) -> PeerHello:
-        return PeerHello(
-            name=self.world.name, release=cpc.__version__, host=self.world.name, port=PORT, client_port=CLIENT_PORT
-        )
+        self.federation.trust.cut = lambda: self.machines.cut_names(self._refusal, self.listener.connections)
 
     def _refusal(self, name: Name, fingerprint: str) -> str | None:
-        return self.bundles.refusal(name, fingerprint) if name.server == self.world.id else self.book.refusal(name)
+        return self.bundles.refusal(name, fingerprint) or self.federation.refusal(name, fingerprint)
 
     def _connected(self, connection: Connection) -> None:
-        assert connection.peer is not None
-        if connection.peer.role is Role.SERVER:
-            self.links.connected(connection)
+        if self.federation.is_server(connection):
+            self.federation.links.connected(connection)
         else:
             self.machines.connected(connection)
 
     async def start(self) -> None:
         """The doors open when everything is loaded, and the peers are dialled."""
-        self.book.load(await self.store.read(peers.every))
+        await self.federation.load()
         await super().start()
-        self.links.start()
+        self.federation.start()
         self.since = self.world.now
+
+    def is_up(self, peer: Site) -> bool:
+        """Whether it has a link with this one."""
+        return self.federation.links.is_up(peer.id)
+
+
+class PeoplesDoors:
+    """What `outside.Outside` does over HTTP, without HTTP: questions and answers take time, and are lost."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def look(self, host: str, port: int) -> Stranger:
+        """Who is there."""
+        other = (await self._reach(host, port)).world
+        view = ServerView(
+            id=other.id, name=other.name, release=__version__, protocol=1, incarnation=1, host=other.name, port=PORT,
+            client_port=CLIENT_PORT, fingerprint=other.given.authority.fingerprint, started=0, heartbeat_time=60.0,
+        )  # fmt: skip
+        return Stranger(view, other.given.authority.certificate_pem)
+
+    async def ask(self, host: str, port: int, request: PeerRequest) -> PeerAnswer:
+        """Send a request."""
+        server = await self._reach(host, port)
+        answer = await server.federation.requests.take(request, self._site.name)
+        await self._reach(host, port)  # the answer's way back
+        return answer
+
+    async def _reach(self, host: str, port: int) -> PeerServer:
+        """The server that runs there, a moment later."""
+        site = self._site
+        if port != CLIENT_PORT:
+            raise Refused(f"nothing listens at {host} port {port}")
+        other = site.universe.by_name(host)
+        network = site.network
+        if network.blocked(site.name, host) or network.blocked(host, site.name) or not site.dials(other):
+            await site.universe.pause(PATIENCE)
+            raise Unavailable(f"{host} does not answer")
+        await site.universe.pause(network.latency())
+        if other.peers is None or other.peers.host.reactor.frozen:
+            raise Unavailable(f"nothing listens at {host}")
+        return other.peers

@@ -18,34 +18,45 @@ if TYPE_CHECKING:
 
 
 class Trust:
-    """Carries out what operators do, and remembers it: `bonds` is (server, peer) → what was agreed last."""
+    """What the operators have done: `bonds` is (server, peer) → what was agreed last, `ended` the pairs whose trust was
+    withdrawn and when that was on record, `doubtful` those of which it is being changed."""
 
     def __init__(self, universe: Universe) -> None:
         self.universe = universe
         self.bonds: dict[tuple[int, int], Bond] = dict(universe.plan.bonds)
-        self.ended: dict[frozenset[int], float] = {}  # pairs whose trust was withdrawn, and when
+        self.ended: dict[Pair, float] = {}
+        self.doubtful: set[Pair] = set()
+        self.changed: dict[tuple[int, int], float] = {}  # when a bond was last changed
 
     def found(self) -> None:
         """Before the first life: every pair of the plan trusts each other."""
         sites = self.universe.sites
         for one, other in self.universe.plan.pairs:
-            dials = self.universe.plan.dials.get((one, other), 0)
-            self._row(sites[one], sites[other], dials in (0, one))
-            self._row(sites[other], sites[one], dials in (0, other))
+            self._row(sites[one], sites[other])
+            self._row(sites[other], sites[one])
 
-    def _row(self, here: Site, other: Site, reaches: bool) -> None:
+    def _row(self, here: Site, other: Site) -> None:
         """`here` has `other` on record, and an address when it can reach it."""
-        bond = self.bonds.get((here.number, other.number), Bond())
-        where = Addresses(typed=Address(other.name, PORT, CLIENT_PORT)) if reaches else Addresses()
+        bond = self.bond(here.number, other.number)
+        where = Addresses(typed=Address(other.name, PORT, CLIENT_PORT)) if here.dials(other) else Addresses()
         row = PeerRow(
             other.id, PeerState.TRUSTED, other.name, other.given.authority.certificate_pem, bond.priority, where,
             bond.agreement, "", "", 0, 0, 0,
         )  # fmt: skip
         here.write(lambda tx: peers.add(tx, row))
 
+    def bond(self, here: int, peer: int) -> Bond:
+        """What an operator has set for a peer."""
+        return self.bonds.get((here, peer), Bond())
+
+    def trusted(self, one: int, other: int) -> bool:
+        """Whether the two trust each other, for all that is known."""
+        pair = (min(one, other), max(one, other))
+        return pair in self.universe.plan.pairs and pair not in self.ended
+
     def together(self) -> list[Pair]:
         """Pairs that trust each other."""
-        return [pair for pair in self.universe.plan.pairs if frozenset(pair) not in self.ended]
+        return [pair for pair in self.universe.plan.pairs if pair not in self.ended and pair not in self.doubtful]
 
     def apart(self, since: float = 0.0) -> list[Pair]:
         """Pairs that trust each other and are not connected, although both servers run for so long."""
@@ -57,17 +68,17 @@ class Trust:
         servers = [self.universe.sites[number].peers for number in pair]
         return all(server is not None and self.universe.now - server.since > seconds for server in servers)
 
+    def up(self, one: int, other: int) -> bool:
+        """Whether the two are connected, as both see it."""
+        ends = [(self.universe.sites[a], self.universe.sites[b]) for a, b in ((one, other), (other, one))]
+        return all(here.peers is not None and here.peers.is_up(there) for here, there in ends)
+
     def trouble(self) -> str:
         """Why pairs that trust each other are not connected, as the servers tell it."""
         found = []
         for pair in self.apart():
             for one, other in (pair, pair[::-1]):
                 here, there = self.universe.sites[one], self.universe.sites[other]
-                words = here.peers.links.trouble(there.id) if here.peers is not None else "does not run"
+                words = here.peers.federation.links.trouble(there.id) if here.peers is not None else "does not run"
                 found.append(f"{here.name} to {there.name}: {words or 'nothing'}")
         return "; ".join(found)
-
-    def up(self, one: int, other: int) -> bool:
-        """Whether the two are connected, as both see it."""
-        ends = [(self.universe.sites[a], self.universe.sites[b]) for a, b in ((one, other), (other, one))]
-        return all(here.peers is not None and here.peers.links.is_up(there.id) for here, there in ends)

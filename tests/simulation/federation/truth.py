@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tests.simulation.federation.graphs import Pair
+    from tests.simulation.federation.site import Site
     from tests.simulation.federation.universe import Universe
 
 LINK_TIME = 180.0  # seconds after the last fault in which all that trust each other are connected
@@ -26,6 +28,14 @@ class WideTruth:
         """From now on nothing goes wrong."""
         self._healed = self.universe.now
 
+    def revoked(self, here: Site, other: Site) -> None:
+        """An operator is told that the trust in another server has ended."""
+        if here.peers is not None and here.peers.is_up(other):
+            self.wrong(f"{here.name} has revoked {other.name}, and is connected with it")
+
+    def reconciled(self, pair: Pair) -> None:
+        """Two servers trust each other again."""
+
     def _check_links(self) -> None:
         """Whoever trusts each other and can be reached is connected soon after the last fault."""
         if self._healed is None or self.universe.now - self._healed < LINK_TIME:
@@ -35,11 +45,14 @@ class WideTruth:
 
     def settled(self) -> bool:
         """Whether nothing is left between the servers."""
-        return not self.universe.trust.apart()
+        trust = self.universe.trust
+        return not trust.apart() and not trust.ended and not trust.doubtful
 
     def unsettled(self) -> str:
         """What is left between the servers, in words."""
-        return f"not connected: {self.universe.trust.trouble()}"
+        return (
+            f"not connected: {self.universe.trust.trouble()}; operators have not agreed: {self.universe.trust.doubtful}"
+        )
 
     def verdict(self) -> None:
         """What must hold when all has settled."""

@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from tests.simulation import logs
 from tests.simulation.federation.chaos import WideChaos
 from tests.simulation.federation.custody import Custody
+from tests.simulation.federation.operators import Operators
 from tests.simulation.federation.plan import WidePlan
 from tests.simulation.federation.site import Site
 from tests.simulation.federation.trust import Trust
@@ -37,6 +39,7 @@ class Universe:
         self.by_id = {site.id: site for site in self.sites.values()}
         self.custody = Custody()
         self.trust = Trust(self)
+        self.operators = Operators(self)
         self.truth = WideTruth(self)
         self.chaos = WideChaos(self, random.Random(seed + 3), self.plan.base.mean)
         self._seen = 0
@@ -64,6 +67,16 @@ class Universe:
     def home_of(self, machine: str) -> Site:
         """The server of a machine, by its name."""
         return self.sites[int(machine[1:].partition("n")[0].partition("u")[0])]
+
+    def by_name(self, host: str) -> Site:
+        """The server whose machine this is."""
+        return self.sites[int(host[1:])]
+
+    def pause(self, seconds: float) -> Deferred[None]:
+        """So long, by nobody's clock."""
+        done: Deferred[None] = Deferred()
+        self.reactor.callLater(seconds, done.callback, None)
+        return done
 
     def calm(self, seconds: float) -> bool:
         """Whether nothing at all has happened for so long."""
