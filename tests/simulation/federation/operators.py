@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import ensureDeferred
 from twisted.python.failure import Failure
 
-from cpc.core.errors import CopernicusError
+from cpc.core.errors import Conflict, CopernicusError, NotFound
 from cpc.core.peer import Agreement, Limits
 from cpc.server.federation.trust import Trust as Service
 from cpc.server.principal import SERVER, Call
@@ -47,6 +47,8 @@ class Operators:
             if failure is not None:
                 failure.trap(CopernicusError, Killed)
                 site.story.tell(site.name, f"does not {what}: {failure.getErrorMessage()}")
+                if failure.check(Conflict, NotFound) and what.startswith("change"):
+                    answered.append(False)  # it is not trusted any more
             if not answered:
                 answered.append(False)
                 self.universe.reactor.callLater(
@@ -94,10 +96,13 @@ class Operators:
 
         def trusted() -> None:
             trust.doubtful.discard(pair)
-            self.universe.truth.reconciled(pair)
+            trust.since[pair] = self.universe.now
+
+        def both_forgotten() -> None:
+            self.do(one, f"ask {two.name}", lambda service, call: _ask(service, call, two), asked)
 
         def forgotten() -> None:
-            self.do(one, f"ask {two.name}", lambda service, call: _ask(service, call, two), asked)
+            self.do(one, f"forget {two.name}", lambda service, call: _forget(service, call, two), both_forgotten)
 
         def asked() -> None:
             self.do(two, f"trust {one.name}", lambda service, call: _trust(service, call, one), trusted)
@@ -140,9 +145,12 @@ async def _trust(service: Service, call: Call, other: Site) -> None:
 
 
 async def _forget(service: Service, call: Call, other: Site) -> None:
-    """So that it can be asked anew: who was revoked may not ask. It may have been forgotten in an earlier try."""
+    """So that it can be asked anew: who was revoked may not ask. It may have been forgotten in an earlier try, and the end
+    of the trust may not have been heard here."""
     known = {view.id: view.state for view in (await service.page(SERVER)).items}
-    if other.id in known and known[other.id] != "trusted":
+    if known.get(other.id) == "trusted":
+        await service.revoke(replace(call, key=f"{call.key}-revoke"), other.id)
+    if other.id in known:
         await service.drop(call, other.id)
 
 

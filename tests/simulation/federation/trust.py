@@ -26,6 +26,7 @@ class Trust:
         self.bonds: dict[tuple[int, int], Bond] = dict(universe.plan.bonds)
         self.ended: dict[Pair, float] = {}
         self.doubtful: set[Pair] = set()
+        self.since: dict[Pair, float] = {}  # when trust that had ended began again
         self.changed: dict[tuple[int, int], float] = {}  # when a bond was last changed
 
     def found(self) -> None:
@@ -65,6 +66,8 @@ class Trust:
     def _run(self, pair: Pair, seconds: float) -> bool:
         if not seconds:
             return True
+        if self.universe.now - self.since.get(pair, 0.0) <= seconds:
+            return False
         servers = [self.universe.sites[number].peers for number in pair]
         return all(server is not None and self.universe.now - server.since > seconds for server in servers)
 

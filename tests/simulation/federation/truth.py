@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.simulation.federation.graphs import Pair
     from tests.simulation.federation.site import Site
     from tests.simulation.federation.universe import Universe
 
@@ -32,9 +31,6 @@ class WideTruth:
         """An operator is told that the trust in another server has ended."""
         if here.peers is not None and here.peers.is_up(other):
             self.wrong(f"{here.name} has revoked {other.name}, and is connected with it")
-
-    def reconciled(self, pair: Pair) -> None:
-        """Two servers trust each other again."""
 
     def _check_links(self) -> None:
         """Whoever trusts each other and can be reached is connected soon after the last fault."""
