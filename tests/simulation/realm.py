@@ -19,7 +19,7 @@ from cpc.core.lease import Lease
 from cpc.core.spec import JobSpec
 from cpc.queue.job import State
 from cpc.server.principal import SERVER, Call
-from cpc.wire.messages import Settled
+from cpc.wire.messages import Settled, Task
 from tests.helpers.disks import FakeDisk
 from tests.helpers.memory_disk import Platter
 from tests.simulation.architect import Architect
@@ -226,6 +226,9 @@ class Realm:
     def _not_started(self, server: Server, failure: Failure) -> None:
         if self.server is server and not server.ended:
             self.kill_server(f"cannot start: {failure.getErrorMessage()}", away=10.0)
+
+    def given_to(self, worker: Worker, tasks: tuple[Task, ...]) -> None:
+        """A worker is told to run these."""
 
     def make_server(self, life: int) -> Server:
         """A process of the server, which has not begun to start yet."""

@@ -262,9 +262,13 @@ class Server:
 
         tx.after(cut)
 
+    async def _load(self) -> None:
+        """What memory has of the database."""
+        await self.store.write(self.queue.load)
+
     async def start(self) -> None:
         """The doors open when everything is loaded."""
-        await self.store.write(self.queue.load)
+        await self._load()
         await self.bundles.start()
         await self.storage.start()
         await self.listener.listen(self.host.listen(PORT))

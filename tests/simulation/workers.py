@@ -157,6 +157,7 @@ class Worker:
             oracle_of(lease).spooled(self, lease.of_owner(), msgspec.msgpack.decode(body, type=Kept).result)
 
         def heard_obey(orders: Orders) -> None:
+            self.world.given_to(self, orders.tasks)
             for settled in orders.settled:
                 self.world.settled_at(self, settled)
             for checkpoint in told:

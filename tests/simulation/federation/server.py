@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from twisted.internet.defer import Deferred
 
 from cpc import __version__
 from cpc.core.errors import Refused, Unavailable
+from cpc.core.lease import Lease
 from cpc.core.peer_views import PeerAnswer, PeerRequest
 from cpc.core.views import ServerView
 from cpc.server.config import Config
+from cpc.server.federation.lending import Lending
 from cpc.server.federation.outside import Stranger
 from cpc.server.federation.services import Federation
+from cpc.server.federation.ways import Ways
+from cpc.server.settings import Settings
 from cpc.wire.connection import SERVER, Connection, Listener
 from cpc.wire.identity import Identity, Name, Role
+from cpc.wire.messages import Checkpoint, Orders, Result, Settled
+from cpc.wire.peer_messages import Report, ReportAnswer, WorkerReport
 from cpc.wire.tls import ServerTls
+from tests.helpers.memory_disk import MemoryDisk
 from tests.simulation.server import PORT, YEARS, Server
+from tests.simulation.threads import Pool
 
 if TYPE_CHECKING:
     from tests.simulation.federation.site import Site
+
+T = TypeVar("T")
 
 CLIENT_PORT = 14807
 PATIENCE = 20.0  # seconds for a question to a server that is not trusted yet
@@ -35,13 +48,26 @@ class PeerServer(Server):
         self.identity: Identity = self.authority.identity(Name(self.world.id, Role.SERVER), YEARS)
         config = Config(
             name=self.world.name, host=self.world.name, listen=(), port=PORT, client_port=CLIENT_PORT,
-            database=self.world.url, run_dir="run",
+            database=self.world.url, run_dir="/run",
         )  # fmt: skip
+        self._pool = Pool(host)
+        self.local_disk = MemoryDisk(self.world.platter)
+        self.settings = Settings(self.store, self.gate)
         self.federation = Federation(
             config=config, authority=self.authority, identity=lambda: self.identity, store=self.store, gate=self.gate,
-            queue=self.queue, connect=self.world.dial, reactor=host.reactor, clock=host.clock, chance=self.seeded,
+            queue=self.queue, machines=self.machines, storage=self.storage, settings=self.settings, disk=self.local_disk,
+            offload=self._offload, connect=self.world.dial, reactor=host.reactor, clock=host.clock, chance=self.seeded,
             outside=PeoplesDoors(self.world),
         )  # fmt: skip
+        self.lending = Lending(
+            queue=self.queue, store=self.store, machines=self.machines, ways=self.federation.links, timers=host.reactor,
+            clock=host.clock, chance=self.seeded, name=self.world.name,
+        )  # fmt: skip
+        self.custody = self.federation.filing.custody
+        self.lending.home.custody = self.custody
+        self.custody.reports = Reports(self.federation.links)
+        self.monitor.borrowers = self.lending.owner
+        self.lending.owner.peer_grace = self.world.universe.plan.peer_grace
         tls = ServerTls(self.identity, self.federation.pinned, self._refusal)
         self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=SERVER)
         self.federation.trust.cut = lambda: self.machines.cut_names(self._refusal, self.listener.connections)
@@ -55,16 +81,55 @@ class PeerServer(Server):
         else:
             self.machines.connected(connection)
 
+    async def _load(self) -> None:
+        await self.settings.load()
+        await super()._load()
+        await self.federation.load()
+        await self.store.write(self.lending.load)
+
     async def start(self) -> None:
         """The doors open when everything is loaded, and the peers are dialled."""
-        await self.federation.load()
         await super().start()
         self.federation.start()
         self.since = self.world.now
 
+    def end(self) -> None:
+        """The process is gone, with its hold on the disk."""
+        super().end()
+        self.local_disk.end()
+
+    def _offload(self, work: Callable[[], T]) -> Deferred[T]:
+        """A thread of the server's: meanwhile other things happen."""
+        return self._pool.run(work, self.world.chance.uniform(0.0005, 0.01) * self.world.slowness)
+
     def is_up(self, peer: Site) -> bool:
         """Whether it has a link with this one."""
         return self.federation.links.is_up(peer.id)
+
+
+class Reports:
+    """How results in custody are handed in: in reports, like those of workers."""
+
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
+
+    async def hand_in(
+        self, route: tuple[str, ...], worker: int, result: Result, checkpoint: Checkpoint | None
+    ) -> Settled | None:
+        """The owner's word; None: again later."""
+        if checkpoint is not None:
+            await self._report(route, WorkerReport(worker=worker, checkpoints=(checkpoint,)))
+        orders = await self._report(route, WorkerReport(worker=worker, results=(result,)))
+        return next(iter(orders.settled), None)
+
+    async def renew(self, route: tuple[str, ...], held: dict[int, tuple[Lease, ...]]) -> None:
+        """We have these."""
+        for worker, leases in held.items():
+            await self._report(route, WorkerReport(worker=worker, holds=leases))
+
+    async def _report(self, route: tuple[str, ...], said: WorkerReport) -> Orders:
+        answer = await self._ways.ask_far(route, "report", Report(number=1, workers=(said,)), ReportAnswer, 60.0)
+        return next((one.orders for one in answer.workers), Orders())
 
 
 class PeoplesDoors:

@@ -11,6 +11,7 @@ from cpc.core.lease import Lease
 from cpc.store.transaction import Tx
 from cpc.wire.connection import ClientEndpoint
 from cpc.wire.messages import Settled
+from tests.helpers.memory_disk import Platter
 from tests.helpers.stores import open_store, result
 from tests.simulation.federation.server import PeerServer
 from tests.simulation.oracle import Oracle
@@ -31,6 +32,7 @@ class Site(Realm):
         super().__init__(common, number, f"s{number}")
         self.universe = universe
         self.number = number
+        self.platter = Platter(self.reactor.seconds)  # where custody and the cache of relayed files lie
 
     @property
     def id(self) -> str:
@@ -61,6 +63,12 @@ class Site(Realm):
         store = open_store(self.url)
         result(store.write(unit))
         result(ensureDeferred(store.close()))
+
+    def kill_server(self, how: str, away: float, power: bool = False) -> None:
+        """The process is gone; another one starts after `away` seconds."""
+        super().kill_server(how, away, power)
+        if power:
+            self.platter.power_loss()
 
     def oracle_of(self, lease: Lease) -> Oracle:
         """The owner's, at the end of the lease's path."""
