@@ -263,7 +263,8 @@ class Client:
         await self.insist(f"deletes project {name}", lambda server, call: server.projects.delete(call, name))
 
     async def _drain(self) -> None:
-        name = self.world.worker_name(self.chance.choice(sorted(self.world.workers)))
+        machines = self.world.machines()
+        name = self.world.worker_name(self.chance.choice(machines)) if machines else ""
         if not name:
             return
         finish = self.chance.random() < 0.5

@@ -221,12 +221,15 @@ class Invariants:
                 self.wrong(f"{run.lease} is {found} in the database, {(run.rank, run.failures, run.losses)} in memory")
         for session in index.sessions.values():
             runs = [run for run in index.running.values() if run.worker == session.worker]
-            used = sum(run.granted.cores for run in runs if not run.ahead)
-            if session.free.cores != session.total.cores - used or session.free.cores < 0:
+            used = sum(run.granted.cores for run in (*runs, *session.lent.values()) if not run.ahead)
+            # What is free of a worker of another server, only that one knows.
+            if not session.home and (session.free.cores != session.total.cores - used or session.free.cores < 0):
                 self.wrong(f"{session.name} has {session.free.cores} free of {session.total.cores}, and {used} in use")
-            ahead = [run.lease.job for run in runs if run.ahead]
-            if sorted(ahead) != sorted(session.ahead) or len(ahead) > session.most_ahead:
+            ahead = [run.lease for run in (*runs, *session.lent.values()) if run.ahead]
+            if {str(one) for one in ahead} != {str(one.lease) for one in session.ahead.values()}:
                 self.wrong(f"{session.name} was given {ahead} ahead, and is said to have {list(session.ahead)}")
+            if not session.home and len(ahead) > session.most_ahead:
+                self.wrong(f"{session.name} was given {len(ahead)} ahead, and takes {session.most_ahead}")
         edges = self.rows("SELECT count(*) FROM dependencies")[0][0]
         if server.queue.edges != edges:
             self.wrong(f"{edges} dependencies in the database, {server.queue.edges} in memory")

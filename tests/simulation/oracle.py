@@ -170,6 +170,11 @@ class Oracle:
             if found != [(int(State.SUCCEEDED), lease.attempt)] and not gone and not self.forgiven(lease.job):
                 self.wrong(f"{lease} was settled as {settled.verdict}, and is on record as {found}")
 
+    def discarded(self, lease: Lease) -> None:
+        """Nobody need take this result any more."""
+        self._kept.pop(lease, None)
+        self._good.pop(lease, None)
+
     def checkpointed(self, worker: str, lease: Lease, files: Manifest) -> None:
         """The server has answered a turn with this checkpoint."""
         query = (

@@ -324,6 +324,10 @@ class Realm:
         found = self.oracle.rows("SELECT name FROM workers WHERE host = ?", host)
         return str(found[0][0]) if found else ""
 
+    def machines(self) -> list[str]:
+        """Those that its people may meddle with."""
+        return sorted(self.workers)
+
     def shares(self, platter: Platter) -> bool:
         """Whether several machines use this disk, which then has power of its own."""
         return sum(worker.platter is platter for worker in self.workers.values()) > 1

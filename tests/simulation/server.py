@@ -115,6 +115,7 @@ class Given:
     it."""
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self.id = f"{number:08d}-2222-3333-4444-555555555555" if number else HERE
         self.host = f"s{number}" if number else "s"
         self.directory = directory()
@@ -183,7 +184,7 @@ class Server:
     def _make(self) -> None:
         world, host, shared = self.world, self.host, self.world.given
         reactor, clock = host.reactor, host.clock
-        chance = SeededChance(world.seed * 1000 + self.number)
+        chance = SeededChance(world.seed * 1000 + self.number + shared.number * 1_000_003)
         threads = Threads(host, lambda: world.chance.uniform(0.0005, 0.004) * world.slowness)
         self.disk = LifeDisk(world.server_disk, world.killed)
         self.store = store = Store(

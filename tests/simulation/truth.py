@@ -70,7 +70,7 @@ class Truth:
         sessions = [s for s in sessions if not offers[s.number].project or numbers[offers[s.number].project] == project]
         if not sessions:
             return ("no-worker",)
-        able = [session for session in sessions if _fits(spec, offers[session.number])]
+        able = [session for session in sessions if fits(spec, offers[session.number])]
         if not able:
             return ("nobody",)
         ready = [session for session in able if session.wants and session.drain is None]
@@ -99,7 +99,8 @@ class Truth:
         return msgspec.msgpack.decode(text, type=JobSpec)
 
 
-def _fits(spec: JobSpec, kind: Any) -> bool:
+def fits(spec: JobSpec, kind: Any) -> bool:
+    """Whether a machine of this kind can run such a job, when it has nothing else to do."""
     versions = [float(version) for name, version in kind.programs if name == spec.executable]
     wanted = float(spec.versions.removeprefix(">=") or 0)
     return (

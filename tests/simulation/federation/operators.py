@@ -14,7 +14,7 @@ from cpc.core.peer import Agreement, Limits
 from cpc.server.federation.trust import Trust as Service
 from cpc.server.principal import SERVER, Call
 from tests.simulation.databases import Killed
-from tests.simulation.federation.plan import FAR
+from tests.simulation.federation.plan import FAR, Bond
 from tests.simulation.federation.server import CLIENT_PORT
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.simulation.federation.site import Site
     from tests.simulation.federation.universe import Universe
 
+FRESH = Bond(0, Agreement())  # what is agreed with a server that was just trusted
 PATIENCE = 60.0  # seconds until somebody tries again
 
 
@@ -76,6 +77,8 @@ class Operators:
         if pair in trust.ended or pair in trust.doubtful:
             return
         trust.doubtful.add(pair)
+        trust.touched.add(pair)
+        trust.enders[pair] = {here.number}
 
         def done() -> None:
             trust.doubtful.discard(pair)
@@ -97,6 +100,9 @@ class Operators:
         def trusted() -> None:
             trust.doubtful.discard(pair)
             trust.since[pair] = self.universe.now
+            for key in ((here.number, other.number), (other.number, here.number)):
+                bond, trust.bonds[key] = trust.bond(*key), FRESH
+                self.change(*(self.universe.sites[number] for number in key), None, bond.agreement)
 
         def both_forgotten() -> None:
             self.do(one, f"ask {two.name}", lambda service, call: _ask(service, call, two), asked)

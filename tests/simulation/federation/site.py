@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 from twisted.internet.defer import ensureDeferred
 
 from cpc.core.lease import Lease
+from cpc.core.spec import JobSpec
 from cpc.store.transaction import Tx
 from cpc.wire.connection import ClientEndpoint
-from cpc.wire.messages import Settled
+from cpc.wire.messages import Settled, Task
 from tests.helpers.memory_disk import Platter
 from tests.helpers.stores import open_store, result
 from tests.simulation.federation.server import PeerServer
 from tests.simulation.oracle import Oracle
 from tests.simulation.realm import Common, Realm
 from tests.simulation.server import Server
+from tests.simulation.truth import fits
 from tests.simulation.workers import Kind, Worker
 
 if TYPE_CHECKING:
     from tests.simulation.federation.universe import Universe
 
 CUSTODY = "in custody"
+WAITED = 10_000_000  # µs
 
 
 class Site(Realm):
@@ -64,6 +68,31 @@ class Site(Realm):
         result(store.write(unit))
         result(ensureDeferred(store.close()))
 
+    def machines(self) -> list[str]:
+        """Those that its people may meddle with: also borrowed ones."""
+        return [name for (name,) in self.oracle.rows("SELECT DISTINCT host FROM workers ORDER BY host")]
+
+    def given_to(self, worker: Worker, tasks: tuple[Task, ...]) -> None:
+        """A worker is told to run these."""
+        for task in tasks:
+            self.universe.truth.given(self, worker, task)
+
+    def waits_for(self, worker: Worker) -> bool:
+        """Whether a job that any room would fit has waited here for some seconds, and this worker could run it."""
+        server = self.peers
+        if server is None or worker.agent is None or worker.agent.link.session is None:
+            return False
+        now = self.server_host.clock.now()
+        for text, since in self.oracle.rows(
+            "SELECT a.spec, a.submitted FROM arrays a WHERE a.open > 0 AND EXISTS (SELECT 1 FROM jobs j WHERE j.id >= a.id "
+            "AND j.id < a.id + 1048576 AND j.state = 1 AND j.attempts = 0)"
+        ):
+            spec = msgspec.msgpack.decode(text, type=JobSpec)
+            small = spec.need.cores == 1 and not spec.need.memory and not spec.after and not worker.kind.project
+            if small and not spec.walltime and now - since > WAITED and fits(spec, worker.kind):
+                return True
+        return False
+
     def kill_server(self, how: str, away: float, power: bool = False) -> None:
         """The process is gone; another one starts after `away` seconds."""
         super().kill_server(how, away, power)
@@ -80,6 +109,10 @@ class Site(Realm):
         if settled.verdict == CUSTODY:
             self.story.tell(worker.name, f"has handed over {settled.lease}")
             self.universe.custody.taken(self, settled.lease)
+            return
+        if settled.verdict == "gone" and self.universe.truth.withdrawn(self, settled.lease):
+            self.story.tell(worker.name, f"is told to forget {settled.lease}: {settled.note}")
+            oracle.discarded(settled.lease.of_owner())
             return
         oracle.settled(worker.name, Settled(lease=settled.lease.of_owner(), verdict=settled.verdict, note=settled.note))
 

@@ -26,6 +26,8 @@ class Trust:
         self.bonds: dict[tuple[int, int], Bond] = dict(universe.plan.bonds)
         self.ended: dict[Pair, float] = {}
         self.doubtful: set[Pair] = set()
+        self.enders: dict[Pair, set[int]] = {}  # who has withdrawn it
+        self.touched: set[Pair] = set()  # pairs whose trust was ever withdrawn
         self.since: dict[Pair, float] = {}  # when trust that had ended began again
         self.changed: dict[tuple[int, int], float] = {}  # when a bond was last changed
 

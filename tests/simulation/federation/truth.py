@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from cpc.core.lease import Lease
+from cpc.wire.messages import Task
 
 if TYPE_CHECKING:
     from tests.simulation.federation.site import Site
     from tests.simulation.federation.universe import Universe
+    from tests.simulation.workers import Worker
 
 LINK_TIME = 180.0  # seconds after the last fault in which all that trust each other are connected
+SOON = 5.0  # seconds in which what one server has on record has come about at others, when all is well
+CALM = 90.0  # seconds without any fault, after which all is well
+
+
+@dataclass(frozen=True)
+class Loan:
+    """A job that was given to a worker of another server: `route` are the numbers of the servers from home to owner."""
+
+    lease: Lease  # the owner's
+    worker: str
+    route: tuple[int, ...]
+    at: float
 
 
 class WideTruth:
@@ -17,20 +35,96 @@ class WideTruth:
     def __init__(self, universe: Universe) -> None:
         self.universe = universe
         self.wrong = universe.wrong
+        self.loans: dict[tuple[int, Lease], Loan] = {}  # (owner's number, its lease) → who has it
         self._healed: float | None = None
 
-    def check(self) -> None:
-        """What must hold at any time."""
-        self._check_links()
+    # --- what is heard --------------------------------------------------------------------------------------------------
 
-    def faults_end(self) -> None:
-        """From now on nothing goes wrong."""
-        self._healed = self.universe.now
+    def given(self, home: Site, worker: Worker, task: Task) -> None:
+        """A worker is told to run a job, perhaps of another server."""
+        lease = task.lease
+        if not lease.path:
+            return
+        route = (home.number, *(self.universe.by_id[server].number for server in lease.route))
+        owner = self.universe.sites[route[-1]]
+        key = (owner.number, lease.of_owner())
+        home.story.tell(
+            worker.name, f"is given {lease} of {owner.name} by {' '.join(f's{number}' for number in route)}"
+        )
+        before = self.loans.get(key)
+        if before is not None and (before.worker, before.route) != (worker.name, route):
+            self.wrong(
+                f"{lease} of {owner.name} was given to {before.worker} by {before.route}, and to {worker.name} by {route}"
+            )
+        self.loans[key] = Loan(lease.of_owner(), worker.name, route, self.universe.now)
+        self._check_route(lease, route)
+        self._check_terms(lease, route, task)
+        self._check_order(home, worker, route)
+
+    def _check_route(self, lease: Lease, route: tuple[int, ...]) -> None:
+        """No circles; every two neighbours trust each other, but for the time that it takes to hear of the end."""
+        if len(set(route)) != len(route):
+            self.wrong(f"{lease} goes in a circle: {route}")
+        trust = self.universe.trust
+        for one, other in pairwise(route):
+            pair = (min(one, other), max(one, other))
+            if pair not in self.universe.plan.pairs:
+                self.wrong(f"{lease} went from s{one} to s{other}, who never trusted each other: {route}")
+            ended = trust.ended.get(pair)
+            if ended is not None and self.universe.now - ended > self.universe.plan.base.heartbeat_time:
+                self.wrong(f"{lease} goes by {route}; the trust between s{one} and s{other} ended at {ended:.1f}")
+
+    def _check_terms(self, lease: Lease, route: tuple[int, ...], task: Task) -> None:
+        """Every server on the way lets work be lent that far, and for that."""
+        trust, now = self.universe.trust, self.universe.now
+        for place, (here, peer) in enumerate(pairwise(route)):
+            if now - trust.changed.get((here, peer), -1e9) < self.universe.plan.base.heartbeat_time:
+                continue
+            agreement = trust.bond(here, peer).agreement
+            beyond = len(route) - 2 - place
+            if agreement.lend_on < beyond:
+                self.wrong(f"{lease} goes by {route}; s{here} lends {agreement.lend_on} servers beyond s{peer}")
+            names = agreement.lent.executables
+            if agreement.lent.off or (names is not None and task.executable not in names):
+                self.wrong(
+                    f"{lease} ({task.executable or 'any'}) goes by {route}; s{here} lends s{peer} {agreement.lent}"
+                )
+        accepted = trust.bond(route[-1], route[-2]).agreement.accepted
+        if (
+            accepted.off
+            and now - trust.changed.get((route[-1], route[-2]), -1e9) > self.universe.plan.base.heartbeat_time
+        ):
+            self.wrong(f"{lease} goes by {route}; s{route[-1]} accepts nothing by s{route[-2]}")
+
+    def _check_order(self, home: Site, worker: Worker, route: tuple[int, ...]) -> None:
+        """Own work first, then that of the peers in their order. Only what is certain counts: jobs that any room would fit,
+        which have waited while nothing happened."""
+        if not self.universe.calm(CALM):
+            return
+        if home.waits_for(worker):
+            self.wrong(f"{worker.name} is given a job of s{route[-1]}, and one of its own server waits")
+
+    def withdrawn(self, home: Site, lease: Lease) -> bool:
+        """Whether the trust along a lease's path has ended, now or not long ago, so that its result may be refused."""
+        route = (home.number, *(self.universe.by_id[server].number for server in lease.route))
+        trust = self.universe.trust
+        return any((min(pair), max(pair)) in trust.touched for pair in pairwise(route))
 
     def revoked(self, here: Site, other: Site) -> None:
         """An operator is told that the trust in another server has ended."""
         if here.peers is not None and here.peers.is_up(other):
             self.wrong(f"{here.name} has revoked {other.name}, and is connected with it")
+
+    def faults_end(self) -> None:
+        """From now on nothing goes wrong."""
+        self._healed = self.universe.now
+
+    # --- at any time ----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """What must hold at any time."""
+        self._check_links()
+        self._check_ended()
 
     def _check_links(self) -> None:
         """Whoever trusts each other and can be reached is connected soon after the last fault."""
@@ -39,16 +133,61 @@ class WideTruth:
         if self.universe.trust.apart(LINK_TIME):
             self.wrong(f"not connected {LINK_TIME:.0f} s after the last fault: {self.universe.trust.trouble()}")
 
+    def _check_ended(self) -> None:
+        """Who has withdrawn the trust has no lease that goes by the other one, a heartbeat time later."""
+        trust, patience = self.universe.trust, self.universe.plan.base.heartbeat_time
+        for pair, ended in trust.ended.items():
+            if self.universe.now - ended < patience:
+                continue
+            for loan in self.loans.values():
+                owner = self.universe.sites[loan.route[-1]]
+                by = set(pairwise(loan.route)) | set(pairwise(loan.route[::-1]))
+                if (
+                    pair in by
+                    and owner.number in trust.enders[pair]
+                    and loan.at < ended
+                    and self._runs(owner, loan.lease)
+                ):
+                    self.wrong(f"{loan.lease} goes by {loan.route}, and the trust of {pair} ended at {ended:.1f}")
+
+    def _runs(self, owner: Site, lease: Lease) -> bool:
+        server = owner.peers
+        if server is None or server.store.writer.away or server.host.reactor.frozen:
+            return False
+        run = server.queue.index.running.get(lease.job)
+        return run is not None and run.lease == lease
+
+    # --- at the end -----------------------------------------------------------------------------------------------------
+
     def settled(self) -> bool:
         """Whether nothing is left between the servers."""
         trust = self.universe.trust
-        return not trust.apart() and not trust.ended and not trust.doubtful
+        return not trust.apart() and not trust.ended and not trust.doubtful and not self._left()
+
+    def _left(self) -> list[str]:
+        """What servers still have of each other's."""
+        found = []
+        for site in self.universe.sites.values():
+            server = site.peers
+            if server is None:
+                found.append(f"{site.name} does not run")
+                continue
+            if len(server.custody):
+                found.append(f"{site.name} has {len(server.custody)} results in custody: {server.custody.lines()}")
+            sessions = list(server.queue.index.sessions.values())
+            lent = [str(lease) for session in sessions for lease in session.lent]
+            if lent:
+                found.append(f"{site.name} lends workers for {lent}")
+            borrowed = [session.name for session in sessions if session.home]
+            if borrowed:
+                found.append(f"{site.name} has borrowed {borrowed}")
+        return found
 
     def unsettled(self) -> str:
         """What is left between the servers, in words."""
-        return (
-            f"not connected: {self.universe.trust.trouble()}; operators have not agreed: {self.universe.trust.doubtful}"
-        )
+        trust = self.universe.trust
+        apart = f"not connected: {trust.trouble() or 'none'}; not agreed: {trust.doubtful | set(trust.ended)}"
+        return f"{apart}; {'; '.join(self._left())}"
 
     def verdict(self) -> None:
         """What must hold when all has settled."""
