@@ -9,19 +9,14 @@ from twisted.internet.defer import Deferred
 
 from cpc import __version__
 from cpc.core.errors import Refused, Unavailable
-from cpc.core.lease import Lease
 from cpc.core.peer_views import PeerAnswer, PeerRequest
 from cpc.core.views import ServerView
 from cpc.server.config import Config
-from cpc.server.federation.lending import Lending
 from cpc.server.federation.outside import Stranger
 from cpc.server.federation.services import Federation
-from cpc.server.federation.ways import Ways
 from cpc.server.settings import Settings
 from cpc.wire.connection import SERVER, Connection, Listener
 from cpc.wire.identity import Identity, Name, Role
-from cpc.wire.messages import Checkpoint, Orders, Result, Settled
-from cpc.wire.peer_messages import Report, ReportAnswer, WorkerReport
 from cpc.wire.tls import ServerTls
 from tests.helpers.memory_disk import MemoryDisk
 from tests.simulation.server import PORT, YEARS, Server
@@ -59,15 +54,9 @@ class PeerServer(Server):
             offload=self._offload, connect=self.world.dial, reactor=host.reactor, clock=host.clock, chance=self.seeded,
             outside=PeoplesDoors(self.world),
         )  # fmt: skip
-        self.lending = Lending(
-            queue=self.queue, store=self.store, machines=self.machines, ways=self.federation.links, timers=host.reactor,
-            clock=host.clock, chance=self.seeded, name=self.world.name,
-        )  # fmt: skip
-        self.custody = self.federation.filing.custody
-        self.lending.home.custody = self.custody
-        self.custody.reports = Reports(self.federation.links)
-        self.monitor.borrowers = self.lending.owner
+        self.lending, self.custody = self.federation.lending, self.federation.filing.custody
         self.lending.owner.peer_grace = self.world.universe.plan.peer_grace
+        self.monitor.borrowers = self.lending.owner
         tls = ServerTls(self.identity, self.federation.pinned, self._refusal)
         self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=SERVER)
         self.federation.trust.cut = lambda: self.machines.cut_names(self._refusal, self.listener.connections)
@@ -85,7 +74,6 @@ class PeerServer(Server):
         await self.settings.load()
         await super()._load()
         await self.federation.load()
-        await self.store.write(self.lending.load)
 
     async def start(self) -> None:
         """The doors open when everything is loaded, and the peers are dialled."""
@@ -105,31 +93,6 @@ class PeerServer(Server):
     def is_up(self, peer: Site) -> bool:
         """Whether it has a link with this one."""
         return self.federation.links.is_up(peer.id)
-
-
-class Reports:
-    """How results in custody are handed in: in reports, like those of workers."""
-
-    def __init__(self, ways: Ways) -> None:
-        self._ways = ways
-
-    async def hand_in(
-        self, route: tuple[str, ...], worker: int, result: Result, checkpoint: Checkpoint | None
-    ) -> Settled | None:
-        """The owner's word; None: again later."""
-        if checkpoint is not None:
-            await self._report(route, WorkerReport(worker=worker, checkpoints=(checkpoint,)))
-        orders = await self._report(route, WorkerReport(worker=worker, results=(result,)))
-        return next(iter(orders.settled), None)
-
-    async def renew(self, route: tuple[str, ...], held: dict[int, tuple[Lease, ...]]) -> None:
-        """We have these."""
-        for worker, leases in held.items():
-            await self._report(route, WorkerReport(worker=worker, holds=leases))
-
-    async def _report(self, route: tuple[str, ...], said: WorkerReport) -> Orders:
-        answer = await self._ways.ask_far(route, "report", Report(number=1, workers=(said,)), ReportAnswer, 60.0)
-        return next((one.orders for one in answer.workers), Orders())
 
 
 class PeoplesDoors:
