@@ -170,6 +170,10 @@ class Oracle:
             if found != [(int(State.SUCCEEDED), lease.attempt)] and not gone and not self.forgiven(lease.job):
                 self.wrong(f"{lease} was settled as {settled.verdict}, and is on record as {found}")
 
+    def entrusted(self, lease: Lease) -> None:
+        """A worker is told that its home keeps the result: it need not come from the worker any more."""
+        self._kept.pop(lease, None)
+
     def discarded(self, lease: Lease) -> None:
         """Nobody need take this result any more."""
         self._kept.pop(lease, None)

@@ -159,6 +159,10 @@ class Realm:
         elif self.server is not None and self.server.ready:
             self.oracle.invariants.glance(self.server)
 
+    def unfinished(self) -> list[int]:
+        """Jobs that should end by themselves and have not."""
+        return self.oracle.unfinished()
+
     def settled(self) -> bool:
         """Whether nothing is left to be done, told or handed in."""
         return (
@@ -166,7 +170,7 @@ class Realm:
             and self.server is not None
             and self.server.ready
             and not self.clones
-            and not self.oracle.unfinished()
+            and not self.unfinished()
             and not self.oracle.kept()
             and not self.oracle.half_forgotten()
             and all(worker.quiet for worker in self.workers.values())
@@ -174,7 +178,7 @@ class Realm:
 
     def unsettled(self) -> str:
         """What is left, in words."""
-        left = self.oracle.unfinished()
+        left = self.unfinished()
         busy = [worker.name for worker in self.workers.values() if not worker.quiet]
         waiting = [client.name for client in self.clients.values() if not client.done]
         kept = ", ".join(map(str, self.oracle.kept()))

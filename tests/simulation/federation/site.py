@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from twisted.internet.defer import ensureDeferred
 
+from cpc.core import ids
 from cpc.core.lease import Lease
 from cpc.core.spec import JobSpec
 from cpc.store.transaction import Tx
@@ -68,6 +69,22 @@ class Site(Realm):
         result(store.write(unit))
         result(ensureDeferred(store.close()))
 
+    def can_be_done(self, array: int) -> bool:
+        """Whether a worker that could run it is here, or is lent to this server."""
+        spec = self.oracle.truth.known_spec(array)
+        project = self.project_of(array)
+        return any(
+            fits(spec, worker.kind) and worker.kind.project in ("", project if home is self else "")
+            for home in self.universe.trust.lenders(self, spec, project)
+            for worker in home.workers.values()
+        )
+
+    def unfinished(self) -> list[int]:
+        """Jobs that could be done, and are not."""
+        left = self.oracle.unfinished()
+        able = {array: self.can_be_done(array) for array in {ids.array(job) for job in left}}
+        return [job for job in left if able[ids.array(job)]]
+
     def machines(self) -> list[str]:
         """Those that its people may meddle with: also borrowed ones."""
         return [name for (name,) in self.oracle.rows("SELECT DISTINCT host FROM workers ORDER BY host")]
@@ -108,7 +125,7 @@ class Site(Realm):
         oracle = self.oracle_of(settled.lease)
         if settled.verdict == CUSTODY:
             self.story.tell(worker.name, f"has handed over {settled.lease}")
-            self.universe.custody.taken(self, settled.lease)
+            oracle.entrusted(settled.lease.of_owner())
             return
         if settled.verdict == "gone" and self.universe.truth.withdrawn(self, settled.lease):
             self.story.tell(worker.name, f"is told to forget {settled.lease}: {settled.note}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cpc.core.peer import Address, PeerState
+from cpc.core.spec import JobSpec
 from cpc.store import peers
 from cpc.store.peers import Addresses, PeerRow
 from tests.simulation.federation.graphs import Pair
@@ -72,6 +75,36 @@ class Trust:
             return False
         servers = [self.universe.sites[number].peers for number in pair]
         return all(server is not None and self.universe.now - server.since > seconds for server in servers)
+
+    def lenders(self, owner: Site, spec: JobSpec, project: str) -> list[Site]:
+        """Servers whose workers may run such a job of `owner`: by some way on which each server lends so far, and for that."""
+        found = {owner.number}
+        for route in self._routes((owner.number,)):
+            if self._lets(route[::-1], spec, project):
+                found.add(route[-1])
+        return [self.universe.sites[number] for number in sorted(found)]
+
+    def _routes(self, begun: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        for number in self.universe.sites:
+            if number not in begun and self.trusted(begun[-1], number):
+                yield (*begun, number)
+                yield from self._routes((*begun, number))
+
+    def _lets(self, route: tuple[int, ...], spec: JobSpec, project: str) -> bool:
+        """`route` leads from the workers' home to the owner."""
+        for place, (here, peer) in enumerate(pairwise(route)):
+            agreement = self.bond(here, peer).agreement
+            lent = agreement.lent
+            if lent.off or agreement.lend_on < len(route) - 2 - place:
+                return False
+            if lent.cores is not None and lent.cores < spec.need.cores:
+                return False
+            if lent.executables is not None and spec.executable not in lent.executables:
+                return False
+        accepted = self.bond(route[-1], route[-2]).agreement.accepted
+        if accepted.off or (accepted.cores is not None and accepted.cores < spec.need.cores):
+            return False
+        return accepted.projects is None or project in accepted.projects
 
     def up(self, one: int, other: int) -> bool:
         """Whether the two are connected, as both see it."""

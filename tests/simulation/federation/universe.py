@@ -11,7 +11,6 @@ from twisted.python.failure import Failure
 
 from tests.simulation import logs
 from tests.simulation.federation.chaos import WideChaos
-from tests.simulation.federation.custody import Custody
 from tests.simulation.federation.operators import Operators
 from tests.simulation.federation.plan import WidePlan
 from tests.simulation.federation.site import Site
@@ -37,7 +36,6 @@ class Universe:
         self.chance = self.common.chance
         self.sites = {number: Site(self, self.common, number) for number in range(1, self.plan.servers + 1)}
         self.by_id = {site.id: site for site in self.sites.values()}
-        self.custody = Custody()
         self.trust = Trust(self)
         self.operators = Operators(self)
         self.truth = WideTruth(self)
