@@ -1,4 +1,5 @@
-"""Seeds without end: `python -m tests.simulation.soak --seconds 600`, or one of them again: `--seed 42`."""
+"""Seeds without end: `python -m tests.simulation.soak --seconds 600`, or one of them again: `--seed 42`. With `--wide`, each
+is a network of servers."""
 
 from __future__ import annotations
 
@@ -9,11 +10,16 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.simulation import logs
+from tests.simulation.federation import universe
+from tests.simulation.federation.universe import Universe
 from tests.simulation.server import given
 from tests.simulation.world import World, run
+
+Make = Callable[[int], World | Universe]
 
 SWEEP_EVERY = 20  # worlds between garbage collections
 
@@ -34,15 +40,16 @@ class Sum:
     began: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.process_time)
 
-    def add(self, world: World) -> None:
+    def add(self, world: World | Universe) -> None:
         """One more."""
         self.seeds += 1
         self.events += world.story.events
         self.hours += world.now / 3600
-        self.checks += world.oracle.invariants.checks
-        self.jobs += sum(len(known.jobs) for known in world.oracle.known.values())
-        self.faults += world.faults
-        self.verdicts += world.oracle.verdicts
+        self.faults += world.common.faults
+        for realm in (world,) if isinstance(world, World) else world.sites.values():
+            self.checks += realm.oracle.invariants.checks
+            self.jobs += sum(len(known.jobs) for known in realm.oracle.known.values())
+            self.verdicts += realm.oracle.verdicts
         if world.broken:
             self.broken.append(world.seed)
 
@@ -70,15 +77,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="only this one, with its whole story")
     parser.add_argument("--most", type=int, default=10**9, help="so many seeds at most")
     parser.add_argument("--every", type=float, default=0.0, help="a report each so many seconds")
+    parser.add_argument("--wide", action="store_true", help="networks of many servers, in place of worlds of one")
     chosen = parser.parse_args()
     logs.deaf()
+    make = universe.run if chosen.wide else run
     if chosen.seed is not None:
-        code = _one(chosen.seed)
+        code = _one(make, chosen.seed)
     else:
         first = int(time.time()) % 100_000_000 if chosen.first is None else chosen.first
         total = Sum(first)
         with contextlib.suppress(KeyboardInterrupt):
-            _many(total, chosen.seconds, chosen.most, chosen.every)
+            _many(make, total, chosen.seconds, chosen.most, chosen.every)
         print(total.report())
         code = 1 if total.broken else 0
     given().remove()
@@ -87,18 +96,18 @@ def main() -> int:
     os._exit(code)
 
 
-def _one(seed: int) -> int:
-    world = run(seed)
+def _one(make: Make, seed: int) -> int:
+    world = make(seed)
     print(world.story.last(1_000_000))
     print(world.report() if world.broken else f"seed {seed}: nothing broke; digest {world.story.digest}")
     return 1 if world.broken else 0
 
 
-def _many(total: Sum, seconds: float, most: int, every: float) -> None:
+def _many(make: Make, total: Sum, seconds: float, most: int, every: float) -> None:
     end = total.began + seconds
     due = total.began + every
     while time.monotonic() < end and total.seeds < most:
-        world = run(total.first + total.seeds)
+        world = make(total.first + total.seeds)
         total.add(world)
         if world.broken:
             print(world.report(), flush=True)

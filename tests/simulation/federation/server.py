@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -17,6 +17,7 @@ from cpc.server.federation.services import Federation
 from cpc.server.settings import Settings
 from cpc.wire.connection import SERVER, Connection, Listener
 from cpc.wire.identity import Identity, Name, Role
+from cpc.wire.messages import Message
 from cpc.wire.tls import ServerTls
 from tests.helpers.memory_disk import MemoryDisk
 from tests.simulation.server import PORT, YEARS, Server
@@ -54,12 +55,29 @@ class PeerServer(Server):
             offload=self._offload, connect=self.world.dial, reactor=host.reactor, clock=host.clock, chance=self.seeded,
             outside=PeoplesDoors(self.world),
         )  # fmt: skip
+        self._count()
         self.lending, self.custody = self.federation.lending, self.federation.filing.custody
         self.lending.owner.peer_grace = self.world.universe.plan.peer_grace
         self.monitor.borrowers = self.lending.owner
         tls = ServerTls(self.identity, self.federation.pinned, self._refusal)
         self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=SERVER)
         self.federation.trust.cut = lambda: self.machines.cut_names(self._refusal, self.listener.connections)
+
+    def _count(self) -> None:
+        """Of what it says to its neighbours."""
+        links, messages = self.federation.links, self.world.universe.messages
+        ask, tell = links.ask, links.tell
+
+        async def counted_ask(peer: str, method: str, *args: Any, **keywords: Any) -> Any:
+            messages[method] += 1
+            return await ask(peer, method, *args, **keywords)
+
+        def counted_tell(peer: str, method: str, message: Message) -> None:
+            messages[method] += 1
+            tell(peer, method, message)
+
+        links.ask = counted_ask  # type: ignore[method-assign]
+        links.tell = counted_tell  # type: ignore[method-assign]
 
     def _refusal(self, name: Name, fingerprint: str) -> str | None:
         return self.bundles.refusal(name, fingerprint) or self.federation.refusal(name, fingerprint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,7 @@ class Universe:
         self.operators = Operators(self)
         self.truth = WideTruth(self)
         self.chaos = WideChaos(self, random.Random(seed + 3), self.plan.base.mean)
+        self.messages: Counter[str] = Counter()  # that servers have sent each other, by method
         self._seen = 0
         self._looked = 0.0
         for site in self.sites.values():
