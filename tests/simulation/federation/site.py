@@ -70,8 +70,14 @@ class Site(Realm):
         result(ensureDeferred(store.close()))
 
     def can_be_done(self, array: int) -> bool:
-        """Whether a worker that could run it is here, or is lent to this server."""
+        """Whether a worker that could run it is here, or is lent to this server; and what it waits for can be done."""
         spec = self.oracle.truth.known_spec(array)
+        before = {ids.array(ids.read(dependency.job)[0]) for dependency in spec.after}
+        open_still = [
+            each for each in before if self.oracle.rows("SELECT 1 FROM arrays WHERE id = ? AND open > 0", each)
+        ]
+        if not all(self.can_be_done(each) for each in open_still):
+            return False
         project = self.project_of(array)
         return any(
             fits(spec, worker.kind) and worker.kind.project in ("", project if home is self else "")
