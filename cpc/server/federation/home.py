@@ -17,7 +17,9 @@ from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.queue import terms
 from cpc.server.abroad import Abroad
-from cpc.server.federation.loans import MOST_BYTES, Custody, Loan, Owner, Sent, Spares, Use, report_of, theirs, weight
+from cpc.server.federation.loans import (
+    MOST_BYTES, Custody, Loan, Owner, Sent, Spares, Use, report_of, theirs, weight, without_own,
+)  # fmt: skip
 from cpc.server.federation.placing import Given, give_up, place, through
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
@@ -101,7 +103,7 @@ class Home:
 
     def take(self, worker: int, abroad: Abroad) -> None:
         """A turn of a worker, as far as it is about others' jobs."""
-        now = self._clock.monotonic()
+        now = self._queue.now
         by_path: dict[str, list[Lease]] = {path: [] for path, owner in self._owners.items() if worker in owner.loans}
         for result in abroad.results:
             by_path.setdefault(result.lease.path, [])
@@ -148,7 +150,7 @@ class Home:
             loan = self._loan(lease.path, worker)
             lent = session.lent.get(lease) if session is not None else None
             if lent is not None:
-                loan.lent[lease] = Use(lent.granted.cores, self._clock.monotonic())
+                loan.lent[lease] = Use(lent.granted.cores, self._queue.now)
             loan.dirty = True
             self._look(lease.path)
 
@@ -275,7 +277,7 @@ class Home:
                 results.append(result)
             room = None if loan.gone or loan.dirty else self.spares.offer(loan.worker, owner.path)
             offer = None if loan.told or loan.gone else self.spares.describe(loan.worker, owner.neighbour)
-            each = Sent(loan, tuple(results), tuple(loan.checkpoints.values()), room is not None)
+            each = Sent(loan, tuple(results), tuple(loan.checkpoints.values()), room is not None, frozenset(loan.own))
             sent.append(each)
             session = self._queue.index.of_worker(loan.worker)
             left = session.deadline - self._queue.now if session and session.deadline is not None else None
@@ -301,7 +303,7 @@ class Home:
                     owner.loans.pop(loan.worker, None)
             if each.offered:
                 self.spares.answered(loan.worker, bool(orders.tasks))
-        self._obey(owner.path, answer)
+        self._obey(owner.path, without_own(answer, sent, owner.route))
 
     def _settle(self, owner: Owner, each: Sent, orders: Orders) -> None:
         """What the owner has not said a word on is told again: by the worker, or by us."""
@@ -313,7 +315,7 @@ class Home:
         silent = tuple(
             one.lease
             for one in each.results
-            if one.lease not in done and one.lease not in again and one.lease not in each.loan.own
+            if one.lease not in done and one.lease not in again and one.lease not in each.own
         )
         if silent:
             self._tell(each.loan.worker, Orders(retry=silent))
@@ -321,7 +323,7 @@ class Home:
     def _put_back(self, each: Sent) -> None:
         loan = each.loan
         for result in each.results:
-            if result.lease not in loan.own:
+            if result.lease not in each.own:
                 loan.results.setdefault(result.lease, result)
         for checkpoint in each.checkpoints:
             loan.checkpoints.setdefault(checkpoint.lease, checkpoint)
@@ -339,7 +341,7 @@ class Home:
             loan.dirty = True
             left = {checkpoint.lease: checkpoint for checkpoint in each.checkpoints}
             loan.checkpoints = left | loan.checkpoints
-            kept = [result for result in each.results if result.lease not in loan.own]
+            kept = [result for result in each.results if result.lease not in each.own]
             self._retain(loan, kept)
             if each.offered:
                 self.spares.answered(loan.worker, False)
@@ -374,7 +376,8 @@ class Home:
 
     async def _look_for_lost(self, owner: Owner) -> None:
         """What a worker that speaks was given, and has not named for a heartbeat time, never came to it or is lost."""
-        limit = self._clock.monotonic() - self._queue.limits.heartbeat_time
+        # By the lease clock: time in which this server could hear nobody counts against no worker.
+        limit = self._queue.lease_clock.reading - self._queue.limits.heartbeat_time
         lost = [
             (loan, lease)
             for loan in owner.loans.values()
@@ -416,7 +419,7 @@ class Home:
         if not given:
             return
         placed = await self._store.write(lambda tx: place(self._queue, tx, self._ways, given, self.used))
-        now = self._clock.monotonic()
+        now = self._queue.now
         for worker, task in placed.lent:
             path = task.lease.path
             known = path in self._owners and worker in self._owners[path].loans

@@ -13,7 +13,7 @@ from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
 from cpc.wire.messages import Checkpoint, Orders, Result, Tail
-from cpc.wire.peer_messages import Offer, WorkerReport
+from cpc.wire.peer_messages import Offer, ReportAnswer, WorkerReport
 
 MOST_BYTES = 4 << 20  # of results and checkpoints in one report
 MOST_TAILS = 64  # pieces of live output that wait for the next report; older ones are left out
@@ -105,6 +105,7 @@ class Loan:
         for result in results:
             self.results[result.lease] = result
             self.lent.pop(result.lease, None)
+            self.own.pop(result.lease, None)  # it has it after all
             self.dirty = True
 
     def lose(self, lease: Lease, words: str, counts: bool) -> None:
@@ -125,12 +126,25 @@ class Loan:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What one report said of one worker. `offered`: room went along."""
+    """What one report said of one worker. `offered`: room went along. `own`: of the results, those that the home says itself."""
 
     loan: Loan
     results: tuple[Result, ...]
     checkpoints: tuple[Checkpoint, ...]
     offered: bool
+    own: frozenset[Lease]
+
+
+def without_own(answer: ReportAnswer, sent: Iterable[Sent], route: tuple[str, ...]) -> ReportAnswer:
+    """The owner's words without those on what the home has said itself: a worker that has a result after all keeps it, and
+    hands it in."""
+    own = {each.loan.worker: each.own for each in sent}
+    workers = []
+    for one in answer.workers:
+        said = own.get(one.worker, frozenset())
+        settled = tuple(each for each in one.orders.settled if each.lease.along(route) not in said)
+        workers.append(msgspec.structs.replace(one, orders=msgspec.structs.replace(one.orders, settled=settled)))
+    return msgspec.structs.replace(answer, workers=tuple(workers))
 
 
 @dataclass(slots=True)

@@ -163,6 +163,18 @@ def test_a_worker_that_dies_is_told_of_by_its_home(two: Universe) -> None:
     done(two, 2, job, 600.0)
 
 
+@pytest.mark.parametrize("seconds", [40.0, 150.0])
+def test_a_home_that_stood_still_speaks_of_no_worker_as_lost(two: Universe, seconds: float) -> None:
+    """For longer than a lease; meanwhile the job ends, or not: its result is that of the first attempt."""
+    job = submit(two, 2, "ok", f"{seconds:g}", "300000")
+    two.until(lambda: runs(two, "s1n1"))
+    two.sites[1].server_host.freeze()
+    two.reactor.advance(100.0)
+    two.sites[1].server_host.thaw()
+    done(two, 2, job, 400.0)
+    assert attempts(two, 2, job) == 1
+
+
 def test_a_cancelled_job_is_stopped_behind_a_relay(chain: Universe) -> None:
     job = submit(chain, 3, "ok", "500", "10")
     chain.until(lambda: runs(chain, "s1n1"))
