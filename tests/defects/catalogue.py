@@ -7,6 +7,7 @@ from tests.defects.defect import Defect
 from tests.defects.room_of_client import CLIENT
 from tests.defects.room_of_controllers import CONTROLLERS
 from tests.defects.room_of_dataflow import DATAFLOW
+from tests.defects.room_of_federation import FEDERATION
 from tests.defects.room_of_pools import POOLS
 from tests.defects.room_of_queue import QUEUE
 from tests.defects.room_of_schedulers import SCHEDULERS
@@ -14,7 +15,7 @@ from tests.defects.room_of_store import STORE
 from tests.defects.room_of_trust import TRUST
 from tests.defects.room_of_worker import WORKER
 
-_ROOMS = (QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS)
+_ROOMS = (QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION)
 ALL: dict[str, Defect] = {each.name: each for room in _ROOMS for each in room}
 
 

@@ -1,5 +1,4 @@
-"""`python -m tests.defects.seeds 0-59 wide:0-19 …`: worlds of the simulation, or networks of servers, until one is broken.
-1 when one was, and its first words."""
+"""`python -m tests.defects.seeds 0-59 …`: worlds of the simulation until one is broken. 1 when one was, and its first words."""
 
 from __future__ import annotations
 
@@ -8,8 +7,6 @@ import os
 import sys
 
 from tests.simulation import logs
-from tests.simulation.federation import universe
-from tests.simulation.federation.universe import Universe
 from tests.simulation.server import given
 from tests.simulation.world import World, run
 
@@ -18,10 +15,9 @@ def main(arguments: list[str]) -> int:
     """Run the worlds of these ranges."""
     done = 0
     for argument in arguments:
-        kind, _, numbers = argument.rpartition(":")
-        first, last = numbers.split("-")
+        first, last = argument.split("-")
         for seed in range(int(first), int(last) + 1):
-            world: World | Universe = universe.run(seed) if kind == "wide" else run(seed)
+            world: World = run(seed)
             if world.broken:
                 print(f"seed {seed}: {world.broken[0]}", flush=True)
                 return 1

@@ -85,6 +85,13 @@ def test_a_worker_that_one_peer_does_not_fill_is_filled_by_the_next() -> None:
     end(made)
 
 
+def test_an_idle_worker_is_called_when_there_is_work_behind_its_neighbour(chain: Universe) -> None:
+    chain.reactor.advance(200.0)
+    job = submit(chain, 3, "ok", "1", "10")
+    chain.until(lambda: state(chain, 3, job) == "succeeded", 10.0)
+    chain.until(chain.settled, 600.0)
+
+
 # --- limits -----------------------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +103,19 @@ def test_what_is_lent_to_a_peer_is_not_lent_on_by_it_unless_that_was_agreed() ->
     made.until(lambda: state(made, 2, near) == "succeeded")
     made.reactor.advance(400.0)
     assert state(made, 3, behind) == "waiting"
+    assert attempts(made, 3, behind) == 0
+    end(made)
+
+
+def test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for() -> None:
+    """The second lends on to everybody; that the first lends to one beyond it holds all the same."""
+    made = quiet([(1, 2), (2, 3), (3, 4)], (1, 0, 0, 0), {(1, 2): Bond(0, Agreement(lend_on=1))})
+    join(made, "s1n1")
+    behind = submit(made, 4, "ok", "1", "10")
+    near = submit(made, 3, "ok", "1", "10")
+    made.until(lambda: state(made, 3, near) == "succeeded")
+    made.reactor.advance(400.0)
+    assert attempts(made, 4, behind) == 0
     end(made)
 
 

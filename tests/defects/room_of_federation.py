@@ -1,0 +1,105 @@
+"""Defects of networks of servers: who is trusted and asked, whose work comes first, what is kept for whom."""
+
+from tests.defects.defect import defect
+
+_STORIES = "tests/simulation/federation/test_stories.py::"
+_LINKS = "tests/unit/test_links.py::"
+_FILES = "tests/unit/test_far_files.py::"
+
+FEDERATION = (
+    defect(
+        "relay-believes-any-route", "cpc.server.federation.book:Book.check_route", "place == 0 or route[place - 1] != peer",
+        "place == 0", promise="the server before this one on a route is the peer that brings the message",
+        caught_by=_LINKS + "test_a_forged_route_gets_nowhere",
+    ),
+    defect(
+        "revoked-peers-leases-stay", "cpc.server.federation.lending:Lending.revoked", "self.owner.withdraw(tx, peer, reason)",
+        "pass", promise="who is revoked has no job of ours any more",
+        caught_by=_STORIES + "test_trust_that_is_withdrawn_is_gone_within_a_heartbeat_on_both_sides", quick=True,
+    ),
+    defect(
+        "peer-grace-ignored", "cpc.server.monitor:Monitor._suspended",
+        "if borrowers is None or not borrowers.suspended(run.worker):",
+        "if borrowers is None or borrowers.home_of(run.worker):",
+        promise="a cut between servers runs nothing twice before peer_grace is over",
+        caught_by=_STORIES + "test_a_partition_that_is_shorter_than_the_grace_costs_nothing",
+    ),
+    defect(
+        "home-forgives-itself-nothing", "cpc.server.federation.home:Home._look_for_lost",
+        "limit = self._queue.lease_clock.reading - self._queue.limits.heartbeat_time",
+        "limit = self._queue.lease_clock.reading + self._queue.lease_clock.forgiven - self._queue.limits.heartbeat_time",
+        promise="a home that stood still speaks of no worker as lost",
+        caught_by=_STORIES + "test_a_home_that_stood_still_speaks_of_no_worker_as_lost",
+    ),
+    defect(
+        "idle-worker-not-called", "cpc.server.federation.asked:Asked.left_over", "if self._callers and not self._looking:",
+        "if self._looking:", promise="who has asked in vain is called when there is work",
+        caught_by="tests/unit/test_lending.py::test_a_job_that_comes_later_calls_the_idle_worker",
+    ),
+    defect(
+        "call-not-passed-on", "cpc.server.federation.asked:Asked.demand", "if other != peer:", "if other == peer:",
+        promise="a call for workers travels back to their home, hop by hop",
+        caught_by=_STORIES + "test_an_idle_worker_is_called_when_there_is_work_behind_its_neighbour",
+    ),
+    defect(
+        "hop-budget-not-decreased", "cpc.queue.terms:beyond", "min(hops - 1, max(0, agreement.lend_on))",
+        "max(0, agreement.lend_on)", promise="work is asked for no farther than the home's operator has agreed",
+        caught_by=_STORIES + "test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for",
+    ),
+    defect(
+        "peers-in-any-order", "cpc.server.federation.book:Book.rows", "(row.priority, row.id)", "row.id",
+        promise="peers are asked in the order that the operator has set",
+        caught_by=_STORIES + "test_peers_are_asked_in_their_order",
+    ),
+    defect(
+        "own-work-does-not-come-first", "cpc.queue.session:Session.spare", "return self.free if", "return self.total if",
+        also=(
+            (
+                "cpc.server.federation.home:_refusal",
+                "if session.free.covers(task.granted):",
+                "if session.total.covers(task.granted):",
+            ),
+        ),
+        promise="room that own work has taken is not lent", caught_by=_STORIES + "test_own_work_comes_first",
+    ),
+    defect(
+        "limit-of-cores-not-kept", "cpc.queue.terms:room", "min(free.cores, limits.cores - used)", "free.cores",
+        promise="no more cores are lent or accepted than was agreed",
+        caught_by=_STORIES + "test_a_limit_of_cores_holds_on_either_side",
+    ),
+    defect(
+        "custody-before-fsync", "cpc.server.federation.held:Held._write", "self._disk.sync(part)", "pass",
+        promise="a home that says it keeps a result has it on disk",
+        caught_by=_STORIES + "test_a_home_keeps_a_result_for_an_owner_that_is_away",
+    ),
+    defect(
+        "custody-ends-without-a-verdict", "cpc.server.federation.custody:Custody._hand_in", "if settled is None:",
+        "if settled is None and item.size < 0:", promise="custody ends with the owner's verdict",
+        caught_by="tests/unit/test_custody.py",
+    ),
+    defect(
+        "cache-serves-without-the-owners-word", "cpc.server.federation.cache:RelayCache.fetch", "await ask(True)", "pass",
+        promise="what is cached on the way is given only with the owner's word",
+        caught_by=_FILES + "test_what_is_cached_is_given_only_with_the_owners_word",
+    ),
+    defect(
+        "chunk-crosses-a-link-twice", "cpc.server.federation.cache:RelayCache.fetch",
+        "if flight is None and (self._cache is None or digest not in self._cache):", "if True:",
+        promise="a chunk crosses each link once",
+        caught_by=_FILES + "test_a_chunk_crosses_each_link_once_however_many_workers_need_it",
+    ),
+    defect(
+        "path-not-in-the-name-of-a-run", "cpc.worker.placing:key_of", "if lease.path else key", "if lease.path < '' else key",
+        promise="jobs of two servers with the same number are two jobs at a worker",
+        caught_by=_STORIES + "test_a_worker_that_one_peer_does_not_fill_is_filled_by_the_next",
+    ),
+    defect(
+        "peers-certificate-of-the-future-refused", "cpc.wire.identity:Authority.issue",
+        "_BACKDATE_SERVER if name.role is Role.SERVER else _BACKDATE", "_BACKDATE",
+        promise="clocks of servers may be hours apart", caught_by=_STORIES + "test_clocks_that_are_hours_apart_change_nothing",
+    ),
+    defect(
+        "question-answered-twice", "cpc.queue.asks:Asks.come", "if known is not None:", "if known is not None and now < 0:",
+        promise="a question for work is answered once, however often it comes", caught_by="tests/unit/test_lending.py",
+    ),
+)  # fmt: skip
