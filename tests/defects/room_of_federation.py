@@ -52,15 +52,11 @@ FEDERATION = (
         caught_by=_STORIES + "test_peers_are_asked_in_their_order",
     ),
     defect(
-        "own-work-does-not-come-first", "cpc.queue.session:Session.spare", "return self.free if", "return self.total if",
-        also=(
-            (
-                "cpc.server.federation.home:_refusal",
-                "if session.free.covers(task.granted):",
-                "if session.total.covers(task.granted):",
-            ),
-        ),
-        promise="room that own work has taken is not lent", caught_by=_STORIES + "test_own_work_comes_first",
+        "own-work-does-not-come-first", "cpc.server.machines:_Worker._take",
+        "if queue.index.returned(session, result.lease) is not None:",
+        "if queue.index.returned(session, result.lease) is None:",
+        promise="room that a job of others leaves is for own work first",
+        caught_by=_STORIES + "test_own_work_comes_first",
     ),
     defect(
         "limit-of-cores-not-kept", "cpc.queue.terms:room", "min(free.cores, limits.cores - used)", "free.cores",
@@ -100,6 +96,7 @@ FEDERATION = (
     ),
     defect(
         "question-answered-twice", "cpc.queue.asks:Asks.come", "if known is not None:", "if known is not None and now < 0:",
-        promise="a question for work is answered once, however often it comes", caught_by="tests/unit/test_lending.py",
+        promise="a question for work is answered once, however often it comes",
+        caught_by="tests/unit/test_lending_parts.py::test_a_question_has_one_answer_and_one_way",
     ),
 )  # fmt: skip

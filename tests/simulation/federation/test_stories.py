@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from cpc.core.resources import Amounts
 from cpc.server.principal import SERVER, Call
 from tests.simulation.by_hand import collected
 from tests.simulation.federation.by_hand import CHAIN, end, join, quiet, runs, state, submit
+from tests.simulation.federation.hostile import Hostile
 from tests.simulation.federation.plan import DEFAULT, Bond
 from tests.simulation.federation.universe import Universe
 
@@ -219,7 +221,7 @@ def test_a_checkpoint_behind_a_relay_is_where_the_job_goes_on(chain: Universe) -
 # --- custody --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["goes on", "is killed", "loses power"])
+@pytest.mark.parametrize("how", ["lives", "killed", "dark"])
 def test_a_home_keeps_a_result_for_an_owner_that_is_away(chain: Universe, how: str) -> None:
     """The worker may leave; what its home said it has, it has, whatever happens to it."""
     job = submit(chain, 3, "big", "20", "5000000")
@@ -229,8 +231,8 @@ def test_a_home_keeps_a_result_for_an_owner_that_is_away(chain: Universe, how: s
     chain.until(lambda: home.peers is not None and len(home.peers.custody), 400.0)
     chain.until(lambda: home.workers["s1n1"].quiet)
     home.workers["s1n1"].retire()
-    if how != "goes on":
-        home.kill_server(how, away=10.0, power=how == "loses power")
+    if how != "lives":
+        home.kill_server("killed", away=10.0, power=how == "dark")
     chain.reactor.advance(60.0)
     assert home.peers is not None
     assert len(home.peers.custody) == 1
@@ -277,6 +279,35 @@ def test_a_server_that_was_revoked_can_be_trusted_anew() -> None:
     made.until(lambda: made.trust.up(1, 2), 300.0)
     job = submit(made, 2, "ok", "5", "10")
     done(made, 2, job)
+    end(made)
+
+
+# --- hostile peers -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hostile_peer_gets_nothing_and_stalls_nobody() -> None:
+    """It floods, forges routes, leases and results, and asks for files, on all connections that it can have."""
+    made = quiet([(1, 2)], (2, 0))
+    join(made, "s1n1")
+    victim = made.sites[1]
+    enemy = Hostile(made, victim, random.Random(5))
+    enemy.begin()
+    theirs = submit(made, 2, "big", "20", "5000000")
+    own = submit(made, 1, "ok", "60", "300000", array=4)
+    for number in range(6):
+        made.reactor.advance(10.0)
+        if number == 1:
+            join(made, "s1n2")
+    made.until(lambda: state(made, 2, theirs) == "succeeded", 60.0)
+    made.until(lambda: all(state(made, 1, own + index) == "succeeded" for index in range(4)), 200.0)
+    assert enemy.said > 1000
+    assert sum(enemy.answers.values()) > 100
+    assert not enemy.given, "nothing was lent to, or taken from, a server with which nothing is agreed"
+    assert victim.oracle.rows("SELECT count(*) FROM attempts WHERE outcome = 'ok'") == [(4,)]
+    assert made.trust.up(1, 2)
+    enemy.end()
+    made.until(made.settled, 600.0)
+    made.verdict()
     end(made)
 
 
