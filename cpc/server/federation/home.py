@@ -6,20 +6,18 @@ No record is kept of any of it: a worker's hello tells what it has, and whose it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
-from cpc.core.clock import Clock, Timers
+from cpc.core.clock import Timers
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.queue import terms
 from cpc.server.abroad import Abroad
-from cpc.server.federation.loans import (
-    MOST_BYTES, Custody, Loan, Owner, Sent, Spares, Use, report_of, theirs, weight, without_own,
-)  # fmt: skip
+from cpc.server.federation.loans import MOST_BYTES, Custody, Loan, Owner, Sent, Spares, Use, report_of, theirs, weight
 from cpc.server.federation.placing import Given, give_up, place, through
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
@@ -39,7 +37,7 @@ MOST_REFUSALS = 3  # one after the other: then the way to an owner is closed for
 class Home:
     """All loans of our workers, by owner."""
 
-    def __init__(self, *, queue: Queue, store: Store, ways: Ways, timers: Timers, clock: Clock) -> None:
+    def __init__(self, *, queue: Queue, store: Store, ways: Ways, timers: Timers) -> None:
         self.spares: Spares
         self.custody: Custody | None = None
         self.silence: Callable[[int], float] = lambda worker: 0.0  # seconds since a worker's last turn
@@ -48,7 +46,6 @@ class Home:
         self._store = store
         self._ways = ways
         self._timers = timers
-        self._clock = clock
         self._owners: dict[str, Owner] = {}
         self._stopped = False
         ways.serve("far-orders", ReportAnswer, self._far_orders, far=True)
@@ -303,7 +300,7 @@ class Home:
                     owner.loans.pop(loan.worker, None)
             if each.offered:
                 self.spares.answered(loan.worker, bool(orders.tasks))
-        self._obey(owner.path, without_own(answer, sent, owner.route))
+        self._obey(owner.path, answer, {each.loan.worker: each.own for each in sent})
 
     def _settle(self, owner: Owner, each: Sent, orders: Orders) -> None:
         """What the owner has not said a word on is told again: by the worker, or by us."""
@@ -404,9 +401,9 @@ class Home:
         await self.lend([Given(one.worker, path, one.orders.tasks) for one in answer.workers])
         self._obey(path, answer)
 
-    def _obey(self, path: str, answer: ReportAnswer) -> None:
+    def _obey(self, path: str, answer: ReportAnswer, own: Mapping[int, frozenset[Lease]] | None = None) -> None:
         for one in answer.workers:
-            self._tell(one.worker, theirs(path, one.orders))
+            self._tell(one.worker, theirs(path, one.orders, (own or {}).get(one.worker, frozenset())))
 
     def _tell(self, worker: int, orders: Orders) -> None:
         session = self._queue.index.of_worker(worker)

@@ -35,7 +35,7 @@ class Lending:
         self, *, queue: Queue, store: Store, machines: Machines, ways: Ways, timers: Timers, clock: Clock, chance: Chance,
         name: str,
     ) -> None:  # fmt: skip
-        self.home = Home(queue=queue, store=store, ways=ways, timers=timers, clock=clock)
+        self.home = Home(queue=queue, store=store, ways=ways, timers=timers)
         self.owner = Owner(queue=queue, store=store, ways=ways, tails=machines.tails, timers=timers)
         self.asking = Asking(
             queue=queue, ways=ways, home=self.home, seats=machines.seats, timers=timers, clock=clock, chance=chance,

@@ -13,7 +13,7 @@ from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
 from cpc.wire.messages import Checkpoint, Orders, Result, Tail
-from cpc.wire.peer_messages import Offer, ReportAnswer, WorkerReport
+from cpc.wire.peer_messages import Offer, WorkerReport
 
 MOST_BYTES = 4 << 20  # of results and checkpoints in one report
 MOST_TAILS = 64  # pieces of live output that wait for the next report; older ones are left out
@@ -135,18 +135,6 @@ class Sent:
     own: frozenset[Lease]
 
 
-def without_own(answer: ReportAnswer, sent: Iterable[Sent], route: tuple[str, ...]) -> ReportAnswer:
-    """The owner's words without those on what the home has said itself: a worker that has a result after all keeps it, and
-    hands it in."""
-    own = {each.loan.worker: each.own for each in sent}
-    workers = []
-    for one in answer.workers:
-        said = own.get(one.worker, frozenset())
-        settled = tuple(each for each in one.orders.settled if each.lease.along(route) not in said)
-        workers.append(msgspec.structs.replace(one, orders=msgspec.structs.replace(one.orders, settled=settled)))
-    return msgspec.structs.replace(answer, workers=tuple(workers))
-
-
 @dataclass(slots=True)
 class Owner:
     """A server whose jobs our workers run, by its path. One report at a time is under way.
@@ -183,15 +171,17 @@ class Owner:
         return self.loans.setdefault(worker, Loan(worker))
 
 
-def theirs(path: str, orders: Orders) -> Orders:
-    """An owner's orders as its worker knows the leases; nothing but what an owner may order."""
+def theirs(path: str, orders: Orders, own: frozenset[Lease] = frozenset()) -> Orders:
+    """An owner's orders as its worker knows the leases; nothing but what an owner may order. Its words on what the home has
+    said itself (`own`) are not for the worker: if that has a result after all, it keeps it and hands it in."""
     route = tuple(path.split("/"))
 
     def along(leases: Iterable[Lease]) -> tuple[Lease, ...]:
         return tuple(lease.along(route) for lease in leases)
 
+    settled = (msgspec.structs.replace(one, lease=one.lease.along(route)) for one in orders.settled)
     return Orders(
-        settled=tuple(msgspec.structs.replace(one, lease=one.lease.along(route)) for one in orders.settled),
+        settled=tuple(each for each in settled if each.lease not in own),
         cancel=tuple((lease.along(route), reason) for lease, reason in orders.cancel),
         wanted=along(orders.wanted),
         hand_back=along(orders.hand_back),
