@@ -73,10 +73,12 @@ class Owner:
             _done(self.files.put_chunk(self.bench.project, digest, piece))
         return content.digest
 
-    def lend(self, number: int = 7) -> tuple[Session, Lease]:
-        """A job of ours that runs at this worker of `a`: the session there, and the lease as the worker knows it."""
+    def lend(self, number: int = 7, home: str = "a") -> tuple[Session, Lease]:
+        """A job of ours that runs at this worker of a home: the session here, and the lease as the worker knows it."""
         self.bench.submit()
-        session = self.bench.worker(f"a/{number}", cores=1)
+        session = self.bench.worker(f"{home}/{number}", cores=1)
+        row = session.worker  # lent by way of b
+        self.bench.do(lambda tx: workers.joined(tx, row, "n", f"c/b/{home}", session.number, b""))
         (task,) = self.bench.tasks(session)
         return session, task.lease.along(("b", "c"))
 

@@ -37,9 +37,7 @@ def test_a_chunk_crosses_each_link_once_however_many_workers_need_it(world: FarW
     digest = world.owner.keep(block(1, BIG))
     leases = {number: world.owner.lend(number)[1] for number in range(7, 12)}
     for number in (20, 21):
-        world.owner.bench.submit()
-        session = world.owner.bench.worker(f"d/{number}", cores=1)
-        leases[number] = world.owner.bench.tasks(session)[0].lease.along(("b", "c"))
+        leases[number] = world.owner.lend(number, "d")[1]
     asked = [
         ensureDeferred((other if number >= 20 else world.home).files.get(number, lease, digest))
         for number, lease in leases.items()

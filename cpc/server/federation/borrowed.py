@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cpc.core.errors import CopernicusError
+from cpc.core.lease import Lease
 from cpc.core.peer import Limits
 from cpc.core.resources import Amounts
 from cpc.core.texts import plain
@@ -13,9 +14,10 @@ from cpc.queue import terms
 from cpc.queue.requirement import Profile, profile
 from cpc.queue.session import Session
 from cpc.server.joining import check_hello
+from cpc.server.settling import Settlement
 from cpc.store.workers import WorkerRow
-from cpc.wire.messages import Hello, Task
-from cpc.wire.peer_messages import Offer
+from cpc.wire.messages import Hello, Settled, Task
+from cpc.wire.peer_messages import Offer, WorkerReport
 
 MAX_NAME = 64
 
@@ -68,6 +70,14 @@ def row_of(number: int, offer: Offer, home: str, now: int) -> WorkerRow:
         id=number, name=name_of(offer, home), fingerprint=key_of(home, offer.worker), bundle=0, host=plain(offer.host, MAX_NAME),
         created=now, last_seen=now, boot="", session=0, hello=b"", drain=None, revoked=None,
     )  # fmt: skip
+
+
+def not_theirs(one: WorkerReport) -> tuple[Settlement, list[Lease]]:
+    """What is answered to a report that comes by another way than the worker was lent by: verdicts, and what to cancel."""
+    words = "its worker is lent by another way now"
+    settled = [Settled(lease=result.lease, verdict="dropped", note=words) for result in one.results]
+    ended = {result.lease for result in one.results}
+    return Settlement(settled=settled), [lease for lease in one.holds if lease not in ended]
 
 
 def profile_of(offer: Offer, limits: Limits) -> Profile:

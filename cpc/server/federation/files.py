@@ -132,13 +132,13 @@ class OwnerFiles:
         ways.serve("far-missing", FarMissing, self._missing, far=True, bulk=True)
 
     async def _project(self, caller: Caller, lease: Lease) -> int:
-        home = f"{caller.sender}/"
+        home, way = f"{caller.sender}/", "/".join(caller.back[1:])
 
         def mine(tx: Tx, worker: int) -> bool:
             row = workers.get(tx, worker)
-            return row is not None and row.fingerprint.startswith(home)
+            return row is not None and row.fingerprint.startswith(home) and row.boot == way  # see `Owner._join`
 
-        return await self._former.project(home, lease.of_owner(), mine)
+        return await self._former.project(way, lease.of_owner(), mine)
 
     async def _get(self, caller: Caller, question: FarChunkGet) -> ChunkData:
         project = await self._project(caller, question.lease)

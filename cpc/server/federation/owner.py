@@ -20,7 +20,7 @@ from cpc.core.texts import plain
 from cpc.queue import terms
 from cpc.queue.session import Session
 from cpc.server import settling
-from cpc.server.federation.borrowed import Borrowed, hello_of, key_of, row_of, sane, session_of, size_of
+from cpc.server.federation.borrowed import Borrowed, hello_of, key_of, not_theirs, row_of, sane, session_of, size_of
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.joining import MAX_WORD, MOST_AHEAD
 from cpc.server.queue import Queue
@@ -142,6 +142,8 @@ class Owner:
                 continue
             worker = self._row(tx, home, offer.worker)
             session = self._queue.index.of_worker(worker) if worker else None
+            if self._otherwise(tx, worker, back):
+                continue
             if session is None:
                 session = session_of(worker, home, offer, limits, allowed, self._queue.now)
                 session.free, session.wants = free, True
@@ -282,6 +284,9 @@ class Owner:
         for one in report.workers:
             worker = self._row(tx, caller.sender, one.worker)
             session = self._queue.index.of_worker(worker) if worker else None
+            if self._otherwise(tx, worker, caller.back, certain=bool(one.results or one.holds or one.gone)):
+                answer.settled[one.worker], answer.cancel[one.worker] = not_theirs(one)
+                continue
             if session is None and one.offer is not None and not one.gone and sane([one.offer], caller.sender):
                 made = session_of(worker, caller.sender, one.offer, limits, allowed, self._queue.now)
                 if self._needed(made, one):
@@ -304,6 +309,14 @@ class Owner:
             if session is not None:
                 answer.sessions[one.worker] = session.number
         return answer
+
+    def _otherwise(self, tx: Tx, worker: int, back: tuple[str, ...], certain: bool = False) -> bool:
+        """Whether it was lent by another way, as its row says: only the servers on that way speak for it, and give it jobs.
+        One that has nothing of ours may be lent by any way anew, unless `certain`: what it brings is of that other way."""
+        if not worker or not (certain or self._queue.index.held(worker)):
+            return False
+        row = workers.get(tx, worker)
+        return row is not None and row.boot != "/".join(back[1:])
 
     def _renew_all(self, home: str) -> None:
         """A home that was silent for long has its workers come back one by one: their leases get a full period."""

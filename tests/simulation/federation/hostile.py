@@ -57,7 +57,10 @@ class Hostile:
     """It attacks `victim`, whose operator trusts it and has agreed on nothing. `answers`: what it was told, by kind;
     `given`: what it got that it should not have."""
 
-    def __init__(self, universe: Universe, victim: Site, chance: random.Random) -> None:
+    def __init__(
+        self, universe: Universe, victim: Site, chance: random.Random, agreement: Agreement = NOTHING
+    ) -> None:  # fmt: skip
+        self.agreement = agreement
         self.universe = universe
         self.victim = victim
         self.chance = chance
@@ -70,16 +73,20 @@ class Hostile:
         self._ended = False
 
     def begin(self) -> None:
-        """Be trusted, and begin."""
+        """Be trusted, and attack."""
+        self.introduce()
+        self._burst()
+
+    def introduce(self) -> None:
+        """Be trusted."""
         authority = self.keys.authority.certificate_pem
         row = PeerRow(
-            self.keys.id, PeerState.TRUSTED, "x", authority, 9, Addresses(), NOTHING, "", "", 0, 0, 0
+            self.keys.id, PeerState.TRUSTED, "x", authority, 9, Addresses(), self.agreement, "", "", 0, 0, 0
         )  # fmt: skip
         server = self.victim.peers
         assert server is not None
         self.universe.reactor.finish(server.store.write(lambda tx: peers.add(tx, row)))
         server.federation.book.put(row)
-        self._burst()
 
     def end(self) -> None:
         """No more."""
@@ -105,6 +112,11 @@ class Hostile:
     def _refused(self, failure: Failure) -> None:
         failure.trap(CopernicusError)
         self.answers[type(failure.value).__name__] += 1
+
+    async def open(self) -> None:
+        """Both connections."""
+        await self._open(False)
+        await self._open(True)
 
     async def _open(self, bulk: bool) -> None:
         security = ClientTls(self.keys.identity, self.victim.given.authority.certificate_pem, self.victim.id)
@@ -167,6 +179,18 @@ class Hostile:
             bad = [settled for settled in one.orders.settled if settled.verdict.startswith("accepted")]
             if bad or one.orders.tasks:
                 self.given.append(f"report: {one.orders}")
+
+    async def forge(self, home: Site) -> ReportAnswer:
+        """Say that the workers of another server have all done what they were given, in that server's name."""
+        row = self.victim.oracle.rows(
+            "SELECT a.job, a.number, a.incarnation, w.fingerprint FROM attempts a JOIN workers w ON w.id = a.worker "
+            "WHERE a.ended IS NULL"
+        )[0]
+        lease, worker = Lease(*row[:3]), int(row[3].partition("/")[2])
+        said = WorkerReport(worker=worker, results=(Result(lease=lease, outcome=Outcome.OK),))
+        route = (home.id, self.keys.id, self.victim.id)
+        report = Report(number=1, workers=(said,))
+        return await self._line().call("report", report, ReportAnswer, 20.0, route=route)
 
     async def _get(self) -> None:
         digests = self.victim.oracle.rows("SELECT digest FROM chunks")

@@ -311,6 +311,24 @@ def test_a_hostile_peer_gets_nothing_and_stalls_nobody() -> None:
     end(made)
 
 
+def test_a_peer_does_not_speak_for_workers_that_are_not_behind_it() -> None:
+    """Server 2 is a neighbour and runs a job of ours; the other peer says in its name that the job has ended."""
+    made = quiet([(1, 2)], (0, 1))
+    join(made, "s2n1")
+    job = submit(made, 1, "ok", "100", "300000")
+    made.until(lambda: runs(made, "s2n1"))
+    enemy = Hostile(made, made.sites[1], random.Random(5), DEFAULT)
+    enemy.introduce()
+    made.reactor.finish(enemy.open())
+    answer = made.reactor.finish(enemy.forge(made.sites[2]))
+    assert [settled.verdict for one in answer.workers for settled in one.orders.settled] == ["dropped"]
+    assert state(made, 1, job) == "running"
+    done(made, 1, job)
+    assert attempts(made, 1, job) == 1
+    enemy.end()
+    end(made)
+
+
 # --- others ---------------------------------------------------------------------------------------------------------------------
 
 
