@@ -58,9 +58,10 @@ class Hostile:
     `given`: what it got that it should not have."""
 
     def __init__(
-        self, universe: Universe, victim: Site, chance: random.Random, agreement: Agreement = NOTHING
+        self, universe: Universe, victim: Site, chance: random.Random, agreement: Agreement = NOTHING, each: float = EACH
     ) -> None:  # fmt: skip
         self.agreement = agreement
+        self.each = each
         self.universe = universe
         self.victim = victim
         self.chance = chance
@@ -75,14 +76,21 @@ class Hostile:
     def begin(self) -> None:
         """Be trusted, and attack."""
         self.introduce()
+        self.attack()
+
+    def attack(self) -> None:
+        """From now on, until `end`."""
         self._burst()
 
-    def introduce(self) -> None:
-        """Be trusted."""
+    @property
+    def row(self) -> PeerRow:
+        """What the victim has on record of it."""
         authority = self.keys.authority.certificate_pem
-        row = PeerRow(
-            self.keys.id, PeerState.TRUSTED, "x", authority, 9, Addresses(), self.agreement, "", "", 0, 0, 0
-        )  # fmt: skip
+        return PeerRow(self.keys.id, PeerState.TRUSTED, "x", authority, 9, Addresses(), self.agreement, "", "", 0, 0, 0)
+
+    def introduce(self) -> None:
+        """Be trusted by a server that runs."""
+        row = self.row
         server = self.victim.peers
         assert server is not None
         self.universe.reactor.finish(server.store.write(lambda tx: peers.add(tx, row)))
@@ -97,7 +105,7 @@ class Hostile:
     def _burst(self) -> None:
         if self._ended:
             return
-        self.host.reactor.callLater(EACH, self._burst)
+        self.host.reactor.callLater(self.each, self._burst)
         for bulk in (False, True):
             line = self._lines.get(bulk)
             if line is None or line.closed:

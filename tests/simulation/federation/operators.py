@@ -74,7 +74,7 @@ class Operators:
     def revoke(self, here: Site, other: Site, hand_back: bool, again: float) -> None:
         """`here` withdraws its trust in `other`; both trust each other once more `again` seconds later."""
         trust, pair = self.universe.trust, _pair(here, other)
-        if pair in trust.ended or pair in trust.doubtful:
+        if not trust.trusted(*pair) or pair in trust.doubtful:
             return
         trust.doubtful.add(pair)
         trust.touched.add(pair)

@@ -46,7 +46,7 @@ class Site(Realm):
 
     def make_server(self, life: int) -> Server:
         """A process of the server."""
-        return PeerServer(self, life)
+        return PeerServer(self, life) if self.number not in self.universe.plan.old else Server(self, life)
 
     @property
     def peers(self) -> PeerServer | None:

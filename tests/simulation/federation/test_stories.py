@@ -341,6 +341,22 @@ def test_clocks_that_are_hours_apart_change_nothing() -> None:
     end(made)
 
 
+def test_a_server_of_a_release_that_knows_no_peers_is_left_alone() -> None:
+    """It is on record as trusted, does not understand what it is asked, and costs nobody anything."""
+    made = quiet([(1, 2), (1, 3)], (1, 1, 0), old=(2,))
+    join(made, "s1n1", "s2n1")
+    job = submit(made, 3, "ok", "5", "300000")
+    its = submit(made, 2, "ok", "5", "10")
+    made.until(lambda: state(made, 3, job) == "succeeded", 60.0)
+    made.until(lambda: state(made, 2, its) == "succeeded", 60.0)
+    made.reactor.advance(300.0)
+    server = made.sites[1].peers
+    assert server is not None
+    assert server.federation.links.trouble(made.sites[2].id)
+    made.until(made.settled, 600.0)
+    end(made)
+
+
 def test_a_peer_that_stands_still_stalls_nobody_else() -> None:
     """Server 2 is the first to be asked, and does not answer; the worker gets the jobs of server 3 all the same."""
     bonds = {(1, 2): Bond(0, DEFAULT), (1, 3): Bond(1, DEFAULT)}

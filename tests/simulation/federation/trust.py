@@ -58,11 +58,13 @@ class Trust:
     def trusted(self, one: int, other: int) -> bool:
         """Whether the two trust each other, for all that is known."""
         pair = (min(one, other), max(one, other))
-        return pair in self.universe.plan.pairs and pair not in self.ended
+        return (
+            pair in self.universe.plan.pairs and pair not in self.ended and not set(pair) & set(self.universe.plan.old)
+        )
 
     def together(self) -> list[Pair]:
         """Pairs that trust each other."""
-        return [pair for pair in self.universe.plan.pairs if pair not in self.ended and pair not in self.doubtful]
+        return [pair for pair in self.universe.plan.pairs if self.trusted(*pair) and pair not in self.doubtful]
 
     def apart(self, since: float = 0.0) -> list[Pair]:
         """Pairs that trust each other and are not connected, although both servers run for so long."""

@@ -169,8 +169,9 @@ class WideTruth:
         found = self._doubles()
         for site in self.universe.sites.values():
             server = site.peers
-            if server is None:
+            if server is None and site.number not in self.universe.plan.old:
                 found.append(f"{site.name} does not run")
+            if server is None:
                 continue
             if len(server.custody):
                 found.append(f"{site.name} has {len(server.custody)} results in custody: {server.custody.lines()}")
@@ -191,6 +192,11 @@ class WideTruth:
 
     def verdict(self) -> None:
         """What must hold when all has settled."""
+        enemy = self.universe.enemy
+        if enemy is not None and enemy.given:
+            self.wrong(
+                f"a hostile peer with which nothing is agreed was given {len(enemy.given)} things: {enemy.given[:3]}"
+            )
 
     def _doubles(self) -> list[str]:
         """Pairs with more connections than one for messages and one for files."""

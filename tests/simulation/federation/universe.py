@@ -10,8 +10,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from cpc.store import peers
 from tests.simulation import logs
 from tests.simulation.federation.chaos import WideChaos
+from tests.simulation.federation.hostile import Hostile
 from tests.simulation.federation.operators import Operators
 from tests.simulation.federation.plan import WidePlan
 from tests.simulation.federation.site import Site
@@ -41,6 +43,10 @@ class Universe:
         self.operators = Operators(self)
         self.truth = WideTruth(self)
         self.chaos = WideChaos(self, random.Random(seed + 3), self.plan.base.mean)
+        self.enemy: Hostile | None = None
+        if self.plan.hostile:
+            victims = [site for site in self.sites.values() if site.number not in self.plan.old]
+            self.enemy = Hostile(self, self.chance.choice(victims), random.Random(seed + 4), each=5.0)
         self.messages: Counter[str] = Counter()  # that servers have sent each other, by method
         self._seen = 0
         self._looked = 0.0
@@ -117,6 +123,8 @@ class Universe:
         self.chaos.stop()
         self.chaos.heal()
         self.network.faults = Faults()
+        if self.enemy is not None:
+            self.enemy.end()
         self.truth.faults_end()
         self.steps(BOUND, self.settled)
         if self._over:
@@ -133,6 +141,10 @@ class Universe:
     def begin(self) -> None:
         """Everybody starts."""
         self.trust.found()
+        if self.enemy is not None:
+            row = self.enemy.row
+            self.enemy.victim.write(lambda tx: peers.add(tx, row))
+            self.reactor.callLater(20.0, self.enemy.attack)
         for site in self.sites.values():
             site.begin()
 
