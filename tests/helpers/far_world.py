@@ -78,7 +78,7 @@ class Owner:
         self.bench.submit()
         session = self.bench.worker(f"{home}/{number}", cores=1)
         row = session.worker  # lent by way of b
-        self.bench.do(lambda tx: workers.joined(tx, row, "n", f"c/b/{home}", session.number, b""))
+        self.bench.do(lambda tx: workers.joined(tx, row, "n", f"b/{home}", session.number, b""))
         (task,) = self.bench.tasks(session)
         return session, task.lease.along(("b", "c"))
 
