@@ -78,11 +78,12 @@ class Trust:
         servers = [self.universe.sites[number].peers for number in pair]
         return all(server is not None and self.universe.now - server.since > seconds for server in servers)
 
-    def lenders(self, owner: Site, spec: JobSpec, project: str) -> list[Site]:
-        """Servers whose workers may run such a job of `owner`: by some way on which each server lends so far, and for that."""
+    def lenders(self, owner: Site, spec: JobSpec, project: str, plenty: bool = False) -> list[Site]:
+        """Servers whose workers may run such a job of `owner`: by some way on which each server lends so far, and for that.
+        `plenty`: only by ways without limits that other jobs could use up."""
         found = {owner.number}
         for route in self._routes((owner.number,)):
-            if self._lets(route[::-1], spec, project):
+            if self._lets(route[::-1], spec, project) and not (plenty and self._scarce(route[::-1])):
                 found.add(route[-1])
         return [self.universe.sites[number] for number in sorted(found)]
 
@@ -91,6 +92,11 @@ class Trust:
             if number not in begun and self.trusted(begun[-1], number):
                 yield (*begun, number)
                 yield from self._routes((*begun, number))
+
+    def _scarce(self, route: tuple[int, ...]) -> bool:
+        lent = [self.bond(here, peer).agreement.lent for here, peer in pairwise(route)]
+        accepted = self.bond(route[-1], route[-2]).agreement.accepted
+        return any(limits.cores is not None for limits in (*lent, accepted))
 
     def _lets(self, route: tuple[int, ...], spec: JobSpec, project: str) -> bool:
         """`route` leads from the workers' home to the owner."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cpc.core.lease import Lease
 from cpc.wire.messages import Task
+from tests.simulation.federation.idle import Idle
 
 if TYPE_CHECKING:
     from tests.simulation.federation.site import Site
@@ -37,6 +38,7 @@ class WideTruth:
         self.wrong = universe.wrong
         self.loans: dict[tuple[int, Lease], Loan] = {}  # (owner's number, its lease) → who has it
         self._healed: float | None = None
+        self._idle = Idle(universe)
 
     # --- what is heard --------------------------------------------------------------------------------------------------
 
@@ -125,6 +127,9 @@ class WideTruth:
         """What must hold at any time."""
         self._check_links()
         self._check_ended()
+        if self._healed is not None:
+            for words in self._idle.check():
+                self.wrong(words)
 
     def _check_links(self) -> None:
         """Whoever trusts each other and can be reached is connected soon after the last fault."""
