@@ -184,6 +184,8 @@ class Home:
     def up(self, peer: str) -> None:
         """The way over this peer is there again: its owners have the offers told again, at once."""
         for path, owner in self._owners.items():
+            if peer in owner.route:
+                owner.parted = False  # if it was: it is trusted again
             if owner.neighbour == peer:
                 owner.failures = 0
                 for loan in owner.loans.values():

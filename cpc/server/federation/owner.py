@@ -401,7 +401,10 @@ class Owner:
     def withdraw(self, tx: Tx, peer: str, reason: str) -> None:
         """Trust in a peer is over: what runs at it, or by way of it, is taken back."""
         ended = {one.worker for one in list(self._borrowed.values()) if peer in one.back}
-        ended.update(worker for worker, home in list(self._homes.items()) if home == peer)
+        for worker in [worker for worker in list(self._homes) if self._queue.index.held(worker)]:
+            row = workers.get(tx, worker)  # after a restart only the row knows the way
+            if row is not None and peer in row.boot.split("/"):
+                ended.add(worker)
         for worker in sorted(ended):
             self._take_back(tx, worker, reason)
 

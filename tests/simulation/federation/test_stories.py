@@ -271,14 +271,36 @@ def test_trust_that_is_withdrawn_is_gone_within_a_heartbeat_on_both_sides(who: i
     end(made)
 
 
+def test_a_server_that_has_just_restarted_knows_what_goes_by_way_of_whom_it_revokes() -> None:
+    """The worker's home has not been heard of since; the trust in the server between them ends."""
+    made = quiet(CHAIN, (1, 0, 1))
+    join(made, "s1n1")
+    job = submit(made, 3, "ok", "500", "10")
+    made.until(lambda: runs(made, "s1n1"))
+    made.network.partition("s2", "s3")
+    made.sites[3].kill_server("killed", away=1.0)
+    made.until(lambda: made.sites[3].peers is None)
+    made.until(lambda: made.sites[3].peers is not None)
+    made.operators.revoke(made.sites[3], made.sites[2], True, again=1e6)
+    made.until(lambda: made.trust.ended, 10.0)
+    made.until(lambda: state(made, 3, job) == "waiting", made.plan.base.heartbeat_time)
+    made.network.heal()
+    join(made, "s3n1")
+    made.until(lambda: state(made, 3, job) == "succeeded", 900.0)
+    end(made)
+
+
 def test_a_server_that_was_revoked_can_be_trusted_anew() -> None:
     made = quiet([(1, 2)], (1, 0))
     join(made, "s1n1")
-    made.operators.revoke(made.sites[1], made.sites[2], False, again=100.0)
+    before = submit(made, 2, "ok", "300", "10")
+    made.until(lambda: runs(made, "s1n1"))
+    made.operators.revoke(made.sites[1], made.sites[2], False, again=50.0)
     made.until(lambda: made.trust.ended, 10.0)
     made.until(lambda: made.trust.up(1, 2), 300.0)
     job = submit(made, 2, "ok", "5", "10")
-    done(made, 2, job)
+    made.until(lambda: state(made, 2, job) == "succeeded", 100.0)
+    done(made, 2, before, 600.0)
     end(made)
 
 
