@@ -32,8 +32,8 @@ FEDERATION = (
         caught_by=_STORIES + "test_a_home_that_stood_still_speaks_of_no_worker_as_lost",
     ),
     defect(
-        "idle-worker-not-called", "cpc.server.federation.asked:Asked.left_over", "if self._callers and not self._looking:",
-        "if self._looking:", promise="who has asked in vain is called when there is work",
+        "idle-worker-not-called", "cpc.server.federation.asked:Asked.left_over", "if self._callers and not self._soon:",
+        "if self._soon:", promise="who has asked in vain is called when there is work",
         caught_by="tests/unit/test_lending.py::test_a_job_that_comes_later_calls_the_idle_worker",
     ),
     defect(
