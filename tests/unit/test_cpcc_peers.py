@@ -96,7 +96,20 @@ def test_limits_are_changed_one_by_one_and_set_free_again() -> None:
     )
 
 
-@pytest.mark.parametrize("wrong", [("--lent-cores", "many"), ("--lend-on", "17"), ("--accepted-cores", "-1")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--lent-cores", "many"),
+        ("--lend-on", "17"),
+        ("--accepted-cores", "-1"),
+        ("--lent-cores", "²"),
+        ("--lent-cores", "٣"),
+    ],
+)
 def test_a_wrong_limit_is_a_wrong_command_line(wrong: tuple[str, str]) -> None:
     said = CliRunner().invoke(peers.peer, ["x", *wrong])
     assert said.exit_code == 2
+
+
+def test_a_place_that_cannot_be_is_a_wrong_command_line() -> None:
+    assert CliRunner().invoke(peers.node_pri, ["9" * 20, "x"]).exit_code == 2

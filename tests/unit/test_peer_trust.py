@@ -16,7 +16,7 @@ from cpc.core.peer_views import PeerRequest
 from cpc.server.federation import peering, requests
 from cpc.server.federation.book import NOTHING
 from cpc.server.federation.peering import Event
-from cpc.store import peers
+from cpc.store import peers, projects
 from cpc.wire.identity import Authority
 from tests.helpers.members import Member, Members
 from tests.helpers.sites import server_id
@@ -245,6 +245,27 @@ def test_limits_are_kept_and_told(lab: Members) -> None:
         Agreement(denied=("x",)),
     ):
         assert isinstance(lab.outcome(a.trusting.change(a.call(), "b", agreement=wrong)), BadInput)
+
+
+def test_a_misspelt_project_is_no_limit_that_holds_silently(lab: Members) -> None:
+    lab.befriend("ab")
+    a = lab["a"]
+    limited = Agreement(accepted=Limits(projects=("p", "water")))
+    refused = lab.outcome(a.trusting.change(a.call(), "b", agreement=limited))
+    assert str(refused) == "there is no project 'water' (see `cpcc projects`)"
+    water = a.bench.do(lambda tx: projects.add(tx, "water", 1, 0, 1.0))
+    lab.finish(a.trusting.change(a.call(), "b", agreement=limited))
+    a.bench.do(lambda tx: projects.delete(tx, water.id))
+    for agreed in (msgspec.structs.replace(limited, lend_on=1), limited):  # what was set once does not stand in the way
+        assert lab.finish(a.trusting.change(a.call(), "b", agreement=agreed)).agreement == agreed
+
+
+def test_who_asks_a_trusted_server_that_is_away_hears_what_to_do_if_it_has_ended_the_trust(lab: Members) -> None:
+    lab.befriend("ab")
+    a, b = lab["a"], lab["b"]
+    assert "cpcc revoke" not in str(a.connect_server(b))
+    a.links.cut(b.id, Unavailable("cut"))
+    assert f"if it has ended the trust meanwhile: cpcc revoke {b.id}, and ask it again" in str(a.connect_server(b))
 
 
 # --- requests of strangers ----------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def trust(context: Context, servers: tuple[str, ...], every: bool, fingerprint: 
     expected = read_fingerprint(fingerprint) if fingerprint is not None else ""
     done = []
     for one in wanted:
-        if one.state != "trusted":
+        if one.state not in ("trusted", "sent"):  # for those it is of no use to compare
             _compare(context, f"{one.name} ({one.id})", one.fingerprint, expected, yes)
         done.append(peers.trust(one))
     context.out.data("peers", done, lambda: _trusted(done), lambda: [one.id for one in done])
@@ -221,7 +221,7 @@ def revoke(context: Context, server: str, hand_back: bool) -> None:
 
 
 @click.command("node-pri")
-@click.argument("priority", type=click.IntRange(0))
+@click.argument("priority", type=click.IntRange(0, 1_000_000))
 @click.argument("server", metavar="SERVER_ID")
 @pass_context
 def node_pri(context: Context, priority: int, server: str) -> None:
@@ -241,7 +241,7 @@ def _cores(_context: click.Context, _option: click.Parameter, text: str | None) 
     """A number, "any" for no limit, None when nothing was said."""
     if text is None or text == "any":
         return text
-    if not text.isdigit() or int(text) > 1 << 20:
+    if not (text.isascii() and text.isdigit()) or int(text) > 1 << 20:
         raise click.BadParameter(f"{text!r} is neither a number of cores nor `any`")
     return int(text)
 

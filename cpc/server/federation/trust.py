@@ -26,7 +26,7 @@ from cpc.server.federation.ways import Caller
 from cpc.server.gate import Gate
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
-from cpc.store import peers
+from cpc.store import peers, projects
 from cpc.store.peers import Addresses, PeerRow
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
@@ -116,7 +116,10 @@ class Trust:
         return seen
 
     def _trusted_already(self, server: str) -> Conflict:
-        return Conflict(f"{self._book.called(server)} is trusted already", "see `cpcc connected-servers`")
+        hint = "see `cpcc connected-servers`"
+        if not self._links.is_up(server):
+            hint += f"; if it has ended the trust meanwhile: cpcc revoke {server}, and ask it again"
+        return Conflict(f"{self._book.called(server)} is trusted already", hint)
 
     async def _look(self, host: str, client_port: int, port: int) -> tuple[Stranger, PeerSeen]:
         host = addresses.check(host, client_port, *([port] if port else []))
@@ -243,7 +246,7 @@ class Trust:
         def unit(tx: Tx) -> PeerView:
             row = self._find(tx, server)
             if agreement is not None:
-                row = replace(row, agreement=self._checked(tx, agreement))
+                row = replace(row, agreement=self._checked(tx, row, agreement))
                 self._put(tx, row)
                 tx.after(lambda: self._agreed(row.id))
             if priority is not None:
@@ -254,8 +257,9 @@ class Trust:
 
         return await self._gate.write(call, Act.PEER_CHANGE, unit, answer=PeerView)
 
-    def _checked(self, tx: Tx, agreement: Agreement) -> Agreement:
-        """With ids where servers were named otherwise; BadInput for what makes no sense."""
+    def _checked(self, tx: Tx, row: PeerRow, agreement: Agreement) -> Agreement:
+        """With ids where servers were named otherwise; BadInput for what makes no sense, NotFound for a project that is not
+        there, unless it was named before."""
         if not 0 <= agreement.lend_on <= MAX_HOPS:
             raise BadInput(f"work is lent on to at most {MAX_HOPS} servers beyond, not {agreement.lend_on}")
         for limits in (agreement.lent, agreement.accepted):
@@ -268,6 +272,9 @@ class Trust:
                     raise BadInput(f"a list has at most {MAX_LISTED} names of at most {MAX_NAME} characters")
         if len(agreement.denied) > MAX_LISTED or any(not 0 < len(server) <= 64 for server in agreement.denied):
             raise BadInput(f"at most {MAX_LISTED} servers are denied, each by its id")
+        for name in agreement.accepted.projects or ():
+            if name not in (row.agreement.accepted.projects or ()) and projects.by_name(tx, name) is None:
+                raise NotFound(f"there is no project {name!r}", "see `cpcc projects`")
         denied = tuple(dict.fromkeys(self._id_of(server) for server in agreement.denied))
         return msgspec.structs.replace(agreement, denied=denied)
 
