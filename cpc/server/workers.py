@@ -121,7 +121,7 @@ class Workers:
         borrowed = session is not None and bool(session.home)
         owner = self.lending.owner if self.lending is not None else None
         if owner is not None and borrowed:
-            silent = queue.now - owner.heard(owner.home_of(row.id))
+            silent = queue.now - owner.heard(row.id)
         bundle = bundles.by_id(tx, row.bundle)
         return WorkerView(
             id=ids.show(row.id),

@@ -61,17 +61,17 @@ class Owner:
         self._borrowed: dict[int, Borrowed] = {}  # by session
         self._rows: dict[str, int] = {}  # key → worker, as far as it is known in memory
         self._homes: dict[int, str] = {}  # worker → home
-        self._heard: dict[str, float] = {}  # home → when
-        self._probed: dict[str, float] = {}  # silent home → when it was looked for
-        self._back: dict[str, tuple[str, ...]] = {}  # home → the servers from here to it
+        self._ways_to: dict[int, tuple[str, ...]] = {}  # worker → the servers from here to it, as it was lent
+        # By way, not by home: one way may be cut while another is not, and who the home is, the neighbour says.
+        self._heard: dict[tuple[str, ...], float] = {}
+        self._probed: dict[tuple[str, ...], float] = {}  # silent: when it was looked for
         self._orders: dict[tuple[str, ...], list[WorkerOrders]] = {}
         ways.serve("report", Report, self._report, far=True)
 
     def load(self, tx: Tx) -> None:
         """At start: which workers were borrowed ones."""
         for number, key, way in workers.borrowed(tx):
-            self._know(key, number)
-            self._back[self._homes[number]] = (self._ways.here, *way.split("/"))
+            self._know(key, number, (self._ways.here, *way.split("/")))
 
     # --- what is known --------------------------------------------------------------------------------------------------
 
@@ -83,16 +83,15 @@ class Owner:
         """The borrowed worker with this session."""
         return self._borrowed.get(session)
 
-    def heard(self, home: str) -> float:
-        """When a home server last reported, by the lease clock; it has a full period from our start on."""
-        return self._heard.get(home, 0.0)
+    def heard(self, worker: int) -> float:
+        """When the home of this worker last reported by the way by which it was lent, by the lease clock; it has a full period
+        from our start on."""
+        return self._heard.get(self._ways_to.get(worker, ()), 0.0)
 
     def suspended(self, worker: int) -> bool:
         """Whether the leases of this worker wait for its home to be heard of again."""
-        home = self._homes.get(worker)
-        return (
-            home is not None and self.heard(home) < self._queue.lease_clock.reading - self._queue.limits.heartbeat_time
-        )
+        limit = self._queue.lease_clock.reading - self._queue.limits.heartbeat_time
+        return worker in self._ways_to and self.heard(worker) < limit
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """By home: (workers, cores) that are used of it."""
@@ -104,9 +103,10 @@ class Owner:
                 found[one.home] = (count + 1, cores + _cores(self._queue, session.worker))
         return found
 
-    def _know(self, key: str, worker: int) -> None:
+    def _know(self, key: str, worker: int, back: tuple[str, ...]) -> None:
         self._rows[key] = worker
         self._homes[worker] = key.partition("/")[0]
+        self._ways_to[worker] = back
 
     # --- work for a question ----------------------------------------------------------------------------------------------
 
@@ -215,8 +215,8 @@ class Owner:
 
         def effect() -> None:
             self._borrowed[made.session] = made
-            self._know(key_of(home, made.number), made.worker)
-            self._heard[home], self._back[home] = self._queue.now, back
+            self._know(key_of(home, made.number), made.worker, back)
+            self._heard[back] = self._queue.now
             for lease in self._tails.followed(tuple(session.leases.values())):
                 queue.outbox.follow(made.session, lease)
 
@@ -238,7 +238,8 @@ class Owner:
     async def _report(self, caller: Caller, report: Report) -> ReportAnswer:
         self._check(caller)
         answer = await self._store.write(lambda tx: self._take(tx, caller, report))
-        self._heard[caller.sender], self._back[caller.sender] = self._queue.now, caller.back
+        if caller.back in self._heard or caller.back in self._ways_to.values():
+            self._heard[caller.back] = self._queue.now
         for worker, one in answer.tails:
             for tail in one.tails:
                 run = self._queue.index.running.get(tail.lease.job)
@@ -280,7 +281,7 @@ class Owner:
         answer = _Answer()
         hungry: list[Session] = []
         limits, allowed = self._limits(tx, caller.peer)
-        self._renew_all(caller.sender)
+        self._renew_all(caller.back)
         for one in report.workers:
             worker = self._row(tx, caller.sender, one.worker)
             session = self._queue.index.of_worker(worker) if worker else None
@@ -318,11 +319,11 @@ class Owner:
         row = workers.get(tx, worker)
         return row is not None and row.boot != "/".join(back[1:])
 
-    def _renew_all(self, home: str) -> None:
+    def _renew_all(self, back: tuple[str, ...]) -> None:
         """A home that was silent for long has its workers come back one by one: their leases get a full period."""
-        if self.heard(home) >= self._queue.lease_clock.reading - self._queue.limits.heartbeat_time:
+        if self._heard.get(back, 0.0) >= self._queue.lease_clock.reading - self._queue.limits.heartbeat_time:
             return
-        for worker in [worker for worker, its in self._homes.items() if its == home]:
+        for worker in [worker for worker, way in self._ways_to.items() if way == back]:
             for run in self._queue.index.held(worker):
                 run.renewed = self._queue.now
 
@@ -400,12 +401,7 @@ class Owner:
 
     def withdraw(self, tx: Tx, peer: str, reason: str) -> None:
         """Trust in a peer is over: what runs at it, or by way of it, is taken back."""
-        ended = {one.worker for one in list(self._borrowed.values()) if peer in one.back}
-        for worker in [worker for worker in list(self._homes) if self._queue.index.held(worker)]:
-            row = workers.get(tx, worker)  # after a restart only the row knows the way
-            if row is not None and peer in row.boot.split("/"):
-                ended.add(worker)
-        for worker in sorted(ended):
+        for worker in sorted(worker for worker, back in list(self._ways_to.items()) if peer in back):
             self._take_back(tx, worker, reason)
 
     def _take_back(self, tx: Tx, worker: int, words: str) -> None:
@@ -426,33 +422,30 @@ class Owner:
     def _look_for_silent(self, tx: Tx) -> None:
         """Homes that have jobs of ours and say nothing for half a heartbeat time are asked whether they are there."""
         now, limit = self._queue.now, self._queue.limits.heartbeat_time / 2
-        for home in dict.fromkeys(self.home_of(run.worker) for run in self._queue.index.running.values()):
-            if home and now - self.heard(home) > limit and now - self._probed.get(home, -PROBE) >= PROBE:
-                self._probed[home] = now
-                tx.after(lambda home=home: self._probe(home))  # type: ignore[misc]
+        for back in dict.fromkeys(self._ways_to.get(run.worker, ()) for run in self._queue.index.running.values()):
+            if back and now - self._heard.get(back, 0.0) > limit and now - self._probed.get(back, -PROBE) >= PROBE:
+                self._probed[back] = now
+                tx.after(lambda back=back: self._probe(back))  # type: ignore[misc]
 
-    def _probe(self, home: str) -> None:
+    def _probe(self, back: tuple[str, ...]) -> None:
         """A home that is there answers for its workers: what it does not name within a heartbeat time, they do not have.
         Trust that has ended anywhere on the way ends what runs there."""
-        back = self._back.get(home)
-        if back is None:
-            return
 
         async def ask() -> None:
             try:
                 await self._ways.ask_far(back, "ping", Ping(), Pong, PROBE / 2)
-                await self._store.write(lambda tx: self._renew_all(home))
-                self._heard[home] = self._queue.now
+                await self._store.write(lambda tx: self._renew_all(back))
+                self._heard[back] = self._queue.now
             except Refused as error:
                 words = f"the way to its worker's server is closed: {error.message}"
-                await self._store.write(lambda tx: self._close(tx, home, words))
+                await self._store.write(lambda tx: self._close(tx, back, words))
             except CopernicusError:
                 pass  # it is away; its jobs may run on for `peer_grace`
 
         ensureDeferred(ask()).addErrback(lambda failure: failure.trap(Unavailable))
 
-    def _close(self, tx: Tx, home: str, words: str) -> None:
-        for worker in sorted(worker for worker, its in list(self._homes.items()) if its == home):
+    def _close(self, tx: Tx, back: tuple[str, ...], words: str) -> None:
+        for worker in sorted(worker for worker, way in list(self._ways_to.items()) if way == back):
             self._take_back(tx, worker, words)
         self._queue.round(tx)
 
