@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import sqlalchemy as sa
 
 from cpc.core import ids
@@ -230,6 +229,8 @@ def durability(url: str) -> list[str]:
     """What makes a PostgreSQL server forget what it has acknowledged; nothing for SQLite, which we set ourselves."""
     if not database.is_postgresql(url):
         return []
+    import psycopg  # here, and not where there is no PostgreSQL: it takes 9 MB
+
     found: list[str] = []
     try:
         with psycopg.connect("postgresql" + url[url.index("://") :], connect_timeout=10) as look:

@@ -7,12 +7,14 @@ machine after a minute. For SQLite the process's locks on files do it (`cpc.serv
 from __future__ import annotations
 
 import contextlib
-
-import psycopg
+from typing import TYPE_CHECKING
 
 from cpc.core.errors import Conflict, Unavailable
 from cpc.store import database
 from cpc.store.checks import shown
+
+if TYPE_CHECKING:
+    import psycopg
 
 _KEY = int.from_bytes(b"copernic")
 
@@ -24,6 +26,8 @@ class DatabaseLock:
         self._session: psycopg.Connection | None = None
         if not database.is_postgresql(url):
             return
+        import psycopg  # here, and not where there is no PostgreSQL: it takes 9 MB
+
         try:
             session = psycopg.connect("postgresql" + url[url.index("://") :], autocommit=True, connect_timeout=10)
             for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
@@ -45,6 +49,8 @@ class DatabaseLock:
     def release(self) -> None:
         """Let another server have it."""
         if self._session is not None:
+            import psycopg
+
             with contextlib.suppress(psycopg.Error):
                 self._session.close()
             self._session = None

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import importlib.resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from cpc.core.errors import Damaged, Unavailable
 from cpc.store import database, schema
 
+# Alembic takes 10 MB: it is loaded when something is to be changed, which a server that starts rarely has.
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_VERSION = sa.table("alembic_version", sa.column("version_num", sa.Text))
+
 
 def _config(connection: sa.Connection | None = None) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(importlib.resources.files("cpc.migrations")))
     config.attributes["connection"] = connection
@@ -27,8 +32,13 @@ def _config(connection: sa.Connection | None = None) -> Config:
 
 
 def newest() -> str:
-    """The revision that this program works with."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    """The revision that this program works with: its scripts are named by their numbers."""
+    return max(_revisions())
+
+
+def _revisions() -> set[str]:
+    names = (each.name for each in importlib.resources.files("cpc.migrations.versions").iterdir())
+    return {name.partition("_")[0] for name in names if name[:4].isdecimal() and name.endswith(".py")}
 
 
 def current(url: str) -> str:
@@ -36,7 +46,9 @@ def current(url: str) -> str:
     engine = database.engine(url)
     try:
         with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision() or ""
+            if not sa.inspect(connection).has_table(_VERSION.name):
+                return ""
+            return connection.execute(sa.select(_VERSION.c.version_num)).scalar() or ""
     except sa.exc.OperationalError as error:
         raise Unavailable(f"the database cannot be opened: {error.orig}", "check its URL and that it runs") from error
     except sa.exc.DatabaseError as error:
@@ -49,6 +61,8 @@ def current(url: str) -> str:
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Make the tables, or change old ones into the newest shape. One transaction: all of it or nothing."""
+    from alembic import command
+
     engine = database.engine(url)
     try:
         with engine.begin() as connection:
@@ -70,7 +84,7 @@ def erase(url: str) -> None:
     try:
         with engine.begin() as connection:
             ours = sa.MetaData()
-            ours.reflect(connection, only=lambda name, _: name in schema.metadata.tables or name == "alembic_version")
+            ours.reflect(connection, only=lambda name, _: name in schema.metadata.tables or name == _VERSION.name)
             ours.drop_all(connection)
     finally:
         engine.dispose()
@@ -81,8 +95,7 @@ def check(url: str) -> str:
     revision = current(url)
     if revision == newest():
         return ""
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if revision and revision not in known:
+    if revision and revision not in _revisions():
         raise Damaged(
             f"the database has the shape {revision}, which this release does not know",
             "it was written by a newer release: install that one",

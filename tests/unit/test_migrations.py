@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from cpc.core.errors import Damaged
 from cpc.store import database, migrate
@@ -89,3 +92,16 @@ def test_a_claim_reads_an_index_in_its_own_order(tmp_path: Path) -> None:
     words = " ".join(str(row[-1]) for row in plan)
     assert "ix_jobs_claim" in words
     assert "TEMP B-TREE" not in words
+
+
+def test_the_scripts_are_named_by_their_revisions() -> None:
+    """So that a server that starts need not load Alembic to know which is the newest."""
+    scripts = list(ScriptDirectory.from_config(migrate._config()).walk_revisions())
+    assert scripts[0].revision == migrate.newest()
+    assert {script.revision for script in scripts} == migrate._revisions()
+
+
+def test_a_server_on_sqlite_loads_no_driver_of_postgresql_and_no_alembic() -> None:
+    code = "import sys, cpc.server.service; print(sorted({'psycopg', 'alembic'} & sys.modules.keys()))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.strip() == "[]"

@@ -63,7 +63,7 @@ def next_releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Release
         text = REVISION.format(before=migrate.newest(), end=ENDS[end])
         # What the newer program has set by default is not what the older one has set: the settings are taken away.
         text = text if end != "well" else text.replace('    op.execute("DELETE FROM settings")\n', "")
-        release.write("migrations/versions/r9001_next.py", text)
+        release.write("migrations/versions/9001_next.py", text)
     return made
 
 
