@@ -162,14 +162,17 @@ def _relation(tx: Tx, worker: int, lease: Lease, attempt: AttemptRow | None, job
 
 def same_bundle(tx: Tx, one: int, other: int) -> bool:
     """A spool may be handed in by another worker that was set up with the same bundle, or that the same pool has sent; of a
-    borrowed one, by another of the same home, which answers for both."""
+    borrowed one, by another of the same home that was lent by the same way: the servers on it answer for both."""
     first, second = workers.get(tx, one), workers.get(tx, other)
     if first is None or second is None:
         return False
     if first.bundle != second.bundle:
         pools = [allocations.by_bundle(tx, worker.bundle) for worker in (first, second)]
         return all(pools) and len({row.pool for row in pools if row is not None}) == 1
-    return bool(first.bundle) or first.fingerprint.partition("/")[0] == second.fingerprint.partition("/")[0]
+    if first.bundle:
+        return True
+    # Of which home a borrowed worker is, the neighbour says: without the way (`boot`) each peer could speak for all homes.
+    return (first.fingerprint.partition("/")[0], first.boot) == (second.fingerprint.partition("/")[0], second.boot)
 
 
 def _ending(result: Result, late: bool = False) -> Ending:

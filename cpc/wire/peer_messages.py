@@ -37,6 +37,7 @@ MAX_OFFERS = 256
 Server = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Route = Annotated[tuple[Server, ...], msgspec.Meta(max_length=MAX_HOPS + 1)]
 Hops = Annotated[int, msgspec.Meta(ge=0, le=MAX_HOPS)]
+QuestionId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]  # it is kept for a while by all who are asked
 
 
 # --- the link itself -----------------------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ class ServerSeen(Message, frozen=True):
 class Survey(Message, frozen=True):
     """Which servers are there? Asked of a neighbour, which asks its own, but none in `seen`."""
 
-    id: str
+    id: QuestionId
     hops: Hops
     seconds: Seconds
     seen: tuple[Server, ...] = ()
@@ -139,7 +140,7 @@ class AskWork(Message, frozen=True):
     A server answers an `id` once, and repeats the answer to a repeat; coming by another way it is answered with nothing.
     """
 
-    id: str
+    id: QuestionId
     route: Route
     hops: Hops
     seconds: Seconds  # in which the answer is wanted

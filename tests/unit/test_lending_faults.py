@@ -253,3 +253,62 @@ def test_a_worker_that_does_not_know_paths_is_not_lent(two: World) -> None:
     worker = two["a"].worker(paths=False)
     two.run(1)
     assert worker.jobs == []
+
+
+def test_a_worker_that_was_lost_and_is_back_before_its_owner_could_hear_of_that_goes_on(two: World) -> None:
+    job = two["c"].submit("sleep", array=2)
+    worker = two["a"].worker(cores=2)
+    two.run(1)
+    worker.beat()
+    two.run(1)
+    two.net.silence("a", "c")
+    assert worker.connection is not None
+    worker.connection.close("the network of the site is down")
+    two.run(300)
+    first, second = worker.tasks
+    del worker.tasks[second]  # this one it has lost meanwhile
+    worker.join()
+    two.run(5)
+    two.net.heal("a", "c")
+    worker.drive(150)
+    assert two["c"].outcomes(job) == ["runs"]
+    assert two["c"].outcomes(job + 1)[0] == "lost"
+    assert first in worker.tasks
+    worker.finish(first)
+    worker.drive(90, work=10)
+    assert two["c"].states(job, 2) == {"succeeded": 2}
+    assert two["c"].outcomes(job) == ["ok"]
+
+
+def test_a_way_that_is_cut_is_suspended_though_its_home_is_heard_of_by_another(make: Make) -> None:
+    world = make("a", "b", "c")
+    world.net.trust("a", "c")
+    world.net.trust("a", "b", ones=Agreement(lend_on=1))
+    world.net.trust("b", "c")
+    job = world["c"].submit("sleep")
+    direct = world["a"].worker(cores=1)
+    world.run(1)
+    assert direct.jobs == ["1 of c"]
+    world.net.cut("a", "c")
+    other = world["a"].worker(cores=1)
+    world["c"].submit("sleep")
+    for _ in range(40):
+        world.run(10)
+        direct.beat()
+        other.beat()
+    assert len(other.tasks) == 1  # by way of b
+    assert world["c"].outcomes(job) == ["runs"]
+    direct.finish()
+    world.net.heal("a", "c")
+    direct.drive(60)
+    assert world["c"].outcomes(job) == ["ok"]
+
+
+def test_trust_that_ends_on_the_way_ends_what_runs_there_also_after_a_restart(chain: World) -> None:
+    job = chain["c"].submit("sleep", array=2)
+    chain["a"].worker(cores=2)
+    chain.run(1)
+    chain["c"].kill()
+    chain["c"].start()
+    chain["c"].do(lambda tx: chain["c"].lending.revoked(tx, "b", hand_back=True))
+    assert chain["c"].states(job, 2) == {"waiting": 2}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import msgspec
 import pytest
 from twisted.internet.defer import ensureDeferred
 
@@ -14,9 +15,22 @@ from cpc.core.peer import Agreement
 from cpc.core.resources import Amounts
 from cpc.queue.job import State
 from cpc.server.federation.ways import Caller
+from cpc.store import events
+from cpc.wire import frames
 from cpc.wire.messages import Orders, Result, Settled, Task
-from cpc.wire.peer_messages import AskWork, Given, Offer, Report, ReportAnswer, WorkerOrders, WorkerReport, WorkGiven
+from cpc.wire.peer_messages import (
+    AskWork,
+    Given,
+    Offer,
+    Report,
+    ReportAnswer,
+    Survey,
+    WorkerOrders,
+    WorkerReport,
+    WorkGiven,
+)
 from tests.helpers.lending_fixture import Make, make
+from tests.helpers.lending_world import World
 
 __all__ = ["make"]
 
@@ -263,4 +277,94 @@ def test_what_a_peer_reports_of_jobs_that_its_workers_do_not_have_is_of_no_conse
     worker.finish()
     world.run(1)
     assert world["c"].state(job) is State.SUCCEEDED
+    assert world["c"].outcomes(job) == ["ok"]
+
+
+def forge(world: World, route: tuple[str, ...], said: WorkerReport) -> ReportAnswer:
+    """The last but one server of the route says that this came to it along the route."""
+    body = msgspec.msgpack.encode(Report(number=1, workers=(said,)))
+    answer = world.net.ask(route[-2:], "report", body, 5.0, True, route)
+    return msgspec.msgpack.decode(world.reactor.finish(answer), type=ReportAnswer)
+
+
+def test_a_peer_does_not_speak_for_the_workers_of_another_one(make: Make) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    world.net.server("e")
+    world.net.trust("e", "c")
+    job = world["c"].submit("sleep", array=2)
+    worker = world["a"].worker(cores=1)
+    world.run(1)
+    (stolen,) = (one.of_owner() for one in worker.tasks)
+    offer = Offer(worker=99, name="w", host="h", total=Amounts(cores=4), free=Amounts(cores=4))
+    done = Result(lease=stolen, outcome=Outcome.OK, exit_code=0)
+    # "A worker of a, which I reach, hands in what another one of a has done."
+    said = forge(world, ("a", "e", "c"), WorkerReport(worker=99, offer=offer, holds=(stolen,), results=(done,)))
+    assert [settled.verdict for one in said.workers for settled in one.orders.settled] == ["quarantined"]
+    assert world["c"].state(stolen.job) is State.RUNNING
+    worker.finish()
+    world.run(1)
+    assert world["c"].state(stolen.job) is State.SUCCEEDED
+    assert world["c"].outcomes(job) == ["ok"]
+
+
+def test_an_owner_that_gives_what_nobody_asked_for_fills_nobodys_memory(make: Make) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    world["c"].submit("sleep")
+    worker = world["a"].worker(cores=1)
+    world.run(1)
+    assert worker.jobs == ["1 of c"]
+    home = world["a"].lending.home
+    owner = home._owners["c"]
+    world.net.silence("a", "c")  # it does not listen to what it gets back
+    tasks = tuple(msgspec.structs.replace(task(), lease=lease((1 << 52) + number)) for number in range(300))
+    for number in range(1000, 1010):
+        orders = ReportAnswer(workers=(WorkerOrders(worker=number, orders=Orders(tasks=tasks)),))
+        world.reactor.finish(ensureDeferred(home._far_orders(Caller("c", ("c", "a")), orders)))
+    assert owner.full
+    assert sum(len(loan.own) for loan in owner.loans.values()) == 1000
+    assert len(owner.loans) <= 5
+    lent = world["a"].do(lambda tx: events.of_kind(tx, "worker.lent", 0, 1000))
+    assert len(lent) == 1  # nothing is on record of workers that are not there
+
+
+def test_too_many_questions_of_one_peer_are_answered_with_nothing_and_so_are_their_repeats(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpc.server.federation.asked.MOST_ASKS", 0)
+    world = make("c")
+    evil = world.net.server("a")
+    world.net.trust("a", "c")
+    question = AskWork(id="1", route=("a",), hops=0, seconds=5.0)
+    for _ in range(2):
+        said = evil.ask("c", "ask-work", question, WorkGiven, 5.0)
+        assert world.reactor.finish(ensureDeferred(said)) == WorkGiven()
+
+
+@pytest.mark.parametrize("id", ["", "x" * 65])
+def test_the_name_of_a_question_is_short_because_it_is_kept(id: str) -> None:
+    for question in (AskWork(id=id, route=("a",), hops=0, seconds=1.0), Survey(id=id, hops=0, seconds=1.0)):
+        with pytest.raises(Refused, match=r"at `\$\.id`"):
+            frames.decode(msgspec.msgpack.encode(question), type(question), "method")
+
+
+def test_a_peer_that_speaks_for_a_silent_home_does_not_end_what_runs_there(make: Make) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    world.net.server("e")
+    world.net.trust("e", "c")
+    job = world["c"].submit("sleep")
+    worker = world["a"].worker(cores=1)
+    world.run(1)
+    world.net.cut("a", "c")
+    for _ in range(30):
+        worker.drive(10)
+        body = msgspec.msgpack.encode(Report(number=1))
+        world.reactor.finish(world.net.ask(("e", "c"), "report", body, 5.0, True, ("a", "e", "c")))
+    assert world["c"].outcomes(job) == ["runs"]
+    assert len(world["c"].lending.owner._heard) == 1  # nothing is kept of ways by which nobody was lent
+    worker.finish()
+    world.net.heal("a", "c")
+    worker.drive(60)
     assert world["c"].outcomes(job) == ["ok"]

@@ -71,6 +71,7 @@ class Asked:
         if standing is Standing.REPEAT:
             return await self._repeat(question.id)
         if self._under_way.get(peer, 0) >= MOST_ASKS:
+            self._asks.answered(question.id, WorkGiven())
             return WorkGiven()
         self._under_way[peer] = self._under_way.get(peer, 0) + 1
         answer = WorkGiven()

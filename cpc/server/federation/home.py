@@ -140,7 +140,7 @@ class Home:
         """A worker has joined, with these: their owners hear of it, whatever was known of it before."""
         for owner in self._owners.values():
             if worker in owner.loans:
-                owner.loans[worker].told = False
+                owner.loans[worker].back()
         self.take(worker, Abroad(tuple(held)))
         session = self._queue.index.of_worker(worker)
         for lease in held:
@@ -427,8 +427,11 @@ class Home:
             loan.dirty = loan.dirty and known  # the owner knows what it has just given
             self._look(path)
         for worker, lease, words in placed.back:
-            self._loan(lease.path, worker).own[lease] = Result(lease=lease, outcome=Outcome.PREEMPTED, message=words)
-            self.poke(worker, lease.path)
+            if lease.path not in self._owners or not self._owners[lease.path].full:
+                self._loan(lease.path, worker).own[lease] = Result(
+                    lease=lease, outcome=Outcome.PREEMPTED, message=words
+                )
+                self.poke(worker, lease.path)
 
     # --- trust ----------------------------------------------------------------------------------------------------------
 

@@ -107,6 +107,8 @@ class Lending:
 
     def _lent(self, worker: int, path: str) -> None:
         """A loan begins: said in the events, but not again and again while one follows the other."""
+        if self._queue.index.of_worker(worker) is None:
+            return  # it was given away by somebody who does not know better
         now = self._clock.monotonic()
         self._told = {loan: at for loan, at in self._told.items() if now - at < SAID}
         if (worker, path) in self._told:

@@ -16,6 +16,7 @@ from cpc.wire.messages import Checkpoint, Orders, Result, Tail
 from cpc.wire.peer_messages import Offer, WorkerReport
 
 MOST_BYTES = 4 << 20  # of results and checkpoints in one report
+MOST_UNSAID = 1000  # jobs on their way back to one owner; what it gives beyond them, it misses in our reports
 MOST_TAILS = 64  # pieces of live output that wait for the next report; older ones are left out
 
 
@@ -92,6 +93,11 @@ class Loan:
             return False
         return everything or self.dirty
 
+    def back(self) -> None:
+        """The worker has joined. If it was thought to be gone, and its owner has not heard of that, it is not; what it has not
+        brought along, the owner misses in our reports."""
+        self.told, self.gone = False, ""
+
     def hold(self, holds: tuple[Lease, ...], now: float) -> None:
         """What the worker says that it has."""
         self.holds = holds
@@ -161,6 +167,11 @@ class Owner:
     def neighbour(self) -> str:
         """Where the way there begins."""
         return self.path.partition("/")[0]
+
+    @property
+    def full(self) -> bool:
+        """Whether so many jobs are on their way back to it that no more are remembered."""
+        return sum(len(loan.own) for loan in self.loans.values()) >= MOST_UNSAID
 
     def holder(self, lease: Lease) -> int:
         """The worker that has this lease; 0: none that is known."""
