@@ -272,7 +272,7 @@ def test_a_worker_that_was_lost_and_is_back_before_its_owner_could_hear_of_that_
     two.net.heal("a", "c")
     worker.drive(150)
     assert two["c"].outcomes(job) == ["runs"]
-    assert two["c"].outcomes(job + 1)[0] == "lost"
+    assert two["c"].outcomes(job + 1)[0] == "preempted"
     assert first in worker.tasks
     worker.finish(first)
     worker.drive(90, work=10)
