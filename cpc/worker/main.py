@@ -142,6 +142,9 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
     reactor: Any = installed
     disk, chance, node = RealDisk(), SystemChance(), machine.node
     work, hand_in = _directories(settings, bundle.role == "allocation")
+    if bundle.role == "allocation":
+        disk.make_directory(work)
+        own(work, os.geteuid())
     claim = _claim(disk, work, Owner(credential=_credential(bundle), host=node.host, pid=os.getpid()))
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_if_unused, disk, claim)
@@ -251,6 +254,17 @@ def _directories(settings: Settings, made: bool = False) -> tuple[str, tuple[str
     if settings.work_was_named and not made and not os.path.isdir(work):
         raise BadInput(f"-wd {settings.work}: there is no such directory", "make it first, or leave -wd out")
     return work, ()
+
+
+def own(work: str, user: int) -> None:
+    """The work directory of an allocation has a name that anybody on the node can guess, and may have made: in one that is
+    somebody else's (not `user`'s or root's), what is run and the key could be taken or replaced. BadInput then."""
+    for found in (os.lstat(work), os.stat(work)):
+        if found.st_uid not in (0, user):
+            raise BadInput(
+                f"the work directory {work} belongs to another user ({found.st_uid}), who could read and change all in it",
+                "remove it, or give the pool another one: cpcc pool set POOL --work DIR",
+            )
 
 
 def _claim(disk: RealDisk, work: str, owner: Owner) -> Claim:

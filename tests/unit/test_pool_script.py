@@ -23,6 +23,7 @@ from cpc.pools.facts import Pool
 from cpc.server.offline import wait
 from cpc.server.pools import offline, script
 from cpc.server.pools.means import Means
+from cpc.worker.main import own
 from tests.helpers.fake_batch import SYSTEMS, BatchSystem, FakeBatch
 from tests.simulation.clock import VirtualReactor
 
@@ -214,3 +215,20 @@ def test_an_http_server_is_asked_without_a_reactor(tmp_path: Path) -> None:
     for url in ("unix:///x", "ftp://x/", "http://[x/"):
         with pytest.raises(BadInput):
             wait(offline.http("GET", url))
+
+
+def test_a_work_directory_that_somebody_else_has_made_is_not_used(tmp_path: Path) -> None:
+    mine, planted, link = tmp_path / "mine", tmp_path / "planted", tmp_path / "link"
+    mine.mkdir()
+    planted.mkdir()
+    user = os.geteuid()
+    own(str(mine), user)
+    if user:
+        other = user + 1  # to this one, what we have made is somebody else's
+    else:
+        other = user
+        os.chown(planted, 65534, -1)
+    link.symlink_to(planted)
+    for path in (planted, link):
+        with pytest.raises(BadInput, match="belongs to another user"):
+            own(str(path), other)
