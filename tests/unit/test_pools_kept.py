@@ -405,6 +405,20 @@ def test_a_node_is_drained_together_with_the_workers_on_it(world: PoolWorld) -> 
         world.finish(world.pools.drain(world.call(), "nosuch", "", "why", True))
 
 
+def test_nodes_are_shown_though_another_pool_does_not_answer(world: PoolWorld) -> None:
+    world.pool("away", max_allocations=0)
+    world.pool("hpc")
+    world.system.trouble.append(("nodes", "down"))
+    page = world.finish(world.pools.nodes(SERVER, ""))
+    assert {one.pool for one in page.items} == {"hpc"}
+    world.system.trouble.extend([("nodes", "down"), ("nodes", "down")])
+    with pytest.raises(Unavailable, match="nobody is there"):
+        world.finish(world.pools.nodes(SERVER, ""))
+    world.system.trouble.append(("nodes", "down"))
+    with pytest.raises(Unavailable, match="nobody is there"):
+        world.finish(world.pools.nodes(SERVER, "away"))
+
+
 def test_direct_use_is_one_job_for_each_allocation(world: PoolWorld) -> None:
     world.pool(direct=True, cores=4, max_allocations=10)
     world.submit()

@@ -47,9 +47,6 @@ class Pools:
         self._keeper = keeper
         self._book = keeper.book
         self._shows = Shows(keeper, queue)
-        self._memory: dict[
-            tuple[int, str], tuple[float, int]
-        ] = {}  # (pool, node) → (when, free), the oldest of the last hour
 
     # --- pools ---
 
@@ -293,9 +290,16 @@ class Pools:
     # --- nodes ---
 
     async def nodes(self, who: Principal, pool: str) -> Page:
-        """The batch systems' nodes, with our workers on them."""
+        """The batch systems' nodes, with our workers on them. One that does not answer fails only if none does."""
         rows = await self._look(who, Act.NODE_LIST, lambda tx: self._rows(tx, pool))
-        seen = [(row, await self._hand(row).nodes(row.facts.queue)) for row in rows]
+        seen, trouble = [], None
+        for row in rows:
+            try:
+                seen.append((row, await self._hand(row).nodes(row.facts.queue)))
+            except CopernicusError as error:
+                trouble = trouble or error  # `cpcc pools` says it, too; the nodes of the others are shown
+        if trouble is not None and not seen:
+            raise trouble
 
         def unit(tx: Tx) -> Page:
             here = self._shows.by_node(tx)
