@@ -103,6 +103,20 @@ async def test_what_sbatch_says_is_the_right_kind_of_error(said: str, kind: type
     assert caught.value.hint  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("code", [1, 255])
+@pytest_twisted.ensureDeferred
+async def test_an_option_that_sbatch_does_not_know_is_not_a_slurm_that_is_away(code: int, slurm: FakeSlurm) -> None:
+    said = "sbatch: unrecognized option '--bogus'\nTry \"sbatch --help\" for more information\n"
+    slurm.instead["sbatch"] = lambda: Ran(code, "", said)
+    rig = rig_for(slurm)
+    with pytest.raises(Refused, match="unrecognized option '--bogus'") as refused:
+        await rig.make().submit(rig.request("exit 0"))
+    assert "options" in refused.value.hint
+    slurm.instead["sbatch"] = lambda: Ran(255, "", "ssh: connect to host login port 22: No route to host\n")
+    with pytest.raises(Unavailable):
+        await rig.make().submit(rig.request("exit 0"))
+
+
 @pytest.mark.parametrize(
     ("out", "ids"),
     [

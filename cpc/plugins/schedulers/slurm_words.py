@@ -29,8 +29,10 @@ _LIMIT = re.compile(
 )
 #: Nothing can have been sent: there was nobody to send it to, or no leave to.
 _NOT_SENT = re.compile(r"connect failure|Connection refused|auth_g_create|Munge encode failed", re.IGNORECASE)
+#: Slurm's commands end with 255 for these, as a wrapper does that cannot reach the machine where they are.
+_USAGE = re.compile(r"(unrecognized|invalid|ambiguous) option|option requires an argument|Invalid --", re.IGNORECASE)
 _HINTS = (
-    (r"invalid partition|Invalid partition name", "see 'sinfo -s' for the partitions there are"),
+    (r"invalid partition|Invalid partition name|Partition \S+ not found", "see 'sinfo -s' for the partitions there are"),
     (r"Invalid account|account/partition combination", "see 'sacctmgr show assoc user=$USER' for your accounts"),
     (r"Requested node configuration|Memory specification|node count|More processors", "ask for less of each node"),
     (r"generic resource|gres", "see 'sinfo -o \"%P %G\"' for the GPUs there are"),
@@ -38,7 +40,7 @@ _HINTS = (
     (r"array specification", "ask for fewer at once (MaxArraySize)"),
     (r"permission denied|Invalid user id|not permitted|Access", "ask an administrator of the cluster"),
     (r"Invalid node name", "see 'sinfo -N' for the nodes there are"),
-    (r"(unrecognized|invalid) option|Invalid --", "see the pool's options and 'sbatch --help'"),
+    (_USAGE.pattern, "see the pool's options and 'sbatch --help'"),
 )
 
 
@@ -54,7 +56,8 @@ def said(ran: Ran) -> str:
 def error(ran: Ran, doing: str) -> CopernicusError:
     """The error that a command's failure is. `doing`: what was asked for, as in "Slurm did not {doing}: …"."""
     found = _known(f"{ran.err}\n{ran.out}", said(ran), doing)
-    if isinstance(found, Refused) and not isinstance(found, AtLimit) and (ran.code in (126, 127) or ran.code > 128):
+    gone = ran.code in (126, 127) or ran.code > 128
+    if gone and isinstance(found, Refused) and not (isinstance(found, AtLimit) or _USAGE.search(ran.err)):
         return Unavailable(found.message, "see whether Slurm's commands work on this machine")
     return found
 
