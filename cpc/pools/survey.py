@@ -91,15 +91,18 @@ class Survey:
     def _seat_workers(self) -> None:
         pool_of = {one.token: one.pool for one in self.allocations}
         leaving = {one.token for one in self.allocations if not (one.state.pending or one.state is State.RUNNING)}
+        direct = {one.token for one in self.allocations if one.direct}
         for worker in self.workers:
-            if worker.draining or worker.token in leaving:
-                continue
+            once = worker.token in direct
+            if worker.draining or worker.token in leaving or (once and (worker.used or not worker.idle_since)):
+                continue  # a worker for one job goes when it has had that
             left = worker.deadline - self.now if worker.deadline else fit.ENOUGH
             who = requirement.profile(worker.programs, worker.labels, worker.total)
             if worker.free.cores and (not worker.idle_since or self.now - worker.idle_since < BELIEVED):
                 number = pool_of.get(worker.token, 0)
                 worth = self.rooms[number].worth if number in self.rooms else learning.WORTH
-                self._free.append(Seat(who, worker.free, left, worth, number, worker.token, worker.project))
+                jobs = 1 if once else fit.ENOUGH
+                self._free.append(Seat(who, worker.free, left, worth, number, worker.token, worker.project, jobs))
             if not worker.idle_since:
                 self._flows.append(Flow(who, worker.total, left, worker.project))
 

@@ -341,3 +341,17 @@ def test_what_is_beyond_a_lowered_limit_goes_if_it_has_not_started_the_latest_fi
     assert [stop.token for stop in decision.cancels] == ["t3", "t2"]
     decision = deciding([pool(max_cores=32)], [demand(500)], [*ones, runs], [worker("r", free=0)])
     assert {stop.token for stop in decision.cancels} == {"t1", "t2", "t3"}
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_worker_for_one_job_is_not_counted_on_for_a_second_one(used: bool) -> None:
+    direct = pool(direct=True, each=Amounts(cores=1))
+    ones = [
+        allocation(f"t{i}", state=State.RUNNING, direct=True, each=Amounts(cores=1), joined=1, joined_at=NOW - 20, used=True)
+        for i in range(3)
+    ]
+    busy = [worker(f"t{i}", cores=1, free=0, number=i + 1, used=used) for i in range(3)]
+    assert len(deciding([direct], [demand(20, seconds=60.0)], ones, busy).asks) == 7, "as many as it may have at once"
+    idle = [worker(f"t{i}", cores=1, number=i + 1, used=used) for i in range(3)]
+    wanted = deciding([direct], [demand(4, seconds=60.0)], ones, idle).asks
+    assert len(wanted) == (4 if used else 1)
