@@ -249,6 +249,24 @@ def test_a_job_that_is_started_again_by_the_batch_system_is_the_same_allocation(
     assert world.rows()[0].facts.restarts == 1
 
 
+def test_restarts_that_nobody_saw_are_one_new_run(world: PoolWorld) -> None:
+    world.pool(max_allocations=1, idle=30.0)
+    world.submit(200)
+    world.until(lambda: world.unfinished() < 198)
+    entry = world.system.alive()[0]
+    world.kill()
+    for _ in range(4):
+        world.system.requeue(entry)
+        world.advance(300.0)
+    world.start()
+    world.until(lambda: any(row.facts.restarts for row in world.alive()))
+    started = world.rows()[0].facts.started_at
+    world.advance(200.0)
+    assert (world.rows()[0].facts.restarts, world.rows()[0].facts.started_at) == (4, started)
+    assert not world.keeper.book.nodes, "no node has failed"
+    settle(world)
+
+
 def test_a_dead_node_costs_no_job_and_blames_none(world: PoolWorld) -> None:
     world.pool(idle=30.0)
     job = world.submit(40)

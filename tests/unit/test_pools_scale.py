@@ -355,3 +355,9 @@ def test_a_worker_for_one_job_is_not_counted_on_for_a_second_one(used: bool) -> 
     idle = [worker(f"t{i}", cores=1, number=i + 1, used=used) for i in range(3)]
     wanted = deciding([direct], [demand(4, seconds=60.0)], ones, idle).asks
     assert len(wanted) == (4 if used else 1)
+
+
+def test_an_allocation_with_a_worker_is_not_overdue_though_its_hello_came_before_its_new_run_was_seen() -> None:
+    old = allocation(state=State.RUNNING, started_at=NOW - 700, restarts=1)
+    assert [stop.token for stop in deciding([pool()], [], [old]).overdue] == ["t1"]
+    assert deciding([pool()], [], [old], [worker(free=0)]).overdue == ()

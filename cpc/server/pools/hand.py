@@ -371,6 +371,7 @@ class Hand:
                 event = Event.SEEN_AGAIN if again else Event.SEEN_RUNNING
                 if event is Event.SEEN_AGAIN or facts.state is not State.RUNNING or one.nodes != facts.ran_on:
                     happen(tx, row.token, event, at=begun, ran_on=one.nodes, native=one.native)
+                self._restarted(tx, row.token, one.restarts)
             case SeenState.ENDED:
                 if one.outcome is SeenOutcome.UNKNOWN:
                     # A worker that talks to us is better news than a batch system that has forgotten.
@@ -387,6 +388,12 @@ class Hand:
                         tx, row.token, Event.SEEN_ENDED, at=self._when(tx, one.ended), ran_on=one.nodes, native=one.native,
                         reason=_REASONS[one.outcome or SeenOutcome.UNKNOWN], words=_words(one),
                     )  # fmt: skip
+
+    def _restarted(self, tx: Tx, token: str, times: int) -> None:
+        """It may have been started again several times since it was last seen: that is one new run, not so many."""
+        row = self._book.live.get(token)
+        if row is not None and row.facts.restarts < times:
+            self._book.put(tx, row, replace(row.facts, restarts=times))
 
     def _when(self, tx: Tx, time: int) -> float:
         """A time that the batch system tells (µs), by the book's clock; 0.0 where it tells none."""
