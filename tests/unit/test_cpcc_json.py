@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cpc.client.main import ALIASES, COMMANDS
+from cpc.core.errors import BadInput, NotFound
 from cpc.core.network_views import Changed, ExplainView, NetworkView, TransactionView
 from cpc.core.pool_views import PoolPlan
 from cpc.core.views import FileView, LogView, MemberView, Page, Submitted
@@ -218,6 +219,29 @@ def test_each_command_speaks_to_people_programs_and_scripts(
     assert script.err == ""
     if quiet is not None:
         assert script.out.strip() == quiet.format(directory=tmp_path)
+
+
+def test_a_name_that_is_neither_of_two_things_is_said_to_be_neither(api: FakeApi, cpcc: Cpcc) -> None:
+    for act in ("drain", "resume"):
+        api.on("POST", f"/workers/n9/{act}", NotFound("there is no worker 'n9'", "see `cpcc workers`"))
+        api.on("POST", f"/nodes/n9/{act}", NotFound("no pool has a node n9", "see `cpcc nodes`"))
+        said = cpcc(act, "n9", *(("new", "fan") if act == "drain" else ()))
+        assert (said.code, said.out) == (1, "")
+        assert said.err.startswith("cpcc: there is no worker 'n9', and no pool has a node n9 (")
+    api.on("GET", "/jobs/hcp/why", BadInput("'hcp' is not an id", "ids look like 57"))
+    api.on("GET", "/pools/hcp/why", NotFound("there is no pool 'hcp'"))
+    said = cpcc("why", "hcp")
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert said.err.startswith("cpcc: there is no pool 'hcp', and that is no job's id (")
+    api.on("GET", "/jobs/99/why", NotFound("there is no job 99"))
+    api.on("GET", "/pools/99/why", NotFound("there is no pool '99'"))
+    assert "there is no job 99" in cpcc("why", "99").err
+
+
+def test_a_node_that_is_still_down_after_it_was_resumed_is_said_to_be_resumed(api: FakeApi, cpcc: Cpcc) -> None:
+    api.on("POST", "/workers/n8/resume", NotFound("there is no worker 'n8'"))
+    api.on("POST", "/nodes/n8/resume", fake_pools.node_view(name="n8", state="down"))
+    assert "n8 is resumed, and still down for its batch system" in cpcc("resume", "n8").out
 
 
 def documented() -> set[str]:

@@ -127,14 +127,17 @@ def drain(
     client = context.client()
     try:
         one = client.drain_node(name, reason, finish, pool)
-    except NotFound:
-        if error is None:
-            raise
-        raise error from None
+    except NotFound as missing:
+        raise (missing if error is None else _neither(name, missing)) from None
     if wait:
         one = _drained(context, one)
     context.out.data("node", one, lambda: harmless(_still(one)), lambda: [one.name])
     return 0
+
+
+def _neither(name: str, missing: NotFound) -> NotFound:
+    """For a name that is no worker's, and no node's."""
+    return NotFound(f"there is no worker {name!r}, and {missing.message}", "see `cpcc workers` and `cpcc nodes`")
 
 
 def _drained(context: Context, one: NodeView) -> NodeView:
@@ -167,9 +170,9 @@ def resume(context: Context, name: str, pool: str, error: CopernicusError | None
     """For `cpcc resume NAME`, where NAME is no worker."""
     try:
         one = context.client().resume_node(name, pool)
-    except NotFound:
-        if error is None:
-            raise
-        raise error from None
-    text = f"Node {one.name} is {one.state}; its workers get jobs again."
+    except NotFound as missing:
+        raise (missing if error is None else _neither(name, missing)) from None
+    # A node that is asked whether it is well is "down" for some seconds: its batch system's word, not what was done.
+    state = "resumed, and still down for its batch system" if one.state == "down" else one.state
+    text = f"Node {one.name} is {state}; its workers get jobs again."
     context.out.data("node", one, lambda: harmless(text), lambda: [one.name])

@@ -298,6 +298,10 @@ def why_pool(context: Context, name: str, error: CopernicusError) -> None:
     try:
         found = client.why_pool(name)
     except NotFound:
+        if isinstance(error, BadInput):  # no number: so it was meant to be a pool
+            raise NotFound(
+                f"there is no pool {name!r}, and that is no job's id", "see `cpcc pools` and `cpcc jobs`"
+            ) from None
         raise error from None
 
     def people() -> str:
