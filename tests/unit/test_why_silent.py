@@ -1,0 +1,26 @@
+"""Why a job waits: workers that went with their allocation are not among those that could come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cpc.core import ids
+from cpc.server import joining
+from cpc.server.principal import SERVER
+from tests.helpers.network_bench import NetworkBench
+
+
+def test_workers_whose_bundle_is_revoked_are_not_silent_but_gone(tmp_path: Path) -> None:
+    bench = NetworkBench(tmp_path)
+    workers = [bench.worker(name) for name in ("w1", "w2")]
+    for worker in workers:
+        bench.lose(worker)
+    job = bench.submit("true")
+
+    def why() -> str:
+        return bench.wait(bench.jobs.why(SERVER, ids.show(job))).reasons[0].text
+
+    assert why() == "no worker is connected; 2 known worker(s) are silent"
+    bench.do(lambda tx: joining.revoke(bench.queue, tx, 1, "its allocation has ended"))
+    assert why() == "no worker is connected"
+    bench.close()
