@@ -117,7 +117,8 @@ class _Stops:
         self.times.append(unneeded)
 
     def _running(self, one: Allocation, room: Room, workers: list[Worker]) -> None:
-        if not one.joined and not workers:  # one that was there before its new run was seen has said hello to the old one
+        # A worker that was there before its new run was seen has said hello to the old one.
+        if not one.joined and not workers:
             self._over(one, one.started_at + learning.JOIN_WITHIN, "no worker of it has joined", Reason.UNJOINED)
             return
         if room.trying:

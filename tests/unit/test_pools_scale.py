@@ -347,7 +347,9 @@ def test_what_is_beyond_a_lowered_limit_goes_if_it_has_not_started_the_latest_fi
 def test_a_worker_for_one_job_is_not_counted_on_for_a_second_one(used: bool) -> None:
     direct = pool(direct=True, each=Amounts(cores=1))
     ones = [
-        allocation(f"t{i}", state=State.RUNNING, direct=True, each=Amounts(cores=1), joined=1, joined_at=NOW - 20, used=True)
+        allocation(
+            f"t{i}", state=State.RUNNING, direct=True, each=Amounts(cores=1), joined=1, joined_at=NOW - 20, used=True
+        )
         for i in range(3)
     ]
     busy = [worker(f"t{i}", cores=1, free=0, number=i + 1, used=used) for i in range(3)]

@@ -32,7 +32,10 @@ _NOT_SENT = re.compile(r"connect failure|Connection refused|auth_g_create|Munge 
 #: Slurm's commands end with 255 for these, as a wrapper does that cannot reach the machine where they are.
 _USAGE = re.compile(r"(unrecognized|invalid|ambiguous) option|option requires an argument|Invalid --", re.IGNORECASE)
 _HINTS = (
-    (r"invalid partition|Invalid partition name|Partition \S+ not found", "see 'sinfo -s' for the partitions there are"),
+    (
+        r"invalid partition|Invalid partition name|Partition \S+ not found",
+        "see 'sinfo -s' for the partitions there are",
+    ),
     (r"Invalid account|account/partition combination", "see 'sacctmgr show assoc user=$USER' for your accounts"),
     (r"Requested node configuration|Memory specification|node count|More processors", "ask for less of each node"),
     (r"generic resource|gres", "see 'sinfo -o \"%P %G\"' for the GPUs there are"),
