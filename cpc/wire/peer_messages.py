@@ -34,6 +34,7 @@ from cpc.wire.messages import Checkpoint, Cores, Count, Left, Message, Orders, P
 
 MAX_HOPS = 16
 MAX_OFFERS = 256
+MAX_REPORTED = 1000  # workers in one report
 Server = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Route = Annotated[tuple[Server, ...], msgspec.Meta(max_length=MAX_HOPS + 1)]
 Hops = Annotated[int, msgspec.Meta(ge=0, le=MAX_HOPS)]
@@ -192,7 +193,7 @@ class Report(Message, frozen=True):
     """Heartbeat and turn of a home server for those of its workers that have jobs of the owner."""
 
     number: int
-    workers: tuple[WorkerReport, ...] = ()
+    workers: Annotated[tuple[WorkerReport, ...], msgspec.Meta(max_length=MAX_REPORTED)] = ()
 
 
 class WorkerOrders(Message, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from twisted.internet.defer import ensureDeferred
 
-from cpc.core.errors import Refused
+from cpc.core.errors import Refused, TooLarge
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.peer import Agreement
@@ -368,3 +368,16 @@ def test_a_peer_that_speaks_for_a_silent_home_does_not_end_what_runs_there(make:
     world.net.heal("a", "c")
     worker.drive(60)
     assert world["c"].outcomes(job) == ["ok"]
+
+
+def test_a_report_that_would_keep_the_writer_busy_for_seconds_is_refused(make: Make) -> None:
+    world = make("c")
+    evil = world.net.server("e")
+    world.net.trust("e", "c")
+    results = tuple(Result(lease=lease((1 << 52) + number), outcome=Outcome.OK) for number in range(4001))
+    report = Report(number=1, workers=(WorkerReport(worker=1, results=results),))
+    with pytest.raises(TooLarge, match="at most 4000 results"):
+        world.reactor.finish(ensureDeferred(evil.ask_far(("e", "c"), "report", report, ReportAnswer, 5.0)))
+    many = Report(number=1, workers=tuple(WorkerReport(worker=number) for number in range(1001)))
+    with pytest.raises(Refused, match="length <= 1000"):
+        frames.decode(msgspec.msgpack.encode(many), Report, "report")

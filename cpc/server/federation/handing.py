@@ -6,7 +6,7 @@ from cpc.core.lease import Lease
 from cpc.server.federation.home import Home
 from cpc.server.federation.ways import Ways
 from cpc.wire.messages import Checkpoint, Result, Settled
-from cpc.wire.peer_messages import Report, ReportAnswer, WorkerReport
+from cpc.wire.peer_messages import MAX_REPORTED, Report, ReportAnswer, WorkerReport
 
 TIMEOUT = 60.0
 
@@ -30,7 +30,9 @@ class Handing:
 
     async def renew(self, route: tuple[str, ...], held: dict[int, tuple[Lease, ...]]) -> None:
         """We have these."""
-        await self._report(route, tuple(WorkerReport(worker=worker, holds=leases) for worker, leases in held.items()))
+        said = tuple(WorkerReport(worker=worker, holds=leases) for worker, leases in held.items())
+        for start in range(0, len(said), MAX_REPORTED):
+            await self._report(route, said[start : start + MAX_REPORTED])
 
     async def _report(self, route: tuple[str, ...], workers: tuple[WorkerReport, ...]) -> ReportAnswer:
         answer = await self._ways.ask_far(route, "report", Report(number=0, workers=workers), ReportAnswer, TIMEOUT)

@@ -13,7 +13,7 @@ import msgspec
 from twisted.internet.defer import ensureDeferred
 
 from cpc.core.clock import Timers
-from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.core.errors import CopernicusError, Refused, TooLarge, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.peer import Limits
 from cpc.core.texts import plain
@@ -33,6 +33,9 @@ from cpc.wire.messages import Orders, Task
 from cpc.wire.peer_messages import Offer, Ping, Pong, Report, ReportAnswer, WorkerOrders, WorkerReport
 
 MOST_BYTES = 4 << 20  # of tasks in one answer
+MOST_SAID = (
+    4000  # results and checkpoints in one report: each is looked up in the writer, where our own workers wait too
+)
 PROBE = 30.0  # seconds between looks for a home that is silent
 
 
@@ -237,6 +240,8 @@ class Owner:
 
     async def _report(self, caller: Caller, report: Report) -> ReportAnswer:
         self._check(caller)
+        if sum(len(one.results) + len(one.checkpoints) for one in report.workers) > MOST_SAID:
+            raise TooLarge(f"a report has at most {MOST_SAID} results and checkpoints", "send it in parts")
         answer = await self._store.write(lambda tx: self._take(tx, caller, report))
         if caller.back in self._heard or caller.back in self._ways_to.values():
             self._heard[caller.back] = self._queue.now
