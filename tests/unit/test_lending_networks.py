@@ -15,7 +15,7 @@ from cpc.core.peer import Agreement
 from cpc.core.resources import Amounts
 from cpc.queue.job import State
 from cpc.server.federation.ways import Caller
-from cpc.store import events
+from cpc.store import events, workers
 from cpc.wire import frames
 from cpc.wire.messages import Orders, Result, Settled, Task
 from cpc.wire.peer_messages import (
@@ -381,3 +381,20 @@ def test_a_report_that_would_keep_the_writer_busy_for_seconds_is_refused(make: M
     many = Report(number=1, workers=tuple(WorkerReport(worker=number) for number in range(1001)))
     with pytest.raises(Refused, match="length <= 1000"):
         frames.decode(msgspec.msgpack.encode(many), Report, "report")
+
+
+def test_results_of_nothing_make_nobody_a_worker(make: Make) -> None:
+    world = make("c")
+    evil = world.net.server("e")
+    world.net.trust("e", "c")
+    world["c"].submit("sleep")
+    offer = Offer(worker=1, name="w", host="h", total=Amounts(cores=4), free=Amounts(cores=4))
+    said = tuple(
+        WorkerReport(worker=number, offer=offer, results=(Result(lease=lease((1 << 52) + number), outcome=Outcome.OK),))
+        for number in range(100)
+    )
+    report = Report(number=1, workers=said)
+    answer = world.reactor.finish(ensureDeferred(evil.ask_far(("e", "c"), "report", report, ReportAnswer, 5.0)))
+    verdicts = [settled.verdict for one in answer.workers for settled in one.orders.settled]
+    assert len(verdicts) == 100  # each is answered, so that an honest home need not ask again
+    assert world["c"].do(workers.borrowed) == []

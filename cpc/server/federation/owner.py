@@ -26,7 +26,7 @@ from cpc.server.joining import MAX_WORD, MOST_AHEAD
 from cpc.server.queue import Queue
 from cpc.server.settling import Settlement
 from cpc.server.tails import Tails
-from cpc.store import projects, workers
+from cpc.store import attempts, projects, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders, Task
@@ -295,12 +295,12 @@ class Owner:
                 continue
             if session is None and one.offer is not None and not one.gone and sane([one.offer], caller.sender):
                 made = session_of(worker, caller.sender, one.offer, limits, allowed, self._queue.now)
-                if self._needed(made, one):
+                if self._needed(tx, made, caller.back, one):
                     self._join(tx, made, caller.sender, caller.back, one.offer)
                     session, worker = made, made.worker
-            elif session is None and not one.gone and (one.wants or self._has_something(worker, one)):
+            elif session is None and not one.gone and (one.wants or self._has_something(tx, worker, caller.back, one)):
                 answer.unknown.append(one.worker)
-            if worker:
+            if worker or one.results:
                 self._judge(tx, worker, session, one, answer)
             else:
                 answer.cancel[one.worker] = list(one.holds)
@@ -332,12 +332,16 @@ class Owner:
             for run in self._queue.index.held(worker):
                 run.renewed = self._queue.now
 
-    def _has_something(self, worker: int, one: WorkerReport) -> bool:
-        return bool(self._queue.index.held(worker)) if worker else bool(one.results)
+    def _has_something(self, tx: Tx, worker: int, back: tuple[str, ...], one: WorkerReport) -> bool:
+        """Whether it has jobs of ours, or, when it is not known yet, brings what another one lent by the same way has done."""
+        if worker:
+            return bool(self._queue.index.held(worker))
+        found = (attempts.get(tx, result.lease.job, result.lease.attempt) for result in one.results)
+        return any(attempt is not None and self._ways_to.get(attempt.worker) == back for attempt in found)
 
-    def _needed(self, session: Session, one: WorkerReport) -> bool:
+    def _needed(self, tx: Tx, session: Session, back: tuple[str, ...], one: WorkerReport) -> bool:
         """Whether a worker that reports needs a session: it has a job of ours, brings a result, or could be given a job."""
-        if self._has_something(session.worker, one):
+        if self._has_something(tx, session.worker, back, one):
             return True
         session.wants = True
         return one.wants and any(True for _ in self._queue.index.candidates(session))
