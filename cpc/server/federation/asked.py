@@ -35,7 +35,7 @@ SUBSCRIBED = 300.0  # seconds for which who got nothing is called
 MOST_ASKS = 8  # questions of one peer under way at a time
 LEAST = 0.5  # seconds that must be left to ask another peer
 LOOK_AGAIN = 5.0  # while jobs wait and somebody could still be called
-PAUSE = 0.05  # between calls: what many submissions bring is one call
+PAUSE = 0.01  # seconds between looks for somebody to call: what many submissions bring is one call
 
 
 class Asked:
@@ -56,6 +56,7 @@ class Asked:
         self._under_way: dict[str, int] = {}
         self._callers = Callers()
         self._soon = False  # a look is due at once
+        self._looked = -PAUSE  # when the last one was
         self._timer: Timer | None = None
         self._stopped = False
         ways.serve("ask-work", AskWork, self._ask, far=False)
@@ -212,7 +213,7 @@ class Asked:
         """Jobs wait that no worker here has room for: those who have asked in vain may have them."""
         if self._callers and not self._soon:
             self._soon = True
-            self._plan(PAUSE)
+            self._plan(max(0.0, self._looked + PAUSE - self._clock.monotonic()))
 
     def _plan(self, seconds: float) -> None:
         if self._stopped:
@@ -226,8 +227,9 @@ class Asked:
 
     async def _call(self) -> None:
         self._soon = False
+        self._looked = self._clock.monotonic()
         try:
-            self._callers.expire(self._clock.monotonic())
+            self._callers.expire(self._looked)
             waiting, need, ready = await self._store.write(self._match)
         except CopernicusError:
             waiting, need, ready = True, 0, []
