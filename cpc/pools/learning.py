@@ -95,6 +95,18 @@ def reconfigured(learned: Learned) -> Learned:
     return Learned(spent=learned.spent)
 
 
+def not_later(learned: Learned, now: float) -> Learned:
+    """What happened at times that are still to come, because a clock has been set back since, has happened now."""
+    spent: dict[int, float] = {}
+    for when, amount in learned.spent:
+        hour = min(when, int(now // HOUR))
+        spent[hour] = spent.get(hour, 0.0) + amount
+    refused, brief = (replace(one, at=min(one.at, now)) for one in (learned.refused, learned.brief))
+    return replace(
+        learned, refused=refused, brief=brief, programs_at=min(learned.programs_at, now), spent=tuple(sorted(spent.items()))
+    )  # fmt: skip
+
+
 def pause(setback: Setback) -> float:
     """Seconds for which a pool is left alone after a setback."""
     return min(LONGEST, FIRST * 2.0 ** min(setback.count - 1, 20)) if setback.count else 0.0

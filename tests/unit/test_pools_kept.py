@@ -14,7 +14,9 @@ from cpc.core.allocation import SeenOutcome, SeenState, Wanted
 from cpc.core.errors import BadInput, Conflict, NotFound, TurnedAway, Unavailable
 from cpc.core.pool_views import PoolSettings
 from cpc.core.resources import Amounts
-from cpc.pools.allocation import Reason, State
+from cpc.pools import learning, nodes
+from cpc.pools.allocation import Allocation, Reason, State
+from cpc.pools.facts import DAY, HOUR, Learned
 from cpc.queue.job import State as JobState
 from cpc.queue.why import Because, Facts
 from cpc.server import joining
@@ -295,6 +297,33 @@ def test_a_node_on_which_everything_ends_at_once_is_left_out_and_named(world: Po
     world.finish(world.pools.undrain(world.call(), "bad", ""))
     page = world.finish(world.pools.nodes(SERVER, "hpc"))
     assert next(one for one in page.items if one.name == "bad").excluded == 0
+
+
+def test_a_clock_that_was_a_year_ahead_leaves_no_pool_and_no_node_alone_for_a_year(world: PoolWorld) -> None:
+    world.pool(budget=10.0)
+    number, later = next(iter(world.keeper.book.pools)), world.keeper.book.now + 366 * DAY
+
+    def unit(tx: Tx) -> None:
+        book = world.keeper.book
+        ran = Allocation(
+            token="t", pool=number, state=State.ENDED, asked_at=later, started_at=later, ended_at=later + 3600, joined=1,
+            each=Amounts(cores=10), reason=Reason.FAILED,
+        )  # fmt: skip
+        book.learn(tx, number, learning.refused(learning.ended(Learned(), ran), later, "no"))
+        for _ in range(nodes.ENOUGH):
+            book.put_node(tx, nodes.failed(book.node(number, "n1"), later, "disk"))
+
+    world.do(unit)
+    world.kill()
+    world.start()
+    book = world.keeper.book
+    assert nodes.until(book.node(number, "n1")) <= book.now + nodes.FORGIVE
+    world.submit(4)
+    world.advance(60.0)
+    assert not world.system.entries, "the budget is used up"
+    world.advance(DAY + 3 * HOUR)
+    assert world.unfinished() == 0
+    settle(world)
 
 
 def test_a_batch_system_that_is_away_for_long_loses_nothing(world: PoolWorld) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from cpc.core.clock import SECOND, Clock
 from cpc.core.errors import NotFound
 from cpc.core.journal import Journal
+from cpc.pools import learning
 from cpc.pools.allocation import Allocation
 from cpc.pools.facts import Learned, NodeRecord, Pool
 from cpc.store import allocations, pools
@@ -49,6 +50,11 @@ class Book:
         # A wall clock that was set back must not make what has happened lie in the future.
         seen = [max(_times(row.facts)) for row in self.live.values()]
         self._ahead += max(0.0, max(seen, default=0.0) - self.now)
+        now = self.now
+        self.pools = {key: _with(row, learned=learning.not_later(row.learned, now)) for key, row in self.pools.items()}
+        self.nodes = {
+            key: msgspec.structs.replace(one, failed_at=min(one.failed_at, now)) for key, one in self.nodes.items()
+        }
 
     # --- pools ---
 
