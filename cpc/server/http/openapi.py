@@ -27,6 +27,7 @@ _WORDS = {
     413: "more than is taken",
     416: "the range lies outside of the file",
     429: "too many tries; wait",
+    431: "the request line or the headers are too long",
     500: "a mistake of the server; its log has more under the request's id",
     503: "the server cannot do this now; nothing was done, try again",
     507: "the project's quota, or the disk, is full",
@@ -141,7 +142,7 @@ def _responses(route: Route, named: dict[str, Any]) -> dict[str, Any]:
 
 
 def _errors(route: Route) -> list[int]:
-    statuses = [400, 413, 500, 503]
+    statuses = [400, 413, 431, 500, 503]
     if route.who is not Who.ANYONE or route.answer is Raw:
         statuses += [401, 403]
     if route.who is not Who.ANYONE:
