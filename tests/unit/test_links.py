@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from cpc.core.errors import CopernicusError, Refused, Unavailable
-from cpc.core.peer import Agreement, PeerState
+from cpc.core.peer import Agreement, Limits, PeerState
 from cpc.server.federation import links
 from cpc.server.federation.links import HELD, HELD_BULK
 from cpc.server.federation.ways import Caller, Passing
@@ -182,6 +182,30 @@ def test_nothing_is_relayed_to_or_for_a_server_that_is_not_trusted_or_is_denied(
     lab["b"].knows(lab["c"])
     lab["c"].knows(lab["a"], state=PeerState.REVOKED, address=False)
     assert isinstance(ping(lab, "abc"), Refused)
+
+
+@pytest.mark.parametrize("switched", "ac")
+def test_lending_does_not_pass_a_server_that_has_switched_it_off_with_a_neighbour(switched: str) -> None:
+    lab = chain("abc")
+    answers_pings(lab["c"])
+    reported: list[str] = []
+
+    async def take(caller: Caller, _: Ping) -> Pong:
+        reported.append(lab.name(caller.sender))
+        return Pong(server=lab["c"].id, name="c", release="t")
+
+    lab["c"].links.serve("report", Ping, take, far=True)
+    work = lab["a"].links.ask_far(lab.route("abc"), "report", Ping(), Pong, 20.0)
+    assert lab.finish(work).name == "c"
+    half = Agreement(lent=Limits(off=True))
+    lab["b"].knows(lab[switched], agreement=half)
+    work = lab["a"].links.ask_far(lab.route("abc"), "report", Ping(), Pong, 20.0)
+    assert lab.finish(work).name == "c"
+    lab["b"].knows(lab[switched], agreement=Agreement(lent=Limits(off=True), accepted=Limits(off=True)))
+    with pytest.raises(Refused, match=f"nothing is lent to {switched} "):
+        lab.finish(lab["a"].links.ask_far(lab.route("abc"), "report", Ping(), Pong, 20.0))
+    assert reported == ["a", "a"]
+    assert ping(lab, "abc") == "c"  # looking is no lending
 
 
 def test_a_missing_server_on_the_way_is_said_and_a_silent_one_ends_in_time() -> None:

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from cpc.core.errors import CopernicusError, NotFound, Refused
 from cpc.core.peer import Agreement, Limits, PeerState
+from cpc.queue import terms
 from cpc.server.federation import peering
 from cpc.store.peers import PeerRow
 from cpc.wire.identity import Name, Role, check_authority
@@ -148,3 +149,14 @@ class Book:
             if server in denied or self.state(server) is PeerState.REVOKED:
                 raise Refused(f"nothing that {self.called(server)} has a part in passes {self.here[:8]}")
         return place
+
+    def check_passing(self, former: str, following: str) -> None:
+        """Whether messages of lending, and files, pass from one neighbour to the other. Refused in words where the operator
+        has switched off both directions with one of them: then nothing of ours goes there, and nothing of others' either.
+        """
+        for server in (former, following):
+            if terms.withdrawn(self.agreement(server)):
+                raise Refused(
+                    f"nothing is lent to {self.called(server)}, or taken from it, by way of {self.here[:8]}",
+                    "ask the administrator of the server between: cpcc peer",
+                )

@@ -20,6 +20,8 @@ from cpc.wire.connection import Connection
 from cpc.wire.frames import Body, Envelope
 
 RELAY_TIME = 120.0  # seconds: a relayed question without a time of its own
+#: Whether a server is there, and how the network is, may be asked by way of peers that lend each other nothing.
+LOOKING = frozenset({"ping", "survey"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Relaying:
         return frames.body(said) if said is not None else None
 
     async def _pass_on(self, caller: Caller, envelope: Envelope, following: str, bulk: bool) -> Body | None:
+        if envelope.method not in LOOKING:
+            self._book.check_passing(caller.peer, following)
         connection = self._connection(following, bulk)
         if connection is None:
             raise Unavailable(
