@@ -21,6 +21,8 @@ DEFAULT_LIMIT = 4 << 30
 class Cache:
     """A directory of chunks of at most `limit` bytes; the longest unused go first. Losing it costs time only.
 
+    A chunk is kept by its digest, or by another name of 32 bytes.
+
     Several workers (told apart by `pid`) may share the directory; each then keeps to the limit by itself.
     """
 
@@ -29,7 +31,7 @@ class Cache:
         self._directory = directory
         self.limit = limit  # takes effect with the next chunk, or `shrink`
         self._offload = offload
-        self._sizes: OrderedDict[bytes, int] = OrderedDict()
+        self._sizes: OrderedDict[bytes, int] = OrderedDict()  # by name
         self._total = 0
         self._parts = 0
         self._pid = pid
@@ -41,27 +43,28 @@ class Cache:
         for stat in self._disk.scan(self._directory):
             path = os.path.join(self._directory, stat.name)
             try:
-                digest = bytes.fromhex(stat.name)
+                name = bytes.fromhex(stat.name)
             except ValueError:
-                digest = b""
-            if stat.kind == "file" and len(digest) == 32:
-                found.append((stat.changed, digest, stat.size))
+                name = b""
+            if stat.kind == "file" and len(name) == 32:
+                found.append((stat.changed, name, stat.size))
             elif stat.kind == "file":
                 self._disk.unlink(path)
-        for _, digest, size in sorted(found):
-            self._add(digest, size)
+        for _, name, size in sorted(found):
+            self._add(name, size)
 
     @property
     def size(self) -> int:
         """Bytes that are kept."""
         return self._total
 
-    async def get(self, digest: bytes) -> bytes | None:
+    async def get(self, digest: bytes, name: bytes = b"") -> bytes | None:
         """The chunk, verified; None when it is not here (any more, or not whole)."""
-        if digest not in self._sizes:
+        name = name or digest
+        if name not in self._sizes:
             return None
-        self._sizes.move_to_end(digest)
-        path = self._path(digest)
+        self._sizes.move_to_end(name)
+        path = self._path(name)
 
         def read() -> bytes | None:
             try:
@@ -73,15 +76,15 @@ class Cache:
 
         data = await self._offload(read)
         if data is None:
-            await self._remove(digest)
+            await self._remove(name)
         return data
 
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._sizes
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._sizes
 
-    async def put(self, digest: bytes, data: bytes | memoryview) -> None:
+    async def put(self, name: bytes, data: bytes | memoryview) -> None:
         """Keep a chunk that was verified. A disk that does not take it is no error."""
-        if digest in self._sizes or len(data) > self.limit:
+        if name in self._sizes or len(data) > self.limit:
             return
         self._parts += 1
         part = os.path.join(self._directory, f"part-{self._pid}-{self._parts}")
@@ -89,7 +92,7 @@ class Cache:
         def write() -> bool:
             try:
                 self._disk.write(part, bytes(data))
-                self._disk.rename(part, self._path(digest))
+                self._disk.rename(part, self._path(name))
             except OSError:
                 with contextlib.suppress(OSError):
                     self._disk.unlink(part)
@@ -97,7 +100,7 @@ class Cache:
             return True
 
         if await self._offload(write):
-            self._add(digest, len(data))
+            self._add(name, len(data))
             await self.shrink(self.limit)
 
     async def shrink(self, limit: int) -> None:
@@ -105,9 +108,9 @@ class Cache:
         while self._total > limit and self._sizes:
             await self._remove(next(iter(self._sizes)))
 
-    async def _remove(self, digest: bytes) -> None:
-        self._total -= self._sizes.pop(digest, 0)
-        path = self._path(digest)
+    async def _remove(self, name: bytes) -> None:
+        self._total -= self._sizes.pop(name, 0)
+        path = self._path(name)
 
         def unlink() -> None:
             with contextlib.suppress(OSError):
@@ -115,10 +118,10 @@ class Cache:
 
         await self._offload(unlink)
 
-    def _add(self, digest: bytes, size: int) -> None:
-        if digest not in self._sizes:
-            self._sizes[digest] = size
+    def _add(self, name: bytes, size: int) -> None:
+        if name not in self._sizes:
+            self._sizes[name] = size
             self._total += size
 
-    def _path(self, digest: bytes) -> str:
-        return os.path.join(self._directory, digest.hex())
+    def _path(self, name: bytes) -> str:
+        return os.path.join(self._directory, name.hex())

@@ -80,7 +80,7 @@ FEDERATION = (
     ),
     defect(
         "chunk-crosses-a-link-twice", "cpc.server.federation.cache:RelayCache.fetch",
-        "if flight is None and (self._cache is None or digest not in self._cache):", "if True:",
+        "if flight is None and (self._cache is None or name not in self._cache):", "if True:",
         promise="a chunk crosses each link once",
         caught_by=_FILES + "test_a_chunk_crosses_each_link_once_however_many_workers_need_it",
     ),

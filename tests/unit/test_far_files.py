@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from twisted.internet.defer import ensureDeferred
 
@@ -11,7 +12,9 @@ from cpc.core.digest import of_chunk
 from cpc.core.errors import BadInput, Damaged, Gone, NotFound, Refused, TooLarge, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.offload import inline
-from cpc.server.federation.cache import RelayCache
+from cpc.server.federation.cache import RelayCache, kept_as
+from cpc.server.federation.ways import Caller, Passing
+from cpc.wire import frames
 from cpc.wire.messages import ChunkData, ChunkList
 from cpc.wire.peer_messages import FarChunkGet, FarChunkPut, FarMissing
 from tests.helpers.far_world import FarWorld
@@ -66,9 +69,38 @@ def test_what_is_cached_is_given_only_with_the_owners_word(world: FarWorld) -> N
     with pytest.raises(Refused, match="not this worker's"):
         world.get(lease, digest)
     data = block(2, BIG)  # in the home's cache, but in no project of the owner
-    world.reactor.finish(world.home.cache.fetch(of_chunk(data), lambda have: _given(data)))
+    world.reactor.finish(world.home.cache.fetch("b/c", of_chunk(data), lambda have: _given(data)))
     with pytest.raises(NotFound):
         world.get(mine, of_chunk(data))
+
+
+def test_a_cache_gives_nothing_on_the_word_of_a_server_that_it_did_not_come_from(
+    world: FarWorld, tmp_path: Path
+) -> None:
+    """Two servers on either side of a relay, one as a home and one as an owner, know the digest of a chunk of a third."""
+    _, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    assert world.get(lease, digest) == block(1, BIG)  # now the relay has it
+    asked: list[bool] = []
+
+    async def grant(_: Caller, question: FarChunkGet) -> ChunkData:
+        asked.append(question.have)
+        return ChunkData(data=memoryview(b""))
+
+    async def grant_for_others(passing: Passing) -> bytes:
+        return msgspec.msgpack.encode(await grant(passing.caller, frames.decode(passing.body, FarChunkGet, "get")))
+
+    accomplice = world.net.server("x")
+    accomplice.serve("far-chunk-get", FarChunkGet, grant, far=True, bulk=True)
+    accomplice.hook("far-chunk-get", grant_for_others)
+    spy = world.another_home(tmp_path, "y")
+    world.net.trust("b", "x")
+    world.net.trust("x", "c")
+    for way in ("b/x", "b/x/c"):
+        stolen = Lease(lease.job, lease.attempt, lease.incarnation, way)
+        with pytest.raises(Damaged):  # it is asked for the chunk itself, and has none
+            world.get(stolen, digest, home=spy)
+    assert asked == [False, False]
 
 
 async def _given(data: bytes) -> memoryview:
@@ -141,7 +173,7 @@ def test_a_cache_may_be_removed_or_damaged_at_any_time(world: FarWorld) -> None:
     one, two = world.owner.keep(block(1, BIG)), world.owner.keep(block(2, BIG))
     assert world.get(lease, one) == block(1, BIG)
     assert world.get(lease, two) == block(2, BIG)
-    world.home.disk.write(f"/run/relay-cache/{one.hex()}", b"something else")
+    world.home.disk.write(f"/run/relay-cache/{kept_as('b/c', one).hex()}", b"something else")
     assert world.get(lease, one) == block(1, BIG)
     assert crossed(world, "b", "a") > 2.9  # it was fetched again
     assert crossed(world, "c", "b") < 2.1  # but the relay still had it
@@ -222,7 +254,7 @@ def test_a_cache_that_cannot_be_read_is_emptied(world: FarWorld) -> None:
     cache = RelayCache(disk, "/run/relay-cache", lambda: BIG, inline)
     world.reactor.finish(cache.open())
     data = block(1, 100)
-    assert bytes(world.reactor.finish(cache.fetch(of_chunk(data), lambda have: _given(data)))) == data
+    assert bytes(world.reactor.finish(cache.fetch("b/c", of_chunk(data), lambda have: _given(data)))) == data
     assert cache.size == 100
 
 

@@ -3,8 +3,9 @@
     ask the owner (have)  ──▶ granted ──▶ from memory or disk
     ask the owner         ──▶ the chunk ──▶ checked ──▶ to who asked, to all who asked meanwhile, and to disk
 
-Nothing is given without the owner's word for each who asks: what is cached saves bytes, not questions. The directory may be
-removed at any time; every chunk is checked by its digest when it is read.
+Nothing is given without the owner's word for each who asks: what is cached saves bytes, not questions. The word of an owner is
+good for what has come by the way to it, and for nothing else: whoever speaks for one owner must not get at what another one has
+sent. The directory may be removed at any time; every chunk is checked by its digest when it is read.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class RelayCache:
         self._limit = limit
         self._offload = offload
         self._cache: Cache | None = None
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights: dict[bytes, _Flight] = {}  # by `kept_as`
         self._landing = 0
         self.hits = 0  # chunks given without being sent here once more
         self.saved = 0  # their bytes
@@ -107,54 +108,58 @@ class RelayCache:
             self._cache.limit = self._limit()
             await self._cache.shrink(self._cache.limit)
 
-    async def fetch(self, digest: bytes, ask: Ask) -> memoryview:
-        """The chunk, checked, once the owner has granted it to who asks. Damaged when what came is another one."""
+    async def fetch(self, way: str, digest: bytes, ask: Ask) -> memoryview:
+        """The chunk, checked, once the owner has granted it to who asks. Damaged when what came is another one.
+
+        `way`: the ids of the servers from the next one to the owner, joined by "/".
+        """
         if len(digest) != DIGEST_SIZE:
             raise BadInput("a SHA-256 has 32 bytes")
+        name = kept_as(way, digest)
         while True:
-            flight = self._flights.get(digest)
-            if flight is None and (self._cache is None or digest not in self._cache):
-                return await self._bring(digest, ask)
+            flight = self._flights.get(name)
+            if flight is None and (self._cache is None or name not in self._cache):
+                return await self._bring(name, digest, ask)
             came = flight.join() if flight is not None else None
             await ask(True)
-            data = await came if came is not None else await self._read(digest)
+            data = await came if came is not None else await self._read(name, digest)
             if data is not None:
                 self.hits += 1
                 self.saved += len(data)
                 return data
 
-    async def _read(self, digest: bytes) -> memoryview | None:
-        found = await self._cache.get(digest) if self._cache is not None else None
+    async def _read(self, name: bytes, digest: bytes) -> memoryview | None:
+        found = await self._cache.get(digest, name) if self._cache is not None else None
         return memoryview(found) if found is not None else None
 
-    async def _bring(self, digest: bytes, ask: Ask) -> memoryview:
-        flight = self._flights[digest] = _Flight()
+    async def _bring(self, name: bytes, digest: bytes, ask: Ask) -> memoryview:
+        flight = self._flights[name] = _Flight()
         try:
             data = await ask(False)
             await self._check(digest, data)
         except BaseException:
-            del self._flights[digest]
+            del self._flights[name]
             flight.arrived(None)
             raise
         flight.arrived(data)
         if self._cache is None or not self._cache.limit:
-            del self._flights[digest]
+            del self._flights[name]
             return data
         self._landing += len(data)
-        landing = ensureDeferred(self._land(digest, data))
+        landing = ensureDeferred(self._land(name, data))
         if self._landing > LANDING:
             await landing
         return data
 
-    async def _land(self, digest: bytes, data: memoryview) -> None:
+    async def _land(self, name: bytes, data: memoryview) -> None:
         assert self._cache is not None
         try:
-            await self._cache.put(digest, data)
+            await self._cache.put(name, data)
         except (OSError, CopernicusError) as error:
             _log.warn("a chunk could not be cached: {error}", error=error)
         finally:
             self._landing -= len(data)
-            del self._flights[digest]
+            del self._flights[name]
 
     async def _check(self, digest: bytes, data: memoryview) -> None:
         if len(data) > CHUNK:
@@ -165,3 +170,8 @@ class RelayCache:
                 f"the next server sent something else than chunk {digest.hex()}",
                 "ask its administrator: cpc-server doctor",
             )
+
+
+def kept_as(way: str, digest: bytes) -> bytes:
+    """By what a chunk is known here that has come by this way."""
+    return of_chunk(way.encode() + b"\0" + digest)

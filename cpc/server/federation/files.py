@@ -59,7 +59,7 @@ class HomeFiles:
             route = self._route(lease)
             return (await self._ways.ask_far(route, "far-chunk-get", asked, ChunkData, FAR_TIME, bulk=True)).data
 
-        return await self._cache.fetch(digest, ask)
+        return await self._cache.fetch(lease.path, digest, ask)
 
     async def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> None:
         """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours."""
@@ -114,7 +114,8 @@ class RelayedFiles:
             came = await passing.pass_on(msgspec.msgpack.encode(asked))
             return frames.decode(came, ChunkData, "far-chunk-get").data
 
-        data = await self._cache.fetch(question.digest, ask)
+        way = "/".join(passing.route[len(passing.caller.route) :])
+        data = await self._cache.fetch(way, question.digest, ask)
         return came if len(came) > len(data) else msgspec.msgpack.encode(ChunkData(data=data))
 
 
