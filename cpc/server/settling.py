@@ -171,8 +171,8 @@ def same_bundle(tx: Tx, one: int, other: int) -> bool:
         return all(pools) and len({row.pool for row in pools if row is not None}) == 1
     if first.bundle:
         return True
-    # Of which home a borrowed worker is, the neighbour says: without the way (`boot`) each peer could speak for all homes.
-    return (first.fingerprint.partition("/")[0], first.boot) == (second.fingerprint.partition("/")[0], second.boot)
+    # The way to its home. Which home that is, the neighbour says: by the home alone each peer could speak for all.
+    return first.boot == second.boot
 
 
 def _ending(result: Result, late: bool = False) -> Ending:

@@ -88,8 +88,8 @@ def seen_since(tx: Tx, since: int, after: int = 0, limit: int = 1000) -> list[Wo
 
 
 def borrowed(tx: Tx) -> list[tuple[int, str, str]]:
-    """(id, key, way) of workers of other servers: they have no bundle; for a key their home's id and number there, and for
-    a boot id the way to it."""
+    """(id, key, way) of workers of other servers: they have no bundle; for a boot id the way to their home, and for a key
+    that with their number there."""
     return [(row[0], row[1], row[2]) for row in tx.rows(_BORROWED)]
 
 

@@ -76,14 +76,14 @@ class Bench:
 
         return self.do(unit)
 
-    def worker(self, name: str = "w", boot: str = "b", wants: bool = True, **fields: Any) -> Session:
+    def worker(self, name: str = "w", boot: str = "b", wants: bool = True, bundle: int = 1, **fields: Any) -> Session:
         """A worker joins and takes a first turn."""
         programs = tuple(Program(name=one, version=version) for one, version in fields.pop("programs", ()))
         total = fields.pop("total", Amounts(cores=fields.pop("cores", 4)))
         hello = Hello(boot=boot, host="h", release="t", platform="smp", total=total, programs=programs, **fields)
 
         def unit(tx: Tx) -> tuple[Session, tuple[Lease, ...]]:
-            row = joining.enrolled(tx, name, name, 1)
+            row = joining.enrolled(tx, name, name, bundle)
             return joining.join(self.queue, tx, joining.worker(tx, row.fingerprint), hello, False)
 
         session, self.dropped = self.do(unit)

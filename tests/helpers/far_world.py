@@ -18,6 +18,7 @@ from cpc.core.outcome import Outcome
 from cpc.queue.session import Session
 from cpc.server import settling
 from cpc.server.bulk import JobFiles
+from cpc.server.federation.borrowed import key_of
 from cpc.server.federation.cache import RelayCache
 from cpc.server.federation.custody import Custody
 from cpc.server.federation.files import HomeFiles, OwnerFiles, RelayedFiles
@@ -76,7 +77,7 @@ class Owner:
     def lend(self, number: int = 7, home: str = "a") -> tuple[Session, Lease]:
         """A job of ours that runs at this worker of a home: the session here, and the lease as the worker knows it."""
         self.bench.submit()
-        session = self.bench.worker(f"{home}/{number}", cores=1)
+        session = self.bench.worker(f"b/{home}/{number}", bundle=0, cores=1)
         row = session.worker  # lent by way of b
         self.bench.do(lambda tx: workers.joined(tx, row, "n", f"b/{home}", session.number, b""))
         (task,) = self.bench.tasks(session)
@@ -87,7 +88,7 @@ class Owner:
         for each in report.workers:
 
             def unit(tx: Tx, each: WorkerReport = each) -> Orders:
-                row = workers.by_key(tx, f"{caller.sender}/{each.worker}")
+                row = workers.by_key(tx, key_of(caller.back, each.worker))
                 assert row is not None
                 if self.full:
                     return Orders(retry=tuple(result.lease for result in each.results))

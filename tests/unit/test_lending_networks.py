@@ -29,6 +29,7 @@ from cpc.wire.peer_messages import (
     WorkerReport,
     WorkGiven,
 )
+from tests.helpers.fake_ways import FakeWays
 from tests.helpers.lending_fixture import Make, make
 from tests.helpers.lending_world import World
 
@@ -273,7 +274,7 @@ def test_what_a_peer_reports_of_jobs_that_its_workers_do_not_have_is_of_no_conse
         )
     assert world["c"].state(job) is State.RUNNING
     verdicts = [settled.verdict for one in said.workers for settled in one.orders.settled]
-    assert verdicts in ([], ["quarantined"])
+    assert verdicts == ["dropped"]
     worker.finish()
     world.run(1)
     assert world["c"].state(job) is State.SUCCEEDED
@@ -300,12 +301,67 @@ def test_a_peer_does_not_speak_for_the_workers_of_another_one(make: Make) -> Non
     done = Result(lease=stolen, outcome=Outcome.OK, exit_code=0)
     # "A worker of a, which I reach, hands in what another one of a has done."
     said = forge(world, ("a", "e", "c"), WorkerReport(worker=99, offer=offer, holds=(stolen,), results=(done,)))
-    assert [settled.verdict for one in said.workers for settled in one.orders.settled] == ["quarantined"]
+    assert [settled.verdict for one in said.workers for settled in one.orders.settled] == ["dropped"]
     assert world["c"].state(stolen.job) is State.RUNNING
     worker.finish()
     world.run(1)
     assert world["c"].state(stolen.job) is State.SUCCEEDED
     assert world["c"].outcomes(job) == ["ok"]
+
+
+def claim(world: World, evil: FakeWays, number: int) -> Task:
+    """`e` says that this worker of a, which it reaches, is idle, and gets a job for it."""
+    offer = Offer(worker=number, name="w", host="h", total=Amounts(cores=1), free=Amounts(cores=1))
+    question = AskWork(id="claim", route=("a", "e"), hops=0, seconds=5.0, offers=(offer,))
+    said = world.reactor.finish(ensureDeferred(evil.ask("c", "ask-work", question, WorkGiven, 5.0)))
+    ((task,),) = (given.tasks for given in said.given)
+    return task
+
+
+def test_a_peer_that_claims_anothers_idle_worker_does_not_keep_it_from_work(make: Make) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    evil = world.net.server("e")
+    world.net.trust("e", "c")
+    job = world["c"].submit("sleep", array=2)
+    world.net.cut("a", "c")
+    worker = world["a"].worker(cores=1)
+    number = worker.row
+    taken = claim(world, evil, number).lease
+    world.net.heal("a", "c")
+    world.run(5)
+    assert len(worker.tasks) == 1
+    world["c"].kill()
+    world["c"].start()
+    world.run(5)
+    done = Result(lease=taken, outcome=Outcome.OK, exit_code=0)
+    assert [one.job for one in worker.tasks] != [taken.job]
+    said = forge(world, ("a", "e", "c"), WorkerReport(worker=number, results=(done,)))
+    assert [settled.verdict for one in said.workers for settled in one.orders.settled] == ["accepted"]
+    worker.finish()
+    worker.drive(60)
+    assert world["c"].states(job, 2) == {"succeeded": 2}
+    assert world["c"].do(lambda tx: [way for _, _, way in workers.borrowed(tx)]) == ["e/a", "a"]
+
+
+def test_a_peer_that_claims_anothers_worker_does_not_speak_for_what_that_did_before(make: Make) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    evil = world.net.server("e")
+    world.net.trust("e", "c")
+    job = world["c"].submit("sleep")
+    worker = world["a"].worker(cores=1)
+    world.run(1)
+    (former,) = (one.of_owner() for one in worker.tasks)
+    number = worker.row
+    worker.kill()
+    world.net.cut("a", "c")
+    world["c"].do(lambda tx: world["c"].lending.owner.withdraw(tx, "a", "the test takes it back"))
+    assert claim(world, evil, number).lease.job == former.job
+    done = Result(lease=former, outcome=Outcome.OK, exit_code=0)
+    said = forge(world, ("a", "e", "c"), WorkerReport(worker=number, results=(done,)))
+    assert [settled.verdict for one in said.workers for settled in one.orders.settled] == ["dropped"]
+    assert world["c"].state(job) is State.RUNNING
 
 
 def test_an_owner_that_gives_what_nobody_asked_for_fills_nobodys_memory(make: Make) -> None:

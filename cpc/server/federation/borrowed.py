@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cpc.core.errors import CopernicusError
-from cpc.core.lease import Lease
 from cpc.core.peer import Limits
 from cpc.core.resources import Amounts
 from cpc.core.texts import plain
@@ -14,10 +13,9 @@ from cpc.queue import terms
 from cpc.queue.requirement import Profile, profile
 from cpc.queue.session import Session
 from cpc.server.joining import check_hello
-from cpc.server.settling import Settlement
 from cpc.store.workers import WorkerRow
-from cpc.wire.messages import Hello, Settled, Task
-from cpc.wire.peer_messages import Offer, WorkerReport
+from cpc.wire.messages import Hello, Result, Settled, Task
+from cpc.wire.peer_messages import Offer
 
 MAX_NAME = 64
 
@@ -38,9 +36,17 @@ class Borrowed:
         return self.back[1]
 
 
-def key_of(home: str, number: int) -> str:
-    """What it is known by, in place of a key's fingerprint."""
-    return f"{home}/{number}"
+def key_of(back: tuple[str, ...], number: int) -> str:
+    """What it is known by, in place of a key's fingerprint: the way from here to its home, and its number there.
+
+    Who the home is, the neighbour says: without the way each peer could take the numbers of another one's workers.
+    """
+    return f"{way_of(back)}/{number}"
+
+
+def way_of(back: tuple[str, ...]) -> str:
+    """The servers from our neighbour to its home; kept with its row in place of a boot id."""
+    return "/".join(back[1:])
 
 
 def name_of(offer: Offer, home: str) -> str:
@@ -64,20 +70,18 @@ def hello_of(offer: Offer, home: str) -> Hello:
     )
 
 
-def row_of(number: int, offer: Offer, home: str, now: int) -> WorkerRow:
-    """Its row. It has no bundle: what `settling.same_bundle` goes by is its home."""
+def row_of(number: int, offer: Offer, back: tuple[str, ...], now: int) -> WorkerRow:
+    """Its row. It has no bundle: what `settling.same_bundle` goes by is the way to its home."""
     return WorkerRow(
-        id=number, name=name_of(offer, home), fingerprint=key_of(home, offer.worker), bundle=0, host=plain(offer.host, MAX_NAME),
-        created=now, last_seen=now, boot="", session=0, hello=b"", drain=None, revoked=None,
+        id=number, name=name_of(offer, back[-1]), fingerprint=key_of(back, offer.worker), bundle=0,
+        host=plain(offer.host, MAX_NAME), created=now, last_seen=now, boot="", session=0, hello=b"", drain=None, revoked=None,
     )  # fmt: skip
 
 
-def not_theirs(one: WorkerReport) -> tuple[Settlement, list[Lease]]:
-    """What is answered to a report that comes by another way than the worker was lent by: verdicts, and what to cancel."""
-    words = "its worker is lent by another way now"
-    settled = [Settled(lease=result.lease, verdict="dropped", note=words) for result in one.results]
-    ended = {result.lease for result in one.results}
-    return Settlement(settled=settled), [lease for lease in one.holds if lease not in ended]
+def not_theirs(results: Iterable[Result]) -> list[Settled]:
+    """What is answered to results that come by another way than their jobs were given by."""
+    words = "its job was not given to a worker that is lent by this way"
+    return [Settled(lease=result.lease, verdict="dropped", note=words) for result in results]
 
 
 def profile_of(offer: Offer, limits: Limits) -> Profile:

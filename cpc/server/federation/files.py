@@ -17,6 +17,7 @@ import msgspec
 from cpc.core.errors import Refused, Unavailable
 from cpc.core.lease import Lease
 from cpc.server.bulk import Former, JobFiles
+from cpc.server.federation.borrowed import way_of
 from cpc.server.federation.cache import RelayCache
 from cpc.server.federation.custody import Custody
 from cpc.server.federation.ways import Caller, Passing, Ways
@@ -133,11 +134,11 @@ class OwnerFiles:
         ways.serve("far-missing", FarMissing, self._missing, far=True, bulk=True)
 
     async def _project(self, caller: Caller, lease: Lease) -> int:
-        home, way = f"{caller.sender}/", "/".join(caller.back[1:])
+        way = way_of(caller.back)
 
         def mine(tx: Tx, worker: int) -> bool:
             row = workers.get(tx, worker)
-            return row is not None and row.fingerprint.startswith(home) and row.boot == way  # see `Owner._join`
+            return row is not None and not row.bundle and row.boot == way  # see `Owner._join`
 
         return await self._former.project(way, lease.of_owner(), mine)
 

@@ -20,7 +20,17 @@ from cpc.core.texts import plain
 from cpc.queue import terms
 from cpc.queue.session import Session
 from cpc.server import settling
-from cpc.server.federation.borrowed import Borrowed, hello_of, key_of, not_theirs, row_of, sane, session_of, size_of
+from cpc.server.federation.borrowed import (
+    Borrowed,
+    hello_of,
+    key_of,
+    not_theirs,
+    row_of,
+    sane,
+    session_of,
+    size_of,
+    way_of,
+)
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.joining import MAX_WORD, MOST_AHEAD
 from cpc.server.queue import Queue
@@ -29,7 +39,7 @@ from cpc.server.tails import Tails
 from cpc.store import attempts, projects, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
-from cpc.wire.messages import Orders, Task
+from cpc.wire.messages import Orders, Result, Task
 from cpc.wire.peer_messages import Offer, Ping, Pong, Report, ReportAnswer, WorkerOrders, WorkerReport
 
 MOST_BYTES = 4 << 20  # of tasks in one answer
@@ -108,7 +118,7 @@ class Owner:
 
     def _know(self, key: str, worker: int, back: tuple[str, ...]) -> None:
         self._rows[key] = worker
-        self._homes[worker] = key.partition("/")[0]
+        self._homes[worker] = back[-1]
         self._ways_to[worker] = back
 
     # --- work for a question ----------------------------------------------------------------------------------------------
@@ -143,10 +153,8 @@ class Owner:
             free = terms.room(offer.free, limits, used)
             if free.cores <= 0:
                 continue
-            worker = self._row(tx, home, offer.worker)
+            worker = self._row(tx, back, offer.worker)
             session = self._queue.index.of_worker(worker) if worker else None
-            if self._otherwise(tx, worker, back):
-                continue
             if session is None:
                 session = session_of(worker, home, offer, limits, allowed, self._queue.now)
                 session.free, session.wants = free, True
@@ -155,7 +163,7 @@ class Owner:
                     True for _ in self._queue.index.candidates(session)
                 ):
                     continue
-                self._join(tx, session, home, back, offer)
+                self._join(tx, session, back, offer)
             most_ahead = len(session.ahead) + (max(0, min(offer.ahead, MOST_AHEAD)) if limits.cores is None else 0)
             self._queue.index.change(session, free=free, wants=True, most_ahead=most_ahead)
             used += free.cores
@@ -186,29 +194,29 @@ class Owner:
     def _used(self, peer: str) -> int:
         return sum(_cores(self._queue, one.worker) for one in self._borrowed.values() if one.neighbour == peer)
 
-    def _row(self, tx: Tx, home: str, number: int) -> int:
-        """The worker's id here; 0 when it has none yet."""
-        key = key_of(home, number)
+    def _row(self, tx: Tx, back: tuple[str, ...], number: int) -> int:
+        """The id here of the worker that is lent by this way; 0 when it has none yet."""
+        key = key_of(back, number)
         known = self._rows.get(key)
         if known is None:
             row = workers.by_key(tx, key)
             return row.id if row is not None else 0
         return known
 
-    def _join(self, tx: Tx, session: Session, home: str, back: tuple[str, ...], offer: Offer) -> None:
-        queue, hello = self._queue, hello_of(offer, home)
+    def _join(self, tx: Tx, session: Session, back: tuple[str, ...], offer: Offer) -> None:
+        queue, home = self._queue, back[-1]
+        hello = hello_of(offer, home)
         new = not session.worker
         if new:
             session.worker = tx.next("worker")
-            workers.add(tx, row_of(session.worker, offer, home, tx.now))
+            workers.add(tx, row_of(session.worker, offer, back, tx.now))
         else:
             row = workers.get(tx, session.worker)
             session.drain = row.drain if row is not None else None
         session.number = tx.next("session")
         session.free = session.total
         queue.index.join(session)
-        way = "/".join(back[1:])  # in place of a boot id: so it is known after a restart
-        workers.joined(tx, session.worker, hello.host, way, session.number, msgspec.msgpack.encode(hello))
+        workers.joined(tx, session.worker, hello.host, way_of(back), session.number, msgspec.msgpack.encode(hello))
         if new:
             tx.event(
                 f"server:{home}", "worker.borrowed", subject=session.worker, worker=session.name, host=hello.host,
@@ -218,7 +226,7 @@ class Owner:
 
         def effect() -> None:
             self._borrowed[made.session] = made
-            self._know(key_of(home, made.number), made.worker, back)
+            self._know(key_of(back, made.number), made.worker, back)
             self._heard[back] = self._queue.now
             for lease in self._tails.followed(tuple(session.leases.values())):
                 queue.outbox.follow(made.session, lease)
@@ -287,23 +295,26 @@ class Owner:
         hungry: list[Session] = []
         limits, allowed = self._limits(tx, caller.peer)
         self._renew_all(caller.back)
-        for one in report.workers:
-            worker = self._row(tx, caller.sender, one.worker)
+        for said in report.workers:
+            worker = self._row(tx, caller.back, said.worker)
             session = self._queue.index.of_worker(worker) if worker else None
-            if self._otherwise(tx, worker, caller.back, certain=bool(one.results or one.holds or one.gone)):
-                answer.settled[one.worker], answer.cancel[one.worker] = not_theirs(one)
-                continue
+            others = [result for result in said.results if self._of_others(tx, worker, caller.back, result)]
+            theirs = tuple(result for result in said.results if result not in others) if others else said.results
+            one = msgspec.structs.replace(said, results=theirs)
             if session is None and one.offer is not None and not one.gone and sane([one.offer], caller.sender):
                 made = session_of(worker, caller.sender, one.offer, limits, allowed, self._queue.now)
                 if self._needed(tx, made, caller.back, one):
-                    self._join(tx, made, caller.sender, caller.back, one.offer)
+                    self._join(tx, made, caller.back, one.offer)
                     session, worker = made, made.worker
             elif session is None and not one.gone and (one.wants or self._has_something(tx, worker, caller.back, one)):
                 answer.unknown.append(one.worker)
             if worker or one.results:
                 self._judge(tx, worker, session, one, answer)
             else:
-                answer.cancel[one.worker] = list(one.holds)
+                ended = {result.lease for result in others}
+                answer.cancel[one.worker] = [lease for lease in one.holds if lease not in ended]
+            if others:
+                answer.settled.setdefault(one.worker, Settlement()).settled += not_theirs(others)
             if one.gone:
                 self._gone(tx, worker, session, one)
             elif session is not None:
@@ -311,18 +322,24 @@ class Owner:
                 hungry.append(session)
         self._fill(tx, hungry)
         for one in report.workers:
-            session = self._queue.index.of_worker(self._row(tx, caller.sender, one.worker))
+            session = self._queue.index.of_worker(self._row(tx, caller.back, one.worker))
             if session is not None:
                 answer.sessions[one.worker] = session.number
         return answer
 
-    def _otherwise(self, tx: Tx, worker: int, back: tuple[str, ...], certain: bool = False) -> bool:
-        """Whether it was lent by another way, as its row says: only the servers on that way speak for it, and give it jobs.
-        One that has nothing of ours may be lent by any way anew, unless `certain`: what it brings is of that other way."""
-        if not worker or not (certain or self._queue.index.held(worker)):
+    def _of_others(self, tx: Tx, worker: int, back: tuple[str, ...], result: Result) -> bool:
+        """Whether an attempt was given by another way, or to a worker of ours: only the servers on that way speak for it."""
+        lease = result.lease
+        run = self._queue.index.running.get(lease.job)
+        if run is not None and run.lease == lease and run.worker == worker:
             return False
-        row = workers.get(tx, worker)
-        return row is not None and row.boot != "/".join(back[1:])
+        attempt = attempts.get(tx, lease.job, lease.attempt)
+        return (
+            attempt is not None
+            and attempt.incarnation == lease.incarnation
+            and attempt.worker != worker
+            and self._ways_to.get(attempt.worker) != back
+        )
 
     def _renew_all(self, back: tuple[str, ...]) -> None:
         """A home that was silent for long has its workers come back one by one: their leases get a full period."""
