@@ -18,6 +18,7 @@ from cpc.core.errors import CopernicusError
 from cpc.store import allocations, chunkstore, drafts, history, networks, uploads
 from cpc.store.chunkstore import ChunkStore, Removed
 from cpc.store.store import Store
+from cpc.store.transaction import Tx
 
 log = Logger()
 
@@ -35,6 +36,12 @@ class Directories(Protocol):
 
     def forget_project(self, project: int) -> Awaitable[None]: ...
     def tidy(self, before: float) -> Awaitable[None]: ...
+
+
+class Borrowed(Protocol):
+    """Workers of other servers; `cpc.server.federation.register.Register`."""
+
+    def forget(self, tx: Tx, before: int, limit: int) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class Retention:
         self._stopped = False
         self._long_due = 0.0
         self.directories: Directories | None = None  # set by whoever puts the server together
+        self.borrowed: Borrowed | None = None  # so is this
 
     def start(self) -> None:
         """Begin the rounds; the first sweeps up files that a crash has left."""
@@ -153,6 +161,8 @@ class Retention:
         if keep.jobs:
             before = self._before(keep.jobs)
             await self._steps(lambda: self._store.write(lambda tx: allocations.forget(tx, before, STEP)))
+            if (borrowed := self.borrowed) is not None:
+                await self._steps(lambda: self._store.write(lambda tx: borrowed.forget(tx, before, STEP)))
         await self._old_events(self._before(keep.events), self._before(keep.audit))
         await self._steps(self._expire_answers)
         if self.directories is not None:

@@ -186,6 +186,7 @@ class Service:
         )  # fmt: skip
         self.workers.lending = self.status_page.lending = federation.lending
         self.monitor.borrowers, self.custody = federation.lending.owner, federation.filing.custody
+        self.retention.borrowed = federation.lending.owner.register
         self.peers, self.peer_requests, self.surveying = federation.trust, federation.requests, federation.surveying
         self.retention.directories, self.storage.on_low = self.network_services.workspace, self.retention.hurry
         self.pool_services = PoolServices(
@@ -198,8 +199,7 @@ class Service:
     def _join_services(self) -> None:
         """Where one service has to hear of what another does, in the same commit."""
         self.projects.jobs = self.jobs
-        self.projects.networks = self.networks
-        self.projects.files = self.files
+        self.projects.networks, self.projects.files = self.networks, self.files
         self.files.moved = self.queue.tallies.move
         self.projects.on_change.append(self._project_changed)
         self.accounts.on_delete.append(self.bundles.user_deleted)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cpc.store import statement
-from cpc.store.schema import workers
+from cpc.store.schema import attempts, workers
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
 
@@ -30,6 +30,22 @@ _SINCE = Statement(
     .limit(sa.bindparam("count"))
 )
 _BORROWED = Statement(sa.select(workers.c.id, workers.c.fingerprint, workers.c.boot).where(workers.c.bundle == 0))
+_FORGET = Statement(
+    sa.delete(workers)
+    .where(
+        workers.c.id.in_(
+            sa.select(workers.c.id)
+            .where(
+                workers.c.bundle == 0,
+                workers.c.last_seen < sa.bindparam("before"),
+                workers.c.id.not_in(sa.select(attempts.c.worker).where(attempts.c.ended.is_(None))),
+            )
+            .order_by(workers.c.id)
+            .limit(sa.bindparam("limit"))
+        )
+    )
+    .returning(workers.c.id, workers.c.fingerprint)
+)
 _JOINED = statement.update(workers, "host", "last_seen", "boot", "session", "hello")
 _SEEN = statement.update(workers, "last_seen")
 _DRAIN = statement.update(workers, "drain")
@@ -91,6 +107,11 @@ def borrowed(tx: Tx) -> list[tuple[int, str, str]]:
     """(id, key, way) of workers of other servers: they have no bundle; for a boot id the way to their home, and for a key
     that with their number there."""
     return [(row[0], row[1], row[2]) for row in tx.rows(_BORROWED)]
+
+
+def forget_borrowed(tx: Tx, before: int, limit: int) -> list[tuple[int, str]]:
+    """Remove some workers of other servers that were not here since a time (µs) and run nothing; their (id, key)."""
+    return [(row[0], row[1]) for row in tx.change(_FORGET, {"before": before, "limit": limit})]
 
 
 def joined(tx: Tx, worker: int, host: str, boot: str, session: int, hello: bytes) -> None:

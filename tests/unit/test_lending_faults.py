@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import pytest
 
+from cpc.core import ids
+from cpc.core.clock import SECOND
 from cpc.core.outcome import Outcome
 from cpc.core.peer import Agreement, Limits
+from cpc.core.views import JobDetail
 from cpc.queue.job import State
+from cpc.server.principal import SERVER
+from cpc.store import workers
 from tests.helpers.lending_fixture import Make, chain, make, two
 from tests.helpers.lending_world import World
 
@@ -312,3 +317,41 @@ def test_trust_that_ends_on_the_way_ends_what_runs_there_also_after_a_restart(ch
     chain["c"].start()
     chain["c"].do(lambda tx: chain["c"].lending.revoked(tx, "b", hand_back=True))
     assert chain["c"].states(job, 2) == {"waiting": 2}
+
+
+def test_a_borrowed_worker_that_is_long_gone_is_forgotten_and_may_come_again(two: World) -> None:
+    home, owner = two["a"], two["c"]
+    job = owner.submit("sleep", array=2)
+    worker = home.worker(cores=1)
+    two.run(1)
+
+    def forget(seconds: float) -> int:
+        return owner.do(lambda tx: owner.lending.owner.register.forget(tx, tx.now - int(seconds * SECOND), 10))
+
+    def rows() -> list[int]:
+        return owner.do(lambda tx: [number for number, _, _ in workers.borrowed(tx)])
+
+    first = rows()
+    worker.drive(60)
+    assert forget(1) == 0  # it came a minute ago, and runs a job of ours
+    worker.finish()
+    two.run(1)
+    worker.finish()
+    two.run(60)
+    assert forget(3600) == 0
+    assert forget(30) == 1
+    assert rows() == []
+    assert owner.lending.owner.home_of(first[0]) == ""
+    assert owner.outcomes(job) == ["ok"]
+    shown = owner.look(owner.jobs.detail(SERVER, ids.show(job, True)))
+    assert isinstance(shown, JobDetail)
+    assert [(attempt.worker, attempt.outcome) for attempt in shown.history] == [("", "ok")]
+    again = owner.submit("sleep")
+    two.run(1)
+    assert len(worker.tasks) == 1
+    assert rows() != first
+    owner.kill()
+    owner.start()
+    worker.finish()
+    worker.drive(60)
+    assert owner.outcomes(again) == ["ok"]

@@ -419,7 +419,7 @@ def test_a_peer_that_speaks_for_a_silent_home_does_not_end_what_runs_there(make:
         body = msgspec.msgpack.encode(Report(number=1))
         world.reactor.finish(world.net.ask(("e", "c"), "report", body, 5.0, True, ("a", "e", "c")))
     assert world["c"].outcomes(job) == ["runs"]
-    assert len(world["c"].lending.owner._heard) == 1  # nothing is kept of ways by which nobody was lent
+    assert len(world["c"].lending.owner._hearing._heard) == 1  # nothing is kept of ways by which nobody was lent
     worker.finish()
     world.net.heal("a", "c")
     worker.drive(60)

@@ -14,10 +14,12 @@ from cpc.core import ids
 from cpc.core.clock import SECOND
 from cpc.core.manifest import Entry, Manifest
 from cpc.server import retention
+from cpc.server.federation.register import Register
 from cpc.server.retention import Keep, Retention
-from cpc.store import history, references, schema, statement
+from cpc.store import history, references, schema, statement, workers
 from cpc.store.references import Kind
 from cpc.store.statement import Statement
+from cpc.store.workers import WorkerRow
 from tests.helpers.files import Shop, block, content_of, on_record, small_of, storage, wait
 
 DAY = 86400.0
@@ -270,3 +272,28 @@ def test_a_refusal_in_a_round_does_not_end_the_rounds(house, monkeypatch):
     monkeypatch.undo()
     assert len(house.timers.getDelayedCalls()) == 1
     house.retention.stop()
+
+
+def test_workers_of_other_servers_go_with_the_jobs_of_their_time(house):
+    def add(tx):
+        for number, (bundle, key) in enumerate(((0, "b/1"), (0, "b/c/2"), (1, "ours"), (0, "b/3")), 1):
+            row = WorkerRow(number, f"w{number}", key, bundle, "", tx.now, tx.now, key[:-2], 0, b"", None, None)
+            workers.add(tx, row)
+
+    house.write(add)
+    house.finish(1, 1)
+    running = statement.update(schema.attempts, "worker", "ended", key=["job"])
+    house.write(lambda tx: tx.run(running, {"key_job": ids.make(1, 1), "worker": 4, "ended": None}))
+    house.retention.borrowed = Register("here")
+    house.write(house.retention.borrowed.load)
+    house.clock.seconds += 2 * DAY
+    wait(house.retention.long_round())
+    assert len(house.read(lambda tx: workers.seen_since(tx, 0))) == 4
+    house.keep = Keep(jobs=30 * DAY)
+    wait(house.retention.long_round())
+    assert len(house.read(lambda tx: workers.seen_since(tx, 0))) == 4
+    house.keep = Keep(jobs=DAY)
+    house.write(lambda tx: tx.run(statement.update(schema.arrays, "open"), {"key_id": ids.make(1, 1), "open": 1}))
+    wait(house.retention.long_round())
+    assert [row.id for row in house.read(lambda tx: workers.seen_since(tx, 0))] == [3, 4]
+    assert [house.retention.borrowed.home_of(number) for number in range(1, 5)] == ["", "", "", "b"]

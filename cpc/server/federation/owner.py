@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from twisted.internet.defer import ensureDeferred
 
 from cpc.core.clock import Timers
-from cpc.core.errors import CopernicusError, Refused, TooLarge, Unavailable
+from cpc.core.errors import Refused, TooLarge
 from cpc.core.lease import Lease
 from cpc.core.peer import Limits
 from cpc.core.texts import plain
@@ -23,7 +22,6 @@ from cpc.server import settling
 from cpc.server.federation.borrowed import (
     Borrowed,
     hello_of,
-    key_of,
     not_theirs,
     row_of,
     sane,
@@ -31,6 +29,8 @@ from cpc.server.federation.borrowed import (
     size_of,
     way_of,
 )
+from cpc.server.federation.hearing import Hearing
+from cpc.server.federation.register import Register
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.joining import MAX_WORD, MOST_AHEAD
 from cpc.server.queue import Queue
@@ -40,13 +40,12 @@ from cpc.store import attempts, projects, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders, Result, Task
-from cpc.wire.peer_messages import Offer, Ping, Pong, Report, ReportAnswer, WorkerOrders, WorkerReport
+from cpc.wire.peer_messages import Offer, Report, ReportAnswer, WorkerOrders, WorkerReport
 
 MOST_BYTES = 4 << 20  # of tasks in one answer
 MOST_SAID = (
     4000  # results and checkpoints in one report: each is looked up in the writer, where our own workers wait too
 )
-PROBE = 30.0  # seconds between looks for a home that is silent
 
 
 @dataclass(slots=True)
@@ -72,25 +71,20 @@ class Owner:
         self._tails = tails
         self._timers = timers
         self._borrowed: dict[int, Borrowed] = {}  # by session
-        self._rows: dict[str, int] = {}  # key → worker, as far as it is known in memory
-        self._homes: dict[int, str] = {}  # worker → home
-        self._ways_to: dict[int, tuple[str, ...]] = {}  # worker → the servers from here to it, as it was lent
-        # By way, not by home: one way may be cut while another is not, and who the home is, the neighbour says.
-        self._heard: dict[tuple[str, ...], float] = {}
-        self._probed: dict[tuple[str, ...], float] = {}  # silent: when it was looked for
+        self.register = Register(ways.here)
+        self._hearing = Hearing(queue, store, ways, answers=self._renew_all, closed=self._close)
         self._orders: dict[tuple[str, ...], list[WorkerOrders]] = {}
         ways.serve("report", Report, self._report, far=True)
 
     def load(self, tx: Tx) -> None:
         """At start: which workers were borrowed ones."""
-        for number, key, way in workers.borrowed(tx):
-            self._know(key, number, (self._ways.here, *way.split("/")))
+        self.register.load(tx)
 
     # --- what is known --------------------------------------------------------------------------------------------------
 
     def home_of(self, worker: int) -> str:
         """The home of a borrowed worker; empty for one of ours."""
-        return self._homes.get(worker, "")
+        return self.register.home_of(worker)
 
     def get(self, session: int) -> Borrowed | None:
         """The borrowed worker with this session."""
@@ -99,12 +93,12 @@ class Owner:
     def heard(self, worker: int) -> float:
         """When the home of this worker last reported by the way by which it was lent, by the lease clock; it has a full period
         from our start on."""
-        return self._heard.get(self._ways_to.get(worker, ()), 0.0)
+        return self._hearing.last(self.register.way_to(worker))
 
     def suspended(self, worker: int) -> bool:
         """Whether the leases of this worker wait for its home to be heard of again."""
-        limit = self._queue.lease_clock.reading - self._queue.limits.heartbeat_time
-        return worker in self._ways_to and self.heard(worker) < limit
+        back = self.register.way_to(worker)
+        return bool(back) and self._hearing.silent(back)
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """By home: (workers, cores) that are used of it."""
@@ -115,11 +109,6 @@ class Owner:
                 count, cores = found.get(one.home, (0, 0))
                 found[one.home] = (count + 1, cores + _cores(self._queue, session.worker))
         return found
-
-    def _know(self, key: str, worker: int, back: tuple[str, ...]) -> None:
-        self._rows[key] = worker
-        self._homes[worker] = back[-1]
-        self._ways_to[worker] = back
 
     # --- work for a question ----------------------------------------------------------------------------------------------
 
@@ -153,7 +142,7 @@ class Owner:
             free = terms.room(offer.free, limits, used)
             if free.cores <= 0:
                 continue
-            worker = self._row(tx, back, offer.worker)
+            worker = self.register.row(tx, back, offer.worker)
             session = self._queue.index.of_worker(worker) if worker else None
             if session is None:
                 session = session_of(worker, home, offer, limits, allowed, self._queue.now)
@@ -194,15 +183,6 @@ class Owner:
     def _used(self, peer: str) -> int:
         return sum(_cores(self._queue, one.worker) for one in self._borrowed.values() if one.neighbour == peer)
 
-    def _row(self, tx: Tx, back: tuple[str, ...], number: int) -> int:
-        """The id here of the worker that is lent by this way; 0 when it has none yet."""
-        key = key_of(back, number)
-        known = self._rows.get(key)
-        if known is None:
-            row = workers.by_key(tx, key)
-            return row.id if row is not None else 0
-        return known
-
     def _join(self, tx: Tx, session: Session, back: tuple[str, ...], offer: Offer) -> None:
         queue, home = self._queue, back[-1]
         hello = hello_of(offer, home)
@@ -226,8 +206,8 @@ class Owner:
 
         def effect() -> None:
             self._borrowed[made.session] = made
-            self._know(key_of(back, made.number), made.worker, back)
-            self._heard[back] = self._queue.now
+            self.register.add(made.worker, back, made.number)
+            self._hearing.note(back)
             for lease in self._tails.followed(tuple(session.leases.values())):
                 queue.outbox.follow(made.session, lease)
 
@@ -237,6 +217,7 @@ class Owner:
         """The loan is over."""
         number = session.number
         self._queue.index.leave(number)
+        workers.seen(tx, session.worker)
 
         def effect() -> None:
             self._borrowed.pop(number, None)
@@ -251,8 +232,8 @@ class Owner:
         if sum(len(one.results) + len(one.checkpoints) for one in report.workers) > MOST_SAID:
             raise TooLarge(f"a report has at most {MOST_SAID} results and checkpoints", "send it in parts")
         answer = await self._store.write(lambda tx: self._take(tx, caller, report))
-        if caller.back in self._heard or caller.back in self._ways_to.values():
-            self._heard[caller.back] = self._queue.now
+        if self._hearing.last(caller.back) or self.register.leads(caller.back):
+            self._hearing.note(caller.back)
         for worker, one in answer.tails:
             for tail in one.tails:
                 run = self._queue.index.running.get(tail.lease.job)
@@ -296,7 +277,7 @@ class Owner:
         limits, allowed = self._limits(tx, caller.peer)
         self._renew_all(caller.back)
         for said in report.workers:
-            worker = self._row(tx, caller.back, said.worker)
+            worker = self.register.row(tx, caller.back, said.worker)
             session = self._queue.index.of_worker(worker) if worker else None
             others = [result for result in said.results if self._of_others(tx, worker, caller.back, result)]
             theirs = tuple(result for result in said.results if result not in others) if others else said.results
@@ -322,7 +303,7 @@ class Owner:
                 hungry.append(session)
         self._fill(tx, hungry)
         for one in report.workers:
-            session = self._queue.index.of_worker(self._row(tx, caller.back, one.worker))
+            session = self._queue.index.of_worker(self.register.row(tx, caller.back, one.worker))
             if session is not None:
                 answer.sessions[one.worker] = session.number
         return answer
@@ -338,14 +319,14 @@ class Owner:
             attempt is not None
             and attempt.incarnation == lease.incarnation
             and attempt.worker != worker
-            and self._ways_to.get(attempt.worker) != back
+            and self.register.way_to(attempt.worker) != back
         )
 
     def _renew_all(self, back: tuple[str, ...]) -> None:
         """A home that was silent for long has its workers come back one by one: their leases get a full period."""
-        if self._heard.get(back, 0.0) >= self._queue.lease_clock.reading - self._queue.limits.heartbeat_time:
+        if not self._hearing.silent(back):
             return
-        for worker in [worker for worker, way in self._ways_to.items() if way == back]:
+        for worker in self.register.by(back):
             for run in self._queue.index.held(worker):
                 run.renewed = self._queue.now
 
@@ -354,7 +335,7 @@ class Owner:
         if worker:
             return bool(self._queue.index.held(worker))
         found = (attempts.get(tx, result.lease.job, result.lease.attempt) for result in one.results)
-        return any(attempt is not None and self._ways_to.get(attempt.worker) == back for attempt in found)
+        return any(attempt is not None and self.register.way_to(attempt.worker) == back for attempt in found)
 
     def _needed(self, tx: Tx, session: Session, back: tuple[str, ...], one: WorkerReport) -> bool:
         """Whether a worker that reports needs a session: it has a job of ours, brings a result, or could be given a job."""
@@ -427,7 +408,7 @@ class Owner:
 
     def withdraw(self, tx: Tx, peer: str, reason: str) -> None:
         """Trust in a peer is over: what runs at it, or by way of it, is taken back."""
-        for worker in sorted(worker for worker, back in list(self._ways_to.items()) if peer in back):
+        for worker in self.register.through(peer):
             self._take_back(tx, worker, reason)
 
     def _take_back(self, tx: Tx, worker: int, words: str) -> None:
@@ -442,36 +423,10 @@ class Owner:
             session = self._queue.index.sessions.get(one.session)
             if session is not None and not session.leases:
                 self._leave(tx, session)
-        if self._homes:
-            self._look_for_silent(tx)
-
-    def _look_for_silent(self, tx: Tx) -> None:
-        """Homes that have jobs of ours and say nothing for half a heartbeat time are asked whether they are there."""
-        now, limit = self._queue.now, self._queue.limits.heartbeat_time / 2
-        for back in dict.fromkeys(self._ways_to.get(run.worker, ()) for run in self._queue.index.running.values()):
-            if back and now - self._heard.get(back, 0.0) > limit and now - self._probed.get(back, -PROBE) >= PROBE:
-                self._probed[back] = now
-                tx.after(lambda back=back: self._probe(back))  # type: ignore[misc]
-
-    def _probe(self, back: tuple[str, ...]) -> None:
-        """A home that is there answers for its workers: what it does not name within a heartbeat time, they do not have.
-        Trust that has ended anywhere on the way ends what runs there."""
-
-        async def ask() -> None:
-            try:
-                await self._ways.ask_far(back, "ping", Ping(), Pong, PROBE / 2)
-                await self._store.write(lambda tx: self._renew_all(back))
-                self._heard[back] = self._queue.now
-            except Refused as error:
-                words = f"the way to its worker's server is closed: {error.message}"
-                await self._store.write(lambda tx: self._close(tx, back, words))
-            except CopernicusError:
-                pass  # it is away; its jobs may run on for `peer_grace`
-
-        ensureDeferred(ask()).addErrback(lambda failure: failure.trap(Unavailable))
+        self._hearing.look(tx, (self.register.way_to(run.worker) for run in self._queue.index.running.values()))
 
     def _close(self, tx: Tx, back: tuple[str, ...], words: str) -> None:
-        for worker in sorted(worker for worker, way in list(self._ways_to.items()) if way == back):
+        for worker in self.register.by(back):
             self._take_back(tx, worker, words)
         self._queue.round(tx)
 

@@ -1,0 +1,73 @@
+"""When the homes of borrowed workers were heard of, and looks for those that are silent.
+
+By way, not by home: one way may be cut while another is not, and who the home is, the neighbour says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.defer import ensureDeferred
+
+from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.server.federation.ways import Ways
+from cpc.server.queue import Queue
+from cpc.store.store import Store
+from cpc.store.transaction import Tx
+from cpc.wire.peer_messages import Ping, Pong
+
+PROBE = 30.0  # seconds between looks for a home that is silent
+
+
+class Hearing:
+    """All times are by the lease clock. In units: `answers`, when a silent home is there after all, and `closed`, with
+    why, when trust has ended anywhere on the way."""
+
+    def __init__(
+        self, queue: Queue, store: Store, ways: Ways, answers: Callable[[tuple[str, ...]], None],
+        closed: Callable[[Tx, tuple[str, ...], str], None],
+    ) -> None:  # fmt: skip
+        self._queue = queue
+        self._store = store
+        self._ways = ways
+        self._answers = answers
+        self._closed = closed
+        self._heard: dict[tuple[str, ...], float] = {}
+        self._probed: dict[tuple[str, ...], float] = {}  # silent: when it was looked for
+
+    def note(self, back: tuple[str, ...]) -> None:
+        """It is heard of now, by this way."""
+        self._heard[back] = self._queue.now
+
+    def last(self, back: tuple[str, ...]) -> float:
+        """When it was heard of by this way; it has a full period from our start on."""
+        return self._heard.get(back, 0.0)
+
+    def silent(self, back: tuple[str, ...]) -> bool:
+        """Whether it was not heard of for a heartbeat time."""
+        return self.last(back) < self._queue.lease_clock.reading - self._queue.limits.heartbeat_time
+
+    def look(self, tx: Tx, ways: Iterable[tuple[str, ...]]) -> None:
+        """Those that say nothing for half a heartbeat time are asked whether they are there."""
+        now, limit = self._queue.now, self._queue.limits.heartbeat_time / 2
+        for back in dict.fromkeys(ways):
+            if back and now - self.last(back) > limit and now - self._probed.get(back, -PROBE) >= PROBE:
+                self._probed[back] = now
+                tx.after(lambda back=back: self._probe(back))  # type: ignore[misc]
+
+    def _probe(self, back: tuple[str, ...]) -> None:
+        """A home that is there answers for its workers: what it does not name within a heartbeat time, they do not have.
+        Trust that has ended anywhere on the way ends what runs there."""
+
+        async def ask() -> None:
+            try:
+                await self._ways.ask_far(back, "ping", Ping(), Pong, PROBE / 2)
+                await self._store.write(lambda tx: self._answers(back))
+                self.note(back)
+            except Refused as error:
+                words = f"the way to its worker's server is closed: {error.message}"
+                await self._store.write(lambda tx: self._closed(tx, back, words))
+            except CopernicusError:
+                pass  # it is away; its jobs may run on for `peer_grace`
+
+        ensureDeferred(ask()).addErrback(lambda failure: failure.trap(Unavailable))
