@@ -75,6 +75,13 @@ def test_two_servers_are_connected_trusted_and_parted(two: tuple[Network, Networ
     for one in (a, b):
         one.cpcc("refuse-server", ids[0] if one is b else ids[1]).done()
         assert one.client.peers().all() == []
+    a.cpcc("connect-server", "127.0.0.1", port, "-y").done()
+    assert ids[0] in b.cpcc("refuse-server", "--all").done()
+    assert b.client.peers().all() == []
+    assert "no server has asked" in b.cpcc("refuse-server", "-all").done()
+    assert "name the servers" in b.cpcc("refuse-server").refused()
+    a.cpcc("refuse-server", ids[1]).done()
+    assert "'' is not a host name or address" in a.cpcc("connect-server", "").refused()
 
 
 def test_a_tunnel_is_needed_for_the_request_only(two: tuple[Network, Network]) -> None:

@@ -323,6 +323,21 @@ def test_an_id_that_somebody_else_has_asked_under_is_not_taken_over(lab: Members
     assert lab.connected("ab")
 
 
+def test_one_address_does_not_fill_the_list_of_requests(lab: Members) -> None:
+    b = lab["b"]
+    count = requests.MAX_OF_ADDRESS
+    strangers = [Authority.create(f"s{number}", chance=SeededChance(number)) for number in range(count + 2)]
+    for number, stranger in enumerate(strangers[:count]):
+        assert not isinstance(take(lab, b, request_of(stranger, b), f"2001:db8::{number}"), CopernicusError)
+    refused = take(lab, b, request_of(strangers[count], b), "2001:db8::ffff")
+    assert isinstance(refused, RateLimited)
+    assert "from this address" in refused.message
+    assert not isinstance(take(lab, b, request_of(strangers[0], b), "2001:db8::1"), CopernicusError)  # it has a place
+    assert not isinstance(take(lab, b, request_of(strangers[count + 1], b), "2001:db8:0:1::1"), CopernicusError)
+    take(lab, b, request_of(strangers[0], b, withdrawn=True), "2001:db8::1")
+    assert not isinstance(take(lab, b, request_of(strangers[count], b), "2001:db8::ffff"), CopernicusError)
+
+
 def test_requests_are_few_and_rare(lab: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     b = lab["b"]
     monkeypatch.setattr(requests, "MAX_WAITING", 5)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("ping")
-@click.argument("server", required=False, metavar="SERVER_ID")
+@click.argument("server", required=False, metavar="[SERVER_ID]")
 @pass_context
 def ping(context: Context, server: str | None) -> int:
     """Whether the server answers; with SERVER_ID, whether it reaches that one, and how long each hop on the way takes."""

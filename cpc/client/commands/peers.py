@@ -194,11 +194,18 @@ def _find(known: Iterable[PeerView], name: str) -> PeerView:
 
 
 @click.command("refuse-server")
-@click.argument("servers", nargs=-1, required=True, metavar="SERVER_ID...")
+@click.argument("servers", nargs=-1, metavar="[SERVER_ID]...")
+@click.option("--all", "every", is_flag=True, help="All servers that have asked and wait for an answer.")
 @pass_context
-def refuse_server(context: Context, servers: tuple[str, ...]) -> None:
+def refuse_server(context: Context, servers: tuple[str, ...], every: bool) -> None:
     """Refuse servers' requests, take back one's own, or forget servers that are revoked."""
+    if bool(servers) is every:
+        raise BadInput("name the servers that are to be refused, or say --all", "see `cpcc connected-servers`")
     peers = context.client().peers()
+    if every:
+        servers = tuple(one.id for one in peers.all() if one.state == "received")
+        if not servers:
+            context.out.say("no server has asked to be connected")
     for server in servers:
         peers.drop(server)
         context.out.say(f"Forgotten: {server}")

@@ -18,7 +18,10 @@ def check(host: str, *ports: int) -> str:
     """The host as it is kept; BadInput for what cannot be one, or a port that is none."""
     host = host.strip().strip("[]")
     if not 0 < len(host) <= MAX_HOST or not host.isascii() or not host.isprintable() or set(host) & set(" /@?#%\\"):
-        raise BadInput(f"{host[:80]!r} is not a host name or address")
+        raise BadInput(
+            f"{host[:80]!r} is not a host name or address",
+            "give one by which the other server can be reached from this one",
+        )
     for port in ports:
         if not 0 < port < 65536:
             raise BadInput(f"{port} is not a port", "ports are between 1 and 65535")

@@ -23,6 +23,7 @@ from cpc.store.transaction import Tx
 from cpc.wire.identity import check_authority, fingerprint_of, is_signed_by
 
 MAX_WAITING = 100  # requests that wait for somebody to decide
+MAX_OF_ADDRESS = 10  # of them, that came from one address
 MAX_AGE = 90 * DAY  # then they make room
 MAX_AUTHORITY = 16 << 10  # bytes
 WINDOW = 3600.0  # seconds
@@ -70,7 +71,7 @@ class Requests:
             moved = self._trust.move(tx, row, row, Event.REQUESTED)
             return PeerAnswer(id=self._book.here, state=moved.state.value)
         if row is None:
-            self._make_room(tx)
+            self._make_room(tx, address)
         said = addresses.said(request.host, request.port, request.client_port)
         fresh = PeerRow(
             server, PeerState.RECEIVED, plain(request.name, MAX_NAME), request.authority.encode(), 0, Addresses(said=said),
@@ -87,11 +88,18 @@ class Requests:
             tx.event("server", "peer.dropped", name=row.name, server=server, state=row.state.value)
         return PeerAnswer(id=self._book.here, state="")
 
-    def _make_room(self, tx: Tx) -> None:
+    def _make_room(self, tx: Tx, address: str) -> None:
         waiting = [row for row in peers.every(tx) if row.state is PeerState.RECEIVED]
         for row in [row for row in waiting if row.requested < tx.now - MAX_AGE]:
             self._trust.move(tx, row, row, Event.DROPPED)
             waiting.remove(row)
+        # Identities are made in no time: whoever invents many must not keep everybody else out.
+        network = _network(address)
+        if sum(_network(row.origin) == network for row in waiting) >= MAX_OF_ADDRESS:
+            raise RateLimited(
+                f"{MAX_OF_ADDRESS} requests from this address wait there already",
+                "ask that server's administrator to decide about them: cpcc trust, cpcc refuse-server",
+            )
         if len(waiting) >= MAX_WAITING:
             raise RateLimited(
                 f"{MAX_WAITING} requests wait there already", "ask that server's administrator to decide about them"

@@ -20,7 +20,7 @@ Fingerprint = Annotated[str, Meta(min_length=64, max_length=64)]
 class Place(Question, frozen=True):
     """Where a server is. `port`, its machines' door, if it is not where it says or as far moved as `client_port` is."""
 
-    host: Annotated[str, Meta(min_length=1, max_length=255)]
+    host: Annotated[str, Meta(max_length=255)]
     client_port: Port = 14807
     port: Port | None = None
 
