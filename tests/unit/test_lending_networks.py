@@ -364,6 +364,35 @@ def test_a_peer_that_claims_anothers_worker_does_not_speak_for_what_that_did_bef
     assert world["c"].state(job) is State.RUNNING
 
 
+def test_an_owner_gives_to_those_only_that_are_on_loan_to_it_or_were_offered(make: Make) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    jobs = [world["c"].submit("sleep")]
+    busy, idle = world["a"].worker(cores=1), world["a"].worker(cores=1)
+    world.run(1)
+    assert (len(busy.tasks), len(idle.tasks)) == (1, 0)
+    home = world["a"].lending.home
+    for number in (1, 2):  # that it has been handed back does not make it one on loan
+        given = msgspec.structs.replace(task(), lease=lease((1 << 52) + number))
+        orders = ReportAnswer(workers=(WorkerOrders(worker=idle.row, orders=Orders(tasks=(given,))),))
+        world.reactor.finish(ensureDeferred(home._far_orders(Caller("c", ("c", "a")), orders)))
+        (loan,) = (loan for loan in home._owners["c"].loans.values() if loan.worker == idle.row)
+        assert {said.message for said in loan.own.values()} == {"its worker was not offered to its server"}
+    world.run(1)
+    assert idle.tasks == {}
+    assert [loan.worker for loan in home._owners["c"].loans.values()] == [busy.row]  # the owner has heard it
+    jobs += [world["c"].submit("sleep") for _ in range(2)]
+    world.run(1)
+    assert (len(busy.tasks), len(idle.tasks)) == (1, 1)
+    busy.finish()
+    world.run(1)
+    assert len(busy.tasks) == 1  # what it was offered with the report
+    for hand in (busy, idle):
+        hand.finish()
+    world.run(1)
+    assert [world["c"].outcomes(job) for job in jobs] == [["ok"]] * 3
+
+
 def test_an_owner_that_gives_what_nobody_asked_for_fills_nobodys_memory(make: Make) -> None:
     world = make("a", "c")
     world.net.trust("a", "c")

@@ -238,7 +238,7 @@ class Asking:
         answer = WorkGiven()
         try:
             answer = await self._ways.ask(peer, "ask-work", question, WorkGiven, SECONDS + 5.0)
-            await self._home.lend(self._good(peer, agreement.lend_on, offers, answer.given))
+            await self._home.lend(self._good(peer, agreement.lend_on, offers, answer.given), asked=True)
         except CopernicusError as error:
             log.debug("peer {peer} could not be asked for work: {why}", peer=peer, why=str(error))
         finally:

@@ -17,19 +17,18 @@ from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.queue import terms
 from cpc.server.abroad import Abroad
-from cpc.server.federation.loans import MOST_BYTES, Custody, Loan, Owner, Sent, Spares, Use, report_of, theirs, weight
-from cpc.server.federation.placing import Given, give_up, place, through
+from cpc.server.federation.loans import Custody, Loan, Owner, Sent, Spares, Use, compose, theirs
+from cpc.server.federation.placing import NOT_OFFERED, Given, give_up, place, through
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders, Result, Settled
-from cpc.wire.peer_messages import Report, ReportAnswer, WorkerReport
+from cpc.wire.peer_messages import ReportAnswer
 
 log = Logger()
 
 TIMEOUT = 30.0
-MOST_WORKERS = 256  # in one report
 LONGEST_PAUSE = 30.0  # between tries while an owner cannot be reached
 MOST_REFUSALS = 3  # one after the other: then the way to an owner is closed for good
 
@@ -228,7 +227,7 @@ class Home:
             if everything:
                 await self._look_for_lost(owner)
             owner.number += 1
-            sent, report = self._compose(owner, everything)
+            sent, report = compose(owner, self._queue, self.spares, self.custody, everything)
             if sent:
                 route = (self._ways.here, *owner.route)
                 answer = await self._ways.ask_far(route, "report", report, ReportAnswer, TIMEOUT)
@@ -256,41 +255,12 @@ class Home:
         else:
             self._look(owner.path)
 
-    def _compose(self, owner: Owner, everything: bool) -> tuple[list[Sent], Report]:
-        sent: list[Sent] = []
-        reports: list[WorkerReport] = []
-        size = 0
-        for loan in owner.loans.values():
-            if not loan.due(everything, self.custody, owner.path):
-                continue
-            if len(sent) >= MOST_WORKERS or size > MOST_BYTES:
-                loan.dirty = True
-                continue
-            loan.dirty = False
-            results: list[Result] = []
-            for result in (*loan.own.values(), *loan.results.values()):
-                if results and size > MOST_BYTES:
-                    loan.dirty = True
-                    break
-                size += weight(result)
-                results.append(result)
-            room = None if loan.gone or loan.dirty else self.spares.offer(loan.worker, owner.path)
-            offer = None if loan.told or loan.gone else self.spares.describe(loan.worker, owner.neighbour)
-            each = Sent(loan, tuple(results), tuple(loan.checkpoints.values()), room is not None, frozenset(loan.own))
-            sent.append(each)
-            session = self._queue.index.of_worker(loan.worker)
-            left = session.deadline - self._queue.now if session and session.deadline is not None else None
-            reports.append(report_of(each, offer, room, left))
-            loan.results, loan.checkpoints, loan.tails = {
-                lease: result for lease, result in loan.results.items() if result not in results
-            } if loan.dirty else {}, {}, []  # fmt: skip
-        return sent, Report(number=owner.number, workers=tuple(reports))
-
     async def _answered(self, owner: Owner, sent: list[Sent], answer: ReportAnswer) -> None:
         by_worker = {one.worker: one.orders for one in answer.workers}
         await self.lend([Given(number, owner.path, orders.tasks) for number, orders in by_worker.items()])
         for each in sent:
             loan = each.loan
+            loan.offered = False
             orders = by_worker.get(loan.worker, Orders())
             if loan.worker in answer.unknown:
                 loan.told, loan.dirty = False, True
@@ -337,7 +307,7 @@ class Home:
             log.warn("server {owner} cannot be told of its jobs: {why}", owner=owner.route[-1], why=str(error))
         for each in sent:
             loan = each.loan
-            loan.dirty = True
+            loan.offered, loan.dirty = False, True
             left = {checkpoint.lease: checkpoint for checkpoint in each.checkpoints}
             loan.checkpoints = left | loan.checkpoints
             kept = [result for result in each.results if result.lease not in each.own]
@@ -412,12 +382,20 @@ class Home:
         if session is not None and not session.home and orders != Orders():
             self._queue.outbox.pass_on(session.number, orders)
 
-    async def lend(self, given: Sequence[Given]) -> None:
-        """Give our workers these tasks, as far as there is room: work of our own may have come first."""
+    async def lend(self, given: Sequence[Given], asked: bool = False) -> None:
+        """Give our workers these tasks, as far as there is room: work of our own may have come first. `asked`: they come for
+        workers that were offered with a question; else for those only that are on loan to their owner, or were offered to it
+        with a report. What it gives to others goes back."""
         given = [each for each in given if each.tasks and self.knows(each.first)]
         if not given:
             return
-        placed = await self._store.write(lambda tx: place(self._queue, tx, self._ways, given, self.used))
+        good: list[Given] = []
+        others: list[Given] = []
+        for each in given:
+            (good if asked or self._lends(each) else others).append(each)
+        placed = await self._store.write(lambda tx: place(self._queue, tx, self._ways, good, self.used))
+        for each in others:
+            placed.back.extend((each.worker, task.lease.along(each.route), NOT_OFFERED) for task in each.tasks)
         now = self._queue.now
         for worker, task in placed.lent:
             path = task.lease.path
@@ -432,6 +410,11 @@ class Home:
                     lease=lease, outcome=Outcome.PREEMPTED, message=words
                 )
                 self.poke(worker, lease.path)
+
+    def _lends(self, given: Given) -> bool:
+        owner = self._owners.get(given.path)
+        loan = owner.loans.get(given.worker) if owner is not None else None
+        return loan is not None and loan.lending
 
     # --- trust ----------------------------------------------------------------------------------------------------------
 

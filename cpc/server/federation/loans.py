@@ -12,9 +12,11 @@ from cpc.core.clock import Timer
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
+from cpc.server.queue import Queue
 from cpc.wire.messages import Checkpoint, Orders, Result, Tail
-from cpc.wire.peer_messages import Offer, WorkerReport
+from cpc.wire.peer_messages import Offer, Report, WorkerReport
 
+MOST_WORKERS = 256  # in one report
 MOST_BYTES = 4 << 20  # of results and checkpoints in one report
 MOST_UNSAID = 1000  # jobs on their way back to one owner; what it gives beyond them, it misses in our reports
 MOST_TAILS = 64  # pieces of live output that wait for the next report; older ones are left out
@@ -66,6 +68,7 @@ class Loan:
     """One worker and what it does for one owner. Leases are the worker's: with the path.
 
     `own`: results that the home says itself, of what the worker has lost or never got. `told`: the owner has had its offer.
+    `offered`: room of it has gone along with the report that is under way.
     """
 
     worker: int
@@ -76,6 +79,7 @@ class Loan:
     checkpoints: dict[Lease, Checkpoint] = field(default_factory=dict)
     tails: list[Tail] = field(default_factory=list)
     told: bool = False
+    offered: bool = False
     gone: str = ""
     counts: bool = True
     dirty: bool = True
@@ -84,6 +88,11 @@ class Loan:
     def over(self) -> bool:
         """Whether there is nothing left to tell its owner."""
         return not (self.holds or self.lent or self.results or self.own or self.gone)
+
+    @property
+    def lending(self) -> bool:
+        """Whether the owner may give the worker more: it has jobs of it, or was offered to it."""
+        return bool(self.holds or self.lent or self.offered)
 
     def due(self, everything: bool, custody: Custody | None, path: str) -> bool:
         """Whether the next report speaks of the worker. That it has gone is said when what it left in custody is handed in:
@@ -223,3 +232,38 @@ def report_of(sent: Sent, offer: Offer | None, room: tuple[Amounts, int] | None,
         gone=loan.gone,
         counts=loan.counts,
     )
+
+
+def compose(
+    owner: Owner, queue: Queue, spares: Spares, custody: Custody | None, everything: bool
+) -> tuple[list[Sent], Report]:
+    """The next report to an owner, and what it says of whom; what does not fit waits for the one after it."""
+    sent: list[Sent] = []
+    reports: list[WorkerReport] = []
+    size = 0
+    for loan in owner.loans.values():
+        if not loan.due(everything, custody, owner.path):
+            continue
+        if len(sent) >= MOST_WORKERS or size > MOST_BYTES:
+            loan.dirty = True
+            continue
+        loan.dirty = False
+        results: list[Result] = []
+        for result in (*loan.own.values(), *loan.results.values()):
+            if results and size > MOST_BYTES:
+                loan.dirty = True
+                break
+            size += weight(result)
+            results.append(result)
+        room = None if loan.gone or loan.dirty else spares.offer(loan.worker, owner.path)
+        offer = None if loan.told or loan.gone else spares.describe(loan.worker, owner.neighbour)
+        loan.offered = room is not None
+        each = Sent(loan, tuple(results), tuple(loan.checkpoints.values()), loan.offered, frozenset(loan.own))
+        sent.append(each)
+        session = queue.index.of_worker(loan.worker)
+        left = session.deadline - queue.now if session and session.deadline is not None else None
+        reports.append(report_of(each, offer, room, left))
+        loan.results, loan.checkpoints, loan.tails = {
+            lease: result for lease, result in loan.results.items() if result not in results
+        } if loan.dirty else {}, {}, []  # fmt: skip
+    return sent, Report(number=owner.number, workers=tuple(reports))

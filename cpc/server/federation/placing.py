@@ -17,6 +17,7 @@ from cpc.store.transaction import Tx
 from cpc.wire.messages import Task
 
 OWN_FIRST = "its worker's own server has work for it"
+NOT_OFFERED = "its worker was not offered to its server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,14 @@ class Given:
     tasks: tuple[Task, ...]
 
     @property
+    def route(self) -> tuple[str, ...]:
+        """The servers to the owner."""
+        return tuple(self.path.split("/"))
+
+    @property
     def first(self) -> Lease:
         """The first one's lease, as the worker is to know it."""
-        return self.tasks[0].lease.along(tuple(self.path.split("/")))
+        return self.tasks[0].lease.along(self.route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ def place(queue: Queue, tx: Tx, ways: Ways, given: Sequence[Given], used: Callab
     left: dict[str, int | None] = {}
     for each in given:
         session = queue.index.of_worker(each.worker)
-        route = tuple(each.path.split("/"))
+        route = each.route
         limits = ways.agreement(route[0]).lent
         if route[0] not in left:
             left[route[0]] = None if limits.cores is None else limits.cores - used(route[0])
