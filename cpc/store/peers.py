@@ -17,7 +17,7 @@ from cpc.store.transaction import Tx, pack
 _PEERS = schema.peers
 _COLUMNS = (
     "id", "state", "name", "authority", "priority", "addresses", "agreement", "origin", "note", "requested", "trusted",
-    "seen",
+    "seen", "finish",
 )  # fmt: skip
 
 _ALL = Statement(sa.select(*[_PEERS.c[name] for name in _COLUMNS]).order_by(_PEERS.c.priority, _PEERS.c.id))
@@ -47,7 +47,8 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class PeerRow:
     """A server. `authority` is the certificate (PEM) that is pinned for it. Times in µs; None: never.
 
-    `priority`: 0 is asked first. `origin`: the address a request came from. `note`: why trust ended, in words.
+    `priority`: 0 is asked first. `origin`: the address a request came from. `note`: why trust ended, in words. `finish`: after
+    that, what runs here for it may come to its end.
     """
 
     id: str
@@ -62,6 +63,7 @@ class PeerRow:
     requested: int
     trusted: int | None
     seen: int | None
+    finish: bool = False
 
 
 def every(tx: Tx) -> list[PeerRow]:
@@ -95,13 +97,16 @@ def _values(row: PeerRow) -> dict[str, object]:
         "state": row.state.value, "name": row.name, "authority": row.authority, "priority": row.priority,
         "addresses": pack(row.addresses), "agreement": pack(row.agreement), "origin": row.origin, "note": row.note,
         "requested": row.requested, "trusted": row.trusted, "seen": row.seen,
+        "finish": row.finish,
     }  # fmt: skip
 
 
 def _row(found: tuple[Any, ...]) -> PeerRow:
-    server, state, name, authority, priority, addresses, agreement, *rest = found
+    server, state, name, authority, priority, addresses, agreement, *facts = found[:-1]
+    origin, note, requested, trusted, seen = facts
     return PeerRow(
         server, PeerState(state), name, bytes(authority), priority,
         unpack(addresses, Addresses, f"where server {server} is"),
-        unpack(agreement, Agreement, f"what was agreed with server {server}"), *rest,
+        unpack(agreement, Agreement, f"what was agreed with server {server}"), origin, note, requested, trusted,
+        seen, bool(found[-1]),
     )  # fmt: skip

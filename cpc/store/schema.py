@@ -289,6 +289,9 @@ peers = _table(
     sa.Column("requested", Big, nullable=False),
     sa.Column("trusted", Big),
     sa.Column("seen", Big),
+    sa.Column(
+        "finish", sa.Boolean, nullable=False, server_default=sa.false()
+    ),  # revoked: what runs for it may end here
 )
 
 # --- files ----------------------------------------------------------------------------------------------------------------

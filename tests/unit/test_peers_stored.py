@@ -18,7 +18,7 @@ ROW = PeerRow(
 WHOLE = PeerRow(
     "b-server", PeerState.TRUSTED, "b", b"\x00\xff", 3, Addresses(typed=TYPED, said=SAID, good=GOOD),
     Agreement(lent=Limits(cores=0, projects=()), accepted=Limits(off=True), lend_on=2, denied=("x",)), "", "note", 5, 6,
-    2**60,
+    2**60, True,
 )  # fmt: skip
 
 

@@ -77,6 +77,11 @@ class Book:
         """Whether it is a peer now."""
         return self.state(server) is PeerState.TRUSTED
 
+    def finishes(self, server: str) -> bool:
+        """Whether what runs here for it may come to its end, though the trust in it has ended."""
+        row = self._rows.get(server)
+        return row is not None and row.finish
+
     def agreement(self, server: str) -> Agreement:
         """What the operator has set for it; everything off for one that is not trusted."""
         row = self._rows.get(server)

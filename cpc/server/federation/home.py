@@ -39,6 +39,8 @@ class Home:
     def __init__(self, *, queue: Queue, store: Store, ways: Ways, timers: Timers) -> None:
         self.spares: Spares
         self.custody: Custody | None = None
+        #: Whether trust in a server has ended so that what runs for it, or by way of it, comes to its end here.
+        self.finishes: Callable[[str], bool] = lambda server: False
         self.silence: Callable[[int], float] = lambda worker: 0.0  # seconds since a worker's last turn
         self.on_loan: Callable[[int, str], None] = lambda worker, path: None
         self._queue = queue
@@ -88,12 +90,15 @@ class Home:
         """Whether a job of another server may go on here."""
         route = lease.route
         owner = self._owners.get(lease.path)
-        if owner is not None and owner.parted:
+        if (owner is not None and owner.parted) or self._parted(route):
             return True
         if not route or terms.broken((self._ways.here, *route)):
             return False
         agreement = self._ways.agreement(route[0])
         return not terms.withdrawn(agreement) and not terms.denied(route, agreement)
+
+    def _parted(self, route: tuple[str, ...]) -> bool:
+        return self.custody is not None and any(map(self.finishes, route))
 
     # --- from our workers -----------------------------------------------------------------------------------------------
 
@@ -166,7 +171,9 @@ class Home:
                 self._look(path)
 
     def _loan(self, path: str, worker: int) -> Loan:
-        owner = self._owners.setdefault(path, Owner(path))
+        if path not in self._owners:  # after a restart, of one that was parted from before, too
+            self._owners[path] = Owner(path, parted=self._parted(tuple(path.split("/"))))
+        owner = self._owners[path]
         if worker not in owner.loans:
             self.on_loan(worker, path)
         return owner.loan(worker)
@@ -386,7 +393,7 @@ class Home:
         """Give our workers these tasks, as far as there is room: work of our own may have come first. `asked`: they come for
         workers that were offered with a question; else for those only that are on loan to their owner, or were offered to it
         with a report. What it gives to others goes back."""
-        given = [each for each in given if each.tasks and self.knows(each.first)]
+        given = [each for each in given if each.tasks and self.knows(each.first) and not self._parted(each.route)]
         if not given:
             return
         good: list[Given] = []

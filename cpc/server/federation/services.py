@@ -73,6 +73,7 @@ class Federation:
         machines.far_files = self.filing.home
         self.filing.home.holder = self.lending.home.holder
         self.lending.home.custody = self.filing.custody
+        self.lending.home.finishes = self.book.finishes
         self.filing.custody.reports = Handing(self.links, self.lending.home)
 
     async def load(self) -> None:

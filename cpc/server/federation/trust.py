@@ -163,7 +163,10 @@ class Trust:
                 "", "", tx.now, None, None,
             )  # fmt: skip
             if row is not None:
-                fresh = replace(fresh, state=row.state, agreement=row.agreement, origin=row.origin, trusted=row.trusted)
+                fresh = replace(
+                    fresh, state=row.state, agreement=row.agreement, origin=row.origin, trusted=row.trusted,
+                    finish=row.finish,
+                )  # fmt: skip
             moved = self.move(tx, row, fresh, Event.ASKED)
             tx.event(call.who.actor, "peer.asked", name=seen.name, server=seen.id, host=seen.host, port=client_port)
             return self.view(moved)
@@ -363,7 +366,9 @@ class Trust:
         else:
             if state is PeerState.TRUSTED and (former is None or former.state is not PeerState.TRUSTED):
                 trusted = [other for other in peers.every(tx) if other.state is PeerState.TRUSTED]
-                row = replace(row, priority=len(trusted), trusted=tx.now, note="")
+                row = replace(row, priority=len(trusted), trusted=tx.now, note="", finish=False)
+            if Effect.CUT in effects:
+                row = replace(row, finish=not hand_back)
             row = replace(row, state=state)
             if former is None:
                 peers.add(tx, row)

@@ -290,6 +290,24 @@ def test_a_server_that_has_just_restarted_knows_what_goes_by_way_of_whom_it_revo
     end(made)
 
 
+def test_what_may_come_to_its_end_after_the_trust_does_so_over_a_restart() -> None:
+    """Its worker's home has ended the trust, and restarts while the job runs on."""
+    made = quiet([(1, 2)], (1, 0))
+    join(made, "s1n1")
+    job = submit(made, 2, "ok", "100", "10")
+    made.until(lambda: runs(made, "s1n1"))
+    home = made.sites[1]
+    made.operators.revoke(home, made.sites[2], False, again=1e6)
+    made.until(lambda: made.trust.ended, 10.0)
+    home.kill_server("killed", away=5.0)
+    made.until(lambda: home.peers is None)
+    made.until(lambda: home.peers is not None and len(home.peers.custody) == 1, 300.0)
+    made.operators.reconcile(home, made.sites[2])
+    made.until(lambda: state(made, 2, job) == "succeeded", 300.0)
+    made.until(lambda: home.peers is not None and not len(home.peers.custody), 60.0)
+    end(made)
+
+
 def test_a_server_that_was_revoked_can_be_trusted_anew() -> None:
     made = quiet([(1, 2)], (1, 0))
     join(made, "s1n1")
