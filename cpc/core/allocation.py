@@ -170,6 +170,7 @@ class NodeSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `flags`: the system's own words for its state. Memory in bytes; `memory_free` is what the node's kernel says (−1:
     unknown, as for one that does not answer), `memory_used` what allocations were promised. `reason`: why it is drained or
     down, `reason_by` and `reason_at` (UTC microseconds) where the system tells. `queues`: where it can be asked for.
+    `address`: where the system reaches it, a name or an address; "": by its name.
     """
 
     name: str
@@ -186,6 +187,7 @@ class NodeSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason_by: str = ""
     reason_at: int = 0
     queues: tuple[str, ...] = ()
+    address: str = ""
 
 
 class Check(msgspec.Struct, frozen=True):

@@ -64,18 +64,22 @@ class CheckView(View, frozen=True):
 
 
 class PoolPlan(View, frozen=True):
-    """What adding a pool would do: the call and the script of an allocation, and what its batch system says to it."""
+    """What adding a pool would do: the call and the script of an allocation, and what its batch system says to it.
+
+    `warnings`: what was looked at on the server's own machine; it keeps no pool from being added.
+    """
 
     call: str
     script: str
     checks: tuple[CheckView, ...]
+    warnings: tuple[CheckView, ...] = ()
 
 
 class PoolView(View, frozen=True):
     """`state` is active, paused, backing-off or unreachable; `note` says why. Counts are of allocations that live.
 
     `spent`: core-hours within the last 24 hours. `wait`: how long allocations have waited lately, seconds; None: unknown.
-    Prologue and environment are shown to super users only.
+    Prologue and environment are shown to super users only. `warnings`: what is doubtful about what was just set.
     """
 
     name: str
@@ -92,6 +96,7 @@ class PoolView(View, frozen=True):
     spent: float
     wait: float | None
     created: int
+    warnings: tuple[str, ...] = ()
 
 
 class AllocationView(View, frozen=True):

@@ -12,23 +12,27 @@ import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpc.core.allocation import Check, NodeSeen
 from cpc.core.chance import Chance
 from cpc.core.clock import DAY, SECOND, Clock
 from cpc.core.digest import CHUNK
 from cpc.core.errors import BadInput, Conflict, CopernicusError
 from cpc.core.resources import show_span
-from cpc.server import filesystem, network, process, sandbox, settings, upkeep
+from cpc.server import filesystem, further, network, process, sandbox, settings, upkeep
 from cpc.server.config import Config, Place
 from cpc.server.control import Control
 from cpc.server.offline import wait
-from cpc.server.pools import offline
+from cpc.server.pools import means, offline
+from cpc.server.pools.ground import Ground
 from cpc.server.storage import FLOOR, show_size
 from cpc.store import checks, chunks, database, migrate
 from cpc.store.chunks import ChunkFiles
 from cpc.store.disk import RealDisk
+from cpc.store.pools import PoolRow
 from cpc.wire import bundle as bundles
 from cpc.wire.identity import Authority, not_after_of
 
@@ -105,6 +109,7 @@ class Doctor:
         if all(finding.level is not Level.FAIL for finding in readable):
             for check in (self._belongs, self._chunks, self._space, self._site, self._pools):
                 yield from self._guard(check)
+        yield from self._guard(self._further)
         yield from self._guard(self._backup)
 
     def _guard(self, check: Callable[[], Findings]) -> Findings:
@@ -272,6 +277,8 @@ class Doctor:
             missing = "site_key" if certificate else "site_certificate"
             yield fail(f"{missing} is not set", f"cpc-server config {missing} /path")
             return
+        if Path(key).stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            yield fail(f"{key} can be used by other users of this machine", f"chmod 600 {key}")
         try:
             left = not_after_of(Path(certificate).read_bytes()) - self._clock.now()
         except CopernicusError as error:
@@ -357,13 +364,26 @@ class Doctor:
     def _pools(self) -> Findings:
         for row in offline.each(self.config.database):
             try:
-                found = wait(offline.scheduler(row, self._clock, self._chance).diagnose())
+                found = wait(self._examine(row))
             except CopernicusError as error:
                 yield fail(f"pool {row.name}: {error.message}", error.hint)
                 continue
             for one in found:
                 text = f"pool {row.name}, {one.name}: {one.words}"
                 yield ok(text) if one.ok else fail(text, one.hint)
+
+    async def _examine(self, row: PoolRow) -> tuple[Check, ...]:
+        scheduler = offline.scheduler(row, self._clock, self._chance)
+        found, nodes = await scheduler.diagnose(), tuple[NodeSeen, ...]()
+        with suppress(CopernicusError):  # then one of what was found is not well
+            nodes = await scheduler.nodes(row.facts.queue)
+        ground = Ground(self.config.host, self.config.port, self.config.listen)
+        return (*found, *await ground.look(offline.run, row.facts, means.read(row.means, row.name), nodes))
+
+    def _further(self) -> Findings:
+        for package, one in further.checks():
+            text = f"{package}, {one.name}: {one.words}"
+            yield ok(text) if one.ok else fail(text, one.hint)
 
     def _backup(self) -> Findings:
         last = upkeep.last_backup(self._place)

@@ -10,10 +10,12 @@ from cpc.api.scheduler import Tools
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
 from cpc.server.bundles import Bundles
+from cpc.server.config import Config
 from cpc.server.gate import Gate
 from cpc.server.jobs import Jobs
 from cpc.server.pools.book import Book
 from cpc.server.pools.commands import Commands
+from cpc.server.pools.ground import Ground
 from cpc.server.pools.happening import Happening
 from cpc.server.pools.keeper import Keeper
 from cpc.server.pools.service import Pools
@@ -27,7 +29,7 @@ class PoolServices:
 
     def __init__(
         self, *, store: Store, gate: Gate, jobs: Jobs, queue: Queue, bundles: Bundles, server_id: str, reactor: Any, clock: Clock,
-        chance: Chance, cut: Callable[[list[int], str], None], tools: Tools | None,
+        chance: Chance, cut: Callable[[list[int], str], None], tools: Tools | None, config: Config,
     ) -> None:  # fmt: skip
         self._commands = None if tools else Commands(reactor, os.environ)
         if tools is None:
@@ -37,7 +39,8 @@ class PoolServices:
         self.keeper = Keeper(
             store=store, queue=queue, happening=happening, tools=tools, timers=reactor, cut=cut
         )  # fmt: skip
-        self.pools = Pools(store, gate, queue, self.keeper)
+        ground = Ground(config.host, config.port, config.listen)
+        self.pools = Pools(store, gate, queue, self.keeper, ground)
         jobs.pools_say = self.keeper.explain
 
     async def stop(self) -> None:

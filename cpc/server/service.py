@@ -190,8 +190,8 @@ class Service:
         self.peers, self.peer_requests, self.surveying = federation.trust, federation.requests, federation.surveying
         self.retention.directories, self.storage.on_low = self.network_services.workspace, self.retention.hurry
         self.pool_services = PoolServices(
-            store=store, gate=gate, jobs=self.jobs, queue=self.queue, bundles=self.bundles, reactor=self._reactor,
-            server_id=self.authority_key.server_id, clock=clock, chance=chance, cut=self._cut, tools=self._tools,
+            store=store, gate=gate, jobs=self.jobs, queue=self.queue, bundles=self.bundles, config=self.config, clock=clock,
+            server_id=self.authority_key.server_id, reactor=self._reactor, chance=chance, cut=self._cut, tools=self._tools,
         )  # fmt: skip
         self.pools = self.pool_services.pools
         self._join_services()

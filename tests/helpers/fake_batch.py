@@ -50,6 +50,7 @@ class BatchSystem:
     nodes: tuple[str, ...] = ("n1", "n2", "n3")
     cores: int = 4
     delay: float = 5.0
+    address: str = "127.0.0.1"  # of all nodes
     trouble: deque[tuple[str, str]] = field(default_factory=deque)
     entries: dict[str, Entry] = field(default_factory=dict)
     drained: dict[str, str] = field(default_factory=dict)
@@ -208,7 +209,7 @@ class FakeBatch(Scheduler):
             state = NodeState.DRAINING if used else NodeState.DRAINED
         return NodeSeen(
             name=name, state=state, cores=system.cores, cores_used=used, memory=1 << 34, memory_free=1 << 33,
-            reason=system.drained.get(name, ""),
+            reason=system.drained.get(name, ""), address=system.address,
         )  # fmt: skip
 
     async def drain(self, node: str, reason: str) -> None:

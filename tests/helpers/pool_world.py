@@ -29,7 +29,9 @@ from cpc.server import joining, settling, submission
 from cpc.server.bundles import Bundles, Terms
 from cpc.server.gate import Gate
 from cpc.server.outbox import Outbox
+from cpc.server.pools import offline
 from cpc.server.pools.book import Book
+from cpc.server.pools.ground import Ground
 from cpc.server.pools.happening import Happening
 from cpc.server.pools.keeper import Keeper
 from cpc.server.pools.service import Pools
@@ -74,6 +76,7 @@ class PoolWorld:
         self.poisonous: set[str] = set()
         self.project = 0
         self.live = False
+        self.ground = Ground("127.0.0.1", 13807, ("127.0.0.1",))
         self.lives = 0
         self.turned_away = 0
         self.start()
@@ -101,10 +104,10 @@ class PoolWorld:
         self.cut: list[int] = []
         self.keeper = Keeper(
             store=self.store, queue=self.queue, happening=self.happening,
-            tools=Tools(None, None, self.clock, chance),  # type: ignore[arg-type]
+            tools=Tools(offline.run, offline.http, self.clock, chance),
             timers=self.host, cut=lambda sessions, why: self.cut.extend(sessions),
         )  # fmt: skip
-        self.pools = Pools(self.store, self.gate, self.queue, self.keeper)
+        self.pools = Pools(self.store, self.gate, self.queue, self.keeper, self.ground)
         self.do(self.queue.load)
         self.do(self.keeper.load)
         if not self.project:

@@ -202,6 +202,7 @@ def add(
         context.out.data("pool-plan", plan, lambda: _plan(plan), lambda: [plan.call])
         return 0 if all(one.ok for one in plan.checks) else 1
     made = client.add_pool(name, scheduler, settings, force)
+    _warn(context, made)
     text = f"Pool {made.name} is there; it is asked for workers as jobs need them."
     context.out.data("pool", made, lambda: harmless(text), lambda: [made.name])
     return None
@@ -209,7 +210,12 @@ def add(
 
 def _plan(plan: PoolPlan) -> str:
     script = "\n".join("    " + harmless(line) for line in plan.script.splitlines())
-    return f"{harmless(plan.call)}\n\n{script}\n\n{checks(list(plan.checks))}"
+    return f"{harmless(plan.call)}\n\n{script}\n\n{checks([*plan.checks, *plan.warnings])}"
+
+
+def _warn(context: Context, made: PoolView) -> None:
+    for words in made.warnings:
+        context.out.note(f"warning: {words}")
 
 
 def checks(found: list[CheckView]) -> str:
@@ -235,6 +241,7 @@ def set_pool(context: Context, /, name: str, own: tuple[str, ...], force: bool, 
     if settings == PoolSettings():
         raise click.UsageError("say what to change; see cpcc pool set --help")
     made = context.client().set_pool(name, settings, force)
+    _warn(context, made)
     context.out.data("pool", made, lambda: _detail(made), lambda: [made.name])
 
 

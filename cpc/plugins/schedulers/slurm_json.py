@@ -158,6 +158,7 @@ def _nodes(rows: Iterable[dict[str, Any]]) -> Iterator[NodeSeen]:
         partitions = row.get("partitions")
         yield NodeSeen(
             name=_text(row.get("name")),
+            address=_text(row.get("address")),
             state=state,
             flags=flags,
             cores=cores,

@@ -48,6 +48,7 @@ def node_in_scontrol(line: str) -> NodeSeen:
         reason_by=reason.group(2) if reason else "",
         reason_at=when(reason.group(3)) if reason else 0,
         queues=tuple(sorted(part for part in fields.get("Partitions", "").split(",") if part)),
+        address=fields.get("NodeAddr", ""),
     )
 
 

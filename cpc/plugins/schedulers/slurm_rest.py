@@ -92,12 +92,17 @@ class SlurmRest(Scheduler):
         """The JWT, read anew each time: it is renewed in place. Unavailable when it cannot be read."""
         path = self.set["token_file"]
         try:
-            return Path(path).read_text(encoding="ascii").strip().removeprefix("SLURM_JWT=")
+            token = Path(path).read_text(encoding="ascii").strip().removeprefix("SLURM_JWT=")
         except (OSError, ValueError) as error:
             words = getattr(error, "strerror", None) or "it is not text"
             raise Unavailable(
                 f"the token in {path} cannot be read: {words}", "write it with 'scontrol token'"
             ) from None
+        # A line break at its end is what `scontrol token >` writes; one within it would be another header.
+        if not token or not token.isprintable() or " " in token:
+            words = "it is empty" if not token else "it is more than one word"
+            raise Unavailable(f"{path} is no token: {words}", "write it with 'scontrol token', and nothing else")
+        return token
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What slurmrestd answers, read. Refused, Unavailable, Damaged; NotConnected when it cannot have been asked."""

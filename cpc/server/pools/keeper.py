@@ -56,7 +56,7 @@ class Keeper:
         self.cut = cut
         self._store = store
         self._queue = queue
-        self._tools = tools
+        self.tools = tools
         self._timers = timers
         self._timer: Timer | None = None
         self._due = 0.0
@@ -113,7 +113,7 @@ class Keeper:
 
     def scheduler(self, name: str, settings: Mapping[str, str]) -> Scheduler:
         """A scheduler of this kind, made anew. NotFound and BadInput in words."""
-        return scheduler_class(name)(self._tools, settings)
+        return scheduler_class(name)(self.tools, settings)
 
     def pool_changed(self, row: PoolRow) -> None:
         """After a commit: a pool is there, or is another one."""
@@ -216,7 +216,7 @@ class Keeper:
 
     def decide(self, tx: Tx, given: frozenset[int] = frozenset()) -> Decision:
         """Within a unit: what should happen now, and it is written down."""
-        begun, happening = self._tools.clock.monotonic(), self.happening
+        begun, happening = self.tools.clock.monotonic(), self.happening
         happening.given(tx, given)
         decision = scale.concluded(self.survey(tx))
         for ask in decision.asks:
@@ -228,7 +228,7 @@ class Keeper:
             for stop in stops:
                 happening.happen(tx, stop.token, event, reason=stop.reason, words=stop.why)
         self.book.need(decision.needed)
-        self._took = self._tools.clock.monotonic() - begun
+        self._took = self.tools.clock.monotonic() - begun
         return decision
 
     def survey(self, tx: Tx) -> Survey:

@@ -21,6 +21,7 @@ from cpc.pools.facts import Pool
 from cpc.server import joining
 from cpc.server.gate import Gate
 from cpc.server.pools import script, settings
+from cpc.server.pools.ground import Ground
 from cpc.server.pools.hand import Hand
 from cpc.server.pools.keeper import Keeper
 from cpc.server.pools.means import Means, pack, read
@@ -40,7 +41,8 @@ T = TypeVar("T")
 class Pools:
     """Whoever may do what is decided by the gate before a batch system is asked anything."""
 
-    def __init__(self, store: Store, gate: Gate, queue: Queue, keeper: Keeper) -> None:
+    def __init__(self, store: Store, gate: Gate, queue: Queue, keeper: Keeper, ground: Ground) -> None:
+        self._ground = ground
         self._store = store
         self._gate = gate
         self._queue = queue
@@ -78,11 +80,12 @@ class Pools:
             row = self._book.add_pool(tx, facts, pack(means))
             tx.event(call.who.actor, "pool.added", subject=row.id, pool=row.name, scheduler=scheduler)
             tx.after(lambda: self._keeper.pool_changed(row))
-            return self._shows.pool(tx, row, True)
+            return replace(self._shows.pool(tx, row, True), warnings=warnings)
 
+        warnings: tuple[str, ...] = ()
         if not force:
             with suppress(Conflict):  # this call may have been carried out before: then it has its answer
-                await self._must_be_granted(await self.plan(call.who, name, scheduler, given))
+                warnings = await self._must_be_granted(await self.plan(call.who, name, scheduler, given))
         return await self._gate.write(call, Act.POOL_ADD, unit, answer=PoolView)
 
     async def set(self, call: Call, name: str, given: PoolSettings, force: bool) -> PoolView:
@@ -99,11 +102,12 @@ class Pools:
             self._book.learn(tx, row.id, learning.reconfigured(row.learned))
             tx.event(call.who.actor, "pool.changed", subject=row.id, pool=row.name)
             tx.after(lambda: self._keeper.pool_changed(changed))
-            return self._shows.pool(tx, self._book.pools[row.id], True)
+            return replace(self._shows.pool(tx, self._book.pools[row.id], True), warnings=warnings)
 
+        warnings: tuple[str, ...] = ()
         if not force:
             _, facts, means = await self._look(call.who, Act.POOL_SET, made)
-            await self._must_be_granted(await self._plan(facts, means))
+            warnings = await self._must_be_granted(await self._plan(facts, means))
         return await self._gate.write(call, Act.POOL_SET, unit, answer=PoolView)
 
     async def remove(self, call: Call, name: str, cancel: bool) -> None:
@@ -193,6 +197,7 @@ class Pools:
             checks += await scheduler.check(wanted)
         except CopernicusError as error:
             checks.append(Check("request", False, error.message, error.hint))
+        checks += await self._stands(row.facts, read(row.means, row.name), scheduler)
         return Page(items=tuple(_check(one) for one in checks))
 
     # --- inside ---
@@ -219,17 +224,31 @@ class Pools:
                 checks = await scheduler.check(wanted)
             except CopernicusError as error:
                 checks = (Check("reachable", False, error.message, error.hint),)
+            warnings = await self._stands(facts, means, scheduler)
         finally:
             await scheduler.close()
-        return PoolPlan(call=described.call, script=described.script, checks=tuple(_check(one) for one in checks))
+        return PoolPlan(
+            call=described.call, script=described.script, checks=tuple(_check(one) for one in checks),
+            warnings=tuple(_check(one) for one in warnings),
+        )  # fmt: skip
 
-    async def _must_be_granted(self, plan: PoolPlan) -> None:
+    async def _stands(self, facts: Pool, means: Means, scheduler: Scheduler) -> tuple[Check, ...]:
+        """What this machine itself can say of the pool."""
+        try:
+            nodes = await scheduler.nodes(facts.queue)
+        except CopernicusError:
+            nodes = ()  # said by the checks of the batch system
+        return await self._ground.look(self._keeper.tools.run, facts, means, nodes)
+
+    async def _must_be_granted(self, plan: PoolPlan) -> tuple[str, ...]:
+        """What is doubtful, in words. BadInput when the batch system would never grant it."""
         for one in plan.checks:
             if not one.ok:
                 raise BadInput(
                     f"the batch system would not grant an allocation of this pool: {one.text}",
                     one.hint or "mend that, or use --force",
                 )
+        return tuple(f"{one.text} ({one.hint})" for one in plan.warnings if not one.ok)
 
     def _scheduler(self, row: PoolRow) -> Scheduler:
         return self._hand(row).scheduler
