@@ -168,9 +168,11 @@ class _Stops:
         )
 
     def _rest(self, one: Allocation) -> None:
-        """Those that are to end, and those of pools that are no more."""
+        """Those that are to end, and those of pools that are no more or cannot be used."""
         if one.state in (State.LEAVING, State.ORPHANED):
             self._over(one, one.leaving_at + END_WITHIN, "it should have ended by now", one.reason)
+        elif one.pool in self._survey.held:
+            return  # nobody can tell how it is: its workers go by themselves when they have nothing to do
         elif one.state.pending:
             self._cancel(one, "its pool is no more")
         else:

@@ -7,7 +7,7 @@ it soon enough, allocations that are still to start. Only what is left over is a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import astuple
@@ -54,8 +54,11 @@ class Survey:
         workers: Sequence[Worker],
         records: Iterable[NodeRecord],
         learned: Mapping[int, Learned],
+        held: Collection[int] = (),
     ) -> None:
+        """`held`: pools that are there and cannot be used now, for whatever reason: what they have is left alone."""
         self.now = now
+        self.held = frozenset(held)
         self.allocations = [one for one in allocations if one.state.live]
         self.workers = workers
         of_pool: dict[int, list[Allocation]] = defaultdict(list)

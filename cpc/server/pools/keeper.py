@@ -117,7 +117,10 @@ class Keeper:
 
     def pool_changed(self, row: PoolRow) -> None:
         """After a commit: a pool is there, or is another one."""
+        mended = row.id in self.broken
         self._hire(row)
+        if mended and row.id in self.hands:
+            self.hands[row.id].look(search=True)
         self._watch()
         self.stir()
 
@@ -203,7 +206,11 @@ class Keeper:
         seconds = LONGEST
         try:
             given, self._given = frozenset(self._given), set()
-            decision = await self._store.write(lambda tx: self.decide(tx, given))
+            try:
+                decision = await self._store.write(lambda tx: self.decide(tx, given))
+            except Exception:
+                self._given |= given  # nothing of it is written down: told again with the next decision
+                raise
             self.notes = decision.notes
             if decision.again_at:
                 seconds = min(LONGEST, max(self._gather, decision.again_at - self.book.now))
@@ -243,6 +250,7 @@ class Keeper:
             demand.workers(queue, book),
             book.nodes.values(),
             {row.id: row.learned for row in book.pools.values()},
+            book.pools.keys() - self.hands.keys(),
         )
 
     def explain(self, tx: Tx, job: Facts) -> list[Because]:

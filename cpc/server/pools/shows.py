@@ -59,7 +59,9 @@ class Shows:
         """(state, why)."""
         book, facts = self._book, row.facts
         if row.id in self._keeper.broken:
-            return "unreachable", self._keeper.broken[row.id]
+            held = len(book.of_pool(row.id))
+            alone = f"; its {held} allocation(s) are left alone until it can be used" if held else ""
+            return "unreachable", self._keeper.broken[row.id] + alone
         if facts.paused is not None:
             return "paused", facts.paused
         hand = self._keeper.hands.get(row.id)
