@@ -229,11 +229,12 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Reason = Reason.NONE
     words: str = ""  # the batch system's own, or ours
     ran_on: tuple[str, ...] = ()  # nodes
+    whole: int = 0  # cores of its nodes, where it has them whole, in all; 0: it has what it asked for
 
     @property
     def cores(self) -> int:
-        """In all."""
-        return self.nodes * self.each.cores
+        """In all: what limits and budget are charged with."""
+        return max(self.nodes * self.each.cores, self.whole)
 
 
 #: What the end means when nobody says it better.

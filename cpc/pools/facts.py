@@ -72,11 +72,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused: str | None = None  # why
     price: float = 0.0  # per core-hour, in whatever unit all pools share
     known_nodes: int = 0  # how many nodes there are to be had; 0: not known
-
-    @property
-    def cores(self) -> int:
-        """Of one allocation."""
-        return self.nodes * self.each.cores
+    node_cores: int = 0  # of the largest node, where allocations have nodes whole; 0: they do not, or it is not known
 
     @property
     def bound(self) -> bool:
@@ -156,12 +152,13 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask a pool for one allocation. `avoid`: nodes that it must not have; `why`: for whom, in words."""
+    """Ask a pool for one allocation. `whole` as in Allocation; `avoid`: nodes that it must not have; `why`: for whom."""
 
     pool: int
     nodes: int
     each: Amounts
     walltime: float
+    whole: int = 0
     project: int = 0
     direct: bool = False
     avoid: tuple[str, ...] = ()

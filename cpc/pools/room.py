@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cpc.core.resources import Amounts, show_span
+from cpc.core.resources import show_span
 from cpc.pools import learning
 from cpc.pools.allocation import Allocation
 from cpc.pools.facts import DAY, HOUR, Learned, Pool
@@ -120,9 +120,8 @@ class Room:
             limits.append((1 - self.live, Denial("unknown", words, f"{change} --program 'NAME VERSION'")))
         return limits
 
-    def take(self, count: int, project: int, nodes: int, each: Amounts, walltime: float) -> None:
-        """So many more are asked for."""
-        cores = nodes * each.cores
+    def take(self, count: int, project: int, cores: int, walltime: float) -> None:
+        """So many more are asked for, of so many cores each."""
         self.live += count
         self.pending += count
         self.untried += count

@@ -204,7 +204,7 @@ class Survey:
             pool = room.pool
             count, each, _ = fit.shape(pool, demand)
             jobs = fit.how_many(fit.per_worker(pool, each, count), demand.exact.need) * fit.workers(pool, count)
-            cores = -(-demand.count // max(1, jobs)) * count * each.cores
+            cores = -(-demand.count // max(1, jobs)) * count * max(each.cores, pool.node_cores)
             return (not as_soon, 0.0 if as_soon else wait, pool.price * cores, cores, pool.number)
 
         return sorted(able, key=key)
@@ -216,7 +216,7 @@ class Survey:
         project = demand.project if pool.bound else 0
         draft = Allocation(
             token="", pool=pool.number, state=State.ASKED, asked_at=self.now, nodes=shape, each=each, walltime=walltime,
-            project=project, direct=pool.direct,
+            project=project, direct=pool.direct, whole=shape * pool.node_cores,
         )  # fmt: skip
         left = fit.span(pool, room.learned, walltime)
         people = fit.workers(pool, shape)
@@ -236,14 +236,14 @@ class Survey:
             self.full.add((pool.number, denial.kind, project))
         if not number:
             return 0
-        room.take(number, project, draft.nodes, each, walltime)
+        room.take(number, project, draft.cores, walltime)
         found.asked[pool.number] = number
         avoid = tuple(record.node for record in self.excluded[pool.number])
         why = f"{count} job(s) that need {demand.requirement.executable or 'a command'} wait"
         self.asks += [
             Ask(
-                pool=pool.number, nodes=draft.nodes, each=each, walltime=walltime, project=project, direct=pool.direct,
-                avoid=avoid, why=why,
+                pool=pool.number, nodes=draft.nodes, each=each, walltime=walltime, whole=draft.whole, project=project,
+                direct=pool.direct, avoid=avoid, why=why,
             )
         ] * number  # fmt: skip
         seats = [self._seat(room, draft, left) for _ in range(number * people)]

@@ -87,6 +87,7 @@ class Hand:
         self._book = happening.book
         self._store = store
         self._timers = timers
+        self._cores: dict[str, int] = {}  # of each node, when all of them were last looked at
         self._memory: dict[str, tuple[float, int]] = {}  # node → (when, free): the oldest look of the last hour
         self._submits: dict[str, bytes] = {}
         self._cancels: dict[str, str] = {}
@@ -122,19 +123,34 @@ class Hand:
         """How many there are: limits of what can be left out depend on it."""
         queue = await self._store.write(lambda tx: self._queue_name())
         try:
-            count = len(await self.nodes(queue))
+            found = await self.nodes(queue)
         except CopernicusError:
             return  # said elsewhere; it is only worth knowing
-        await self._store.write(lambda tx: self._know(tx, count))
+        self._cores = {one.name: one.cores for one in found}
+        await self._store.write(lambda tx: self._know(tx, len(found), max(self._cores.values(), default=0)))
 
     def _queue_name(self) -> str:
         row = self._book.pools.get(self.pool)
         return row.facts.queue if row else ""
 
-    def _know(self, tx: Tx, count: int) -> None:
+    def _know(self, tx: Tx, count: int, largest: int) -> None:
         row = self._book.pools.get(self.pool)
-        if row is not None and row.facts.known_nodes != count:
-            self._book.change_pool(tx, row.id, replace(row.facts, known_nodes=count), row.means)
+        if row is None:
+            return
+        whole = largest if read(row.means, row.name).exclusive else 0
+        facts = replace(row.facts, known_nodes=count, node_cores=whole)
+        if facts != row.facts:
+            self._book.change_pool(tx, row.id, facts, row.means)
+        for one in self._book.of_pool(row.id) if whole else ():
+            if not one.facts.whole:  # asked for before this was known
+                self._charge(tx, one.token, one.facts.nodes * whole)
+
+    def _charge(self, tx: Tx, token: str, cores: int) -> None:
+        """It has whole nodes, of so many cores in all."""
+        row = self._book.live.get(token)
+        if row is not None and row.facts.whole != cores:
+            self._book.put(tx, row, replace(row.facts, whole=cores))
+            tx.after(self._happening.hands.stir)
 
     # --- what is asked for ---
 
@@ -372,6 +388,10 @@ class Hand:
                 if event is Event.SEEN_AGAIN or facts.state is not State.RUNNING or one.nodes != facts.ran_on:
                     happen(tx, row.token, event, at=begun, ran_on=one.nodes, native=one.native)
                 self._restarted(tx, row.token, one.restarts)
+                pool = self._book.pools.get(self.pool)
+                if pool is not None and pool.facts.node_cores and one.nodes:
+                    most = pool.facts.node_cores
+                    self._charge(tx, row.token, sum(self._cores.get(name, most) for name in one.nodes))
             case SeenState.ENDED:
                 if one.outcome is SeenOutcome.UNKNOWN:
                     # A worker that talks to us is better news than a batch system that has forgotten.

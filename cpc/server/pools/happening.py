@@ -79,6 +79,7 @@ class Happening:
         facts = Allocation(
             token=token, pool=row.id, state=State.ASKED, asked_at=self.book.now, nodes=wanted.nodes, each=wanted.each,
             walltime=wanted.walltime, project=wanted.project, direct=wanted.direct, needed_at=self.book.now,
+            whole=wanted.whole,
         )  # fmt: skip
         made = self.book.add(tx, number, facts, bundle=bundle_id, why=wanted.why)
         tx.event(

@@ -119,7 +119,8 @@ class Keeper:
         """After a commit: a pool is there, or is another one."""
         mended = row.id in self.broken
         self._hire(row)
-        if mended and row.id in self.hands:
+        # What a pool had while it could not be used is found again; how large whole nodes are is known before one is asked for.
+        if row.id in self.hands and (mended or read(row.means, row.name).exclusive):
             self.hands[row.id].look(search=True)
         self._watch()
         self.stir()

@@ -47,6 +47,8 @@ def apply(tx: Tx, given: PoolSettings, pool: Pool, means: Means) -> tuple[Pool, 
         changes["projects"] = {_project(tx, name): _cores(name, cores) for name, cores in given.project_limits.items()}
     if given.platform is not None:
         changes["platform"] = _platform(given.platform)
+    if given.exclusive is not None or given.queue is not None:
+        changes["node_cores"] = 0  # learned anew
     made = replace(pool, **changes)
     if made.idle < made.idle_least:
         made = replace(made, idle_least=made.idle)

@@ -1,0 +1,66 @@
+"""Pools of whole nodes: limits, budget and ledger are charged with what the batch system gives, not with what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cpc.core.pool_views import PoolSettings
+from cpc.pools.allocation import State
+from cpc.store import pools
+from tests.helpers.pool_world import PoolWorld
+from tests.helpers.stores import sqlite_url
+
+#: What each of the nodes of the batch system has.
+NODE = 4
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolWorld]:
+    made = PoolWorld(sqlite_url(tmp_path), monkeypatch)
+    made.system.cores = NODE
+    yield made
+    made.close()
+
+
+def running(world: PoolWorld) -> list[int]:
+    return [row.facts.cores for row in world.alive() if row.facts.state is State.RUNNING]
+
+
+def test_whole_nodes_count_with_all_of_their_cores(world: PoolWorld) -> None:
+    world.pool(exclusive=True, cores=1, max_cores=2 * NODE, max_allocations=0)
+    world.seconds_per_job = 100.0
+    world.submit(12)
+    world.advance(3.0)
+    assert len(world.rows()) == 2, "nodes are known before the first is asked for"
+    most = 0
+    for _ in range(120):
+        world.advance(5.0)
+        most = max(most, sum(row.facts.cores for row in world.alive()))
+    assert most == 2 * NODE, "two nodes, though eight allocations of one core were allowed"
+    world.until(lambda: world.unfinished() == 0 and not world.alive(), 7200.0)
+    number = next(iter(world.keeper.book.pools))
+    ran = sum(row.facts.ended_at - row.facts.started_at for row in world.rows() if row.facts.started_at)
+    (day,) = world.do(lambda tx: pools.days(tx, number, 0))
+    assert day.core_seconds == pytest.approx(NODE * ran)
+
+
+def test_a_budget_is_charged_with_whole_nodes(world: PoolWorld) -> None:
+    world.pool(exclusive=True, cores=1, budget=NODE + 1.0, walltime=3600.0, max_allocations=0)
+    world.seconds_per_job = 3000.0
+    world.submit(3)
+    world.advance(60.0)
+    assert running(world) == [NODE], "one node for an hour is all that it allows"
+
+
+def test_parts_of_nodes_count_as_they_are(world: PoolWorld) -> None:
+    world.pool(exclusive=True, cores=1, max_allocations=2)
+    world.advance(1.0)
+    world.finish(world.pools.set(world.call(), "hpc", PoolSettings(exclusive=False), False))
+    world.seconds_per_job = 100.0
+    world.submit(2)
+    world.until(lambda: len(world.workers) == 2)
+    world.advance(5.0)
+    assert running(world) == [1, 1]
