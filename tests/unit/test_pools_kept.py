@@ -354,6 +354,10 @@ def test_a_pool_that_would_never_be_granted_is_refused_in_one_line(world: PoolWo
     with pytest.raises(BadInput, match="there is no queue nosuch"):
         world.pool(queue="nosuch")
     world.pool(queue="nosuch", force=True)
+    with pytest.raises(BadInput, match="there is no platform spm") as refused:
+        world.pool("other", platform="spm")
+    assert "cray, mpi, slurm, smp; with --force" in refused.value.hint
+    world.pool("other", platform="theirs", force=True)
     with pytest.raises(Conflict, match="there is a pool"):
         world.pool()
     call = Call.of(SERVER, "key", "POST", "/pools", b"")
@@ -506,6 +510,7 @@ def test_what_ran_and_ended_while_the_server_was_away_is_paid_for_too(world: Poo
     assert facts.ended_at - facts.started_at == pytest.approx(1200.0, abs=10.0)
     assert world.finish(world.pools.get(SERVER, "hpc")).spent >= 2 * 1190.0 / 3600
     assert facts.words.startswith("exit code 127: a program is not there on the node")
+    assert facts.words.endswith("; to see what it prints: cpcc pool set hpc --output FILE")
     settle(world)
 
 

@@ -406,8 +406,15 @@ class Hand:
                         )  # fmt: skip
                     happen(
                         tx, row.token, Event.SEEN_ENDED, at=self._when(tx, one.ended), ran_on=one.nodes, native=one.native,
-                        reason=_REASONS[one.outcome or SeenOutcome.UNKNOWN], words=_words(one),
+                        reason=_REASONS[one.outcome or SeenOutcome.UNKNOWN], words=_words(one) + self._unheard(one),
                     )  # fmt: skip
+
+    def _unheard(self, one: Seen) -> str:
+        """How to hear more, where a script has failed and nobody keeps what it prints."""
+        pool = self._book.pools.get(self.pool)
+        if one.outcome is not SeenOutcome.FAILED or pool is None or read(pool.means, pool.name).output:
+            return ""
+        return f"; to see what it prints: cpcc pool set {pool.name} --output FILE"
 
     def _restarted(self, tx: Tx, token: str, times: int) -> None:
         """It may have been started again several times since it was last seen: that is one new run, not so many."""

@@ -224,6 +224,7 @@ class Pools:
                 checks = await scheduler.check(wanted)
             except CopernicusError as error:
                 checks = (Check("reachable", False, error.message, error.hint),)
+            checks = (*checks, *settings.known_platform(facts.platform))
             warnings = await self._stands(facts, means, scheduler)
         finally:
             await scheduler.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import metadata
 
 from msgspec.structs import replace
 
 from cpc.core import names
+from cpc.core.allocation import Check
 from cpc.core.errors import BadInput
 from cpc.core.pool_views import PoolSettings, amounts
 from cpc.pools.facts import Pool
@@ -122,6 +124,17 @@ def _cores(project: str, cores: int) -> int:
     if not 0 <= cores <= 1 << 30:
         raise BadInput(f"{cores} cores for project {project[:80]} are not a limit")
     return cores
+
+
+def known_platform(name: str) -> tuple[Check, ...]:
+    """Nothing, or a Check that is not well for one that no package here has. A node may have more packages (--force)."""
+    there = sorted(point.name for point in metadata.entry_points(group="cpc.platforms.v1"))
+    if not there or name in there:
+        return ()
+    words = f"there is no platform {name}: workers would end at once"
+    return (
+        Check("platform", False, words, f"use one of {', '.join(there)}; with --force, one that only the nodes have"),
+    )
 
 
 def _platform(name: str) -> str:
