@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cpc.client.calls import Calls, part
 from cpc.core import pool_views
 from cpc.core.pool_views import PoolSettings
@@ -32,9 +34,11 @@ class PoolCalls(Calls):
         body = {"name": name, "scheduler": scheduler, "settings": settings, "force": force}
         return self._change(pool_views.PoolView, "POST", "/pools", body)
 
-    def set_pool(self, name: str, settings: PoolSettings, force: bool = False) -> pool_views.PoolView:
-        """Change what is given."""
-        body = {"settings": settings, "force": force}
+    def set_pool(
+        self, name: str, settings: PoolSettings, force: bool = False, clear: Sequence[str] = ()
+    ) -> pool_views.PoolView:
+        """Change what is given, after `clear` (of environment, programs, project_limits) was emptied."""
+        body = {"settings": settings, "force": force} | ({"clear": list(clear)} if clear else {})
         return self._change(pool_views.PoolView, "PATCH", f"/pools/{part(name)}", body)
 
     def remove_pool(self, name: str, cancel: bool = False) -> None:

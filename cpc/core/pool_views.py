@@ -19,6 +19,9 @@ class PoolSettings(View, frozen=True, omit_defaults=True):
     `prologue`: shell lines before the worker, `wrap`: what it is started with, `worker`: the program, `directory`: where the
     script starts, `work`: where workers keep their files, `output`: a file for what they print. `direct`: one job for each
     allocation. `price` per core-hour, in a unit that all pools share. `scheduler`: settings of the scheduler's own.
+
+    Of a pool that is changed, `environment`, `project_limits`, `programs` and `scheduler` keep what is not named; a variable or
+    a limit that is null is removed.
     """
 
     queue: str | None = None
@@ -38,12 +41,12 @@ class PoolSettings(View, frozen=True, omit_defaults=True):
     labels: tuple[str, ...] | None = None
     programs: tuple[str, ...] | None = None
     project_cores: int | None = None
-    project_limits: dict[str, int] | None = None
+    project_limits: dict[str, int | None] | None = None
     shared_files: bool | None = None
     exclusive: bool | None = None
     platform: str | None = None
     prologue: str | None = None
-    environment: dict[str, str] | None = None
+    environment: dict[str, str | None] | None = None
     wrap: str | None = None
     direct: bool | None = None
     price: float | None = None

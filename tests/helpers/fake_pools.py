@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from cpc.core.errors import NotFound
@@ -75,7 +77,7 @@ class FakePools:
     async def add(self, call: Call, name: str, scheduler: str, given: PoolSettings, force: bool) -> PoolView:
         return self.world.once(call, Act.POOL_ADD, lambda: pool_view(name=name, scheduler=scheduler, settings=given))
 
-    async def set(self, call: Call, name: str, given: PoolSettings, force: bool) -> PoolView:
+    async def set(self, call: Call, name: str, given: PoolSettings, force: bool, clear: Sequence[str] = ()) -> PoolView:
         self._known(name)
         return self.world.once(call, Act.POOL_SET, lambda: pool_view(settings=given))
 

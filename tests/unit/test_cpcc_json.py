@@ -166,6 +166,7 @@ CASES = [
         "sbatch --parsable",
     ),
     ("pool set hpc --idle 5m", "pool", "15m 00s", "hpc"),
+    ("pool set hpc --no-env --no-program --env A= --project-limit p=", "pool", "15m 00s", "hpc"),
     ("pool pause hpc new fan", "pool", "Pool hpc is paused; 3 allocation(s) of it go on.", "hpc"),
     ("pool resume hpc", "pool", "Pool hpc is asked for workers again.", "hpc"),
     ("why hpc", "why", "Pool hpc is active:\n   - hpc: no job waits", "idle"),

@@ -146,9 +146,12 @@ def _given(own: tuple[str, ...], given: dict[str, Any]) -> PoolSettings:
     if given["labels"] is not None:
         given["labels"] = tuple(label.strip() for label in given["labels"].split(",") if label.strip())
     given["programs"] = given["programs"] or None
-    given["environment"] = _pairs(given["env"], "--env")
+    environment = _pairs(given["env"], "--env") or {}
+    given["environment"] = {name: text or None for name, text in environment.items()} or None
     limits = _pairs(given["limits"], "--project-limit")
-    given["project_limits"] = None if limits is None else {name: _whole(name, text) for name, text in limits.items()}
+    given["project_limits"] = (
+        None if limits is None else {name: _whole(name, text) if text else None for name, text in limits.items()}
+    )
     given["scheduler"] = _pairs(own, "a setting of the scheduler")
     return PoolSettings(**{name: value for name, value in given.items() if name in PoolSettings.__struct_fields__})
 
@@ -231,16 +234,26 @@ def checks(found: list[CheckView]) -> str:
 @pool.command("set")
 @click.argument("name")
 @click.argument("own", metavar="[NAME=VALUE]...", nargs=-1)
+@click.option("--no-env", "clear", flag_value="environment", multiple=True, help="Remove all variables.")
+@click.option("--no-program", "clear", flag_value="programs", multiple=True, help="Learn programs from its workers.")
+@click.option(
+    "--no-project-limit", "clear", flag_value="project_limits", multiple=True, help="Remove limits of single projects."
+)
 @_all_options
 @pass_context
-def set_pool(context: Context, /, name: str, own: tuple[str, ...], force: bool, **given: Any) -> None:
-    """Change a pool. What runs keeps what it began with."""
+def set_pool(
+    context: Context, /, name: str, own: tuple[str, ...], clear: tuple[str, ...], force: bool, **given: Any
+) -> None:
+    """Change a pool. What runs keeps what it began with.
+
+    --env, --program and --project-limit add to what there is; --env A= and --project-limit P= remove one.
+    """
     from cpc.core.pool_views import PoolSettings
 
     settings = _given(own, given)
-    if settings == PoolSettings():
+    if settings == PoolSettings() and not clear:
         raise click.UsageError("say what to change; see cpcc pool set --help")
-    made = context.client().set_pool(name, settings, force)
+    made = context.client().set_pool(name, settings, force, clear)
     _warn(context, made)
     context.out.data("pool", made, lambda: _detail(made), lambda: [made.name])
 

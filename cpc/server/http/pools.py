@@ -11,6 +11,7 @@ from cpc.core.views import Page
 from cpc.server.http.ask import Ask
 from cpc.server.http.paging import Paging
 from cpc.server.http.route import Nothing, Question, route
+from cpc.server.pools.settings import Clearable
 from cpc.server.roles import Act
 
 Words = Annotated[str, Meta(max_length=500)]
@@ -30,8 +31,11 @@ class NewPool(Question, frozen=True):
 
 
 class PoolChange(Question, frozen=True):
+    """`clear`: settings that are emptied before the others are changed."""
+
     settings: Settings
     force: bool = False
+    clear: tuple[Clearable, ...] = ()
 
 
 class Removal(Question, frozen=True):
@@ -98,7 +102,7 @@ async def get(ask: Ask, pool: str) -> PoolView:
 @route("PATCH", "/pools/{pool}", act=Act.POOL_SET)
 async def change(ask: Ask, pool: str, body: PoolChange) -> PoolView:
     """Change a pool. What runs keeps the settings that it began with."""
-    return await ask.services.pools.set(ask.call, pool, body.settings, body.force)
+    return await ask.services.pools.set(ask.call, pool, body.settings, body.force, body.clear)
 
 
 @route("DELETE", "/pools/{pool}", act=Act.POOL_REMOVE)

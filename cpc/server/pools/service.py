@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from cpc.server.pools.ground import Ground
 from cpc.server.pools.hand import Hand
 from cpc.server.pools.keeper import Keeper
 from cpc.server.pools.means import Means, pack, read
+from cpc.server.pools.settings import Clearable
 from cpc.server.pools.shows import Shows, names_of
 from cpc.server.principal import Call, Principal
 from cpc.server.queue import Queue
@@ -88,12 +89,14 @@ class Pools:
                 warnings = await self._must_be_granted(await self.plan(call.who, name, scheduler, given))
         return await self._gate.write(call, Act.POOL_ADD, unit, answer=PoolView)
 
-    async def set(self, call: Call, name: str, given: PoolSettings, force: bool) -> PoolView:
-        """Change some of its settings; what runs keeps those that it began with."""
+    async def set(
+        self, call: Call, name: str, given: PoolSettings, force: bool, clear: Sequence[Clearable] = ()
+    ) -> PoolView:
+        """Change some of its settings, after `clear` was emptied; what runs keeps those that it began with."""
 
         def made(tx: Tx) -> tuple[PoolRow, Pool, Means]:
             row = self._book.pool(tx, name)
-            return row, *settings.apply(tx, given, row.facts, read(row.means, row.name))
+            return row, *settings.apply(tx, given, row.facts, read(row.means, row.name), clear)
 
         def unit(tx: Tx) -> PoolView:
             row, facts, means = made(tx)

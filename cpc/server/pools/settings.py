@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
@@ -17,6 +18,10 @@ from cpc.server.pools.means import Means
 from cpc.store import projects
 from cpc.store.transaction import Tx
 
+K = TypeVar("K")
+V = TypeVar("V")
+Clearable = Literal["environment", "programs", "project_limits"]
+
 #: (least, most) of each number; seconds and bytes.
 BOUNDS: dict[str, tuple[float, float]] = {
     "nodes": (1, 1 << 16), "cores": (1, 1 << 16), "memory": (0, 1 << 50), "gpus": (0, 1 << 10),
@@ -26,13 +31,21 @@ BOUNDS: dict[str, tuple[float, float]] = {
 _SHELL = 64 << 10
 _AS_THEY_ARE = (
     "queue", "account", "options", "nodes", "walltime", "margin", "max_allocations", "max_cores", "budget", "idle", "backlog",
-    "project_cores", "shared_files", "prologue", "environment", "wrap", "direct", "price",
+    "project_cores", "shared_files", "prologue", "wrap", "direct", "price",
 )  # fmt: skip
+#: What is made up of many things, and what it is without any.
+_EMPTY: dict[str, object] = {"environment": {}, "programs": None, "projects": {}}
+_CALLED = {"project_limits": "projects"}
 _MEANS = ("worker", "directory", "work", "output", "exclusive")
 
 
-def apply(tx: Tx, given: PoolSettings, pool: Pool, means: Means) -> tuple[Pool, Means]:
-    """The pool with what is given changed. BadInput names the setting; NotFound a project that is not there."""
+def apply(tx: Tx, given: PoolSettings, pool: Pool, means: Means, clear: Sequence[Clearable] = ()) -> tuple[Pool, Means]:
+    """The pool with what is given changed, after `clear` has been emptied.
+
+    BadInput names the setting; NotFound a project that is not there.
+    """
+    emptied = [_CALLED.get(name, name) for name in clear]
+    pool = replace(pool, **{name: _EMPTY[name] for name in emptied})
     for name, (low, high) in BOUNDS.items():
         value = getattr(given, name)
         if value is not None and not (math.isfinite(value) and low <= value <= high):
@@ -44,9 +57,13 @@ def apply(tx: Tx, given: PoolSettings, pool: Pool, means: Means) -> tuple[Pool, 
     if given.labels is not None:
         changes["labels"] = tuple(names.clean(label, "label") for label in given.labels)
     if given.programs is not None:
-        changes["programs"] = tuple(_program(text) for text in given.programs) or None
+        programs = dict.fromkeys([*(pool.programs or ()), *(_program(text) for text in given.programs)])
+        changes["programs"] = tuple(programs) or None
     if given.project_limits is not None:
-        changes["projects"] = {_project(tx, name): _cores(name, cores) for name, cores in given.project_limits.items()}
+        limits = {_project(tx, name): _cores(name, cores) for name, cores in given.project_limits.items()}
+        changes["projects"] = _merged(pool.projects, limits)
+    if given.environment is not None:
+        changes["environment"] = _merged(pool.environment, given.environment)
     if given.platform is not None:
         changes["platform"] = _platform(given.platform)
     if given.exclusive is not None or given.queue is not None:
@@ -69,8 +86,8 @@ def shown(tx: Tx, pool: Pool, means: Means, everything: bool) -> PoolSettings:
     found: dict[str, object] = {name: getattr(pool, name) for name in _AS_THEY_ARE}
     found |= {name: getattr(means, name) for name in _MEANS}
     if not everything:
-        found |= {"prologue": None, "environment": None}
-    limits = {}
+        found |= {"prologue": None}
+    limits: dict[str, int | None] = {}
     for number, cores in pool.projects.items():
         row = projects.by_id(tx, number)
         if row is not None and row.deleted is None:
@@ -79,6 +96,7 @@ def shown(tx: Tx, pool: Pool, means: Means, everything: bool) -> PoolSettings:
         **found,  # type: ignore[arg-type]
         cores=pool.each.cores, memory=pool.each.memory, gpus=pool.each.gpus, labels=pool.labels,
         programs=None if pool.programs is None else tuple(f"{name} {version}".strip() for name, version in pool.programs),
+        environment=dict(pool.environment) if everything else None,
         project_limits=limits, platform=pool.platform, scheduler=means.settings if everything else None,
     )  # fmt: skip
 
@@ -120,8 +138,13 @@ def _project(tx: Tx, name: str) -> int:
     return row.id
 
 
-def _cores(project: str, cores: int) -> int:
-    if not 0 <= cores <= 1 << 30:
+def _merged(before: Mapping[K, V], given: Mapping[K, V | None]) -> dict[K, V]:
+    """What there was, with what is given; None removes."""
+    return {name: value for name, value in {**before, **given}.items() if value is not None}
+
+
+def _cores(project: str, cores: int | None) -> int | None:
+    if cores is not None and not 0 <= cores <= 1 << 30:
         raise BadInput(f"{cores} cores for project {project[:80]} are not a limit")
     return cores
 
