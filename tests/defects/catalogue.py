@@ -15,8 +15,8 @@ from tests.defects.room_of_store import STORE
 from tests.defects.room_of_trust import TRUST
 from tests.defects.room_of_worker import WORKER
 
-_ROOMS = (QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION)
-ALL: dict[str, Defect] = {each.name: each for room in _ROOMS for each in room}
+ROOMS = (QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION)
+ALL: dict[str, Defect] = {each.name: each for room in ROOMS for each in room}
 
 
 def install(name: str) -> None:

@@ -6,6 +6,8 @@ _SIMULATION = "tests/simulation/pools/test_pools.py::"
 _ANY = _SIMULATION + "test_any_pools_with_any_faults"
 _LIMITS = "tests/unit/test_pools_limits.py::"
 _KEPT = "tests/unit/test_pools_kept.py::"
+_CREDENTIALS = "tests/unit/test_pools_credentials.py::"
+_UNUSABLE = "tests/unit/test_pools_unusable.py::"
 _SCALE = "tests/unit/test_pools_scale.py::"
 
 POOLS = (
@@ -88,7 +90,7 @@ POOLS = (
         "allocation-forgotten-at-restart", "cpc.server.pools.keeper:Keeper._load",
         "self.happening.happen(tx, row.token, Event.SILENT)", "pass",
         promise="a server that is killed at any moment finds what it has asked for",
-        caught_by=_KEPT + "test_a_server_that_is_killed_at_any_moment_finds_everything_again[asked]",
+        caught_by=_KEPT + "test_a_server_that_is_killed_at_any_moment_finds_everything_again",
     ),
     defect(
         "strangers-left-running", "cpc.server.pools.hand:Hand._take", "if strangers and any(", "if not strangers and any(",
@@ -104,24 +106,40 @@ POOLS = (
         "credentials-outlive-the-allocation", "cpc.server.pools.happening:Happening._close",
         "self._bundles.close(tx, row.bundle)", "pass",
         promise="an allocation's credentials end with it",
-        caught_by=_KEPT + "test_credentials_end_with_the_allocation",
+        caught_by=_CREDENTIALS + "test_credentials_end_with_the_allocation",
     ),
     defect(
         "bundle-enrols-any-number", "cpc.server.bundles:Bundles._count", "row.used >= allocation.facts.nodes",
         "row.used + 1 < -allocation.facts.nodes",
         promise="a copied bundle enrols no more workers than the allocation has nodes and starts",
-        caught_by=_KEPT + "test_a_bundle_enrols_no_more_workers_than_its_nodes_explain",
+        caught_by=_CREDENTIALS + "test_a_bundle_enrols_no_more_workers_than_its_nodes_explain",
     ),
     defect(
-        "lost-answer-is-a-refusal", "cpc.server.pools.hand:Hand._submit", "await self._event(token, Event.SILENT",
+        "lost-submission-is-a-refusal", "cpc.server.pools.hand:Hand._submit", "await self._event(token, Event.SILENT",
         "await self._event(token, Event.REFUSED",
         promise="a submission whose answer was lost is settled by its token",
-        caught_by=_KEPT + "test_a_lost_answer_is_settled_by_the_token[silent]",
+        caught_by=_KEPT + "test_a_lost_answer_is_settled_by_the_token",
     ),
     defect(
         "forgotten-there-means-gone", "cpc.server.pools.hand:Hand._one",
         "if row.token not in self._book.workers.values():", "if True:",
         promise="a worker that talks is better news than a batch system that has forgotten",
         caught_by=_KEPT + "test_a_batch_system_that_forgets_what_runs_is_not_believed_while_workers_speak",
+    ),
+    defect(
+        "unusable-pool-is-no-more", "cpc.pools.scale:_Stops._rest", "one.pool in self._survey.held", "False",
+        promise="what runs in a pool that cannot be used for a while is left alone",
+        caught_by=_UNUSABLE + "test_what_runs_in_a_pool_whose_plugin_cannot_be_loaded_is_left_alone",
+    ),
+    defect(
+        "given-jobs-are-forgotten", "cpc.server.pools.keeper:Keeper._decide", "self._given |= given", "pass",
+        promise="a worker that was given a job is not taken for one that fits none",
+        caught_by=_UNUSABLE + "test_a_worker_was_given_a_job_also_when_that_could_not_be_written_at_once",
+    ),
+    defect(
+        "whole-nodes-count-in-part", "cpc.pools.allocation:Allocation.cores",
+        "max(self.nodes * self.each.cores, self.whole)", "self.nodes * self.each.cores",
+        promise="limits and budget are charged with whole nodes where they are given",
+        caught_by="tests/unit/test_pools_whole.py::test_whole_nodes_count_with_all_of_their_cores",
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.defects import runs
-from tests.defects.catalogue import ALL
+from tests.defects.catalogue import ALL, ROOMS
 from tests.defects.defect import Defect, defect
 from tests.defects.patching import ROOT, Rotten, changed, check
 
@@ -40,6 +40,11 @@ def test_what_must_catch_it_exists(each: Defect) -> None:
         path, _, name = one.partition("::")
         text = (ROOT / path).read_text()
         assert not name or re.search(rf"^(async )?def {re.escape(name)}\(", text, re.MULTILINE), f"{path} has no {name}"
+
+
+def test_no_defect_hides_another_of_its_name() -> None:
+    names = [each.name for room in ROOMS for each in room]
+    assert sorted(names) == sorted(ALL)
 
 
 def test_every_promise_is_a_line_and_every_name_a_word() -> None:
