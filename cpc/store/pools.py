@@ -21,6 +21,7 @@ _SELECT = sa.select(*[_pools.c[name] for name in _COLUMNS]).where(_pools.c.remov
 
 _ALL = Statement(_SELECT.order_by(_pools.c.id))
 _BY_KEY = Statement(_SELECT.where(_pools.c.key == sa.bindparam("key")))
+_NAME = statement.select(_pools, "name", key=["id"])
 _ADD = statement.insert(_pools)
 _CHANGE = statement.update(_pools, "facts", "means")
 _LEARN = statement.update(_pools, "learned")
@@ -96,6 +97,12 @@ def change(tx: Tx, number: int, facts: Pool, means: bytes) -> None:
 def learn(tx: Tx, number: int, learned: Learned) -> None:
     """What experience says."""
     tx.run(_LEARN, {"key_id": number, "learned": pack(learned)})
+
+
+def name_of(tx: Tx, number: int) -> str | None:
+    """What a pool is or was called, also one that is gone."""
+    found = tx.one(_NAME, {"id": number})
+    return found[0] if found else None
 
 
 def remove(tx: Tx, number: int) -> None:

@@ -186,6 +186,12 @@ class PoolWorld:
     def advance(self, seconds: float) -> None:
         self.reactor.advance(seconds)
 
+    def settle(self, within: float = 7200.0) -> None:
+        """Until all jobs are done and nothing is left in the batch system; then memory and disk agree."""
+        self.until(lambda: self.live and self.unfinished() == 0 and not self.alive(), within)
+        self.check()
+        assert self.system.alive() == []
+
     def check(self) -> None:
         """Memory and database agree, and what has ended can enrol nobody."""
         book = self.keeper.book

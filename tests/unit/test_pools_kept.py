@@ -9,22 +9,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from cpc.core import ids
 from cpc.core.allocation import SeenOutcome, SeenState, Wanted
-from cpc.core.errors import BadInput, Conflict, NotFound, TurnedAway, Unavailable
-from cpc.core.pool_views import PoolSettings
-from cpc.core.resources import Amounts
-from cpc.pools import learning, nodes
-from cpc.pools.allocation import Allocation, Reason, State
-from cpc.pools.facts import DAY, HOUR, Learned
+from cpc.core.errors import Unavailable
+from cpc.pools.allocation import Reason, State
 from cpc.queue.job import State as JobState
-from cpc.queue.why import Because, Facts
-from cpc.server import joining
-from cpc.server.bundles import RESTARTS
-from cpc.server.principal import SERVER, Call
-from cpc.store import allocations, bundles, jobs, pools
-from cpc.store.transaction import Tx
-from cpc.wire.identity import Name, Role, fingerprint_of
+from cpc.server.principal import SERVER
 from tests.helpers.pool_world import PoolWorld
 from tests.helpers.stores import sqlite_url
 
@@ -34,17 +23,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PoolWorld
     made = PoolWorld(sqlite_url(tmp_path), monkeypatch)
     yield made
     made.close()
-
-
-def all_done(world: PoolWorld) -> bool:
-    return world.unfinished() == 0 and not world.alive()
-
-
-def settle(world: PoolWorld, within: float = 7200.0) -> None:
-    """Until all jobs are done and nothing is left in the batch system; then memory and disk agree."""
-    world.until(lambda: world.live and all_done(world), within)
-    world.check()
-    assert world.system.alive() == []
 
 
 def test_nothing_is_asked_where_nothing_waits(world: PoolWorld) -> None:
@@ -63,7 +41,7 @@ def test_an_empty_pool_grows_to_its_limit_and_shrinks_to_zero(world: PoolWorld) 
     world.pool()
     world.submit(40)
     world.until(lambda: len(world.workers) == 3)
-    settle(world)
+    world.settle()
     assert len(world.rows()) <= 4
     assert {row.facts.reason for row in world.rows()} == {Reason.LEFT}
     assert all(row.facts.used and row.facts.joined == 1 for row in world.rows())
@@ -83,7 +61,7 @@ def test_what_is_asked_is_on_disk_before_the_batch_system_hears_of_it(world: Poo
 
     world.system.take = watched  # type: ignore[method-assign]
     world.submit()
-    settle(world)
+    world.settle()
     assert set(seen) == {State.ASKED}
 
 
@@ -92,7 +70,7 @@ def test_a_lost_answer_is_settled_by_the_token(world: PoolWorld, what: str) -> N
     world.pool()
     world.system.trouble.append(("submit", what))
     world.submit(4)
-    settle(world)
+    world.settle()
     assert all(
         len([one for one in world.system.entries.values() if one.wanted.token == row.token]) == 1
         for row in world.rows()
@@ -105,7 +83,7 @@ def test_a_submission_that_never_arrived_is_given_up_and_another_is_made(world: 
     world.pool()
     world.system.trouble.append(("submit", "lost"))
     world.submit(4)
-    settle(world)
+    world.settle()
     first = world.rows()[0]
     assert first.facts.reason is Reason.REFUSED
     assert first.facts.words == "the submission got lost"
@@ -123,7 +101,7 @@ def test_a_refusal_is_kept_in_words_and_the_pool_is_left_alone_for_a_while(world
     calls = world.system.calls.count("submit")
     world.advance(20.0)
     assert world.system.calls.count("submit") == calls
-    settle(world)
+    world.settle()
 
 
 MOMENTS = ("asked", "taken", "answered", "waiting", "running", "joined", "working", "leaving")
@@ -152,7 +130,7 @@ def test_a_server_that_is_killed_at_any_moment_finds_everything_again(world: Poo
         world.until(lambda: not world.live)
     world.advance(7.0)
     world.start()
-    settle(world)
+    world.settle()
     tokens = [one.wanted.token for one in world.system.entries.values()]
     assert len(tokens) == len(set(tokens)), "nothing was asked for twice under one token"
     assert set(tokens) <= {row.token for row in world.rows()}
@@ -197,47 +175,7 @@ def test_a_second_one_with_the_same_token_is_cancelled(world: PoolWorld) -> None
     world.keeper.hands[next(iter(world.keeper.hands))].look(search=True)
     world.until(lambda: world.system.entries[second].state is SeenState.ENDED)
     assert entry.alive
-    settle(world)
-
-
-def test_credentials_end_with_the_allocation(world: PoolWorld) -> None:
-    world.pool(max_allocations=1)
-    world.submit(1)
-    world.until(lambda: world.workers)
-    worker = next(iter(world.workers.values()))
-    bundle = worker.bundle
-    assert bundle.role == "allocation"
-    assert bundle.pool == "hpc"
-    settle(world)
-    key = fingerprint_of(bundle.certificate.encode())
-    with pytest.raises(TurnedAway, match="revoked"):
-        world.do(lambda tx: world.bundles.admit(tx, bundle.name, key, "another"))
-    assert world.bundles.refusal(Name(bundle.server, Role.BUNDLE, bundle.name), key)
-    world.advance(2 * 3600.0)
-    world.submit(1)
-    settle(world)
-    assert not world.bundles.refusal(Name(bundle.server, Role.BUNDLE, bundle.name), key), "memory is bounded"
-    with pytest.raises(TurnedAway, match="revoked"):
-        world.do(lambda tx: world.bundles.admit(tx, bundle.name, key, "another"))
-    with pytest.raises(TurnedAway, match="revoked"):
-        world.do(lambda tx: joining.worker(tx, worker.name))
-
-
-def test_a_bundle_enrols_no_more_workers_than_its_nodes_explain(world: PoolWorld) -> None:
-    world.pool(max_allocations=1)
-    world.submit(1)
-    world.until(lambda: any(worker.session for worker in world.workers.values()))
-    bundle = next(iter(world.workers.values())).bundle
-    key = fingerprint_of(bundle.certificate.encode())
-
-    def enrol(name: str) -> None:
-        world.do(lambda tx: joining.enrolled(tx, name, name, world.bundles.admit(tx, bundle.name, key, name)))
-
-    for number in range(RESTARTS):
-        enrol(f"copy {number}")
-    enrol("copy 0")  # the same key again is no further use
-    with pytest.raises(TurnedAway, match="more than its nodes explain"):
-        enrol("one too many")
+    world.settle()
 
 
 def test_a_job_that_is_started_again_by_the_batch_system_is_the_same_allocation(world: PoolWorld) -> None:
@@ -247,7 +185,7 @@ def test_a_job_that_is_started_again_by_the_batch_system_is_the_same_allocation(
     entry = world.system.alive()[0]
     world.system.requeue(entry)
     world.until(lambda: any(row.facts.restarts for row in world.alive()))
-    settle(world)
+    world.settle()
     assert world.rows()[0].facts.restarts == 1
 
 
@@ -266,64 +204,7 @@ def test_restarts_that_nobody_saw_are_one_new_run(world: PoolWorld) -> None:
     world.advance(200.0)
     assert (world.rows()[0].facts.restarts, world.rows()[0].facts.started_at) == (4, started)
     assert not world.keeper.book.nodes, "no node has failed"
-    settle(world)
-
-
-def test_a_dead_node_costs_no_job_and_blames_none(world: PoolWorld) -> None:
-    world.pool(idle=30.0)
-    job = world.submit(40)
-    world.until(lambda: world.unfinished() < 35)
-    node = world.system.alive()[0].node
-    world.system.kill_node(node)
-    settle(world)
-    assert any(row.facts.reason is Reason.NODE for row in world.rows())
-    assert world.state(job) is JobState.SUCCEEDED
-
-
-def test_a_node_on_which_everything_ends_at_once_is_left_out_and_named(world: PoolWorld) -> None:
-    world.system.nodes = ("bad", "good", "fair", "best")
-    world.poisonous = {"bad"}
-    world.pool(max_allocations=4, idle=3000.0, cores=4)
-    for _ in range(3):
-        world.submit(60)
-    world.until(lambda: world.unfinished() == 0, 20_000.0)
-    assert world.events("node.excluded") >= 1
-    page = world.finish(world.pools.nodes(SERVER, "hpc"))
-    bad = next(one for one in page.items if one.name == "bad")
-    assert bad.excluded > 0
-    assert "NonZeroExitCode" in bad.excluded_why
-    why = world.finish(world.pools.why(SERVER, "hpc"))
-    assert any("bad" in reason.text for reason in why.reasons)
-    world.finish(world.pools.undrain(world.call(), "bad", ""))
-    page = world.finish(world.pools.nodes(SERVER, "hpc"))
-    assert next(one for one in page.items if one.name == "bad").excluded == 0
-
-
-def test_a_clock_that_was_a_year_ahead_leaves_no_pool_and_no_node_alone_for_a_year(world: PoolWorld) -> None:
-    world.pool(budget=10.0)
-    number, later = next(iter(world.keeper.book.pools)), world.keeper.book.now + 366 * DAY
-
-    def unit(tx: Tx) -> None:
-        book = world.keeper.book
-        ran = Allocation(
-            token="t", pool=number, state=State.ENDED, asked_at=later, started_at=later, ended_at=later + 3600, joined=1,
-            each=Amounts(cores=10), reason=Reason.FAILED,
-        )  # fmt: skip
-        book.learn(tx, number, learning.refused(learning.ended(Learned(), ran), later, "no"))
-        for _ in range(nodes.ENOUGH):
-            book.put_node(tx, nodes.failed(book.node(number, "n1"), later, "disk"))
-
-    world.do(unit)
-    world.kill()
-    world.start()
-    book = world.keeper.book
-    assert nodes.until(book.node(number, "n1")) <= book.now + nodes.FORGIVE
-    world.submit(4)
-    world.advance(60.0)
-    assert not world.system.entries, "the budget is used up"
-    world.advance(DAY + 3 * HOUR)
-    assert world.unfinished() == 0
-    settle(world)
+    world.settle()
 
 
 def test_a_batch_system_that_is_away_for_long_loses_nothing(world: PoolWorld) -> None:
@@ -332,7 +213,7 @@ def test_a_batch_system_that_is_away_for_long_loses_nothing(world: PoolWorld) ->
     world.until(lambda: len(world.workers) == 3)
     world.system.trouble.extend([("any", "down")] * 10)
     world.until(lambda: not world.system.trouble)
-    settle(world)
+    world.settle()
 
 
 def test_a_batch_system_that_forgets_what_runs_is_not_believed_while_workers_speak(world: PoolWorld) -> None:
@@ -347,129 +228,6 @@ def test_a_batch_system_that_forgets_what_runs_is_not_believed_while_workers_spe
     world.until(lambda: not world.alive())
 
 
-# --- people ---
-
-
-def test_a_pool_that_would_never_be_granted_is_refused_in_one_line(world: PoolWorld) -> None:
-    with pytest.raises(BadInput, match="there is no queue nosuch"):
-        world.pool(queue="nosuch")
-    world.pool(queue="nosuch", force=True)
-    with pytest.raises(BadInput, match="there is no platform spm") as refused:
-        world.pool("other", platform="spm")
-    assert "cray, mpi, slurm, smp; with --force" in refused.value.hint
-    world.pool("other", platform="theirs", force=True)
-    with pytest.raises(Conflict, match="there is a pool"):
-        world.pool()
-    call = Call.of(SERVER, "key", "POST", "/pools", b"")
-    first = world.finish(world.pools.add(call, "twice", "fake", PoolSettings(), False))
-    assert world.finish(world.pools.add(call, "twice", "fake", PoolSettings(), False)) == first, "the answer was lost"
-    with pytest.raises(NotFound, match="there is no scheduler 'nix'"):
-        world.finish(world.pools.add(world.call(), "x", "nix", PoolSettings(), False))
-    with pytest.raises(BadInput, match="scheduler fake has no setting 'colour'"):
-        world.finish(world.pools.add(world.call(), "x", "fake", PoolSettings(scheduler={"colour": "red"}), False))
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("nodes", 0), ("walltime", 1.0), ("walltime", float("nan")), ("idle", 0.0), ("memory", -1), ("platform", "a b"),
-     ("environment", {"1X": "y"}), ("options", ("--x\n",)), ("directory", "relative"), ("work", "also"), ("margin", 3000.0),
-     ("project_limits", {"nosuch": 3}), ("programs", ("",)), ("labels", ("a b",)), ("queue", "-x"), ("wrap", "a\nb")],
-)  # fmt: skip
-def test_settings_that_cannot_be_are_refused_in_words(world: PoolWorld, name: str, value: object) -> None:
-    with pytest.raises((BadInput, NotFound)) as refused:
-        world.pool(**{name: value})
-    assert "\n" not in str(refused.value)
-    assert world.finish(world.pools.page(SERVER)).items == ()
-
-
-def test_a_plan_shows_the_script_without_a_secret_and_changes_nothing(world: PoolWorld) -> None:
-    plan = world.finish(
-        world.pools.plan(SERVER, "hpc", "fake", PoolSettings(cores=4, memory=1 << 30, labels=("fast",)))
-    )
-    assert "cpc-worker -c - " in plan.script
-    assert "--labels fast" in plan.script
-    assert "PRIVATE KEY" not in plan.script
-    assert [one.ok for one in plan.checks] == [True]
-    assert world.finish(world.pools.page(SERVER)).items == ()
-    assert world.system.entries == {}
-
-
-def test_a_paused_pool_is_asked_for_nothing_until_it_is_resumed(world: PoolWorld) -> None:
-    world.pool()
-    world.finish(world.pools.pause(world.call(), "hpc", "maintenance"))
-    world.submit(3)
-    world.advance(120.0)
-    assert world.system.entries == {}
-    assert world.finish(world.pools.get(SERVER, "hpc")).note == "maintenance"
-    assert "maintenance" in world.finish(world.pools.why(SERVER, "hpc")).reasons[0].text
-    world.finish(world.pools.resume(world.call(), "hpc"))
-    settle(world)
-
-
-def test_an_allocation_can_be_cancelled_and_its_jobs_run_elsewhere(world: PoolWorld) -> None:
-    world.pool(idle=30.0, max_allocations=2)
-    world.submit(20)
-    world.until(lambda: len(world.workers) == 2)
-    row = world.alive()[0]
-    view = world.finish(world.pools.cancel(world.call(), row.token, "wrong account"))
-    assert view.state == "leaving"
-    assert "wrong account" in view.words
-    settle(world)
-    with pytest.raises(Conflict, match="has ended already"):
-        world.finish(world.pools.cancel(world.call(), row.token, ""))
-    with pytest.raises(NotFound, match="there is no allocation 99"):
-        world.finish(world.pools.cancel(world.call(), "99", ""))
-
-
-def test_a_pool_is_removed_when_nothing_of_it_is_left(world: PoolWorld) -> None:
-    world.pool()
-    world.submit(20)
-    world.until(lambda: len(world.workers) == 3)
-    with pytest.raises(Conflict, match="has 3 allocation"):
-        world.finish(world.pools.remove(world.call(), "hpc", False))
-    with pytest.raises(Unavailable, match="are being cancelled"):
-        world.finish(world.pools.remove(world.call(), "hpc", True))
-    world.until(lambda: not world.alive())
-    world.finish(world.pools.remove(world.call(), "hpc", True))
-    with pytest.raises(NotFound, match="there is no pool 'hpc'"):
-        world.finish(world.pools.get(SERVER, "hpc"))
-    world.advance(700.0)
-    assert [call for call in world.reactor.getDelayedCalls() if call.owner is world.host] == []
-    world.pool()
-    assert world.finish(world.pools.get(SERVER, "hpc")).spent == 0.0
-
-
-def test_a_node_is_drained_together_with_the_workers_on_it(world: PoolWorld) -> None:
-    world.pool(idle=3000.0)
-    world.submit(60)
-    world.until(lambda: len(world.workers) == 3)
-    node = world.system.alive()[0].node
-    view = world.finish(world.pools.drain(world.call(), node, "", "new fan", True))
-    assert view.state in ("draining", "drained")
-    assert view.reason == "new fan"
-    assert all(worker.state in ("draining", "drained") for worker in view.workers)
-    world.until(lambda: world.finish(world.pools.node(SERVER, node)).state == "drained")
-    assert world.finish(world.pools.node(SERVER, node)).workers == ()
-    view = world.finish(world.pools.undrain(world.call(), node, "hpc"))
-    assert view.state == "idle"
-    with pytest.raises(NotFound, match="no pool has a node nosuch"):
-        world.finish(world.pools.drain(world.call(), "nosuch", "", "why", True))
-
-
-def test_nodes_are_shown_though_another_pool_does_not_answer(world: PoolWorld) -> None:
-    world.pool("away", max_allocations=0)
-    world.pool("hpc")
-    world.system.trouble.append(("nodes", "down"))
-    page = world.finish(world.pools.nodes(SERVER, ""))
-    assert {one.pool for one in page.items} == {"hpc"}
-    world.system.trouble.extend([("nodes", "down"), ("nodes", "down")])
-    with pytest.raises(Unavailable, match="nobody is there"):
-        world.finish(world.pools.nodes(SERVER, ""))
-    world.system.trouble.append(("nodes", "down"))
-    with pytest.raises(Unavailable, match="nobody is there"):
-        world.finish(world.pools.nodes(SERVER, "away"))
-
-
 def test_direct_use_is_one_job_for_each_allocation(world: PoolWorld) -> None:
     world.pool(direct=True, cores=4, max_allocations=10)
     world.submit()
@@ -477,73 +235,7 @@ def test_direct_use_is_one_job_for_each_allocation(world: PoolWorld) -> None:
     entry = next(iter(world.system.entries.values()))
     assert entry.wanted.cores == 1, "as large as its job"
     assert "--jobs 1" in entry.wanted.script
-    settle(world)
-
-
-def test_the_ledger_has_what_allocations_had(world: PoolWorld) -> None:
-    world.pool(max_allocations=1)
-    world.submit(4)
-    settle(world)
-    row = world.rows()[0]
-    number = next(iter(world.keeper.book.pools))
-    days = world.do(lambda tx: pools.days(tx, number, 0))
-    assert [day.runs for day in days] == [1]
-    had = row.facts.cores * (row.facts.ended_at - row.facts.started_at)
-    assert days[0].core_seconds == pytest.approx(had)
-    assert world.finish(world.pools.get(SERVER, "hpc")).spent == pytest.approx(had / 3600, rel=0.01)
-
-
-def test_what_ran_and_ended_while_the_server_was_away_is_paid_for_too(world: PoolWorld) -> None:
-    world.pool(max_allocations=1, budget=100.0)
-    world.submit(1)
-    world.until(world.system.alive)
-    entry = world.system.alive()[0]
-    world.until(lambda: world.rows()[0].native == entry.native)
-    world.kill()
-    world.advance(1200.0)
-    world.system.end(entry, SeenOutcome.FAILED, "NonZeroExitCode")
-    entry.exit = 127
-    world.advance(4000.0)
-    world.start()
-    world.until(lambda: world.rows()[0].facts.state is State.ENDED)
-    facts = world.rows()[0].facts
-    assert facts.ended_at - facts.started_at == pytest.approx(1200.0, abs=10.0)
-    assert world.finish(world.pools.get(SERVER, "hpc")).spent >= 2 * 1190.0 / 3600
-    assert facts.words.startswith("exit code 127: a program is not there on the node")
-    assert facts.words.endswith("; to see what it prints: cpcc pool set hpc --output FILE")
-    settle(world)
-
-
-def test_old_allocations_are_forgotten_with_their_credentials(world: PoolWorld) -> None:
-    world.pool(max_allocations=1)
-    world.submit(1)
-    settle(world)
-    row = world.rows()[0]
-    assert row.ended is not None
-    assert world.do(lambda tx: allocations.forget(tx, row.ended, 100)) == 0  # type: ignore[arg-type]
-    assert world.do(lambda tx: allocations.forget(tx, row.ended + 1, 100)) == 1  # type: ignore[operator]
-    assert world.rows() == []
-    assert world.do(lambda tx: bundles.by_id(tx, row.bundle)) is None
-
-
-def test_a_job_that_waits_says_what_pools_do_for_it(world: PoolWorld) -> None:
-    world.pool(max_allocations=1)
-    job = world.submit(executable="gromacs/mdrun", need=Amounts(cores=64))
-    found: list[Because] = []
-
-    def unit(tx: Tx) -> None:
-        row = jobs.get(tx, job)
-        assert row is not None
-        facts = Facts(
-            job=job, state=row.state, project=row.project, requirement=world.queue.index.requirements[row.requirement],
-            number=row.requirement, key=row.key, exact=world.queue.exact(tx, ids.array(job)), ahead=0,
-        )  # fmt: skip
-        found.extend(world.keeper.explain(tx, facts))
-
-    world.do(unit)
-    assert found[0].kind == "pool"
-    assert "hpc" in found[0].text
-    assert "64 cores" in found[0].text
+    world.settle()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -579,7 +271,7 @@ def test_whatever_goes_wrong_nothing_is_lost_or_left_behind(world: PoolWorld, se
             live = [row for row in world.alive() if row.facts.state is not State.ORPHANED]
             assert len(live) <= 4, "the limit of the pool"
     world.system.trouble.clear()
-    settle(world, 40_000.0)
+    world.settle(40_000.0)
     assert all(world.state(job + index) is JobState.SUCCEEDED for index in range(60))
     tokens = [one.wanted.token for one in world.system.entries.values()]
     assert len(tokens) == len(set(tokens))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from cpc.core import ids
 from cpc.core.clock import SECOND, Clock
 from cpc.core.errors import NotFound
 from cpc.core.journal import Journal
@@ -68,6 +69,11 @@ class Book:
                 f"there are: {there}" if there else "make one: cpcc pool add NAME SCHEDULER",
             )
         return self.pools[found.id]
+
+    def name(self, tx: Tx, number: int) -> str:
+        """What a pool is called, or was before it was removed."""
+        row = self.pools.get(number)
+        return row.name if row else pools.name_of(tx, number) or ids.show(number)
 
     def add_pool(self, tx: Tx, facts: Pool, means: bytes) -> PoolRow:
         """A new pool."""

@@ -20,10 +20,11 @@ from cpc.core.clock import SECOND, Timer, Timers
 from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused, Unavailable
 from cpc.pools import nodes
 from cpc.pools.allocation import Allocation, Event, Reason, State
-from cpc.pools.facts import DAY, HOUR, Pool
+from cpc.pools.facts import DAY, Pool
 from cpc.server.pools import script
 from cpc.server.pools.happening import Happening
 from cpc.server.pools.means import Means, read
+from cpc.server.pools.nodes_seen import NodesSeen
 from cpc.store import projects
 from cpc.store.allocations import AllocationRow
 from cpc.store.store import Store
@@ -38,8 +39,6 @@ SLOWEST = 30.0
 SEARCH_EVERY = 600.0
 #: After an answer that did not come.
 TROUBLED = 10.0
-#: Samples of a node's free memory, by which its trend is known, are at least so far apart.
-SAMPLE = 60.0
 #: Cancelled in one call.
 MOST_CANCELS = 500
 
@@ -87,8 +86,7 @@ class Hand:
         self._book = happening.book
         self._store = store
         self._timers = timers
-        self._cores: dict[str, int] = {}  # of each node, when all of them were last looked at
-        self._memory: dict[str, tuple[float, int]] = {}  # node → (when, free): the oldest look of the last hour
+        self.seen = NodesSeen(lambda: happening.book.now)
         self._submits: dict[str, bytes] = {}
         self._cancels: dict[str, str] = {}
         self._some = True  # something of ours may be there
@@ -102,22 +100,8 @@ class Hand:
     # --- nodes ---
 
     async def nodes(self, queue: str) -> tuple[NodeSeen, ...]:
-        """The nodes as they are now; what they have free is remembered for a while."""
-        found = await self.scheduler.nodes(queue)
-        now = self._now()
-        for one in found:
-            when, _ = self._memory.get(one.name, (0.0, 0))
-            if one.memory_free < 0:
-                self._memory.pop(one.name, None)
-            elif now - when > HOUR:
-                self._memory[one.name] = (now, one.memory_free)
-        return found
-
-    def trend(self, one: NodeSeen) -> float:
-        """Bytes an hour by which a node's free memory has changed; 0 as long as it is not known."""
-        when, free = self._memory.get(one.name, (self._now(), one.memory_free))
-        past = self._now() - when
-        return (one.memory_free - free) / past * HOUR if past >= SAMPLE and one.memory_free >= 0 else 0.0
+        """The nodes as they are, or were a few seconds ago."""
+        return await self.seen.ask(self.scheduler, queue)
 
     async def _count_nodes(self) -> None:
         """How many there are: limits of what can be left out depend on it."""
@@ -126,8 +110,8 @@ class Hand:
             found = await self.nodes(queue)
         except CopernicusError:
             return  # said elsewhere; it is only worth knowing
-        self._cores = {one.name: one.cores for one in found}
-        await self._store.write(lambda tx: self._know(tx, len(found), max(self._cores.values(), default=0)))
+        largest = max((one.cores for one in found), default=0)
+        await self._store.write(lambda tx: self._know(tx, len(found), largest))
 
     def _queue_name(self) -> str:
         row = self._book.pools.get(self.pool)
@@ -176,6 +160,7 @@ class Hand:
     def use(self, scheduler: Scheduler) -> None:
         """From now on this one: a person has changed the pool."""
         former, self.scheduler = self.scheduler, scheduler
+        self.seen.changed()
         ensureDeferred(former.close()).addErrback(lambda failure: log.failure("closing a scheduler failed", failure))
         self.look(search=True)
 
@@ -390,8 +375,7 @@ class Hand:
                 self._restarted(tx, row.token, one.restarts)
                 pool = self._book.pools.get(self.pool)
                 if pool is not None and pool.facts.node_cores and one.nodes:
-                    most = pool.facts.node_cores
-                    self._charge(tx, row.token, sum(self._cores.get(name, most) for name in one.nodes))
+                    self._charge(tx, row.token, self.seen.cores(one.nodes, pool.facts.node_cores))
             case SeenState.ENDED:
                 if one.outcome is SeenOutcome.UNKNOWN:
                     # A worker that talks to us is better news than a batch system that has forgotten.

@@ -189,7 +189,7 @@ class Happening:
             tx.after(lambda: self.hands.cut(sessions, f"the allocation has ended: {how}"))
 
     def _tell(self, tx: Tx, row: AllocationRow, before: Allocation) -> None:
-        facts, name = row.facts, self._name(row.pool)
+        facts, name = row.facts, self.book.name(tx, row.pool)
         if facts.state is State.RUNNING:
             tx.event(
                 "server", "allocation.started", project=facts.project, subject=row.id, pool=name, native=row.native,
@@ -208,10 +208,6 @@ class Happening:
             native=row.native or row.token, before=before.state, state=facts.state, reason=facts.reason, words=facts.words,
         )  # fmt: skip
 
-    def _name(self, pool: int) -> str:
-        found = self.book.pools.get(pool)
-        return found.name if found else ids.show(pool)
-
     # --- strangers with our token ---
 
     def stranger(self, tx: Tx, pool: int, token: str, native: str) -> None:
@@ -225,7 +221,7 @@ class Happening:
             tx, tx.next("allocation"), facts, native=native, why="found in the batch system"
         )  # fmt: skip
         tx.event(
-            "server", "allocation.orphaned", subject=made.id, pool=self._name(pool), native=native, token=token
+            "server", "allocation.orphaned", subject=made.id, pool=self.book.name(tx, pool), native=native, token=token
         )  # fmt: skip
         tx.after(lambda: self.hands.cancel(pool, token, native))
 

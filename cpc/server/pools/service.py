@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from msgspec.structs import replace
+from twisted.internet.defer import ensureDeferred, gatherResults
 
 from cpc.api.scheduler import Scheduler
 from cpc.core import ids, names
@@ -315,23 +316,28 @@ class Pools:
     async def nodes(self, who: Principal, pool: str) -> Page:
         """The batch systems' nodes, with our workers on them. One that does not answer fails only if none does."""
         rows = await self._look(who, Act.NODE_LIST, lambda tx: self._rows(tx, pool))
-        seen, trouble = [], None
-        for row in rows:
-            try:
-                seen.append((row, await self._hand(row).nodes(row.facts.queue)))
-            except CopernicusError as error:
-                trouble = trouble or error  # `cpcc pools` says it, too; the nodes of the others are shown
-        if trouble is not None and not seen:
-            raise trouble
+        told = await gatherResults([ensureDeferred(self._told(row)) for row in rows], consumeErrors=True)
+        seen = [(row, found) for row, found, _ in told if found is not None]
+        if not seen:
+            for *_, trouble in told:
+                if trouble is not None:
+                    raise trouble
 
         def unit(tx: Tx) -> Page:
             here = self._shows.by_node(tx)
             found = [
-                self._shows.node(tx, row, one, here, self._hand(row).trend(one)) for row, some in seen for one in some
+                self._shows.node(tx, row, one, here, self._hand(row).seen.trend(one)) for row, some in seen for one in some
             ]  # fmt: skip
             return Page(items=tuple(found))
 
         return await self._look(who, Act.NODE_LIST, unit)
+
+    async def _told(self, row: PoolRow) -> tuple[PoolRow, tuple[NodeSeen, ...] | None, CopernicusError | None]:
+        """The nodes of one pool, or why they are not known: `cpcc pools` says it, too."""
+        try:
+            return row, await self._hand(row).nodes(row.facts.queue), None
+        except CopernicusError as error:
+            return row, None, error
 
     def _rows(self, tx: Tx, pool: str) -> list[PoolRow]:
         return [self._book.pool(tx, pool)] if pool else list(self._book.pools.values())
@@ -342,12 +348,13 @@ class Pools:
         return await self._look(who, Act.NODE_LIST, lambda tx: self._node_view(tx, row, one))
 
     def _node_view(self, tx: Tx, row: PoolRow, one: NodeSeen) -> NodeView:
-        return self._shows.node(tx, row, one, self._shows.by_node(tx), self._hand(row).trend(one))
+        return self._shows.node(tx, row, one, self._shows.by_node(tx), self._hand(row).seen.trend(one))
 
     async def drain(self, call: Call, name: str, pool: str, reason: str, finish: bool) -> NodeView:
         """Nothing new starts there, neither of the batch system nor of ours; what runs may end, unless `finish` is false."""
         row, _ = await self._node(call.who, Act.NODE_DRAIN, name, pool)
         await self._scheduler(row).drain(name, reason)
+        self._hand(row).seen.changed()
 
         def unit(tx: Tx) -> None:
             for worker in self._on(tx, name):
@@ -361,6 +368,7 @@ class Pools:
         """Things start there again, and what failed there is forgotten."""
         row, _ = await self._node(call.who, Act.NODE_RESUME, name, pool)
         await self._scheduler(row).resume(name)
+        self._hand(row).seen.changed()
 
         def unit(tx: Tx) -> None:
             for worker in self._on(tx, name):
@@ -377,13 +385,12 @@ class Pools:
     async def _node(self, who: Principal, act: Act, name: str, pool: str) -> tuple[PoolRow, NodeSeen]:
         rows = await self._look(who, act, lambda tx: self._rows(tx, pool))
         trouble = ""
-        for row in rows:
-            try:
-                seen = await self._hand(row).nodes(row.facts.queue)
-            except CopernicusError as error:
+        for row, seen, error in await gatherResults(
+            [ensureDeferred(self._told(row)) for row in rows], consumeErrors=True
+        ):
+            if error is not None:
                 trouble = f"; pool {row.name} does not tell: {error.message}"
-                continue
-            for one in seen:
+            for one in seen or ():
                 if one.name == name:
                     return row, one
         raise NotFound(f"no pool has a node {name[:80]}{trouble}", "see `cpcc nodes`")

@@ -78,12 +78,11 @@ class Shows:
     def allocation(self, tx: Tx, row: AllocationRow) -> AllocationView:
         """One request."""
         facts, book = row.facts, self._book
-        pool = book.pools.get(row.pool)
         project = projects.by_id(tx, facts.project) if facts.project else None
         mine = [worker for worker, token in book.workers.items() if token == row.token]
         return AllocationView(
             id=ids.show(row.id),
-            pool=pool.name if pool else ids.show(row.pool),
+            pool=book.name(tx, row.pool),
             token=row.token,
             native=row.native,
             state=facts.state.value,
