@@ -126,6 +126,11 @@ class Pools:
                     f"pool {row.name} has {len(live)} allocation(s) that have not ended",
                     f"end them first: cpcc pool rm --cancel {row.name}",
                 )
+            if live and row.id in self._keeper.broken:
+                raise Conflict(
+                    f"pool {row.name} has {len(live)} allocation(s) that nobody can end: {self._keeper.broken[row.id]}",
+                    "mend that first, so that none of them is left behind",
+                )
             if live:
                 self._pause(tx, row, "it is being removed", call.who.actor)
                 for one in live:
