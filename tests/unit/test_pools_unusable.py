@@ -48,7 +48,7 @@ def test_what_runs_in_a_pool_whose_plugin_cannot_be_loaded_is_left_alone(
     assert "there is no scheduler 'theirs'" in shown.note
     assert shown.note.endswith("its 2 allocation(s) are left alone until it can be used")
     assert "left alone" in world.finish(world.pools.why(SERVER, "hpc")).reasons[0].text
-    with pytest.raises(Conflict, match="2 allocation.s. that nobody can end: there is no scheduler 'theirs'"):
+    with pytest.raises(Conflict, match=r"2 allocation\(s\) that nobody can end: there is no scheduler 'theirs'"):
         world.finish(world.pools.remove(world.call(), "hpc", True))
     monkeypatch.setitem(schedulers.BUILT_IN, "theirs", PLUGIN)
     world.finish(world.pools.set(world.call(), "hpc", PoolSettings(idle=60.0), False))
