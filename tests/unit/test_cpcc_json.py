@@ -245,6 +245,25 @@ def test_a_node_that_is_still_down_after_it_was_resumed_is_said_to_be_resumed(ap
     assert "n8 is resumed, and still down for its batch system" in cpcc("resume", "n8").out
 
 
+def test_what_is_doubtful_about_a_pool_is_one_line_of_its_own(api: FakeApi, cpcc: Cpcc) -> None:
+    words = "the server listens on 127.0.0.1 only: workers on n1 cannot reach it (cpc-server config listen ADDRESS)"
+    api.on("POST", "/pools", fake_pools.pool_view(name="far", warnings=(words,)))
+    added = cpcc("pool", "add", "far", "slurm")
+    assert (added.code, added.out.strip()) == (0, "Pool far is there; it is asked for workers as jobs need them.")
+    assert added.err.strip() == f"warning: {words}"
+    api.on("POST", "/pools", fake_pools.pool_view())
+    assert cpcc("pool", "add", "hpc", "slurm").err == ""
+    bodies: list[dict[str, Any]] = []
+    api.on("PATCH", "/pools/hpc", lambda call: bodies.append(json.loads(call.body)) or fake_pools.pool_view())
+    cpcc("pool", "set", "hpc", "--no-env", "--env", "A=", "--env", "B=2", "--project-limit", "p=", "--program", "x 1")
+    (body,) = bodies
+    assert body["clear"] == ["environment"]
+    assert body["settings"]["environment"] == {"A": None, "B": "2"}
+    assert body["settings"]["project_limits"] == {"p": None}
+    assert body["settings"]["programs"] == ["x 1"]
+    api.on("PATCH", "/pools/hpc", fake_pools.pool_view())
+
+
 def documented() -> set[str]:
     text = (ROOT / "docs/reference/json.md").read_text()
     return set(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE))

@@ -18,7 +18,7 @@ from cpc.server import filesystem, network
 from cpc.server.pools.means import Means
 
 #: Seconds that one question may take.
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 #: So many names of nodes are looked up until one is found to be of another machine.
 _LOOKED_UP = 4
 #: The nearest directory above $1 that is there, the type of its file system, and what this machine exports.
