@@ -80,7 +80,8 @@ def test_a_project_grows_to_its_limit_and_shrinks_to_zero_whatever_dies(lab: Net
     assert cluster.command("squeue", "--noheader", "--states=pending,running,configuring,completing").strip() == ""
     ended = lab.client.allocations()
     assert all(one.state == "ended" for one in ended)
-    lost = [one for one in ended if busy.ran_on[0] in one.ran_on and one.reason == "node"]
+    # A controller that is killed may come back without the job: then it is known of it only that it is not there any more.
+    lost = [one for one in ended if busy.ran_on[0] in one.ran_on and one.reason in ("node", "vanished")]
     assert lost, [(one.reason, one.words, one.ran_on) for one in ended]
     jobs = lab.client.jobs(array=array)
     assert all((one.failures, one.exit_code) == (0, 0) for one in jobs)
