@@ -121,11 +121,11 @@ def test_who_is_not_a_worker_of_this_server_is_told_so(door: Door, bystander: By
     cases = {
         "this port speaks cpc/1": door.secure(door.identity(), "http/1.1"),
         "which was not asked for": door.context(door.identity()).wrap_socket(door.socket()),
-        "only workers may connect here": door.secure(door.identity(Role.SERVER)),
+        "this is the server itself": door.secure(door.identity(Role.SERVER)),
         "expired on": door.secure(door.identity(authority=expired, valid_for=60.0)),
     }
     for words, sock in cases.items():
-        if words == "only workers may connect here":
+        if words == "this is the server itself":
             sock.sendall(sent(frames.greeting(frames.Greeting(1, 1, "x"))))
         assert words in refused(door, sock)
     for identity in (None, door.identity(authority=other)):
@@ -178,7 +178,7 @@ def test_bombs_are_refused_by_what_they_say(door: Door, bystander: Bystander) ->
 
 FLOODS = {
     "questions that nobody answers to": frames.question("nix", 1, b"\x80"),
-    "questions for another server": frames.question("turn", 1, b"\x80", owner="elsewhere"),
+    "questions for another server": frames.question("turn", 1, b"\x80", route=("here", "elsewhere")),
     "questions that do not fit": frames.question("hello", 1, b"\x80"),
     "messages that nobody knows": frames.question("nix", 0, b"\x80"),
     "answers to nothing": frames.answer(7, b"\x80"),

@@ -222,7 +222,16 @@ class Audit:
             self._hold(not [*machine.seen.glob("cache/part-*")], f"{machine.name} has left parts in its cache")
         ensemble.lab.stop_server()
         self._hold(not os.listdir(ensemble.lab.directory / "tmp"), "temporary files are left")
-        known = {"chunks", "copernicus.db", "copernicus.db.lock", "lock", "backups", "projects"}
+        known = {
+            "chunks",
+            "copernicus.db",
+            "copernicus.db.lock",
+            "lock",
+            "backups",
+            "projects",
+            "relay-cache",
+            "custody",
+        }
         left = [path.name for path in ensemble.run_directory.iterdir() if path.name not in known]
         self._hold(not left, f"the server has left {left} in its run directory")
         self._directories()
