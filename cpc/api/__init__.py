@@ -16,7 +16,7 @@ from cpc.api.hints import TypeName
 from cpc.api.job import Finished, Job
 from cpc.api.modules import describe
 from cpc.api.node import Gpu, Node
-from cpc.api.platform import CORES, CORES_PER_JOB, GpuPool, Option, Place, Platform
+from cpc.api.platform import CORES, CORES_PER_JOB, GpuPool, HostPool, Option, Place, Platform
 from cpc.api.resources import RunDesc
 from cpc.api.scheduler import (
     AtLimit,
@@ -67,6 +67,7 @@ __all__ = [
     "Gpu",
     "GpuPool",
     "Handle",
+    "HostPool",
     "Http",
     "HttpAnswer",
     "Job",

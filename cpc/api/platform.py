@@ -10,11 +10,12 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from cpc.api.node import Gpu, Node
 from cpc.api.variables import Value
-from cpc.core.errors import BadInput
+from cpc.core.errors import BadInput, Unavailable
 from cpc.core.resources import Amounts
 
 
@@ -125,3 +126,45 @@ class GpuPool:
         """Take them back, in the node's order."""
         back = self._held.pop(key, [])
         self._free = [gpu for gpu in self._all if gpu in self._free or gpu in back]
+
+
+class HostPool:
+    """Cores of several hosts, shared out by key: on as few hosts as can be."""
+
+    def __init__(self, hosts: Mapping[str, int]) -> None:
+        """`hosts`: cores of each, in the order in which they are used where it does not matter."""
+        self._free = dict(hosts)
+        self._held: dict[str, dict[str, int]] = {}
+
+    def acquire(self, key: str, cores: int) -> dict[str, int]:
+        """Cores by host: the tightest single host, else whole ones from the emptiest down. Unavailable when fewer are free."""
+        if cores > sum(self._free.values()):
+            raise Unavailable(f"{cores} cores were granted, {sum(self._free.values())} are free on the hosts")
+        fitting = [host for host, free in self._free.items() if free >= cores]
+        order = (
+            [min(fitting, key=lambda host: self._free[host])]
+            if fitting
+            else sorted(self._free, key=lambda host: -self._free[host])
+        )
+        taken: dict[str, int] = {}
+        for host in order:
+            here = min(cores - sum(taken.values()), self._free[host])
+            if here:
+                taken[host] = here
+                self._free[host] -= here
+        self._held[key] = taken
+        return taken
+
+    def release(self, key: str) -> None:
+        """Its cores are free again."""
+        for host, cores in self._held.pop(key, {}).items():
+            self._free[host] += cores
+
+    def write(self, key: str, path: Path) -> None:
+        """The hosts of the key, one line a core, a form that every mpirun and srun reads; its cores are free again when
+        that fails."""
+        try:
+            path.write_text("".join(f"{host}\n" * cores for host, cores in self._held[key].items()))
+        except OSError as error:
+            self.release(key)
+            raise Unavailable(f"{path} cannot be written: {error.strerror}") from None

@@ -252,7 +252,7 @@ def test_slurm_starts_each_program_where_its_cores_are(allocation: dict[str, str
     assert shlex.split(large.env["MPIRUN"])[-4:] == [
         "--ntasks=17", "--nodes=2", "--distribution=arbitrary", f"--nodelist={tmp_path}/hostfile"
     ]  # fmt: skip
-    with pytest.raises(Unavailable, match="1 cores were granted, 0 are free in the allocation"):
+    with pytest.raises(Unavailable, match="1 cores were granted, 0 are free on the hosts"):
         slurm.acquire("d", Amounts(cores=1), str(tmp_path))
     slurm.release("c")
     slurm.release("c")

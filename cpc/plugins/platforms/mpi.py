@@ -14,7 +14,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cpc.api import CORES, CORES_PER_JOB, Amounts, BadInput, GpuPool, Node, Option, Place, Platform, Unavailable
+from cpc.api import (
+    CORES,
+    CORES_PER_JOB,
+    Amounts,
+    BadInput,
+    GpuPool,
+    HostPool,
+    Node,
+    Option,
+    Place,
+    Platform,
+    Unavailable,
+)
 
 HOST_FILE = Option("host_file", ("-hf",), "share out the hosts of this file (one a line)", str, "FILE")
 CORES_PER_HOST = Option(
@@ -39,8 +51,7 @@ class Mpi(Platform):
         """`environ`: where MPIRUN may name another mpirun, with options of its own; the worker's by default."""
         self._hosts = _hosts(options.get("host_file"), options.get("cores_per_host"))
         super().__init__(node, options)
-        self._free = dict(self._hosts)
-        self._held: dict[str, dict[str, int]] = {}
+        self._pool = HostPool(self._hosts)
         self._gpus = GpuPool(node.gpus)
         self._mpirun = _mpirun(environ)
 
@@ -60,14 +71,9 @@ class Mpi(Platform):
         command = (*self._mpirun, "-np", str(granted.cores))
         env = {"OMP_NUM_THREADS": "1"}  # the ranks take the cores
         if self._hosts:
-            taken = self._take(granted.cores)
+            self._pool.acquire(key, granted.cores)
             path = Path(directory) / "hostfile"
-            try:
-                path.write_text("".join(f"{host}\n" * slots for host, slots in taken.items()))
-            except OSError as error:
-                self._give_back(taken)
-                raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
-            self._held[key] = taken
+            self._pool.write(key, path)
             command = (*command, "-hostfile", str(path))
         elif granted.gpus > self._gpus.free():
             raise Unavailable(f"{granted.gpus} GPUs were granted, {self._gpus.free()} are free")
@@ -76,31 +82,9 @@ class Mpi(Platform):
         env["MPIRUN"] = shlex.join(command)
         return Place(env=env, variables={"MPIRUN": command})
 
-    def _take(self, cores: int) -> dict[str, int]:
-        """Slots on as few hosts as can be: the tightest single host, else whole hosts from the fullest down."""
-        if cores > sum(self._free.values()):
-            raise Unavailable(f"{cores} cores were granted, {sum(self._free.values())} are free on the hosts")
-        fitting = [host for host, slots in self._free.items() if slots >= cores]
-        order = (
-            [min(fitting, key=lambda host: self._free[host])]
-            if fitting
-            else sorted(self._free, key=lambda host: -self._free[host])
-        )
-        taken: dict[str, int] = {}
-        for host in order:
-            slots = min(cores - sum(taken.values()), self._free[host])
-            if slots:
-                taken[host] = slots
-                self._free[host] -= slots
-        return taken
-
-    def _give_back(self, taken: Mapping[str, int]) -> None:
-        for host, slots in taken.items():
-            self._free[host] += slots
-
     def release(self, key: str) -> None:
         """Its slots are free again."""
-        self._give_back(self._held.pop(key, {}))
+        self._pool.release(key)
         self._gpus.release(key)
 
     def describe(self) -> tuple[str, ...]:

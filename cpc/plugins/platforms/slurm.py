@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cpc.api import Amounts, BadInput, CopernicusError, GpuPool, Node, Place, Platform, Unavailable
+from cpc.api import Amounts, BadInput, CopernicusError, GpuPool, HostPool, Node, Place, Platform, Unavailable
 from cpc.plugins.schedulers.slurm_text import hosts
 
 #: srun that passes SIGTERM on; beside this file, on the worker's own node.
@@ -44,8 +44,7 @@ class Slurm(Platform):
         self._hosts = _allocated(environ)
         self._memory = _memory(environ, self._hosts) or node.memory * len(self._hosts)
         super().__init__(node, options)
-        self._free = dict(self._hosts)
-        self._held: dict[str, dict[str, int]] = {}
+        self._pool = HostPool(self._hosts)
         self._gpus = GpuPool(node.gpus if len(self._hosts) == 1 else ())
 
     def _cores(self, wanted: int | None) -> int:
@@ -62,49 +61,22 @@ class Slurm(Platform):
         """Reserve cores, on one node where that can be. Unavailable when fewer are free."""
         if granted.gpus > self._gpus.free():
             raise Unavailable(f"{granted.gpus} GPUs were granted, {self._gpus.free()} are free")
-        taken = self._take(granted.cores)
+        taken = self._pool.acquire(key, granted.cores)
         first = next(iter(taken))
         mpirun = [*_STEP, f"--ntasks={granted.cores}", f"--nodes={len(taken)}"]
         if len(taken) == 1:
             mpirun.append(f"--nodelist={first}")
         else:
             path = Path(directory) / "hostfile"
-            try:
-                path.write_text("".join(f"{host}\n" * cores for host, cores in taken.items()))
-            except OSError as error:
-                self._give_back(taken)
-                raise Unavailable(f"{path} cannot be written: {error.strerror}") from None
+            self._pool.write(key, path)
             mpirun += ["--distribution=arbitrary", f"--nodelist={path}"]
-        self._held[key] = taken
         env = {"MPIRUN": shlex.join(mpirun), **self._gpus.acquire(key, granted.gpus)}
         prefix = (*_STEP, "--ntasks=1", "--nodes=1", f"--nodelist={first}")
         return Place(prefix=prefix, env=env, variables={"MPIRUN": tuple(mpirun)})
 
-    def _take(self, cores: int) -> dict[str, int]:
-        """Cores on as few nodes as can be: the tightest single node, else whole nodes from the emptiest down."""
-        if cores > sum(self._free.values()):
-            raise Unavailable(f"{cores} cores were granted, {sum(self._free.values())} are free in the allocation")
-        fitting = [host for host, free in self._free.items() if free >= cores]
-        order = (
-            [min(fitting, key=lambda host: self._free[host])]
-            if fitting
-            else sorted(self._free, key=lambda host: -self._free[host])
-        )
-        taken: dict[str, int] = {}
-        for host in order:
-            here = min(cores - sum(taken.values()), self._free[host])
-            if here:
-                taken[host] = here
-                self._free[host] -= here
-        return taken
-
-    def _give_back(self, taken: Mapping[str, int]) -> None:
-        for host, cores in taken.items():
-            self._free[host] += cores
-
     def release(self, key: str) -> None:
         """Its cores are free again."""
-        self._give_back(self._held.pop(key, {}))
+        self._pool.release(key)
         self._gpus.release(key)
 
     def describe(self) -> tuple[str, ...]:
