@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
-from cpc.api import Platform
-from cpc.core.errors import BadInput, NotFound
-from cpc.plugins.platforms.cray import Cray
-from cpc.plugins.platforms.mpi import Mpi
-from cpc.plugins.platforms.slurm import Slurm
-from cpc.plugins.platforms.smp import Smp
+from cpc.api import Platform, plugins
 
 GROUP = "cpc.platforms.v1"
-BUILT_IN: tuple[type[Platform], ...] = (Smp, Mpi, Slurm, Cray)
+BUILT_IN = {
+    "smp": "cpc.plugins.platforms.smp:Smp",
+    "mpi": "cpc.plugins.platforms.mpi:Mpi",
+    "slurm": "cpc.plugins.platforms.slurm:Slurm",
+    "cray": "cpc.plugins.platforms.cray:Cray",
+}
 
 
 def platform_names() -> tuple[str, ...]:
     """What may be given as PLATFORM. Loads nothing."""
-    return tuple(
-        dict.fromkeys([kind.name for kind in BUILT_IN] + [point.name for point in metadata.entry_points(group=GROUP)])
-    )
+    return plugins.names(GROUP, BUILT_IN)
 
 
 def platform_class(name: str) -> type[Platform]:
     """The class behind a platform's name. NotFound lists the names there are; BadInput for a broken plugin."""
-    for kind in BUILT_IN:
-        if kind.name == name:
-            return kind
-    for point in metadata.entry_points(group=GROUP, name=name):
-        try:
-            loaded = point.load()
-        except Exception as error:  # whatever somebody's package may raise
-            raise BadInput(
-                f"platform {name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}",
-                "mend or uninstall that package",
-            ) from None
-        if not (isinstance(loaded, type) and issubclass(loaded, Platform)):
-            raise BadInput(f"platform {name} ({point.value}) is not a subclass of cpc.api.Platform")
-        if missing := sorted(getattr(loaded, "__abstractmethods__", ())):
-            raise BadInput(f"platform {name} ({point.value}) lacks {' and '.join(missing)}", "mend that package")
-        return loaded
-    raise NotFound(f"there is no platform {name!r}", f"use one of: {', '.join(platform_names())}")
+    return plugins.named(GROUP, name, Platform, BUILT_IN)  # type: ignore[type-abstract]  # only subclasses are made

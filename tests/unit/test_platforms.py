@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cpc.api import Amounts, Found, Gpu, Node, Platform
+from cpc.api import Amounts, Found, Gpu, Node
 from cpc.core.errors import BadInput, NotFound, Unavailable
 from cpc.plugins.platforms.cray import Cray
 from cpc.plugins.platforms.mpi import Mpi
@@ -212,9 +212,9 @@ class Good(Smp):
 
 def test_every_declared_platform_is_a_built_in() -> None:
     declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    kinds: tuple[type[Platform], ...] = platforms.BUILT_IN
-    for kind in kinds:
-        assert f'{kind.name} = "{kind.__module__}:{kind.__name__}"' in declared
+    for name, place in platforms.BUILT_IN.items():
+        assert f'{name} = "{place}"' in declared
+        assert platform_class(name).name == name
 
 
 @pytest.fixture

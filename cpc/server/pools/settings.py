@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
+from cpc.api import plugins
 from cpc.core import names
 from cpc.core.allocation import Check
 from cpc.core.errors import BadInput
@@ -151,7 +151,7 @@ def _cores(project: str, cores: int | None) -> int | None:
 
 def known_platform(name: str) -> tuple[Check, ...]:
     """Nothing, or a Check that is not well for one that no package here has. A node may have more packages (--force)."""
-    there = sorted(point.name for point in metadata.entry_points(group="cpc.platforms.v1"))
+    there = sorted(plugins.names("cpc.platforms.v1", {}))
     if not there or name in there:
         return ()
     words = f"there is no platform {name}: workers would end at once"
