@@ -16,7 +16,7 @@ MOST = 1000  # offers that are kept of one peer
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An offer that got nothing, or not enough. `onward`: our own peers were asked for it too, and call us."""
+    """An offer that got nothing, or not enough. `onward`: our own peers may be asked for it too, and call us."""
 
     profile: Profile
     free: Amounts
@@ -87,7 +87,7 @@ class Callers:
         return [one for one in self._offers.get(peer, {}).values() if one.until > now]
 
     def onward(self, now: float) -> list[str]:
-        """Peers with offers for which our own peers were asked, the least served first."""
+        """Peers with offers for which our own peers may be asked, the least served first."""
         found = [
             peer
             for peer, offers in self._offers.items()

@@ -111,7 +111,7 @@ class Asked:
         home, given = question.route[0], list[Given]()
         onward = self._onward(peer, question)
         # Before looking: what is submitted meanwhile calls the peer.
-        promised = self._subscribe(peer, home, offers.values(), bool(onward))
+        promised = self._subscribe(peer, home, offers.values(), question.hops > 0)
         if not self._ways.agreement(peer).accepted.off:
             tasks = await self._owner.give(peer, question.route, tuple(offers.values()))
             for worker, its in tasks.items():
@@ -127,7 +127,7 @@ class Asked:
                 if one.route[0] == following:
                     self._fill(offers, one.worker, one.tasks)
         self._served(peer, given)
-        self._subscribe(peer, home, offers.values(), bool(onward))
+        self._subscribe(peer, home, offers.values(), question.hops > 0)
         for worker, offer in offers.items():
             if offer.free.cores <= 0:
                 self._callers.withdraw(peer, (home, worker))
@@ -292,7 +292,7 @@ class Asked:
         self._ways.tell(peer, "demand", Demand())
 
     def demand(self, peer: str) -> None:
-        """A peer of ours has work: those for whom it was asked are told, the way back."""
+        """A peer of ours has work, or may give us some from now on: those whose questions may go on to it are told."""
         for other in self._callers.onward(self._clock.monotonic()):
             if other != peer:
                 self._tell(other)

@@ -21,12 +21,12 @@ from cpc.queue.sources import Sources
 from cpc.queue.spare import Event, Spare, State
 from cpc.server.federation.home import Home
 from cpc.server.federation.placing import Given
-from cpc.server.federation.ways import Caller, Ways
+from cpc.server.federation.ways import Ways
 from cpc.server.loans import Room
 from cpc.server.queue import Queue
 from cpc.server.seats import Seats
 from cpc.wire.messages import Program
-from cpc.wire.peer_messages import MAX_HOPS, MAX_OFFERS, AskWork, Demand, Offer, WorkGiven
+from cpc.wire.peer_messages import MAX_HOPS, MAX_OFFERS, AskWork, Offer, WorkGiven
 from cpc.wire.peer_messages import Given as PeerGiven
 
 log = Logger()
@@ -78,18 +78,10 @@ class Asking:
         if session is None:  # else it has come back, and its new session has said what there is
             self._spares.pop(room.worker, None)
 
-    def up(self, peer: str) -> None:
-        """A peer is here: it may be asked."""
-        self.called(peer)
-
     def down(self, peer: str) -> None:
         """A peer is away: what it has promised is void."""
         self._sources.forget(peer)
         self._call_all()
-
-    async def demand(self, caller: Caller, _demand: Demand) -> None:
-        """A peer has work."""
-        self.called(caller.peer)
 
     def called(self, peer: str) -> None:
         """A peer has work, or may have: it may be asked for everything again."""

@@ -78,20 +78,21 @@ class Lending:
     # --- the links ------------------------------------------------------------------------------------------------------
 
     async def _demand(self, caller: Caller, _demand: Demand) -> None:
-        self.asking.called(caller.peer)
-        self.asked.demand(caller.peer)
+        self.agreed(caller.peer)
 
     def _changed(self, peer: str, up: bool) -> None:
         if up:
-            self.asking.up(peer)
+            self.agreed(peer)
             self.home.up(peer)
             return
         self.asking.down(peer)
         self.asked.down(peer)
 
     def agreed(self, peer: str) -> None:
-        """The operator has set something else for a peer: it may be worth asking now."""
+        """A peer is here, has work, or the operator has set something else for it: it is worth asking now, for our own
+        workers and for those of others that may be lent on to it."""
         self.asking.called(peer)
+        self.asked.demand(peer)
 
     def revoked(self, tx: Tx, peer: str, hand_back: bool) -> None:
         """In the unit that ends the trust in a peer: what runs for it here, and for us there, ends. Without `hand_back`
