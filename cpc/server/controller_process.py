@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from twisted.python.failure import Failure
 from cpc.core.errors import BadInput
 from cpc.dataflow import turn
 from cpc.dataflow.turn import Reply, Request
+from cpc.server.process import kill_group
 
 _REQUESTS, _REPLIES = 3, 4
 _TAIL = 4096
@@ -87,13 +87,8 @@ class Process(ProcessProtocol):
         """End it and all that it has started, at once. `why` is what its owner is told."""
         self._why = self._why or why
         pid = None if self._transport is None else self._transport.pid
-        if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(pid) == pid:
-                os.killpg(pid, signal.SIGKILL)
-            else:
-                os.kill(pid, signal.SIGKILL)
+        if pid is not None:
+            kill_group(pid)
 
     def close(self) -> None:
         """Let it end when it has done what it was given."""

@@ -33,6 +33,15 @@ def run_lock_file(config: Config) -> Path:
     return Path(config.run_dir) / "lock"
 
 
+def kill_group(pid: int) -> None:
+    """End a child at once, with all it has started if it leads a group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+
+
 class Hold:
     """All locks. Other processes that inherit them by a fork hold them too, until the last one ends."""
 

@@ -11,8 +11,12 @@ from msgspec.structs import replace
 
 from cpc.core.allocation import SeenOutcome, SeenState, Wanted
 from cpc.core.errors import Unavailable
+from cpc.core.resources import Amounts
 from cpc.pools.allocation import Reason, State
 from cpc.queue.job import State as JobState
+from cpc.queue.requirement import profile
+from cpc.queue.session import Session
+from cpc.server.pools import demand
 from cpc.server.principal import SERVER
 from tests.helpers.pool_world import PoolWorld
 from tests.helpers.stores import sqlite_url
@@ -275,3 +279,14 @@ def test_whatever_goes_wrong_nothing_is_lost_or_left_behind(world: PoolWorld, se
     assert all(world.state(job + index) is JobState.SUCCEEDED for index in range(60))
     tokens = [one.wanted.token for one in world.system.entries.values()]
     assert len(tokens) == len(set(tokens))
+
+
+def test_what_other_servers_lend_is_no_worker_of_a_pool(world: PoolWorld) -> None:
+    """It is theirs to take back, and its room is nobody's to count on."""
+    ours, theirs = (
+        Session(number=number, worker=number, name=f"w{number}", profile=profile((), (), Amounts(cores=4)),
+                total=Amounts(cores=4), free=Amounts(cores=4), home=home)
+        for number, home in ((1, ""), (2, "another"))
+    )  # fmt: skip
+    world.queue.index.sessions |= {1: ours, 2: theirs}
+    assert [one.number for one in demand.workers(world.queue, world.happening.book)] == [1]

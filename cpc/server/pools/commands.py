@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +14,7 @@ from twisted.python.failure import Failure
 
 from cpc.api import NotConnected, NotFound, Ran, TooLarge, Unavailable
 from cpc.core.clock import Timer, Timers
+from cpc.server.process import kill_group
 
 #: What commands see of the server's own environment: what their libraries and logins need, and nothing of its secrets.
 PASSED = (
@@ -140,13 +139,8 @@ class _Command(ProcessProtocol):
         """Kill it with all it has started; `why` is what the caller gets."""
         self._error = self._error or why
         pid = None if self._process is None else self._process.pid
-        if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(pid) == pid:
-                os.killpg(pid, signal.SIGKILL)
-            else:
-                os.kill(pid, signal.SIGKILL)
+        if pid is not None:
+            kill_group(pid)
 
     def _late(self) -> None:
         said = b"".join(self._parts[2])[-200:].decode("utf-8", "replace").strip()

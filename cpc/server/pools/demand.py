@@ -38,9 +38,12 @@ def demand(queue: Queue, tx: Tx) -> list[Demand]:
 
 
 def workers(queue: Queue, book: Book) -> list[Worker]:
-    """Every worker that is joined. Since when one is idle is remembered in the book."""
+    """Every worker of ours that is joined; what other servers lend is theirs to give and take back. Since when one is idle is
+    remembered in the book."""
     now, found = book.now, []
     for session in queue.index.sessions.values():
+        if session.home:
+            continue
         if session.leases:
             book.idle.pop(session.worker, None)
         else:
