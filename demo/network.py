@@ -35,39 +35,55 @@ class DemoFailed(Exception):
 
 
 class Network:
-    """A server and one worker on this machine, all their files in one temporary directory."""
+    """Servers in a row and one worker on this machine, all their files in one temporary directory.
 
-    def __init__(self, home: Path, cores: int, say: Callable[[str], None]) -> None:
+    The first server has the project, the last one the worker; between them are `hops` links. With none there is one server.
+    """
+
+    def __init__(self, home: Path, cores: int, hops: int, say: Callable[[str], None]) -> None:
         self.home, self.cores, self.say = home, cores, say
         self.worker: subprocess.Popen[bytes] | None = None
-        self.serving = False
-        # the jobs' pictures: what matplotlib keeps goes with everything else
-        self.env = {**os.environ, "CPC_HOME": str(home), "MPLCONFIGDIR": str(home / "matplotlib")}
+        self.homes = [home, *(home / f"server-{number}" for number in range(1, hops + 1))]
+        self.serving: list[Path] = []
         self.log = home / "worker.log"
 
     def open(self) -> None:
-        """A fresh server with its worker."""
-        port, client_port = free_ports(2)
-        self.run(
-            f"cpc-server setup --name demo --port {port} --client-port {client_port}"
-            f" --password-stdin {self.home}/server",
-            stdin=secrets.token_urlsafe(),
-        )
-        self.run(f"cpc-server config heartbeat_time {HEARTBEAT}")
-        self.run(f"cpc-server config checkpoint_interval {CHECKPOINTS}")
-        self.serving = True
-        self.run("cpc-server start")
-        self.run(f"cpc-server bundle --role client --user cpc-admin -o {self.home}/me.cnx")
+        """Fresh servers, connected, and the worker."""
+        before = 0  # the port of the server before
+        for home in self.homes:
+            before = self.serve(home, before)
         self.client = Client.from_bundle(self.home / "me.cnx")
         self.start_worker()
 
+    def serve(self, home: Path, before: int) -> int:
+        """One more server, which asks the one before to be connected; the port for people."""
+        home.mkdir(exist_ok=True)
+        port, client_port = free_ports(2)
+        self.run(
+            f"cpc-server setup --name demo --host 127.0.0.1 --port {port} --client-port {client_port}"
+            f" --password-stdin {home}/server",
+            at=home, stdin=secrets.token_urlsafe(),
+        )  # fmt: skip
+        self.run(f"cpc-server config heartbeat_time {HEARTBEAT}", at=home)
+        self.run(f"cpc-server config checkpoint_interval {CHECKPOINTS}", at=home)
+        self.serving.append(home)
+        self.run("cpc-server start", at=home)
+        self.run(f"cpc-server bundle --role client --user cpc-admin -o {home}/me.cnx", at=home)
+        if before:
+            other = self.homes[self.homes.index(home) - 1]
+            self.cpcc(f"connect-server 127.0.0.1 {before} --yes", at=home)
+            self.cpcc("trust --all --yes", at=other)
+            asked = self.cpcc("--quiet connected-servers", at=home).split()[0]
+            self.cpcc(f"peer {asked} --lend-on {len(self.homes)}", at=home)
+        return client_port
+
     def start_worker(self) -> None:
         words = f"cpc-worker -n {self.cores} smp"  # with the bundle that setup has left in $CPC_HOME
-        self.say(f"$ {self.short(words)} &")
+        self.say(f"$ {self.short(words, self.homes[-1])} &")
         with self.log.open("ab") as log:
             self.worker = subprocess.Popen(
-                self.argv(words), env=self.env, cwd=self.home, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                start_new_session=True,
+                self.argv(words), env=self.env(self.homes[-1]), cwd=self.home, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
     def kill_worker(self) -> None:
@@ -139,10 +155,9 @@ class Network:
             except subprocess.TimeoutExpired:
                 self.worker.kill()
                 self.worker.wait()
-        if self.serving:
-            self.serving = False
+        while self.serving:
             try:
-                self.run("cpc-server stop")
+                self.run("cpc-server stop", at=self.serving.pop())
             except DemoFailed as failure:
                 self.say(str(failure))
 
@@ -154,22 +169,22 @@ class Network:
     ) -> None:
         self.close()
 
-    def cpcc(self, words: str, *, cwd: Path | None = None) -> str:
+    def cpcc(self, words: str, *, at: Path | None = None, cwd: Path | None = None) -> str:
         """A command of the user, who is known by a bundle."""
-        return self.run(f"cpcc -c {self.home}/me.cnx {words}", cwd=cwd)
+        return self.run(f"cpcc -c {at or self.home}/me.cnx {words}", at=at, cwd=cwd)
 
-    def run(self, words: str, *, cwd: Path | None = None, stdin: str = "") -> str:
-        """Run one command and return what it printed. DemoFailed with its error when it fails."""
-        self.say(f"$ {self.short(words)}")
+    def run(self, words: str, *, at: Path | None = None, cwd: Path | None = None, stdin: str = "") -> str:
+        """Run one command, where the server `at` is, and return what it printed. DemoFailed with its error when it fails."""
+        self.say(f"$ {self.short(words, at)}")
         try:
             done = subprocess.run(
-                self.argv(words), env=self.env, cwd=cwd or self.home, input=stdin, capture_output=True, text=True,
+                self.argv(words), env=self.env(at), cwd=cwd or self.home, input=stdin, capture_output=True, text=True,
                 timeout=120, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise DemoFailed(f"no answer within 120 s: {self.short(words)}") from None
+            raise DemoFailed(f"no answer within 120 s: {self.short(words, at)}") from None
         if done.returncode:
-            raise DemoFailed(f"{self.short(words)}\n{(done.stderr or done.stdout).strip()}")
+            raise DemoFailed(f"{self.short(words, at)}\n{(done.stderr or done.stdout).strip()}")
         return done.stdout
 
     def argv(self, words: str) -> list[str]:
@@ -177,8 +192,15 @@ class Network:
         program, *rest = shlex.split(words)
         return [str(Path(sys.executable).parent / program), *rest]
 
-    def short(self, words: str) -> str:
-        return words.replace(str(self.home), "$DEMO").replace(sys.executable, "python")
+    def env(self, at: Path | None = None) -> dict[str, str]:
+        """The environment where a server is."""
+        # the jobs' pictures: what matplotlib keeps goes with everything else
+        return {**os.environ, "CPC_HOME": str(at or self.home), "MPLCONFIGDIR": str(self.home / "matplotlib")}
+
+    def short(self, words: str, at: Path | None = None) -> str:
+        """The command as people type it, with where it is typed if that is not the first server."""
+        where = "" if at in (None, self.home) else f"CPC_HOME={at} "
+        return f"{where}{words}".replace(str(self.home), "$DEMO").replace(sys.executable, "python")
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,6 +1,8 @@
 """`make demo`: adaptive sampling of a small molecule through a server and a worker that is killed half-way.
 
-    python demo/run.py [--generations N] [--runs N] [--steps N] [--cores N] [--output FOLDER]
+    python demo/run.py [--generations N] [--runs N] [--steps N] [--cores N] [--hops N] [--output FOLDER]
+
+With --hops the worker is at another server, so many links away from the one with the project.
 
 The commands it gives are in network.py; the science is in the modules openmm and msm, which come with Copernicus.
 """
@@ -220,11 +222,12 @@ def account(sampling: Sampling) -> str:
     return said
 
 
-def demo(plan: Plan, cores: int, output: Path, screen: Screen, home: Path) -> None:
+def demo(plan: Plan, cores: int, hops: int, output: Path, screen: Screen, home: Path) -> None:
     screen.say(
-        f"Everything happens in $DEMO = {home}, which is gone at the end.\n\nA server of your own, and a worker:"
+        f"Everything happens in $DEMO = {home}, which is gone at the end.\n\n"
+        f"{'Servers' if hops else 'A server'} of your own, and a worker:"
     )
-    with Network(home, cores, screen.say) as network:
+    with Network(home, cores, hops, screen.say) as network:
         try:
             network.open()
             screen.say(f"(heartbeat_time is {HEARTBEAT} s here, so that a lost worker is noticed soon; 120 s is usual)")
@@ -262,18 +265,21 @@ def main() -> None:
     words.add_argument("--runs", type=int, default=8, help="in each generation (default: 8)")
     words.add_argument("--steps", type=int, default=80_000, help="of 2 fs, for each run (default: 80000)")
     words.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="default: all")
+    words.add_argument("--hops", type=int, default=0, help="between the project's server and the worker's (default: 0)")
     words.add_argument("--output", type=Path, default=Path("demo-output"), help="default: demo-output")
     wanted = words.parse_args()
     if wanted.steps <= 0 or wanted.steps % FRAME:
         words.error(f"--steps {wanted.steps} is not a multiple of {FRAME}")
     if wanted.generations < 1 or wanted.runs < 1:
         words.error("--generations and --runs are 1 or more")
+    if not 0 <= wanted.hops <= 15:
+        words.error(f"--hops {wanted.hops} is not 0 to 15")
     plan = Plan(wanted.generations, wanted.runs, wanted.steps)
     wanted.output.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="copernicus-demo-") as home:
-            demo(plan, wanted.cores, wanted.output.resolve(), Screen(), Path(home))
+            demo(plan, wanted.cores, wanted.hops, wanted.output.resolve(), Screen(), Path(home))
     except (DemoFailed, CopernicusError) as failure:
         sys.exit(f"\nThe demo stopped: {failure}\nThe logs are in {wanted.output}.")
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ STEPS = 60_000
 
 
 @contextmanager
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def demo(tmp_path: Path, hops: int = 0) -> Iterator[subprocess.Popen[str]]:
     """The demo with two generations of four runs, everything temporary below tmp_path/tmp."""
     folder = tmp_path / "demo"
     shutil.copytree(DEMO, folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -30,6 +30,7 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [
             sys.executable, folder / "run.py", "--cores", "2", "--steps", str(STEPS), "--runs", "4", "--generations", "2",
+            "--hops", str(hops),
         ],
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp"), "HOME": str(tmp_path / "home")},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
@@ -53,8 +54,10 @@ def still_there(place: Path) -> list[str]:
     return found
 
 
-def test_the_demo_loses_a_worker_and_nothing_else(tmp_path: Path) -> None:
-    with demo(tmp_path) as process:
+@pytest.mark.parametrize("hops", [0, 2])
+def test_the_demo_loses_a_worker_and_nothing_else(tmp_path: Path, hops: int) -> None:
+    """Also when the worker is at a server two links away from the one with the project."""
+    with demo(tmp_path, hops) as process:
         said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "Half-way" in said

@@ -88,7 +88,7 @@ def test_a_missing_or_short_trajectory_is_not_passed_over(story: Any, tmp_path: 
 def test_a_command_that_fails_is_told_in_its_own_words(story: Any, tmp_path: Path) -> None:
     import network
 
-    one = network.Network(tmp_path, 1, lambda text: None)
+    one = network.Network(tmp_path, 1, 0, lambda text: None)
     with pytest.raises(story.DemoFailed, match=r"(?s)python -c.*no such thing"):
         one.run("python -c 'import sys; sys.exit(\"no such thing\")'")
 
