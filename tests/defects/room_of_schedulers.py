@@ -67,7 +67,7 @@ SCHEDULERS = (
         caught_by=_UNIT + "test_every_state_of_slurm_has_a_meaning",
     ),
     defect(
-        "children-of-late-commands", "cpc.server.pools.commands:_Command.end", "os.killpg(pid, signal.SIGKILL)",
+        "children-of-late-commands", "cpc.server.process:kill_group", "os.killpg(pid, signal.SIGKILL)",
         "os.kill(pid, signal.SIGKILL)",
         promise="a command that takes too long is killed with all it started",
         caught_by=_COMMANDS + "test_what_takes_too_long_is_killed_with_all_it_started",
