@@ -79,7 +79,7 @@ EVENTS = {
     "peer.asked": "this server has asked another one to be connected",
     "peer.requested": "another server has asked to be connected",
     "peer.trusted": "another server is trusted",
-    "peer.dropped": "a request was refused or taken back, or a revoked server forgotten",
+    "peer.dropped": "a request was refused or taken back, or a server forgotten whose trust has ended",
     "peer.revoked": "the trust in another server was ended here",
     "peer.withdrew": "another server has ended its trust in this one",
     "peer.changed": "when another server is asked for work, or what is lent and accepted, was changed",

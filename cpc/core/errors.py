@@ -108,6 +108,20 @@ class TurnedAway(Refused):
     status = 403
 
 
+class TrustEnded(TurnedAway):
+    """One server to another: its administrator has revoked the one that comes. What runs for it may come to its end there."""
+
+    code = "trust-ended"
+    hand_back: ClassVar[bool] = False
+
+
+class TrustEndedNow(TrustEnded):
+    """The same, and what runs for it is to be handed back."""
+
+    code = "trust-ended-hand-back"
+    hand_back = True
+
+
 class Damaged(CopernicusError):
     """A file or database that is not what it was when written. Says which, and how to go on."""
 
@@ -119,7 +133,7 @@ BY_CODE: dict[str, type[CopernicusError]] = {
     kind.code: kind
     for kind in (
         BadInput, NotLoggedIn, Denied, NotFound, Conflict, Gone, TooLarge, RateLimited, Unavailable, OverQuota,
-        Refused, TurnedAway, Damaged, CopernicusError,
+        Refused, TurnedAway, TrustEnded, TrustEndedNow, Damaged, CopernicusError,
     )
 }  # fmt: skip
 

@@ -13,7 +13,8 @@ class PeerState(enum.StrEnum):
     SENT = "sent"  # we have asked, and wait for the other side's trust
     RECEIVED = "received"  # it has asked, and waits for ours
     TRUSTED = "trusted"  # both sides have agreed
-    REVOKED = "revoked"  # it was trusted, or asked, and is refused now
+    REVOKED = "revoked"  # our operator has ended the trust, or will not be asked: it is told so
+    WITHDRAWN = "withdrawn"  # the other side has ended the trust
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,7 +12,8 @@ from cpc.core.views import View
 
 
 class PeerView(View, frozen=True):
-    """A server that is known here. `state`: sent, received, trusted or revoked; `connected`: there is a link with it now.
+    """A server that is known here. `state`: sent, received, trusted, revoked (by us) or withdrawn (by it); `connected`:
+    there is a link with it now.
 
     `priority`: 0 is asked first. `addresses`: where it is looked for, in order. `trouble`: why there is no link, as far as
     is known; `note`: why trust ended. Times in µs UTC; None: never.

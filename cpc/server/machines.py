@@ -101,12 +101,14 @@ class Machines:
             if seat is not None:
                 seat.connection.refuse(TurnedAway(reason, NEW_BUNDLE))
 
-    def cut_names(self, refused: Callable[[Name, str], str | None], connections: tuple[Connection, ...]) -> None:
+    def cut_names(
+        self, refused: Callable[[Name, str], str | Refused | None], connections: tuple[Connection, ...]
+    ) -> None:
         """Close every open connection, bulk ones too, of whoever is refused now."""
         for connection in connections:
-            words = refused(connection.peer, connection.peer_fingerprint) if connection.peer else None
-            if words:
-                connection.refuse(TurnedAway(words, NEW_BUNDLE))
+            why = refused(connection.peer, connection.peer_fingerprint) if connection.peer else None
+            if why:
+                connection.refuse(why if isinstance(why, Refused) else TurnedAway(why, NEW_BUNDLE))
 
     def _send(self, session: int, orders: Orders) -> None:
         seat = self.seats.get(session)

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from cpc.api.scheduler import Tools
 from cpc.core.chance import Chance, SystemChance
 from cpc.core.clock import SECOND, Clock, SystemClock, Timer
-from cpc.core.errors import Conflict, CopernicusError
+from cpc.core.errors import Conflict, CopernicusError, Refused
 from cpc.core.threads import Threads
 from cpc.core.views import ServerStatus, ServerView
 from cpc.server import joining, upkeep
@@ -309,7 +309,7 @@ class Service:
         assert self._identity is not None
         return self._identity
 
-    def _refusal(self, name: Name, fingerprint: str) -> str | None:
+    def _refusal(self, name: Name, fingerprint: str) -> str | Refused | None:
         return self.bundles.refusal(name, fingerprint) or self.federation.refusal(name, fingerprint)
 
     def _cut_refused(self) -> None:

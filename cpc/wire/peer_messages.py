@@ -8,7 +8,7 @@ has each server once; each server checks that the one before it on the route is 
 |-----------------|-----------------|------------------|---------------|----------------|
 | peer-hello      | direct          | who has dialled  | PeerHello     | PeerHello      |
 | alive           | direct, one-way | either           | Alive         |                |
-| withdrawn       | direct, one-way | either           | Withdrawn     |                |
+| withdrawn       | direct          | either           | Withdrawn     | {}             |
 | survey          | direct          | either           | Survey        | Surveyed       |
 | ask-work        | direct          | lender → peer    | AskWork       | WorkGiven      |
 | demand          | direct, one-way | peer → lender    | Demand        |                |
@@ -64,7 +64,11 @@ class Alive(Message, frozen=True):
 
 
 class Withdrawn(Message, frozen=True):
-    """Trust, or a request, has been withdrawn; the connection ends. `hand_back`: running work is to be handed back."""
+    """Trust has been withdrawn; the connection ends. `hand_back`: running work is to be handed back.
+
+    Said on a link, or instead of a hello by who looks for the other side to tell it. Who is reached is refused with the
+    code `trust-ended`, or `trust-ended-hand-back`, and nothing is read of it.
+    """
 
     reason: str = ""
     hand_back: bool = False

@@ -33,7 +33,7 @@ _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME
 _TLS13 = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 _TLS12 = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 
-Refuse = Callable[[Name, str], str | None]
+Refuse = Callable[[Name, str], str | Refused | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Peer:
     not_after: int
 
 
-def _accept_all(_name: Name, _fingerprint: str) -> str | None:
+def accept_all(_name: Name, _fingerprint: str) -> str | None:
+    """Whoever has shown who it is."""
     return None
 
 
@@ -54,14 +55,15 @@ class ServerTls:
     """The machines' door. Every client shows a certificate of an authority that is pinned at that moment.
 
     `authorities` gives server id → authority certificate (PEM): the own one and those of trusted peers. `refuse` gets the
-    name and key fingerprint of who has connected and answers why it may not (revoked), or None.
+    name and key fingerprint of who has connected and answers why it may not (revoked), in words or as what is raised, or
+    None.
     """
 
     wants_roles = frozenset(Role)
     over = TurnedAway  # what a revoked or expired identity is answered
 
     def __init__(self, identity: Identity, authorities: Callable[[], Mapping[str, bytes]],
-                 refuse: Refuse = _accept_all) -> None:  # fmt: skip
+                 refuse: Refuse = accept_all) -> None:  # fmt: skip
         self._identity = identity
         self._authorities = authorities
         self._refuse = refuse
@@ -100,7 +102,7 @@ class ClientTls:
     over = Refused  # the server renews its certificate by itself: worth another try
 
     def __init__(self, identity: Identity | None, authority_pem: bytes, server: str,
-                 refuse: Refuse = _accept_all) -> None:  # fmt: skip
+                 refuse: Refuse = accept_all) -> None:  # fmt: skip
         self.role = identity.name.role if identity is not None else None
         self._roots = _roots({server: authority_pem})
         self._context = _client_context(identity, authority_pem)
@@ -283,6 +285,8 @@ def _check(connection: SSL.Connection, now: int, roots: Mapping[str, bytes], rol
         )
     fingerprint = key_fingerprint(certificate)
     why = refuse(name, fingerprint)
+    if isinstance(why, Refused):
+        raise why
     if why is not None:
         raise over(f"{name.uri} is refused: {why}", "ask the server's administrator for a new bundle")
     return Peer(name, fingerprint, not_after)

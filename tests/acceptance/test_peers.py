@@ -69,7 +69,7 @@ def test_two_servers_are_connected_trusted_and_parted(two: tuple[Network, Networ
     assert [hop["id"] for hop in hops] == [ids[1]]
     assert hops[0]["seconds"] < 1
     b.cpcc("revoke", ids[0]).done()
-    a.until(lambda: peer(a, b).state == "revoked", "the other side knows")
+    a.until(lambda: peer(a, b).state == "withdrawn", "the other side knows")
     assert "it has ended the trust" in peer(a, b).note
     assert not peer(b, a).connected
     for one in (a, b):

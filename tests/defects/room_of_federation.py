@@ -5,6 +5,7 @@ from tests.defects.defect import defect
 _STORIES = "tests/simulation/federation/test_stories.py::"
 _LINKS = "tests/unit/test_links.py::"
 _FILES = "tests/unit/test_far_files.py::"
+_ENDS = "tests/unit/test_trust_ends.py::"
 
 FEDERATION = (
     defect(
@@ -16,6 +17,30 @@ FEDERATION = (
         "revoked-peers-leases-stay", "cpc.server.federation.lending:Lending.revoked", "self.owner.withdraw(tx, peer, reason)",
         "pass", promise="who is revoked has no job of ours any more",
         caught_by=_STORIES + "test_trust_that_is_withdrawn_is_gone_within_a_heartbeat_on_both_sides", quick=True,
+    ),
+    defect(
+        "revoked-while-away-never-told", "cpc.server.federation.book:Book.pinned",
+        "peering.pinned(row.state) or row.state is PeerState.REVOKED", "peering.pinned(row.state)",
+        promise="who was revoked while it was away is told when it comes",
+        caught_by=_ENDS + "test_who_was_away_hears_of_the_end_when_the_two_meet_whoever_dials", quick=True,
+    ),
+    defect(
+        "revoked-is-not-looked-for", "cpc.server.federation.parting:Parting.due", "server not in self._told", "False",
+        promise="who revokes a server that it alone can reach tells it",
+        caught_by=_ENDS + "test_who_was_away_hears_of_the_end_when_the_two_meet_whoever_dials",
+    ),
+    defect(
+        "agreement-taken-back-by-old-words", "cpc.server.federation.peering:can", "return (state, event) in TABLE",
+        "return (state, event) in TABLE or (state, event) == (PeerState.SENT, Event.WITHDREW)",
+        promise="who agrees to a new trust first waits for the other one",
+        caught_by=_ENDS + "test_who_has_agreed_anew_waits_and_is_told_nothing_again",
+    ),
+    defect(
+        "anybody-ends-the-trust", "cpc.server.federation.links:Links._open_one", "except TrustEnded as error:",
+        "except Refused as error:",
+        also=(("cpc.server.federation.links:Links._open_one", "hand_back=error.hand_back", "hand_back=False"),),
+        promise="only the server itself says that it trusts this one no more",
+        caught_by=_ENDS + "test_who_answers_at_a_peers_address_ends_nothing_unless_it_is_the_peer",
     ),
     defect(
         "peer-grace-ignored", "cpc.server.monitor:Monitor._suspended",

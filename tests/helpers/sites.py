@@ -53,7 +53,7 @@ class Site:
     def start(self) -> None:
         """The process begins; what the book holds, it knows."""
         host = self.host
-        tls = ServerTls(self.identity, self.book.pinned, self.book.refusal)
+        tls = ServerTls(self.identity, self.book.pinned, lambda name, key: self.links.refusal(name, key))
         self.links = Links(
             book=self.book, say=self.say, identity=lambda: self.identity, connect=host.connect, reactor=host.reactor,
             clock=host.clock, chance=SeededChance(7),

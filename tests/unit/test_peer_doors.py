@@ -145,7 +145,7 @@ def test_a_damaged_certificate_in_the_database_keeps_nobody_else_out(lab: Member
 def test_a_peer_may_say_hello_and_nothing_else_before(lab: Members) -> None:
     lab.befriend("ab")
     connection = at_door(lab, lab["a"], lab["b"].identity)
-    for method in sorted((WORKERS | PEERS) - {"peer-hello"}):
+    for method in sorted((WORKERS | PEERS) - {"peer-hello", "withdrawn"}):
         assert says_unknown(ask(lab, connection, method)), method
     routed = ask(lab, connection, "ping", route=lab.route("ba"))
     assert isinstance(routed, Refused)

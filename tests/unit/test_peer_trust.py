@@ -117,8 +117,8 @@ def test_revoking_ends_it_at_once_on_both_sides(lab: Members) -> None:
     lab.befriend("ab", "bc")
     a, b = lab["a"], lab["b"]
     b.revoke(a, hand_back=True)
-    lab.until(lambda: a.state(b) == "revoked", 5)
-    assert both(lab, "ab") == ("revoked", "revoked")
+    lab.until(lambda: a.state(b) == "withdrawn", 5)
+    assert both(lab, "ab") == ("withdrawn", "revoked")
     assert (a.ended, b.ended) == ([("b", True)], [("a", True)])
     assert (a.changes[-1], b.changes[-1]) == (("b", False), ("a", False))
     assert a.links.agreement(b.id) == b.links.agreement(a.id) == NOTHING
@@ -132,23 +132,6 @@ def test_revoking_ends_it_at_once_on_both_sides(lab: Members) -> None:
     assert not lab.connected("ab")
 
 
-def test_who_was_away_when_it_was_revoked_finds_out_and_trust_can_be_given_again(lab: Members) -> None:
-    lab.befriend("ab")
-    a, b = lab["a"], lab["b"]
-    lab.network.partition("a", "b")
-    b.revoke(a)
-    lab.reactor.advance(100)
-    lab.network.heal()
-    lab.reactor.advance(100)
-    assert both(lab, "ab") == ("trusted", "revoked")
-    shown = a.view(b)
-    assert shown is not None
-    assert "does not trust this server" in shown.trouble
-    assert isinstance(a.connect_server(b), Refused | Conflict)
-    b.trust(a)
-    lab.until(lambda: lab.connected("ab"), 120)
-
-
 def test_trust_outlives_a_restart_and_so_does_its_end(lab: Members) -> None:
     lab.befriend("ab")
     a, b = lab["a"], lab["b"]
@@ -160,7 +143,7 @@ def test_trust_outlives_a_restart_and_so_does_its_end(lab: Members) -> None:
     a.restart()
     b.restart()
     lab.reactor.advance(100)
-    assert both(lab, "ab") == ("revoked", "revoked")
+    assert both(lab, "ab") == ("withdrawn", "revoked")
     assert a.links.up() == b.links.up() == ()
 
 
@@ -206,11 +189,13 @@ def test_the_table_has_an_answer_to_everything() -> None:
             if peering.can(state, event):
                 after, effects = peering.after(state, event)
                 assert (after is None) is (peering.Effect.FORGET in effects)
-                assert (peering.Effect.CUT in effects) is (state is PeerState.TRUSTED and after is PeerState.REVOKED)
+                assert (peering.Effect.CUT in effects) is (state is PeerState.TRUSTED and peering.ended(after))
                 assert (peering.Effect.DIAL in effects) <= peering.pinned(after)
     assert not peering.can(PeerState.REVOKED, Event.MET)
     assert not peering.can(PeerState.RECEIVED, Event.MET)
     assert not peering.can(PeerState.REVOKED, Event.REQUESTED)
+    for agreed in (PeerState.SENT, PeerState.RECEIVED, PeerState.REVOKED):  # who has agreed anew hears of no former end
+        assert not peering.can(agreed, Event.WITHDREW)
 
 
 def test_who_is_asked_first_can_be_changed(lab: Members) -> None:

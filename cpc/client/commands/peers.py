@@ -84,7 +84,7 @@ def listing(found: list[PeerView]) -> str:
         _requests("Received connection requests", [one for one in found if one.state == "received"]),
         _peers("Connected nodes:", [one for one in found if one.state == "trusted" and one.connected]),
         _peers("Nodes currently unreachable:", [one for one in found if one.state == "trusted" and not one.connected]),
-        _revoked([one for one in found if one.state == "revoked"]),
+        _revoked([one for one in found if one.state in ("revoked", "withdrawn")]),
     ]
     return "\n\n".join(part for part in parts if part) or _NOBODY
 
@@ -112,7 +112,10 @@ def _peers(title: str, found: list[PeerView]) -> str:
 
 def _revoked(found: list[PeerView]) -> str:
     rows = [(_host(one), one.id, one.name, one.note) for one in found]
-    return f"Revoked nodes:\n{table(('Hostname', 'Server Id', 'Name', 'Note'), rows)}" if found else ""
+    if not found:
+        return ""
+    listed = table(("Hostname", "Server Id", "Name", "Note"), rows)
+    return f"Revoked nodes:\n{listed}\nTo connect with one again, both administrators say: cpcc trust SERVER_ID"
 
 
 def _host(one: PeerView) -> str:
@@ -155,7 +158,7 @@ def _limits(limits: Limits) -> str:
 @click.option("-y", "--yes", is_flag=True, help="Trust without comparing; you are not asked.")
 @pass_context
 def trust(context: Context, servers: tuple[str, ...], every: bool, fingerprint: str | None, yes: bool) -> None:
-    """Trust servers that have asked to be connected, or that were revoked.
+    """Trust servers that have asked to be connected, or with which the trust has ended: those have to agree, too.
 
     A server that is trusted may use this one's idle workers, and lend its own. Its users get no access here.
     """
@@ -173,6 +176,11 @@ def trust(context: Context, servers: tuple[str, ...], every: bool, fingerprint: 
             _compare(context, f"{one.name} ({one.id})", one.fingerprint, expected, yes)
         done.append(peers.trust(one))
     context.out.data("peers", done, lambda: _trusted(done), lambda: [one.id for one in done])
+    for one in done:
+        if one.state == "sent":
+            context.out.note(
+                f"{harmless(one.name)} is connected as soon as it trusts this server, too: cpcc trust, there"
+            )
 
 
 def _trusted(done: list[PeerView]) -> str:
@@ -198,7 +206,7 @@ def _find(known: Iterable[PeerView], name: str) -> PeerView:
 @click.option("--all", "every", is_flag=True, help="All servers that have asked and wait for an answer.")
 @pass_context
 def refuse_server(context: Context, servers: tuple[str, ...], every: bool) -> None:
-    """Refuse servers' requests, take back one's own, or forget servers that are revoked."""
+    """Refuse servers' requests, take back one's own, or forget servers with which the trust has ended."""
     if bool(servers) is every:
         raise BadInput("name the servers that are to be refused, or say --all", "see `cpcc connected-servers`")
     peers = context.client().peers()

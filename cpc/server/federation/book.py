@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from twisted.logger import Logger
 
-from cpc.core.errors import CopernicusError, NotFound, Refused
+from cpc.core.errors import CopernicusError, NotFound, Refused, TrustEnded, TrustEndedNow
 from cpc.core.peer import Agreement, Limits, PeerState
 from cpc.queue import terms
 from cpc.server.federation import peering
@@ -110,23 +110,26 @@ class Book:
     # --- for TLS ---
 
     def pinned(self) -> dict[str, bytes]:
-        """Server id → certificate of its authority, of this server and of those whose connections are taken."""
+        """Server id → certificate of its authority, of this server and of those whose connections are taken; also of those
+        that are revoked here: they are told so, which is worth something only between two that know each other."""
         found = {
             row.id: row.authority
             for row in self._rows.values()
-            if peering.pinned(row.state) and row.id not in self._damaged
+            if (peering.pinned(row.state) or row.state is PeerState.REVOKED) and row.id not in self._damaged
         }
         return {self.here: self._authority, **found}
 
-    def refusal(self, name: Name, _fingerprint: str = "") -> str | None:
+    def refusal(self, name: Name, _fingerprint: str = "") -> str | Refused | None:
         """Why somebody with a certificate of another server's authority may not connect; None for who may."""
         if name.server == self.here:
             return None
         if name.role is not Role.SERVER:
             return f"it belongs to server {name.server}: workers connect to their own server"
-        if not peering.pinned(self.state(name.server)):
-            return "this server does not trust it"
-        return None
+        state = self.state(name.server)
+        if state is PeerState.REVOKED:
+            kind = TrustEnded if self.finishes(name.server) else TrustEndedNow
+            return kind("its administrator has revoked this server", "agree with them; then both say: cpcc trust")
+        return None if peering.pinned(state) else "this server does not trust it"
 
     # --- for messages ---
 
@@ -151,7 +154,7 @@ class Book:
                 )
         denied = {each for server in neighbours for each in self.agreement(server).denied}
         for server in route:
-            if server in denied or self.state(server) is PeerState.REVOKED:
+            if server in denied or peering.ended(self.state(server)):
                 raise Refused(f"nothing that {self.called(server)} has a part in passes {self.here[:8]}")
         return place
 

@@ -14,19 +14,20 @@ from twisted.logger import Logger
 
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
-from cpc.core.errors import Conflict, CopernicusError, Refused, Unavailable
+from cpc.core.errors import Conflict, CopernicusError, Refused, TrustEnded, Unavailable
 from cpc.core.peer import Address, Agreement
 from cpc.server.federation import peering
 from cpc.server.federation.book import Book
 from cpc.server.federation.dialling import Dialler
 from cpc.server.federation.link import SILENCE, Link
+from cpc.server.federation.parting import Parting
 from cpc.server.federation.relaying import Relaying
 from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire.connection import SERVER, ClientEndpoint, Connection, connect
-from cpc.wire.identity import Identity
+from cpc.wire.identity import Identity, Name
 from cpc.wire.messages import Message
-from cpc.wire.peer_messages import Alive, PeerHello
-from cpc.wire.tls import ClientTls
+from cpc.wire.peer_messages import Alive, PeerHello, Withdrawn
+from cpc.wire.tls import ClientTls, Refuse
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -39,9 +40,14 @@ MAX_SILENT = 8  # connections of one server that have not said hello
 log = Logger()
 
 Greeted = Callable[[str, PeerHello, Address | None], Awaitable[None]]
+Ended = Callable[[str, Withdrawn], Awaitable[None]]
 
 
 async def _no_matter(_peer: str, _said: PeerHello, _reached: Address | None) -> None:
+    return None
+
+
+async def _nothing_ends(_peer: str, _said: Withdrawn) -> None:
     return None
 
 
@@ -57,16 +63,17 @@ class Links:
 
     `say`: what this server calls itself. `identity`: its certificate now. `connect`: how to get to a host and port.
     `greeted` hears what a server says of itself, and where it was reached (None: it has dialled), before its link counts;
-    it may refuse.
+    it may refuse. `ended` hears from a server that has proved who it is that it trusts this one no more.
     """
 
     def __init__(
         self, *, book: Book, say: Callable[[], PeerHello], identity: Callable[[], Identity],
         connect: Callable[[str, int], ClientEndpoint], reactor: Timers, clock: Clock, chance: Chance,
-        greeted: Greeted = _no_matter,
+        greeted: Greeted = _no_matter, ended: Ended = _nothing_ends,
     ) -> None:  # fmt: skip
         self.book = book
         self.greeted = greeted
+        self.ended = ended
         self.relaying = Relaying(book, self._open_connection)
         self._say = say
         self._identity = identity
@@ -76,6 +83,7 @@ class Links:
         self._chance = chance
         self._links: dict[str, Link] = {}
         self._diallers: dict[str, Dialler] = {}
+        self._parting = Parting(book, self._connect)
         self._silent: Counter[str] = Counter()  # connections of each server that have not said hello
         self._greeters: WeakSet[Connection] = WeakSet()  # those that have, or are gone
         self._direct: dict[str, _Direct] = {}
@@ -102,11 +110,19 @@ class Links:
             link.stop()
             link.close(Unavailable("the server is stopping"))
 
+    def refusal(self, name: Name, fingerprint: str) -> str | Refused | None:
+        """Why whoever has come to the machines' door with this name may not; who is revoked is told so by it."""
+        why = self.book.refusal(name, fingerprint)
+        if isinstance(why, TrustEnded):
+            self._parting.told(name.server)
+        return why
+
     def changed(self, server: str) -> None:
         """What the book says of this server has changed: reach it now, or not any more."""
         if self._stopped:
             return
-        if peering.pinned(self.book.state(server)):
+        self._parting.changed(server)
+        if self._wanted(server):
             self._dialler(server).nudge()
         else:
             dialler = self._diallers.pop(server, None)
@@ -225,6 +241,7 @@ class Links:
             connection.on_closed(lambda _: self._heard_of(connection))
             connection.drop_when_idle(SILENCE)
             connection.serve("peer-hello", PeerHello, self._hello)
+            connection.serve("withdrawn", Withdrawn, self._withdrawn)
 
     def _heard_of(self, connection: Connection) -> None:
         """It has said hello, or is gone."""
@@ -243,28 +260,43 @@ class Links:
         await self._admit(connection, peer, said, None, peer)
         return self._hello_of(said.bulk)
 
+    async def _withdrawn(self, connection: Connection, said: Withdrawn) -> None:
+        """Instead of a hello."""
+        assert connection.peer is not None
+        await self.ended(connection.peer.server, said)
+
     async def _open(self, server: str, address: Address) -> None:
         """Both connections, or those that are not there."""
+        if self._parting.due(server):
+            await self._parting.tell(server, address)
+            return
         for bulk in (False, True):
             link = self._links.get(server)
             if link is None or link.connection(bulk) is None:
                 await self._open_one(server, address, bulk)
 
     async def _open_one(self, server: str, address: Address, bulk: bool) -> None:
-        row = self.book.get(server)
-        if row is None or not peering.pinned(row.state):
+        if not peering.pinned(self.book.state(server)):
             raise Refused("it is not trusted any more")
-        security = ClientTls(self._identity(), row.authority, server, self.book.refusal)
-        endpoint = self._endpoint(address.host, address.port)
-        connection = await connect(
-            endpoint, security, self._reactor, self._clock, CONNECT_TIME, greeting=SERVER,
-        )  # fmt: skip
+        try:
+            connection = await self._connect(server, address, self.book.refusal)
+        except TrustEnded as error:  # in its own words: that it is this server was checked before any was read
+            await self.ended(server, Withdrawn(hand_back=error.hand_back))
+            raise
         try:
             said = await connection.call("peer-hello", self._hello_of(bulk), PeerHello, timeout=CONNECT_TIME)
             await self._admit(connection, server, said, address, self.here)
         except CopernicusError as error:
             connection.close(error.message)
             raise
+
+    async def _connect(self, server: str, address: Address, refuse: Refuse) -> Connection:
+        row = self.book.get(server)
+        if row is None:
+            raise Refused("it is not known any more")
+        security = ClientTls(self._identity(), row.authority, server, refuse)
+        endpoint = self._endpoint(address.host, address.port)
+        return await connect(endpoint, security, self._reactor, self._clock, CONNECT_TIME, greeting=SERVER)
 
     def _hello_of(self, bulk: bool) -> PeerHello:
         return msgspec.structs.replace(self._say(), bulk=bulk)
@@ -328,9 +360,13 @@ class Links:
             )  # fmt: skip
         return found
 
+    def _wanted(self, server: str) -> bool:
+        """Whether it is to be reached."""
+        return peering.pinned(self.book.state(server)) or self._parting.due(server)
+
     def _addresses(self, server: str) -> tuple[Address, ...]:
         row = self.book.get(server)
-        return row.addresses.to_try if row is not None and peering.pinned(row.state) else ()
+        return row.addresses.to_try if row is not None and self._wanted(server) else ()
 
     # --- changes ---
 

@@ -67,18 +67,22 @@ class Requests:
                 "that server does not want to be asked by this one",
                 "its administrator can change that: cpcc trust, or cpcc refuse-server to forget this one",
             )
-        if row is not None and row.state is not PeerState.RECEIVED:  # this side has asked too, or trusts it already
+        if row is not None and peering.pinned(row.state):  # this side has asked too, or trusts it already
             moved = self._trust.move(tx, row, row, Event.REQUESTED)
             return PeerAnswer(id=self._book.here, state=moved.state.value)
         if row is None:
             self._make_room(tx, address)
-        said = addresses.said(request.host, request.port, request.client_port)
+        where = row.addresses if row else Addresses()
+        where = Addresses(
+            typed=where.typed, said=addresses.said(request.host, request.port, request.client_port), good=where.good
+        )
         fresh = PeerRow(
-            server, PeerState.RECEIVED, plain(request.name, MAX_NAME), request.authority.encode(), 0, Addresses(said=said),
+            server, PeerState.RECEIVED, plain(request.name, MAX_NAME), request.authority.encode(), 0, where,
             row.agreement if row else Agreement(), plain(address, MAX_NAME), "", tx.now, None, None,
+            finish=row is not None and row.finish,
         )  # fmt: skip
         moved = self._trust.move(tx, row, fresh, Event.REQUESTED)
-        if row is None:
+        if row is None or row.state is PeerState.WITHDRAWN:
             tx.event("server", "peer.requested", name=fresh.name, server=server, address=address)
         return PeerAnswer(id=self._book.here, state=moved.state.value)
 

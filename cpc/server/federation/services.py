@@ -8,6 +8,7 @@ from typing import Any
 from cpc import __version__
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
+from cpc.core.errors import Refused
 from cpc.core.offload import Offload
 from cpc.server.config import Config
 from cpc.server.federation.addresses import called
@@ -99,9 +100,9 @@ class Federation:
         """Server id → certificate of the authority that may vouch for it."""
         return self.book.pinned()
 
-    def refusal(self, name: Name, fingerprint: str) -> str | None:
+    def refusal(self, name: Name, fingerprint: str) -> str | Refused | None:
         """Why somebody with a certificate of another server's authority may not connect."""
-        return self.book.refusal(name, fingerprint)
+        return self.links.refusal(name, fingerprint)
 
     def is_server(self, connection: Connection) -> bool:
         """Whether this is for `links`, and not a worker."""

@@ -70,6 +70,7 @@ class Trust:
         self._authority = authority
         self._say = say
         links.greeted = self._greeted
+        links.ended = self._ended
         links.serve("withdrawn", Withdrawn, self._withdrawn, far=False)
 
     async def load(self) -> None:
@@ -184,7 +185,8 @@ class Trust:
         return msgspec.structs.replace(plain_request, signature=signature)
 
     async def trust(self, call: Call, server: str, fingerprint: str) -> PeerView:
-        """Trust a server that has asked, or was trusted once. `fingerprint` is what a person has compared."""
+        """Trust a server that has asked, or was trusted once: then it has to agree, too. `fingerprint` is what a person has
+        compared."""
 
         def unit(tx: Tx) -> PeerView:
             row = self._find(tx, server)
@@ -333,10 +335,14 @@ class Trust:
             tx.event("server", "peer.trusted", name=fresh.name, server=row.id)
 
     async def _withdrawn(self, caller: Caller, said: Withdrawn) -> None:
+        await self._ended(caller.peer, said)
+
+    async def _ended(self, server: str, said: Withdrawn) -> None:
+        """A server that has proved who it is trusts this one no more."""
         reason = plain(said.reason, MAX_REASON)
 
         def unit(tx: Tx) -> None:
-            row = peers.get(tx, caller.peer)
+            row = peers.get(tx, server)
             if row is None or not peering.can(row.state, Event.WITHDREW):
                 return
             note = "it has ended the trust" + (f": {reason}" if reason else "")
@@ -367,6 +373,8 @@ class Trust:
             if state is PeerState.TRUSTED and (former is None or former.state is not PeerState.TRUSTED):
                 trusted = [other for other in peers.every(tx) if other.state is PeerState.TRUSTED]
                 row = replace(row, priority=len(trusted), trusted=tx.now, note="", finish=False)
+            if state is PeerState.SENT:
+                row = replace(row, note="")
             if Effect.CUT in effects:
                 row = replace(row, finish=not hand_back)
             row = replace(row, state=state)

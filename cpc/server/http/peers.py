@@ -76,7 +76,7 @@ async def get(ask: Ask, id: str) -> PeerView:
 
 @route("POST", "/peers/{id}/trust", act=Act.PEER_TRUST)
 async def trust(ask: Ask, id: str, body: Compared) -> PeerView:
-    """Trust a server that has asked, or one that is revoked."""
+    """Trust a server that has asked, or one with which the trust has ended: that one has to agree, too."""
     return await ask.services.peers.trust(ask.call, id, body.fingerprint)
 
 
@@ -94,7 +94,7 @@ async def change(ask: Ask, id: str, body: PeerChange) -> PeerView:
 
 @route("DELETE", "/peers/{id}", act=Act.PEER_DROP)
 async def drop(ask: Ask, id: str) -> Nothing:
-    """Refuse a server's request, take back one's own, or forget a revoked server."""
+    """Refuse a server's request, take back one's own, or forget a server whose trust has ended."""
     await ask.services.peers.drop(ask.call, id)
     return Nothing()
 

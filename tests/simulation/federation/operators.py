@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import ensureDeferred
 from twisted.python.failure import Failure
 
-from cpc.core.errors import Conflict, CopernicusError, NotFound
+from cpc.core.errors import Conflict, CopernicusError, NotFound, Refused
 from cpc.core.peer import Agreement, Limits
 from cpc.server.federation.trust import Trust as Service
 from cpc.server.principal import SERVER, Call
@@ -35,7 +35,7 @@ class Operators:
         self._keys = 0
 
     def do(
-        self, site: Site, what: str, work: Callable[[Service, Call], Awaitable[Any]], done: Callable[[], None]
+        self, site: Site, what: str, work: Callable[[Service, Call], Awaitable[Any]], done: Callable[[], Any]
     ) -> None:
         """Have the server of `site` do it, again and again under one key until it answers; then call `done`."""
         self._keys += 1
@@ -89,31 +89,41 @@ class Operators:
         self.do(here, f"revoke {other.name}", lambda service, call: service.revoke(call, other.id, hand_back), done)
 
     def reconcile(self, here: Site, other: Site) -> None:
-        """Both operators agree to trust each other again: one asks, the other trusts."""
+        """Both operators agree to trust each other again, in any order."""
         trust, pair = self.universe.trust, _pair(here, other)
         if pair not in trust.ended:
             return
         trust.ended.pop(pair)
         trust.doubtful.add(pair)
-        one, two = (here, other) if here.dials(other) else (other, here)
+        self._agree(*self.universe.chance.sample([here, other], 2))
 
+    def _agree(self, one: Site, two: Site) -> None:
         def trusted() -> None:
+            trust, pair = self.universe.trust, _pair(one, two)
             trust.doubtful.discard(pair)
             trust.since[pair] = self.universe.now
-            for key in ((here.number, other.number), (other.number, here.number)):
+            for key in (pair, pair[::-1]):
                 bond, trust.bonds[key] = trust.bond(*key), FRESH
                 self.change(*(self.universe.sites[number] for number in key), None, bond.agreement)
 
-        def both_forgotten() -> None:
-            self.do(one, f"ask {two.name}", lambda service, call: _ask(service, call, two), asked)
+        def looked() -> None:
+            """Somebody who had not heard of the end may have heard of it after it was over."""
+            states = [_state(here, there) for here, there in ((one, two), (two, one))]
+            if set(states) <= {"sent", "trusted"}:
+                trusted()
+            elif "" in states:
+                self.universe.reactor.callLater(PATIENCE, looked)
+            else:
+                self._agree(one, two)
 
-        def forgotten() -> None:
-            self.do(one, f"forget {two.name}", lambda service, call: _forget(service, call, two), both_forgotten)
+        def second() -> None:
+            self._trust(two, one, lambda: self.universe.reactor.callLater(PATIENCE, looked))
 
-        def asked() -> None:
-            self.do(two, f"trust {one.name}", lambda service, call: _trust(service, call, one), trusted)
+        self._trust(one, two, second)
 
-        self.do(two, f"forget {one.name}", lambda service, call: _forget(service, call, one), forgotten)
+    def _trust(self, here: Site, other: Site, done: Callable[[], Any]) -> None:
+        asks = here.dials(other) and self.universe.chance.random() < 0.5
+        self.do(here, f"trust {other.name}", lambda service, call: _trust(service, call, other, asks), done)
 
     def change(self, here: Site, other: Site, priority: int | None, agreement: Agreement | None) -> None:
         """Another place in the order, or other limits."""
@@ -140,24 +150,26 @@ def _pair(one: Site, other: Site) -> Pair:
     return (min(one.number, other.number), max(one.number, other.number))
 
 
-async def _ask(service: Service, call: Call, other: Site) -> None:
-    seen = await service.look(SERVER, other.name, CLIENT_PORT)
-    await service.ask(call, other.name, CLIENT_PORT, seen.port, seen.fingerprint)
+def _state(here: Site, other: Site) -> str:
+    """How far `here` is with the other one; "" while it does not run."""
+    server = here.peers
+    state = server.federation.book.state(other.id) if server is not None else None
+    return state.value if state is not None else ""
 
 
-async def _trust(service: Service, call: Call, other: Site) -> None:
+async def _trust(service: Service, call: Call, other: Site, asks: bool) -> None:
+    """By `trust`, or by asking. Who is revoked there may not ask."""
     found = await service.get(SERVER, other.id)
+    if found.state in ("trusted", "sent"):
+        return
+    if asks and found.state != "received":
+        try:
+            seen = await service.look(SERVER, other.name, CLIENT_PORT)
+            await service.ask(call, other.name, CLIENT_PORT, seen.port, seen.fingerprint)
+            return
+        except Refused:
+            call = replace(call, key=f"{call.key}-trust")
     await service.trust(call, other.id, found.fingerprint)
-
-
-async def _forget(service: Service, call: Call, other: Site) -> None:
-    """So that it can be asked anew: who was revoked may not ask. It may have been forgotten in an earlier try, and the end
-    of the trust may not have been heard here."""
-    known = {view.id: view.state for view in (await service.page(SERVER)).items}
-    if known.get(other.id) == "trusted":
-        await service.revoke(replace(call, key=f"{call.key}-revoke"), other.id)
-    if other.id in known:
-        await service.drop(call, other.id)
 
 
 async def _await(work: Awaitable[Any]) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINK_TIME = 180.0  # seconds after the last fault in which all that trust each other are connected
 SOON = 5.0  # seconds in which what one server has on record has come about at others, when all is well
+HEARD = 120.0  # seconds in which two servers that run and can reach each other have met
 CALM = 90.0  # seconds without any fault, after which all is well
 
 
@@ -139,21 +140,37 @@ class WideTruth:
             self.wrong(f"not connected {LINK_TIME:.0f} s after the last fault: {self.universe.trust.trouble()}")
 
     def _check_ended(self) -> None:
-        """Who has withdrawn the trust has no lease that goes by the other one, a heartbeat time later."""
+        """Who has withdrawn the trust has no lease that goes by the other one, a heartbeat time later; nor has the other one,
+        a heartbeat time after it could be told."""
         trust, patience = self.universe.trust, self.universe.plan.base.heartbeat_time
         for pair, ended in trust.ended.items():
             if self.universe.now - ended < patience:
                 continue
+            heard = self._heard(pair, ended, patience)
             for loan in self.loans.values():
                 owner = self.universe.sites[loan.route[-1]]
                 by = set(pairwise(loan.route)) | set(pairwise(loan.route[::-1]))
                 if (
                     pair in by
-                    and owner.number in trust.enders[pair]
+                    and (owner.number in trust.enders[pair] or (heard and owner.number in pair))
                     and loan.at < ended
                     and self._runs(owner, loan.lease)
                 ):
                     self.wrong(f"{loan.lease} goes by {loan.route}, and the trust of {pair} ended at {ended:.1f}")
+
+    def _heard(self, pair: tuple[int, int], ended: float, patience: float) -> bool:
+        """Whether both servers of a pair know that its trust has ended: a heartbeat time after they could meet."""
+        span = HEARD + patience
+        sites = [self.universe.sites[number] for number in pair]
+        if self.universe.now - ended < span or not all(self.universe.network.undisturbed(s.name, span) for s in sites):
+            return False
+        for here, other in (sites, sites[::-1]):
+            server = here.peers
+            if server is None or self.universe.now - server.since < span or server.store.writer.away:
+                return False
+            if server.federation.book.trusts(other.id):
+                self.wrong(f"{here.name} has not heard that the trust with {other.name} ended at {ended:.1f}")
+        return True
 
     def _runs(self, owner: Site, lease: Lease) -> bool:
         server = owner.peers
