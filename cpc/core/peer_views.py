@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Any
 
 import msgspec
 
@@ -52,7 +53,7 @@ class PeerRequest(View, frozen=True):
     """A server asks another one, `to`, to be trusted, or takes that back (`withdrawn`).
 
     `authority` is its certificate (PEM), `signature` (base64) that of the same key over all the rest: nobody can ask in the
-    name of somebody else.
+    name of somebody else. Newer releases may say more; what is not known here is signed all the same, and ignored.
     """
 
     to: str
@@ -68,8 +69,7 @@ class PeerRequest(View, frozen=True):
     @property
     def signed(self) -> bytes:
         """What the signature is of."""
-        plain = msgspec.structs.replace(self, signature="")
-        return b"copernicus request between servers\0" + msgspec.json.encode(plain)
+        return signed_part(msgspec.json.encode(self))
 
     @property
     def signature_bytes(self) -> bytes:
@@ -78,6 +78,12 @@ class PeerRequest(View, frozen=True):
             return base64.b64decode(self.signature, validate=True)
         except (binascii.Error, ValueError):
             return b""
+
+
+def signed_part(request: bytes) -> bytes:
+    """What the signature of a request (JSON, as it was sent) is of: all of it, in its order, with an empty signature."""
+    said = msgspec.json.decode(request, type=dict[str, Any])
+    return b"copernicus request between servers\0" + msgspec.json.encode({**said, "signature": ""})
 
 
 class PeerAnswer(View, frozen=True):

@@ -43,6 +43,11 @@ FEDERATION = (
         caught_by=_ENDS + "test_who_answers_at_a_peers_address_ends_nothing_unless_it_is_the_peer",
     ),
     defect(
+        "request-of-tomorrow-refused", "cpc.server.http.peers:request", "signed_part(ask.body)", 'b""',
+        promise="a server of a newer release may say more in its request than is known here",
+        caught_by="tests/unit/test_peer_requests_of_tomorrow.py",
+    ),
+    defect(
         "peer-grace-ignored", "cpc.server.monitor:Monitor._suspended",
         "if borrowers is None or not borrowers.suspended(run.worker):",
         "if borrowers is None or borrowers.home_of(run.worker):",

@@ -42,10 +42,11 @@ class Requests:
         self._clock = clock
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
-    async def take(self, request: PeerRequest, address: str) -> PeerAnswer:
-        """A server asks, or takes back what it has asked. `address` is where it comes from."""
+    async def take(self, request: PeerRequest, address: str, signed: bytes = b"") -> PeerAnswer:
+        """A server asks, or takes back what it has asked. `address` is where it comes from, `signed` what its signature is of,
+        if that is more than is known of requests here."""
         self._count(address)
-        server = self._check(request)
+        server = self._check(request, signed or request.signed)
 
         def unit(tx: Tx) -> PeerAnswer:
             row = peers.get(tx, server)
@@ -109,7 +110,7 @@ class Requests:
                 f"{MAX_WAITING} requests wait there already", "ask that server's administrator to decide about them"
             )
 
-    def _check(self, request: PeerRequest) -> str:
+    def _check(self, request: PeerRequest, signed: bytes) -> str:
         """Whose request it is. Refusals in words for the other server's administrator."""
         pem = request.authority.encode()
         if len(pem) > MAX_AUTHORITY:
@@ -124,7 +125,7 @@ class Requests:
             raise BadInput(f"the certificate in the request: {error.message}") from None
         if server == self._book.here:
             raise BadInput("a server cannot ask itself", "give the address of another one")
-        if not is_signed_by(pem, request.signed, request.signature_bytes):
+        if not is_signed_by(pem, signed, request.signature_bytes):
             raise Refused("the request is not signed by the server that it names")
         return server
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from cpc.core.peer import Agreement
-from cpc.core.peer_views import NetworkOfServers, PeerAnswer, PeerRequest, PeerSeen, PeerView, PingView
+from cpc.core.peer_views import NetworkOfServers, PeerAnswer, PeerRequest, PeerSeen, PeerView, PingView, signed_part
 from cpc.core.views import Page
 from cpc.server.http.ask import Ask
 from cpc.server.http.route import Nothing, Question, route
@@ -99,10 +99,12 @@ async def drop(ask: Ask, id: str) -> Nothing:
     return Nothing()
 
 
-@route("POST", "/peer-requests", act=Act.PEER_REQUEST, limit=32 << 10)
+@route("POST", "/peer-requests", act=Act.PEER_REQUEST, limit=32 << 10, newer=True)
 async def request(ask: Ask, body: PeerRequest) -> PeerAnswer:
-    """For other servers: ask to be trusted, or take that back. The request is signed; people decide."""
-    return await ask.services.peer_requests.take(body, ask.request.peer)
+    """For other servers: ask to be trusted, or take that back. The request is signed; people decide. Unknown fields are those
+    of newer releases, and ignored.
+    """
+    return await ask.services.peer_requests.take(body, ask.request.peer, signed_part(ask.body))
 
 
 @route("GET", "/servers", act=Act.PEER_LIST)

@@ -100,8 +100,10 @@ def route(
     early: Handler | None = None,
     root: str = API,
     also: tuple[int, ...] = (),
+    newer: bool = False,
 ) -> Callable[[H], H]:
-    """Declare the function below as the handler of `method` and `path`. `limit`: most bytes of its JSON body."""
+    """Declare the function below as the handler of `method` and `path`. `limit`: most bytes of its JSON body. `newer`: its
+    body comes from another server, perhaps of a newer release, which may say what is not known here."""
 
     def declare(handle: H) -> H:
         hints = get_type_hints(handle, include_extras=True)
@@ -112,7 +114,7 @@ def route(
             raise TypeError(f"{handle.__name__}: parameters {sorted(takes)} do not go with {path}")
         declared = Route(
             method=method, path=root + path, act=act, handle=handle, parts=parts,
-            body=Json(hints["body"]) if "body" in takes else None,
+            body=Json(hints["body"], newer) if "body" in takes else None,
             query=Query(hints["query"]) if "query" in takes else None,
             answer=hints["return"], also=also, raw=raw, limit=limit, early=early, text=inspect.getdoc(handle) or "",
             noun=handle.__module__.rpartition(".")[2], takes=takes,

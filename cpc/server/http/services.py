@@ -242,7 +242,7 @@ class Peers(Protocol):
 class PeerRequests(Protocol):
     """Requests of servers that are not trusted yet. Whoever sends one has not logged in."""
 
-    def take(self, request: PeerRequest, address: str) -> Awaitable[PeerAnswer]: ...
+    def take(self, request: PeerRequest, address: str, signed: bytes) -> Awaitable[PeerAnswer]: ...
 
 
 class Surveying(Protocol):

@@ -20,13 +20,14 @@ class Json(Generic[T]):
     """A decoder for one body type. Unknown fields are refused at every depth, with their path.
 
     The types of core are shared with the machine door, where unknown keys must be ignored, so they do not refuse them by
-    themselves: a twin of the type, whose leaves are skipped and not read, looks at the names only.
+    themselves: a twin of the type, whose leaves are skipped and not read, looks at the names only. `newer`: unknown fields
+    are ignored.
     """
 
-    def __init__(self, kind: type[T]) -> None:
+    def __init__(self, kind: type[T], newer: bool = False) -> None:
         self.kind = kind
         self._read = msgspec.json.Decoder(kind)
-        names = _names(kind)
+        names = msgspec.Raw if newer else _names(kind)
         self._names = None if names is msgspec.Raw else msgspec.json.Decoder(names)
 
     def decode(self, raw: bytes) -> T:
