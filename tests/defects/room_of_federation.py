@@ -72,6 +72,11 @@ FEDERATION = (
         caught_by=_STORIES + "test_an_idle_worker_is_called_when_there_is_work_behind_its_neighbour",
     ),
     defect(
+        "lent-nothing-means-asked", "cpc.queue.terms:covers", "unlimited and one.lend_on >= other.lend_on", "True",
+        promise="who is lent little directly is asked by way of others",
+        caught_by=_STORIES + "test_a_server_to_which_little_is_lent_may_be_lent_to_by_way_of_another",
+    ),
+    defect(
         "hop-budget-not-decreased", "cpc.queue.terms:beyond", "min(hops - 1, max(0, agreement.lend_on))",
         "max(0, agreement.lend_on)", promise="work is asked for no farther than the home's operator has agreed",
         caught_by=_STORIES + "test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for",

@@ -154,11 +154,13 @@ class Asked:
         self, following: str, hops: int, seconds: float, question: AskWork, wanted: Sequence[Offer]
     ) -> list[Given]:
         """What a peer of ours has for these workers of others."""
-        here, limits = self._ways.here, self._ways.agreement(following).lent
+        here, agreement = self._ways.here, self._ways.agreement(following)
+        limits = agreement.lent
         offers = [limited for offer in wanted if (limited := _limited(offer, limits.cores, limits.executables))]
         if not offers:
             return []
-        asked = dict.fromkeys((*question.asked, *self._ways.up()))
+        own = (each for each in self._ways.up() if terms.covers(self._ways.agreement(each), agreement))
+        asked = dict.fromkeys((*question.asked, *own))
         further = msgspec.structs.replace(
             question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, asked=tuple(asked),
             offers=tuple(offers),

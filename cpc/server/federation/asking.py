@@ -223,7 +223,7 @@ class Asking:
             route=(here,),
             hops=min(MAX_HOPS - 1, max(0, agreement.lend_on)),
             seconds=SECONDS,
-            asked=tuple(self._ways.up()),
+            asked=tuple(each for each in self._ways.up() if terms.covers(self._ways.agreement(each), agreement)),
             offers=tuple(offers.values()),
         )
         self.asked += 1

@@ -121,6 +121,16 @@ def test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for() -
     end(made)
 
 
+@pytest.mark.parametrize("own", [Agreement(lent=Limits(off=True)), Agreement(lent=Limits(cores=1))])
+def test_a_server_to_which_little_is_lent_may_be_lent_to_by_way_of_another(own: Agreement) -> None:
+    """Each server on a way has its own limits: those that 1 has set for 3 are not those of the way by 2."""
+    made = quiet([(1, 2), (1, 3), (2, 3)], (1, 0, 0), {(1, 3): Bond(0, own)})
+    join(made, "s1n1")
+    job = submit(made, 3, "ok", "1", "10", need=Amounts(cores=2))
+    made.until(lambda: state(made, 3, job) == "succeeded", 30.0)
+    end(made)
+
+
 @pytest.mark.parametrize("side", ["lent", "accepted"])
 def test_a_limit_of_cores_holds_on_either_side(side: str) -> None:
     agreement = Agreement(lend_on=1, lent=Limits(cores=2)) if side == "lent" else Agreement(accepted=Limits(cores=2))
