@@ -251,7 +251,7 @@ class Service:
 
     def _begin(self) -> None:
         self.monitor.start()
-        self.federation.start()
+        self.federation.start(self.listener)
         self.retention.start()
         self._renewal = self._reactor.callLater(RENEW_EVERY, self._renew)
 

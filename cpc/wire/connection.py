@@ -323,6 +323,8 @@ class Listener:
                  clock: Clock, *, idle: float = IDLE_TIME, greeting_time: float = GREETING_TIME,
                  max_connections: int = MAX_CONNECTIONS, max_strangers: int = MAX_STRANGERS,
                  max_of_one_address: int = MAX_OF_ONE_ADDRESS, greeting: frames.Greeting = HERE) -> None:  # fmt: skip
+        #: Told of a connection that ended before the greetings, though it was known whose it is; `end` says why.
+        self.turned_away: Callable[[Connection], None] = lambda connection: None
         self._reactor = reactor
         self._clock = clock
         self._security = security
@@ -387,6 +389,8 @@ class Listener:
         self._pace.ended(connection)
         if self._strangers.remove(connection):
             _log.info("{remote} was not let in: {reason}", remote=connection.remote, reason=reason)
+            if connection.peer is not None:
+                self.turned_away(connection)
         self._known.pop(connection, None)
 
 

@@ -77,6 +77,12 @@ FEDERATION = (
         caught_by=_STORIES + "test_a_server_to_which_little_is_lent_may_be_lent_to_by_way_of_another",
     ),
     defect(
+        "old-release-turned-away-in-silence", "cpc.server.federation.links:Links.turned_away",
+        "isinstance(connection.end, NoCommonProtocol)", "False",
+        promise="of two servers without a common protocol number both say who is to be upgraded",
+        caught_by="tests/unit/test_peer_protocols.py",
+    ),
+    defect(
         "hop-budget-not-decreased", "cpc.queue.terms:beyond", "min(hops - 1, max(0, agreement.lend_on))",
         "max(0, agreement.lend_on)", promise="work is asked for no farther than the home's operator has agreed",
         caught_by=_STORIES + "test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for",

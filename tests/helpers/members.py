@@ -81,7 +81,7 @@ class Member(Site):
         self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=SERVER)
         self.lab.finish(self.federation.load())
         self.lab.finish(self.listener.listen(host.listen(self.listens)))
-        self.federation.start()
+        self.federation.start(self.listener)
 
     def _make_machines(self, gate: Gate) -> None:
         store, clock = self.bench.store, self.host.clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from cpc.server.federation.book import Book
 from cpc.server.federation.links import Links
 from cpc.store.peers import Addresses, PeerRow
 from cpc.wire.connection import SERVER, Connection, Listener
+from cpc.wire.frames import Greeting
 from cpc.wire.identity import Authority, Identity, Name, Role
 from cpc.wire.peer_messages import PeerHello
 from cpc.wire.tls import ServerTls
@@ -48,6 +50,7 @@ class Site:
         self.book = Book(self.id, self.authority.certificate_pem)
         self.strangers: list[Connection] = []
         self.changes: list[tuple[str, bool]] = []
+        self.greeting = lab.greetings.get(name, SERVER)
         self.start()
 
     def start(self) -> None:
@@ -56,10 +59,11 @@ class Site:
         tls = ServerTls(self.identity, self.book.pinned, lambda name, key: self.links.refusal(name, key))
         self.links = Links(
             book=self.book, say=self.say, identity=lambda: self.identity, connect=host.connect, reactor=host.reactor,
-            clock=host.clock, chance=SeededChance(7),
+            clock=host.clock, chance=SeededChance(7), greeting=self.greeting,
         )  # fmt: skip
         self.links.on_change(lambda peer, up: self.changes.append((self.lab.name(peer), up)))
-        self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=SERVER)
+        self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=self.greeting)
+        self.listener.turned_away = self.links.turned_away
         self.lab.reactor.finish(self.listener.listen(host.listen(PORT)))
         self.links.start()
 
@@ -92,11 +96,14 @@ class Site:
 
 
 class Lab:
-    """`Lab("ab")`: servers of these names that do not know each other yet."""
+    """`Lab("ab")`: servers of these names that do not know each other yet. `greetings`: of those of other releases."""
 
     site: type[Site] = Site
 
-    def __init__(self, names: str, seed: int = 1, faults: Faults | None = None) -> None:
+    def __init__(
+        self, names: str, seed: int = 1, faults: Faults | None = None, greetings: Mapping[str, Greeting] | None = None
+    ) -> None:
+        self.greetings = greetings or {}
         self.reactor = VirtualReactor()
         self.network = Network(self.reactor, random.Random(seed), faults)
         self.sites: dict[str, Site] = {}

@@ -10,12 +10,11 @@ from twisted.internet.defer import ensureDeferred
 
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.peer import Agreement, Limits, PeerState
-from cpc.server.federation import links
 from cpc.server.federation.links import HELD, HELD_BULK
 from cpc.server.federation.ways import Caller, Passing
 from cpc.wire import frames
 from cpc.wire.connection import PASSED_BACKLOG
-from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, ChunkData, Message
+from cpc.wire.messages import ChunkData, Message
 from cpc.wire.peer_messages import Ping, Pong, Survey, Surveyed
 from tests.helpers.sites import Lab, Site
 
@@ -304,19 +303,3 @@ def test_one_way_messages_for_a_server_that_does_not_read_are_dropped() -> None:
         lab.reactor.advance(0.1)
     assert onwards.backlog <= PASSED_BACKLOG + frames.MAX_FRAME
     assert lab.connected("ab")
-
-
-def test_a_newer_peer_is_spoken_with_and_one_too_new_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = Lab("ab")
-    newer = frames.Greeting(PROTOCOL + 1, OLDEST_PROTOCOL, "99.0", ("peers", "telepathy"))
-    monkeypatch.setattr(links, "SERVER", newer)
-    lab.trust("ab")
-    lab.until(lambda: lab.connected("ab"))
-    monkeypatch.setattr(links, "SERVER", frames.Greeting(PROTOCOL + 2, PROTOCOL + 1, "99.0", ("peers",)))
-    lab["a"].restart()
-    lab.reactor.advance(10)
-    assert not lab.connected("ab")
-    for site, other in ("ab", "ba"):
-        trouble = lab[site].links.trouble(lab[other].id)
-        assert "no common protocol" in trouble
-        assert "99.0" in trouble

@@ -12,6 +12,7 @@ from cpc.core.clock import Timer, Timers
 from cpc.core.errors import Conflict, CopernicusError
 from cpc.core.peer import Address
 from cpc.wire import tls
+from cpc.wire.negotiation import NoCommonProtocol
 
 FIRST, MOST = 1.0, 60.0  # seconds: pauses double from one to the other
 NOT_TRUSTED = "it does not trust this server"
@@ -106,6 +107,8 @@ class Dialler:
             return ""
         except CopernicusError as error:
             words = NOT_TRUSTED if error.message == tls.NOT_PINNED else error.message.removeprefix("cannot connect: ")
+            if isinstance(error, NoCommonProtocol):
+                words = str(error)  # with whom is to be upgraded
             return f"{where}: {words}"
         except Exception as error:
             log.failure("reaching {called} at {where} failed", called=self._called, where=where)

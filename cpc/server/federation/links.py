@@ -24,8 +24,10 @@ from cpc.server.federation.parting import Parting
 from cpc.server.federation.relaying import Relaying
 from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire.connection import SERVER, ClientEndpoint, Connection, connect
+from cpc.wire.frames import Greeting
 from cpc.wire.identity import Identity, Name
 from cpc.wire.messages import Message
+from cpc.wire.negotiation import NoCommonProtocol
 from cpc.wire.peer_messages import Alive, PeerHello, Withdrawn
 from cpc.wire.tls import ClientTls, Refuse
 
@@ -69,12 +71,13 @@ class Links:
     def __init__(
         self, *, book: Book, say: Callable[[], PeerHello], identity: Callable[[], Identity],
         connect: Callable[[str, int], ClientEndpoint], reactor: Timers, clock: Clock, chance: Chance,
-        greeted: Greeted = _no_matter, ended: Ended = _nothing_ends,
+        greeted: Greeted = _no_matter, ended: Ended = _nothing_ends, greeting: Greeting = SERVER,
     ) -> None:  # fmt: skip
         self.book = book
         self.greeted = greeted
         self.ended = ended
         self.relaying = Relaying(book, self._open_connection)
+        self._greeting = greeting
         self._say = say
         self._identity = identity
         self._endpoint = connect
@@ -85,6 +88,7 @@ class Links:
         self._diallers: dict[str, Dialler] = {}
         self._parting = Parting(book, self._connect)
         self._silent: Counter[str] = Counter()  # connections of each server that have not said hello
+        self._turned_away: dict[str, str] = {}  # servers that came and speak no protocol number of ours: in words
         self._greeters: WeakSet[Connection] = WeakSet()  # those that have, or are gone
         self._direct: dict[str, _Direct] = {}
         self._on_change: list[Callable[[str, bool], None]] = []
@@ -146,8 +150,10 @@ class Links:
 
     def trouble(self, server: str) -> str:
         """Why there is no link with this server, as far as this side knows."""
+        if self.is_up(server):
+            return ""
         dialler = self._diallers.get(server)
-        return dialler.trouble if dialler is not None and not self.is_up(server) else ""
+        return (dialler.trouble if dialler is not None else "") or self._turned_away.get(server, "")
 
     def release(self, server: str) -> str:
         """Which release it runs; "" while it is not connected."""
@@ -243,6 +249,11 @@ class Links:
             connection.serve("peer-hello", PeerHello, self._hello)
             connection.serve("withdrawn", Withdrawn, self._withdrawn)
 
+    def turned_away(self, connection: Connection) -> None:
+        """A server has come to the machines' door, and was not let in because of what it speaks."""
+        if connection.peer is not None and isinstance(connection.end, NoCommonProtocol):
+            self._turned_away[connection.peer.server] = str(connection.end)
+
     def _heard_of(self, connection: Connection) -> None:
         """It has said hello, or is gone."""
         assert connection.peer is not None
@@ -296,7 +307,7 @@ class Links:
             raise Refused("it is not known any more")
         security = ClientTls(self._identity(), row.authority, server, refuse)
         endpoint = self._endpoint(address.host, address.port)
-        return await connect(endpoint, security, self._reactor, self._clock, CONNECT_TIME, greeting=SERVER)
+        return await connect(endpoint, security, self._reactor, self._clock, CONNECT_TIME, greeting=self._greeting)
 
     def _hello_of(self, bulk: bool) -> PeerHello:
         return msgspec.structs.replace(self._say(), bulk=bulk)
@@ -317,6 +328,7 @@ class Links:
         if self._links.get(peer) is not link:
             raise Conflict("this was cut meanwhile")
         link.check(said.bulk, dialler)
+        self._turned_away.pop(peer, None)
         for key, served in self._direct.items():
             if served.bulk is said.bulk:
                 self._serve_one(connection, key.partition("/")[0], served)

@@ -30,7 +30,7 @@ from cpc.spool.disk import Disk
 from cpc.spool.real_disk import RealDisk
 from cpc.store import figures
 from cpc.store.store import Store
-from cpc.wire.connection import ClientEndpoint, Connection
+from cpc.wire.connection import ClientEndpoint, Connection, Listener
 from cpc.wire.identity import Authority, Identity, Name, Role
 from cpc.wire.peer_messages import PeerHello, ServerSeen
 
@@ -83,8 +83,9 @@ class Federation:
         await self._store.write(self.lending.load)
         await self.filing.load()
 
-    def start(self) -> None:
-        """Reach the peers; the doors are open."""
+    def start(self, door: Listener) -> None:
+        """Reach the peers; the machines' door is open."""
+        door.turned_away = self.links.turned_away
         self.links.start()
         self.filing.start()
 

@@ -96,7 +96,7 @@ class PeerServer(Server):
     async def start(self) -> None:
         """The doors open when everything is loaded, and the peers are dialled."""
         await super().start()
-        self.federation.start()
+        self.federation.start(self.listener)
         self.since = self.world.now
 
     def end(self) -> None:
