@@ -375,12 +375,12 @@ class Listener:
         timer = self._reactor.callLater(self._greeting_time, connection.channel.abort, late)
         self._strangers.add(connection, host, timer)
         connection.on_closed(lambda reason: self._gone(connection, reason))
-        self._pace.began(connection)
+        self._pace.began(connection, host)
         return connection.channel
 
     def _opened(self, connection: Connection) -> None:
         self._strangers.remove(connection)
-        self._pace.ended(connection)
+        self._pace.ended(connection, well=True)
         self._known[connection] = None
         connection.drop_when_idle(self._idle)
         self._on_connection(connection)

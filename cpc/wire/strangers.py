@@ -39,13 +39,13 @@ class Strangers(Generic[T]):
 
     def has_room(self, host: str) -> bool:
         """Whether one more from this address may come."""
-        return len(self._here) < self._most and self._origins[_origin(host)] < self._most_of_one
+        return len(self._here) < self._most and self._origins[origin(host)] < self._most_of_one
 
     def add(self, one: T, host: str, patience: Timer) -> None:
         """One has come."""
-        origin = _origin(host)
-        self._here[one] = _Stranger(origin, patience)
-        self._origins[origin] += 1
+        place = origin(host)
+        self._here[one] = _Stranger(place, patience)
+        self._origins[place] += 1
 
     def remove(self, one: T) -> bool:
         """It is known now, or gone; whether it was a stranger until now."""
@@ -59,7 +59,7 @@ class Strangers(Generic[T]):
         return True
 
 
-def _origin(host: str) -> str:
+def origin(host: str) -> str:
     """What counts as one address: whoever has one of IPv6 has its whole network of 64 bits."""
     if ":" not in host:
         return host

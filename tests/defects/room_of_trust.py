@@ -82,4 +82,9 @@ TRUST = (
         promise="no link of a saved project or backup leads out",
         caught_by="tests/unit/test_archive.py::test_links_that_no_saved_project_holds_are_refused",
     ),
+    defect(
+        "flood-taken-for-a-crowd", "cpc.wire.pace:Pace._counted", "each.good > now - PROMPT", "each.count",
+        promise="who floods the door with handshakes keeps nobody waiting outside",
+        caught_by="tests/unit/test_wire_pace.py::test_machines_get_in_while_one_address_floods_the_door_with_handshakes",
+    ),
 )  # fmt: skip
