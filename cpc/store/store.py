@@ -41,9 +41,9 @@ class Store:
         self.journal = self.writer.journal
         self.incarnation = self.writer.incarnation
 
-    def write(self, unit: Unit[T]) -> Deferred[T]:
-        """Run `unit(tx)` in the writer; its value once it is on disk."""
-        return self.writer.write(unit)
+    def write(self, unit: Unit[T], guest: str = "", weight: int = 1) -> Deferred[T]:
+        """Run `unit(tx)` in the writer; its value once it is on disk. `guest`, `weight`: of what a peer causes (see `turns`)."""
+        return self.writer.write(unit, guest, weight)
 
     def read(self, unit: Unit[T]) -> Deferred[T]:
         """Run `unit(tx)` on a read-only snapshot. Keep it short: page through what may be long.

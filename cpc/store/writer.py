@@ -27,13 +27,13 @@ from cpc.store import schema
 from cpc.store.database import Connection, DatabaseAway, DatabaseBroken, DatabaseFull, StatementError
 from cpc.store.statement import Statement
 from cpc.store.transaction import Numbers, Tx
+from cpc.store.turns import Turns
 
 T = TypeVar("T")
 Unit = Callable[[Tx], T]
 
 log = Logger()
 
-MAX_BATCH = 500
 RETRY = 1.0
 
 _CLAIM = Statement(
@@ -96,7 +96,7 @@ class Writer:
         self._reactor = reactor
         self._fatal = fatal
         self._holder = holder
-        self._waiting: list[_Waiting] = []
+        self._waiting: Turns[_Waiting] = Turns()
         self._busy = False
         self._stopped = ""
         self._idle: list[Deferred[None]] = []
@@ -131,13 +131,16 @@ class Writer:
 
     # --- on the reactor ---
 
-    def write(self, unit: Unit[T]) -> Deferred[T]:
-        """Decide and commit `unit`; fires with its value after the commit, or fails with the refusal it raised."""
+    def write(self, unit: Unit[T], guest: str = "", weight: int = 1) -> Deferred[T]:
+        """Decide and commit `unit`; fires with its value after the commit, or fails with the refusal it raised.
+
+        `guest`: the peer that causes it; `weight`: about how many results of jobs it is as much work as. See `turns`.
+        """
         answer: Deferred[T] = Deferred()
         if self._stopped:
             answer.errback(Unavailable(self._stopped))
             return answer
-        self._waiting.append(_Waiting(unit, answer))
+        self._waiting.add(_Waiting(unit, answer), guest, weight)
         self._start()
         return answer
 
@@ -154,8 +157,7 @@ class Writer:
         if self._busy or not self._waiting:
             return
         self._busy = True
-        batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-        self._send(batch, None)
+        self._send(self._waiting.take(), None)
 
     def _send(self, batch: list[_Waiting], doubtful: _Batch | None) -> None:
         done = self._threads.run(lambda: self._batch([waiting.unit for waiting in batch], doubtful))
@@ -212,8 +214,7 @@ class Writer:
 
     def _stop(self, reason: str) -> None:
         self._stopped = reason
-        pending, self._waiting = self._waiting, []
-        for waiting in pending:
+        for waiting in self._waiting.clear():
             waiting.answer.errback(Unavailable(reason))
 
     # --- on the writer's thread ---

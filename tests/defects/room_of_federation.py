@@ -140,4 +140,19 @@ FEDERATION = (
         promise="a question for work is answered once, however often it comes",
         caught_by="tests/unit/test_lending_parts.py::test_a_question_has_one_answer_and_one_way",
     ),
+    defect(
+        "peer-has-the-whole-batch", "cpc.store.turns:Turns.take", "left -= max(1, weight)", "left -= 0",
+        promise="a peer that reports without end holds up no own worker",
+        caught_by="tests/unit/test_writer_turns.py::test_a_peer_that_reports_without_end_holds_up_no_own_worker",
+    ),
+    defect(
+        "all-reports-of-a-peer-at-once", "cpc.server.federation.relaying:Relaying.routed",
+        "envelope.method not in IN_TURN", "envelope.method != ''", promise="one report of a peer is unpacked at a time",
+        caught_by=_LINKS + "test_of_a_peers_reports_one_is_looked_at_at_a_time_and_no_other_peer_waits_for_it",
+    ),
+    defect(
+        "said-before-the-trust-ended", "cpc.server.federation.era:Era.check", "self.now != then", "self.now < then",
+        promise="what waited while trust ended is judged by the trust of then",
+        caught_by="tests/unit/test_lending_hostile.py::test_what_a_peer_says_is_overtaken_by_the_end_of_the_trust_in_it",
+    ),
 )  # fmt: skip

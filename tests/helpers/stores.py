@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from twisted.internet import defer
@@ -22,6 +22,23 @@ class InlineThreads:
 
     def run(self, call: Callable[[], T]) -> defer.Deferred[T]:
         return defer.execute(call)
+
+
+class HeldThreads:
+    """The thread seam held back, so that units collect into one batch."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[Any, defer.Deferred[Any]]] = []
+
+    def run(self, call: Callable[[], Any]) -> defer.Deferred[Any]:
+        waiting: defer.Deferred[Any] = defer.Deferred()
+        self.held.append((call, waiting))
+        return waiting
+
+    def go(self) -> None:
+        while self.held:
+            call, waiting = self.held.pop(0)
+            defer.execute(call).chainDeferred(waiting)
 
 
 class ManualClock:

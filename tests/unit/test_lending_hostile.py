@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
-from cpc.core.errors import Refused, TooLarge
+from cpc.core.errors import Refused, TooLarge, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.peer import Agreement
 from cpc.core.resources import Amounts
 from cpc.queue.job import State
+from cpc.server.federation.portions import PORTION
 from cpc.server.federation.ways import Caller
 from cpc.store import events, workers
 from cpc.wire import frames
@@ -30,6 +31,7 @@ from cpc.wire.peer_messages import (
 from tests.helpers.fake_ways import FakeWays
 from tests.helpers.lending_fixture import Make, make
 from tests.helpers.lending_world import World
+from tests.helpers.stores import HeldThreads
 
 __all__ = ["make"]
 
@@ -356,3 +358,58 @@ def test_results_of_nothing_make_nobody_a_worker(make: Make) -> None:
     verdicts = [settled.verdict for one in answer.workers for settled in one.orders.settled]
     assert len(verdicts) == 100  # each is answered, so that an honest home need not ask again
     assert world["c"].do(workers.borrowed) == []
+
+
+def test_a_worker_that_brings_more_results_than_one_portion_has_them_all_accepted(make: Make) -> None:
+    """What it still holds goes on; whatever it has ended is settled, and nothing of it is cancelled."""
+    count = PORTION + 50
+    world = make("c")
+    peer = world.net.server("a")
+    world.net.trust("a", "c")
+    job = world["c"].submit("sleep", array=count + 1)
+    offer = Offer(worker=1, name="w", host="h", total=Amounts(cores=count + 1), free=Amounts(cores=count + 1))
+    question = AskWork(id="1", route=("a",), hops=0, seconds=5.0, offers=(offer,))
+    given = world.reactor.finish(ensureDeferred(peer.ask("c", "ask-work", question, WorkGiven, 5.0)))
+    leases = tuple(one.lease for each in given.given for one in each.tasks)
+    assert len(leases) == count + 1
+    done = tuple(Result(lease=each, outcome=Outcome.OK, exit_code=0) for each in leases[:-1])
+    said = WorkerReport(worker=1, holds=leases, results=done)
+    report = ensureDeferred(peer.ask_far(("a", "c"), "report", Report(number=1, workers=(said,)), ReportAnswer, 5.0))
+    (one,) = world.reactor.finish(report).workers
+    assert {settled.verdict for settled in one.orders.settled} == {"accepted"}
+    assert one.orders.cancel == ()
+    assert world["c"].states(job, count + 1) == {"succeeded": count, "running": 1}
+
+
+def test_what_a_peer_says_is_overtaken_by_the_end_of_the_trust_in_it(make: Make) -> None:
+    """What waits for the writer in the peer's turn is judged by the trust that there is then."""
+    world = make("c")
+    peer = world.net.server("a")
+    world.net.trust("a", "c")
+    world["c"].submit("sleep", array=2)
+    offer = Offer(worker=1, name="w", host="h", total=Amounts(cores=1), free=Amounts(cores=1))
+
+    def ask(id: str) -> Deferred[WorkGiven]:
+        question = AskWork(id=id, route=("a",), hops=0, seconds=5.0, offers=(offer,))
+        return ensureDeferred(peer.ask("c", "ask-work", question, WorkGiven, 5.0))
+
+    given = world.reactor.finish(ask("1"))
+    ((task,),) = (each.tasks for each in given.given)
+    threads = world["c"].store.writer._threads
+    held = HeldThreads()
+    world["c"].store.writer._threads = held
+    ahead = world["c"].store.write(lambda tx: None)
+    done = WorkerReport(worker=1, results=(Result(lease=task.lease, outcome=Outcome.OK, exit_code=0),))
+    report = ensureDeferred(peer.ask_far(("a", "c"), "report", Report(number=1, workers=(done,)), ReportAnswer, 5.0))
+    question = ask("2")
+    world.run(0.1)
+    revoked = world["c"].store.write(lambda tx: world["c"].lending.revoked(tx, "a", hand_back=True))
+    held.go()
+    world["c"].store.writer._threads = threads
+    assert ahead.called
+    assert revoked.called
+    with pytest.raises(Unavailable, match="trust in a server has ended"):
+        world.reactor.finish(report)
+    with pytest.raises(Unavailable, match="trust in a server has ended"):
+        world.reactor.finish(question)
+    assert world["c"].outcomes(task.lease.job) == ["preempted"]

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.peer import Agreement, Limits, PeerState
@@ -15,7 +15,7 @@ from cpc.server.federation.ways import Caller, Passing
 from cpc.wire import frames
 from cpc.wire.connection import PASSED_BACKLOG
 from cpc.wire.messages import ChunkData, Message
-from cpc.wire.peer_messages import Ping, Pong, Survey, Surveyed
+from cpc.wire.peer_messages import Ping, Pong, Report, ReportAnswer, Survey, Surveyed
 from tests.helpers.sites import Lab, Site
 
 
@@ -303,3 +303,44 @@ def test_one_way_messages_for_a_server_that_does_not_read_are_dropped() -> None:
         lab.reactor.advance(0.1)
     assert onwards.backlog <= PASSED_BACKLOG + frames.MAX_FRAME
     assert lab.connected("ab")
+
+
+def test_of_a_peers_reports_one_is_looked_at_at_a_time_and_no_other_peer_waits_for_it() -> None:
+    lab = Lab("abc")
+    lab.trust("ac", "bc")
+    lab.until(lambda: lab.connected("ac") and lab.connected("bc"))
+    held: list[Deferred[None]] = []
+    begun: list[str] = []
+
+    async def take(caller: Caller, _: Report) -> ReportAnswer:
+        begun.append(lab.name(caller.sender))
+        held.append(Deferred())
+        await held[-1]
+        return ReportAnswer()
+
+    lab["c"].links.serve("report", Report, take, far=True)
+
+    def report(name: str) -> Deferred[ReportAnswer]:
+        route = lab.route(name + "c")
+        return ensureDeferred(lab[name].links.ask_far(route, "report", Report(number=1), ReportAnswer, 300.0))
+
+    answers = [report("a") for _ in range(3)]
+    lab.reactor.advance(1)
+    answers.append(report("b"))
+    lab.reactor.advance(1)
+    assert begun == ["a", "b"]
+    held[1].callback(None)
+    held[0].callback(None)
+    lab.reactor.advance(1)
+    assert begun == ["a", "b", "a"]
+    assert [answer.called for answer in answers] == [True, False, False, True]
+    lab["a"].restart()  # nobody waits for the third any more
+    lab.reactor.advance(1)
+    held[2].callback(None)
+    lab.reactor.advance(30)
+    assert begun == ["a", "b", "a"]
+    lab.until(lambda: lab.connected("ac"), 120)
+    again = report("a")
+    lab.until(lambda: len(held) == 4)
+    held[3].callback(None)
+    assert lab.finish(again) == ReportAnswer()

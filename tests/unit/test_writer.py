@@ -16,7 +16,7 @@ from cpc.store.database import DatabaseAway, DatabaseFull
 from cpc.store.statement import Statement
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
-from tests.helpers.stores import ManualClock, open_store, result
+from tests.helpers.stores import HeldThreads, ManualClock, open_store, result
 
 _SET = statement.insert(schema.settings)
 _ALL = Statement(sa.select(schema.settings.c.name).order_by(schema.settings.c.name))
@@ -32,23 +32,6 @@ def put(name: str) -> Any:
 
 def names(store: Store) -> list[str]:
     return [row[0] for row in result(store.read(lambda tx: tx.rows(_ALL)))]
-
-
-class HeldThreads:
-    """The thread seam held back, so that units collect into one batch."""
-
-    def __init__(self) -> None:
-        self.held: list[tuple[Any, defer.Deferred[Any]]] = []
-
-    def run(self, call: Any) -> defer.Deferred[Any]:
-        waiting: defer.Deferred[Any] = defer.Deferred()
-        self.held.append((call, waiting))
-        return waiting
-
-    def go(self) -> None:
-        while self.held:
-            call, waiting = self.held.pop(0)
-            defer.execute(call).chainDeferred(waiting)
 
 
 Held = tuple[Store, HeldThreads, list[str]]

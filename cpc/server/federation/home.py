@@ -17,8 +17,9 @@ from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.queue import terms
 from cpc.server.abroad import Abroad
+from cpc.server.federation.era import Era
 from cpc.server.federation.loans import Custody, Loan, Owner, Sent, Spares, Use, compose, theirs
-from cpc.server.federation.placing import NOT_OFFERED, Given, give_up, place, through
+from cpc.server.federation.placing import NOT_OFFERED, Given, Placed, give_up, place, through
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
 from cpc.store.store import Store
@@ -49,6 +50,7 @@ class Home:
         self._timers = timers
         self._owners: dict[str, Owner] = {}
         self._stopped = False
+        self._era = Era(queue.journal)
         ways.serve("far-orders", ReportAnswer, self._far_orders, far=True)
 
     # --- what is known --------------------------------------------------------------------------------------------------
@@ -400,15 +402,18 @@ class Home:
         others: list[Given] = []
         for each in given:
             (good if asked or self._lends(each) else others).append(each)
-        placed = await self._store.write(lambda tx: place(self._queue, tx, self._ways, good, self.used))
+        era, size = self._era.now, sum(len(each.tasks) for each in given)
+        placed = await self._store.write(
+            lambda tx: place(self._queue, tx, self._ways, good, self.used) if self._era.now == era else Placed(),
+            given[0].route[0], size,
+        )  # fmt: skip
         for each in others:
             placed.back.extend((each.worker, task.lease.along(each.route), NOT_OFFERED) for task in each.tasks)
-        now = self._queue.now
         for worker, task in placed.lent:
             path = task.lease.path
             known = path in self._owners and worker in self._owners[path].loans
             loan = self._loan(path, worker)
-            loan.lent[task.lease] = Use(task.granted.cores, now)
+            loan.lent[task.lease] = Use(task.granted.cores, self._queue.now)
             loan.dirty = loan.dirty and known  # the owner knows what it has just given
             self._look(path)
         for worker, lease, words in placed.back:
@@ -428,6 +433,7 @@ class Home:
     def withdraw(self, tx: Tx, peer: str, reason: str, finish: bool) -> None:
         """Trust in a peer is over: what runs for it, or by way of it, ends. With `finish`, and custody, it comes to its end
         here and its results are kept for whatever the operator decides."""
+        self._era.end()
         keep = finish and self.custody is not None
         if not keep:
             give_up(self._queue, tx, through(self._queue, peer), reason)

@@ -7,7 +7,6 @@ work, and with each report; only in the round of that moment the session takes j
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -29,7 +28,9 @@ from cpc.server.federation.borrowed import (
     size_of,
     way_of,
 )
+from cpc.server.federation.era import Era
 from cpc.server.federation.hearing import Hearing
+from cpc.server.federation.portions import Answer, Said, portions
 from cpc.server.federation.register import Register
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.joining import MAX_WORD, MOST_AHEAD
@@ -43,20 +44,7 @@ from cpc.wire.messages import Orders, Result, Task
 from cpc.wire.peer_messages import Offer, Report, ReportAnswer, WorkerOrders, WorkerReport
 
 MOST_BYTES = 4 << 20  # of tasks in one answer
-MOST_SAID = (
-    4000  # results and checkpoints in one report: each is looked up in the writer, where our own workers wait too
-)
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What one report comes to: by the worker's number at its home."""
-
-    sessions: dict[int, int] = field(default_factory=dict)
-    settled: dict[int, Settlement] = field(default_factory=dict)
-    cancel: dict[int, list[Lease]] = field(default_factory=dict)
-    unknown: list[int] = field(default_factory=list)
-    tails: list[tuple[int, WorkerReport]] = field(default_factory=list)
+MOST_SAID = 4000  # results and checkpoints in one report
 
 
 class Owner:
@@ -74,6 +62,7 @@ class Owner:
         self.register = Register(ways.here)
         self._hearing = Hearing(queue, store, ways, answers=self._renew_all, closed=self._close)
         self._orders: dict[tuple[str, ...], list[WorkerOrders]] = {}
+        self._era = Era(queue.journal)
         ways.serve("report", Report, self._report, far=True)
 
     def load(self, tx: Tx) -> None:
@@ -115,14 +104,16 @@ class Owner:
     async def give(self, peer: str, route: tuple[str, ...], offers: Sequence[Offer]) -> dict[int, tuple[Task, ...]]:
         """Jobs of our queue for these workers of `route[0]`, that `peer` asks for: tasks by the worker's number there."""
         home, back = route[0], (self._ways.here, *reversed(route))
+        era = self._era.now
 
         def unit(tx: Tx) -> list[tuple[int, Session]]:
+            self._era.check(era)
             found = self._lure(tx, peer, home, back, offers)
             if found:
                 self._fill(tx, [session for _, session in found])
             return [(number, session) for number, session in found if session.leases]
 
-        found = await self._store.write(unit)
+        found = await self._store.write(unit, guest=peer, weight=len(offers))
         given: dict[int, tuple[Task, ...]] = {}
         size = 0
         for number, session in found:
@@ -231,7 +222,14 @@ class Owner:
         self._check(caller)
         if sum(len(one.results) + len(one.checkpoints) for one in report.workers) > MOST_SAID:
             raise TooLarge(f"a report has at most {MOST_SAID} results and checkpoints", "send it in parts")
-        answer = await self._store.write(lambda tx: self._take(tx, caller, report))
+        answer, era = Answer(), self._era.now
+        for portion in portions(report):
+
+            def unit(tx: Tx, portion: Sequence[Said] = portion) -> Answer:
+                self._era.check(era)
+                return self._take(tx, caller, portion)
+
+            answer.add(await self._store.write(unit, caller.peer, sum(said.weight for said in portion)))
         if self._hearing.last(caller.back) or self.register.leads(caller.back):
             self._hearing.note(caller.back)
         for worker, one in answer.tails:
@@ -271,41 +269,45 @@ class Owner:
         if terms.withdrawn(agreement) or terms.denied(route, agreement):
             raise Refused("this server takes nothing that comes by this way", "ask its administrator")
 
-    def _take(self, tx: Tx, caller: Caller, report: Report) -> _Answer:
-        answer = _Answer()
+    def _take(self, tx: Tx, caller: Caller, portion: Sequence[Said]) -> Answer:
+        answer = Answer()
         hungry: list[Session] = []
         limits, allowed = self._limits(tx, caller.peer)
         self._renew_all(caller.back)
-        for said in report.workers:
-            worker = self.register.row(tx, caller.back, said.worker)
+        for said in portion:
+            one = said.report
+            worker = self.register.row(tx, caller.back, one.worker)
             session = self._queue.index.of_worker(worker) if worker else None
-            others = [result for result in said.results if self._of_others(tx, worker, caller.back, result)]
-            theirs = tuple(result for result in said.results if result not in others) if others else said.results
-            one = msgspec.structs.replace(said, results=theirs)
+            others = [result for result in one.results if self._of_others(tx, worker, caller.back, result)]
+            if others:
+                theirs = tuple(result for result in one.results if result not in others)
+                one = msgspec.structs.replace(one, results=theirs)
             if session is None and one.offer is not None and not one.gone and sane([one.offer], caller.sender):
                 made = session_of(worker, caller.sender, one.offer, limits, allowed, self._queue.now)
                 if self._needed(tx, made, caller.back, one):
                     self._join(tx, made, caller.back, one.offer)
                     session, worker = made, made.worker
             elif session is None and not one.gone and (one.wants or self._has_something(tx, worker, caller.back, one)):
-                answer.unknown.append(one.worker)
+                answer.unknown[one.worker] = None
             if worker or one.results:
                 self._judge(tx, worker, session, one, answer)
-            else:
-                ended = {result.lease for result in others}
-                answer.cancel[one.worker] = [lease for lease in one.holds if lease not in ended]
+            answer.cancel[one.worker] = [
+                lease for lease in one.holds if lease not in said.told and not _current(self._queue, lease, worker)
+            ]
             if others:
-                answer.settled.setdefault(one.worker, Settlement()).settled += not_theirs(others)
+                answer.settle(one.worker, Settlement(not_theirs(others)))
+            if not said.whole:
+                continue
             if one.gone:
                 self._gone(tx, worker, session, one)
             elif session is not None:
                 self._set_room(session, one, limits, caller.peer)
                 hungry.append(session)
         self._fill(tx, hungry)
-        for one in report.workers:
-            session = self._queue.index.of_worker(self.register.row(tx, caller.back, one.worker))
+        for said in portion:
+            session = self._queue.index.of_worker(self.register.row(tx, caller.back, said.report.worker))
             if session is not None:
-                answer.sessions[one.worker] = session.number
+                answer.sessions[said.report.worker] = session.number
         return answer
 
     def _of_others(self, tx: Tx, worker: int, back: tuple[str, ...], result: Result) -> bool:
@@ -344,8 +346,8 @@ class Owner:
         session.wants = True
         return one.wants and any(True for _ in self._queue.index.candidates(session))
 
-    def _judge(self, tx: Tx, worker: int, session: Session | None, one: WorkerReport, answer: _Answer) -> None:
-        """Renewals, results, checkpoints; what the worker holds that is not its own any more."""
+    def _judge(self, tx: Tx, worker: int, session: Session | None, one: WorkerReport, answer: Answer) -> None:
+        """Renewals, results, checkpoints."""
         queue = self._queue
         for lease in one.holds:
             run = queue.index.running.get(lease.job)
@@ -356,11 +358,7 @@ class Owner:
         again = settling.take_checkpoints(queue, tx, worker, one.checkpoints)
         settlement = settling.settle(queue, tx, worker, one.results, f"worker:{name}")
         settlement.retry += again
-        answer.settled[one.worker] = settlement
-        ended = {settled.lease for settled in settlement.settled} | set(settlement.retry)
-        answer.cancel[one.worker] = [
-            lease for lease in one.holds if lease not in ended and not _current(queue, lease, worker)
-        ]
+        answer.settle(one.worker, settlement)
         if one.tails:
             answer.tails.append((worker, one))
 
@@ -408,6 +406,7 @@ class Owner:
 
     def withdraw(self, tx: Tx, peer: str, reason: str) -> None:
         """Trust in a peer is over: what runs at it, or by way of it, is taken back."""
+        self._era.end()
         for worker in self.register.through(peer):
             self._take_back(tx, worker, reason)
 

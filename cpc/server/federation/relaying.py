@@ -2,14 +2,19 @@
 
 What is held for others is bounded by the connections: each takes so many questions and bytes of one peer at a time (see
 `cpc.wire.questions`) before it stops reading from it, and each relayed question ends within its time. One-way messages are
-dropped when the next server is slow to read. Nothing is kept here.
+dropped when the next server is slow to read. Nothing is kept here. Of a peer's reports one is looked at at a time: the next ones
+wait as they came, and count against what its connection may hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.python.failure import Failure
 
 from cpc import __version__
 from cpc.core.errors import Refused, Unavailable
@@ -22,6 +27,8 @@ from cpc.wire.frames import Body, Envelope
 RELAY_TIME = 120.0  # seconds: a relayed question without a time of its own
 #: Whether a server is there, and how the network is, may be asked by way of peers that lend each other nothing.
 LOOKING = frozenset({"ping", "survey"})
+#: What a peer asks of this server one after the other. Unpacked, a report is many times what it was on the way.
+IN_TURN = frozenset({"report"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,36 @@ class _Passing:
         return await self.following.pass_on(envelope, timeout, self.bulk)
 
 
+class _Line:
+    """What one peer has asked and waits for its turn. No recursion, however many of them end at once."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Connection, Callable[[], Awaitable[Body | None]], Deferred[Body | None]]] = deque()
+        self._busy = False
+
+    async def wait(self, connection: Connection, answer: Callable[[], Awaitable[Body | None]]) -> Body | None:
+        """What `answer` comes to, in its turn. Nobody is answered any more whose connection has ended meanwhile."""
+        done: Deferred[Body | None] = Deferred()
+        self._waiting.append((connection, answer, done))
+        if not self._busy:
+            ensureDeferred(self._work())
+        return await done
+
+    async def _work(self) -> None:
+        self._busy = True
+        while self._waiting:
+            connection, answer, done = self._waiting.popleft()
+            try:
+                if connection.closed:
+                    raise Unavailable("the connection was lost")
+                said = await answer()
+            except Exception:
+                done.errback(Failure())
+            else:
+                done.callback(said)
+        self._busy = False
+
+
 class Relaying:
     """`connection(peer, bulk)` gives the open connection to a neighbour, or None."""
 
@@ -64,6 +101,7 @@ class Relaying:
         self._connection = connection
         self._far: dict[str, _Far] = {}
         self._hooks: dict[str, Hook] = {}
+        self._lines: dict[str, _Line] = {}
         self.passed = 0  # messages of others, since the start
 
     def serve(self, method: str, question: type[Any], handler: Handler[Any], bulk: bool) -> None:
@@ -81,7 +119,10 @@ class Relaying:
         place = self._book.check_route(route, peer)
         caller = Caller(peer, route[: place + 1])
         if place == len(route) - 1:
-            return await self._answer(caller, envelope, bulk)
+            if envelope.method not in IN_TURN:
+                return await self._answer(caller, envelope, bulk)
+            line = self._lines.setdefault(peer, _Line())
+            return await line.wait(connection, lambda: self._answer(caller, envelope, bulk))
         return await self._pass_on(caller, envelope, route[place + 1], bulk)
 
     async def _answer(self, caller: Caller, envelope: Envelope, bulk: bool) -> Body | None:
