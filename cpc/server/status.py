@@ -148,8 +148,10 @@ class Status:
                 for state, count in states.items():
                     jobs[name, state] = jobs.get((name, state), 0) + count
             count, used = figures.storage(tx)
-            return jobs, count, used, figures.oldest_waiting(tx), self._last_backup()
+            return jobs, count, used, figures.oldest_waiting(tx, classes), self._last_backup()
 
+        windows = list(self._queue.index.windows.values())
+        classes = [(window.project, window.requirement) for window in windows if window.total]
         jobs, count, used, oldest, backed_up = await self._store.read(unit)
         reasons = await pending.reasons(self._store, self._queue)
         reasons["blocked"] = sum(number for (_, state), number in jobs.items() if state == "blocked")

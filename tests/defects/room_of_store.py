@@ -115,4 +115,9 @@ STORE = (
         promise="what a power loss may have emptied is unpacked again",
         caught_by="tests/unit/test_workspace.py",
     ),
+    defect(
+        "oldest-of-one-priority-only", "cpc.store.figures:oldest_waiting", "rows[-1][0] if len(rows) == FIRST else None", "None",
+        promise="the oldest job that waits is found, whatever its priority",
+        caught_by="tests/unit/test_figures.py::test_the_oldest_job_that_waits_is_found_behind_others_of_its_class_and_priority",
+    ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet import defer
 
+from cpc.core.clock import SECOND
 from cpc.core.digest import CHUNK
 from cpc.core.errors import BadInput
 from cpc.core.resources import GIB, Amounts
@@ -17,7 +18,8 @@ from cpc.queue import why
 from cpc.queue.window import CAPACITY
 from cpc.server import joining, pending
 from cpc.server.tallies import Tallies
-from cpc.store import projects
+from cpc.store import figures, projects
+from cpc.store.database import SQLite
 from cpc.store.store import Store
 from tests.helpers.benches import Bench
 from tests.helpers.files import Shop, block, content_of, wait
@@ -90,6 +92,50 @@ def test_the_exact_need_of_the_first_job_counts_where_its_class_would_fit(bench:
     bench.worker("w", total=Amounts(cores=4, memory=10 * GIB))
     bench.submit(need=Amounts(cores=1, memory=10 * GIB + 1))
     assert counted(bench) == {"nobody": 1}
+
+
+def oldest(bench: Bench) -> float:
+    """Since when the oldest one waits, by the bench's clock."""
+    classes = [(window.project, window.requirement) for window in bench.queue.index.windows.values() if window.total]
+    found = bench.do(lambda tx: figures.oldest_waiting(tx, classes))
+    return (found - bench.clock.now()) / SECOND + bench.clock.seconds if found is not None else math.nan
+
+
+def test_the_oldest_job_that_waits_is_found_behind_others_of_its_class_and_priority(bench: Bench) -> None:
+    assert math.isnan(oldest(bench))
+    bench.submit(array=3, priority=-1)  # the oldest, and the last one of its class
+    first = oldest(bench)
+    for priority in (5, 0):
+        bench.clock.seconds += 10
+        bench.submit(array=100, priority=priority)
+    bench.submit(array=3, labels=("gpu",))
+    assert oldest(bench) == first
+    worker = bench.worker("w", cores=203)
+    assert len(worker.leases) == 203
+    assert oldest(bench) == first + 20, "the one of the other class"
+
+
+def test_the_look_for_the_oldest_job_is_short_however_many_wait(bench: Bench) -> None:
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def cost(jobs: int) -> int:
+        nonlocal steps
+        bench.submit(array=jobs, priority=jobs % 7)
+        database = bench.store.writer._database
+        assert isinstance(database, SQLite)
+        database._db.set_progress_handler(count, 1)
+        steps = 0
+        oldest(bench)
+        database._db.set_progress_handler(None, 1)
+        return steps
+
+    few = cost(101)
+    assert cost(20_000) < 3 * few
 
 
 def test_a_long_look_lets_the_writer_go_on_in_between(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
