@@ -42,6 +42,7 @@ EVENTS = {
     "instance.error": "an instance of a network is stopped by an error",
     "result.quarantined": "a result came that this server, restored from a backup, does not know; it is kept aside",
     "file.uploaded": "a file was uploaded",
+    "file.damaged": "a piece of a file was found damaged; it is asked for again when somebody sends a file with it",
     "worker.joined": "a worker has joined",
     "worker.left": "a worker has left in order, or was put out",
     "worker.lost": "a worker was silent for heartbeat_time",

@@ -38,10 +38,12 @@ _GROUPS = (1, 8, 64, 256)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A chunk that is here: its size in bytes, and whether the project that asked refers to it."""
+    """A chunk that is here: its size in bytes, whether the project that asked refers to it, and whether nobody has found it
+    damaged."""
 
     size: int
     used: bool
+    sound: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,22 @@ class Arrived:
 
 
 # ON CONFLICT is the same in both databases; SQLAlchemy only has it in its dialects.
-_INSERT = Statement(
-    insert(schema.chunks)
-    .values(digest=sa.bindparam("digest"), size=sa.bindparam("size"), data=sa.bindparam("data"), doomed=sa.null())
-    .on_conflict_do_update(index_elements=["digest"], set_={"doomed": sa.null()})
+_insert = insert(schema.chunks).values(
+    digest=sa.bindparam("digest"), size=sa.bindparam("size"), data=sa.bindparam("data"), doomed=sa.null()
 )
+_INSERT = Statement(
+    _insert.on_conflict_do_update(
+        index_elements=["digest"],
+        # The bytes too: those that are there may be damaged, those that came were verified.
+        set_={"doomed": sa.null(), "damaged": sa.null(), "data": _insert.excluded.data},
+    )
+)
+_MARK = Statement(
+    sa.update(schema.chunks)
+    .where(_chunks.digest == sa.bindparam("key"), _chunks.damaged.is_(None))
+    .values(damaged=sa.bindparam("damaged"))
+)
+_ANY_DAMAGED = Statement(sa.select(_chunks.digest).where(_chunks.damaged.isnot(None)).limit(1))
 _DATA = Statement(sa.select(_chunks.size, _chunks.data).where(_chunks.digest == sa.bindparam("digest")))
 _DOOM = Statement(
     sa.update(schema.chunks)
@@ -93,7 +106,7 @@ _UNUSED = Statement(
 def _known(count: int) -> Statement:
     mine = _used.where(_references.project == sa.bindparam("project"))
     wanted: list[sa.BindParameter[bytes]] = [sa.bindparam(f"d{index}") for index in range(count)]
-    return Statement(sa.select(_chunks.digest, _chunks.size, mine).where(_chunks.digest.in_(wanted)))
+    return Statement(sa.select(_chunks.digest, _chunks.size, mine, _chunks.damaged).where(_chunks.digest.in_(wanted)))
 
 
 _KNOWN = {count: _known(count) for count in _GROUPS}
@@ -109,13 +122,24 @@ def known(tx: Tx, project: int, digests: Iterable[bytes]) -> dict[bytes, Known]:
         # Padded, so that four prepared statements serve every number.
         row: dict[str, object] = {f"d{i}": part[min(i, len(part) - 1)] for i in range(count)}
         row["project"] = project
-        for digest, size, used in tx.rows(_KNOWN[count], row):
-            found[bytes(digest)] = Known(size, bool(used))
+        for digest, size, used, damaged in tx.rows(_KNOWN[count], row):
+            found[bytes(digest)] = Known(size, bool(used), damaged is None)
     return found
 
 
+def mark(tx: Tx, digest: bytes) -> bool:
+    """This one was found damaged: until it has come again, whoever sends a file with it is asked for it. Whether that is new."""
+    return tx.run(_MARK, {"key": digest, "damaged": tx.now}) > 0
+
+
+def are_sound(tx: Tx, digests: Sequence[bytes]) -> bool:
+    """Whether nobody has found any of these damaged. Costs next to nothing while there are no damaged ones at all."""
+    return tx.one(_ANY_DAMAGED) is None or all(one.sound for one in known(tx, 0, digests).values())
+
+
 def insert_rows(tx: Tx, arrived: Mapping[bytes, Arrived]) -> None:
-    """Put chunks on record; one that was marked for removal is spared. The caller refers to them in the same commit."""
+    """Put chunks on record; one that was marked for removal is spared, and a damaged one is whole again. The caller refers to
+    them in the same commit."""
     tx.many(_INSERT, [{"digest": key, "size": one.size, "data": one.data} for key, one in arrived.items()])
 
 
@@ -302,5 +326,5 @@ def _cannot_write(error: OSError) -> Unavailable:
 def _damaged(digest: bytes, what: str) -> Damaged:
     return Damaged(
         f"chunk {digest.hex()} of the file store {what}",
-        "see `cpc-server doctor` for what is affected; restore it from a backup",
+        "see `cpc-server doctor` for what is affected; send the file again, or restore it from a backup",
     )

@@ -10,6 +10,7 @@ memory, which is enough because one server runs per store.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,8 +151,24 @@ class ChunkStore:
     ) -> bytes:
         """Bytes of a chunk that is on record; Damaged when they are not there, or not what they were.
 
-        `checked`: the caller has read from this chunk a moment ago, so that it need not be hashed for each of its pieces.
+        `checked`: the caller has read from this chunk a moment ago, so that it need not be hashed for each of its pieces. What is
+        damaged is marked, so that whoever sends it again is not told that it is here.
         """
+        try:
+            return await self._read(digest, size, offset, length, checked)
+        except Damaged as damage:
+            await self._mark(digest, str(damage))
+            raise
+
+    async def _mark(self, digest: bytes, words: str) -> None:
+        def mark(tx: Tx) -> None:
+            if chunks.mark(tx, digest):
+                tx.event("server", "file.damaged", chunk=digest.hex(), reason=words)
+
+        with contextlib.suppress(CopernicusError):  # the database takes nothing now: the next one who reads it marks it
+            await self._store.write(mark)
+
+    async def _read(self, digest: bytes, size: int, offset: int, length: int, checked: bool) -> bytes:
         if size > SMALL:
             read = self._files.read if checked else self._files.read_checked
             return await self._threads.run(lambda: read(digest, size, offset, length))

@@ -177,7 +177,7 @@ def _write(
         for digest, size in _sizes(one.contents):
             sizes[digest] = size
             rows[(int(one.kind), one.owner, one.number, digest)] = project
-    fresh = {digest: arrived[digest] for digest in sizes if digest in arrived and not _uses(known, digest)}
+    fresh = {digest: arrived[digest] for digest in sizes if digest in arrived and not _has(known, digest)}
     chunks.insert_rows(tx, fresh)
     refer(tx, rows)
     grow(tx, project, sum(size for digest, size in sizes.items() if not _uses(known, digest)))
@@ -186,6 +186,11 @@ def _write(
 def _uses(known: Mapping[bytes, chunks.Known], digest: bytes) -> bool:
     here = known.get(digest)
     return here is not None and here.used
+
+
+def _has(known: Mapping[bytes, chunks.Known], digest: bytes) -> bool:
+    """Whether it need not be sent."""
+    return _uses(known, digest) and known[digest].sound
 
 
 def refer(tx: Tx, rows: Mapping[tuple[int, int, int, bytes], int]) -> None:
@@ -210,17 +215,18 @@ def arrive(tx: Tx, kind: Kind, owner: int, project: int, arrived: Mapping[bytes,
 
 
 def pin(tx: Tx, kind: Kind, owner: int, project: int, digests: Iterable[bytes]) -> dict[bytes, int]:
-    """Pin those that the project refers to already, so that they stay; their sizes. The others are left out."""
-    here = {digest: known.size for digest, known in chunks.known(tx, project, digests).items() if known.used}
+    """Pin those that the project refers to already, so that they stay; their sizes. Left out: the others, and damaged ones."""
+    known = chunks.known(tx, project, digests)
+    here = {digest: one.size for digest, one in known.items() if _has(known, digest)}
     refer(tx, {(int(kind), owner, 0, digest): project for digest in here})
     return here
 
 
 def missing(tx: Tx, project: int, digests: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Which of these the project does not have; the same answer whether or not another project has them."""
+    """Which of these the project does not have, or only damaged; the same answer whether or not another project has them."""
     wanted = list(dict.fromkeys(digests))
     known = chunks.known(tx, project, wanted)
-    return tuple(digest for digest in wanted if not _uses(known, digest))
+    return tuple(digest for digest in wanted if not _has(known, digest))
 
 
 # --- dropping ------------------------------------------------------------------------------------------------------------

@@ -124,13 +124,14 @@ def check(content: Content) -> Content:
 
 
 def announce(tx: Tx, project: int, user: int, content: Content, actor: str) -> Upload:
-    """Begin an upload, or go on with the same one; finished at once when the project has that file.
+    """Begin an upload, or go on with the same one; finished at once when the project has that file. Chunks of it that were
+    found damaged are asked for again.
 
     BadInput, TooLarge, OverQuota, Conflict (too many open).
     """
     check(content)
     file = files.find(tx, project, content.digest)
-    if file is not None and file.content == content:
+    if file is not None and file.content == content and chunks.are_sound(tx, content.chunks):
         if file.expires is not None:
             files.keep_until(tx, file.id, max(file.expires, tx.now + UNUSED))
         return _done(file, user)

@@ -141,6 +141,7 @@ def test_a_job_whose_input_is_damaged_ends_in_words_and_can_be_retried(network: 
     with network.working():
         assert network.end_of(job).state == "failed"
         assert "start.gro is damaged at the server" in network.cpcc("why", job).done()
-        chunk.write_bytes(data)
+        network.cpcc("upload-file", str(tmp_path / "start.gro")).done()
+        assert chunk.read_bytes() == data
         network.cpcc("retry", job).done()
         network.success_of(job)

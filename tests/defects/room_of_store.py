@@ -120,4 +120,9 @@ STORE = (
         promise="the oldest job that waits is found, whatever its priority",
         caught_by="tests/unit/test_figures.py::test_the_oldest_job_that_waits_is_found_behind_others_of_its_class_and_priority",
     ),
+    defect(
+        "damaged-file-said-to-be-here", "cpc.store.uploads:announce", "and chunks.are_sound(tx, content.chunks)", "",
+        promise="a file that is damaged is taken when it is sent again",
+        caught_by="tests/unit/test_uploads.py::test_of_a_damaged_file_only_the_damaged_pieces_are_sent_again",
+    ),
 )  # fmt: skip

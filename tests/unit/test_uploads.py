@@ -10,10 +10,14 @@ import pytest
 
 from cpc.core.clock import SECOND
 from cpc.core.digest import CHUNK, EMPTY, Content
-from cpc.core.errors import BadInput, Conflict, Denied, NotFound, OverQuota, TooLarge, Unavailable
-from cpc.store import references, uploads
+from cpc.core.errors import BadInput, Conflict, Damaged, Denied, NotFound, OverQuota, TooLarge, Unavailable
+from cpc.store import references, schema, statement, uploads
+from cpc.store.chunks import SMALL, path
+from cpc.store.events import of_kind
 from cpc.store.references import Kind
-from tests.helpers.files import Shop, block, content_of, on_record, storage, wait
+from tests.helpers.files import Shop, block, content_of, on_record, small_of, storage, wait
+
+_SPOIL = statement.update(schema.chunks, "data", key=["digest"])
 
 
 @pytest.fixture
@@ -356,3 +360,63 @@ def test_a_call_repeated_with_its_key_gets_the_same_answer(shop):
     first = shop.announce(content_of(BIG), key="k")
     wait(shop.files.part(shop.ann, first.id, 0, BIG[: 2 * CHUNK]))
     assert shop.announce(content_of(BIG), key="k") == first
+
+
+def spoil(shop: Shop, data: bytes) -> None:
+    """A bit of this chunk flips where it is kept; whoever reads it next finds out."""
+    digest = content_of(data).digest
+    bad = bytes([data[0] ^ 1]) + data[1:]
+    if len(data) > SMALL:
+        shop.disk.names[path(digest)].data = bad
+    else:
+        shop.write(lambda tx: tx.run(_SPOIL, {"key_digest": digest, "data": bad}))
+    with pytest.raises(Damaged):
+        shop.fetch(content_of(data))
+
+
+@pytest.mark.parametrize("data", [b"small", block(1)])
+def test_a_file_that_was_found_damaged_is_asked_for_again_and_whole_afterwards(shop, data):
+    """‘It is here’ would be no answer: the job that needs it could be retried for ever."""
+    shop.upload(data)
+    assert shop.announce(content_of(data)).done
+    spoil(shop, data)
+    before = shop.read(storage, 1)
+    view = shop.announce(content_of(data))
+    assert (view.done, view.received) == (False, 0)
+    assert shop.upload(data).done
+    assert shop.fetch(content_of(data)) == data
+    assert shop.announce(content_of(data)).done
+    assert shop.read(storage, 1) == before
+    assert len(events(shop)) == 1
+    shop.check()
+
+
+def events(shop):
+    return shop.read(lambda tx: of_kind(tx, "file.damaged", 0, 100))
+
+
+def test_of_a_damaged_file_only_the_damaged_pieces_are_sent_again(shop):
+    shop.upload(BIG)
+    spoil(shop, block(2))
+    view = shop.announce(content_of(BIG))
+    assert (view.done, view.received) == (False, CHUNK)
+    assert wait(shop.files.part(shop.ann, view.id, CHUNK, block(2))).done
+    assert shop.fetch(content_of(BIG)) == BIG
+
+
+@pytest.mark.parametrize("data", [b"small", block(1)])
+def test_a_worker_that_brings_what_is_damaged_is_asked_for_it(shop, data):
+    shop.upload(data)
+    spoil(shop, data)
+    digest = content_of(data).digest
+    assert wait(shop.files.missing(1, [digest])) == (digest,)
+    wait(shop.files.put_chunk(1, digest, data))
+    assert wait(shop.files.missing(1, [digest])) == ()
+    assert shop.fetch(content_of(data)) == data
+
+
+def test_a_small_result_replaces_what_is_damaged(shop):
+    shop.upload(b"same")
+    spoil(shop, b"same")
+    shop.write(lambda tx: references.add(tx, Kind.RESULT, 5, 1, 1, [content_of(b"same")], small_of(b"same")))
+    assert shop.fetch(content_of(b"same")) == b"same"
