@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,8 +19,10 @@ import pytest
 from cpc.core.chance import SystemChance
 from cpc.core.clock import DAY, SECOND, SystemClock
 from cpc.wire.identity import Authority, Name, Role
-from tests.helpers.manual import Command, Shell, blocks, commands, section
+from tests.helpers import sshd
+from tests.helpers.manual import Command, Shell, blocks, commands, end_all, section
 from tests.helpers.slurm import Cluster, needed
+from tests.helpers.sshd import Ssh
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -82,7 +83,8 @@ cpcc start first
 ADD_POOL = "cpcc pool add hpc slurm --cores 2 --memory 200M --walltime 30m --idle 30s"
 
 
-#: Machines that are directories here, with servers of their own: what they are called → the address that stands for them.
+#: Machines that are directories here, with servers of their own, and OpenSSH: what they are called → the address that stands
+#: for them.
 MACHINES = {"other.example.org": "127.0.0.2", "head.example.org": "127.0.0.3", "inner.example.org": "127.0.0.4"}
 
 #: What has happened on other machines before a page begins.
@@ -91,7 +93,7 @@ BEFORE = {
         command
         for name in ("other.example.org", "inner.example.org")
         for command in (
-            f"ssh {name} cpc-server setup --host {name} data",
+            f"ssh -t {name} cpc-server setup --host {name} data",
             f"ssh {name} cpc-server start",
             f"ssh {name} cpcc add-server --yes {name}",
             f"ssh -t {name} cpcc login cpc-admin",
@@ -120,7 +122,6 @@ def elsewhere(server: str) -> dict[str, str]:
         "connect-server --yes jobs.example.org": f"connect-server --yes localhost {server}",
         **found,
         **MACHINES,
-        "ssh ": f"{sys.executable} {HELPERS / 'fake_ssh.py'} ",
     }
 
 
@@ -163,23 +164,21 @@ def home(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "etc" / "site.crt").write_bytes(site.certificate_pem)
     (tmp_path / "etc" / "site.key").write_bytes(site.key_pem)
     yield tmp_path
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and f"HOME={tmp_path}".encode() in environment(process):
-            end(int(process.name))
+    end_all(tmp_path)
 
 
-def environment(process: Path) -> list[bytes]:
-    try:
-        return (process / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
-
-
-def end(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+@pytest.fixture
+def ssh(home: Path) -> Iterator[Ssh]:
+    """Lets everybody in to the other machines, each of which is a directory."""
+    if lacking := sshd.missing():
+        pytest.skip(lacking)
+    with Ssh(home / "ssh") as made:
+        path = f"{Path(sys.executable).parent}:{made.bin}:{os.environ['PATH']}"
+        for (name, address), port in zip(MACHINES.items(), free_ports(len(MACHINES)), strict=True):
+            place = home / "machines" / name
+            place.mkdir(parents=True)
+            made.serve(name, address, port, place, {"HOME": str(place), "PATH": path, "COLUMNS": "120"})
+        yield made
 
 
 def page_commands(page: str) -> list[Command]:
@@ -226,7 +225,10 @@ def test_every_command_of_the_page_does_what_the_page_says(
     before += [Command("before the page", line) for line in BEFORE.get(page, [])]
     todo = [one for one in page_commands(page) if one.text not in NOT_HERE]
     assert todo, f"{page} has no commands"
-    ran = Shell(home, substitutions(home, database), ANSWERS).run([*before, *todo], SECONDS)
+    shell = Shell(home, substitutions(home, database), ANSWERS)
+    if any("ssh " in one.text for one in todo):
+        shell.programs = request.getfixturevalue("ssh").bin
+    ran = shell.run([*before, *todo], SECONDS)
     wrong = [one.wrong for one in ran if one.wrong]
     assert not wrong, "\n\n".join(wrong)
 

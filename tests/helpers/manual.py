@@ -7,9 +7,11 @@ file. Blocks of other languages are not run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,11 +147,13 @@ def _console(lines: Sequence[str], page: str, start: int) -> Iterator[Command]:
 
 @dataclass(slots=True)
 class Shell:
-    """Where pages are run: a home directory, what is put in place of what, and what is answered to questions."""
+    """Where pages are run: a home directory, what is put in place of what, what is answered to questions, and where programs
+    are found before others."""
 
     home: Path
     substitutions: Mapping[str, str]
     answers: Sequence[tuple[str, str]]
+    programs: Path = Path(sys.executable).parent
 
     def run(self, todo: Sequence[Command], seconds: float) -> list[Ran]:
         """All commands in one shell; each with what it printed."""
@@ -178,7 +182,7 @@ class Shell:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CPC_", "PYTEST_"))}
         return {
             **kept, "HOME": str(self.home), "CPC_HOME": str(self.home / ".copernicus"), "COLUMNS": "120",
-            "TERM": "dumb", "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}",
+            "TERM": "dumb", "PATH": f"{self.programs}:{Path(sys.executable).parent}:{kept['PATH']}",
         }  # fmt: skip
 
 
@@ -196,3 +200,18 @@ def _parts(todo: Sequence[Command], printed: str) -> Iterator[Ran]:
             yield Ran(command, None, text[begun:])
         else:
             yield Ran(command, int(ended.group(1)), text[begun : ended.start()].split("\n", 1)[1].strip("\n"))
+
+
+def end_all(home: Path) -> None:
+    """kill -9 to whatever runs in this home directory, or in one below it."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and any(one.startswith(f"HOME={home}".encode()) for one in _variables(process)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def _variables(process: Path) -> list[bytes]:
+    try:
+        return (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return []

@@ -253,27 +253,3 @@ def test_a_worker_may_leave_while_the_owner_is_away(lab: Lab, worker: Worker, tm
     lab.b.start()
     lab.success(job)
     assert lab.a.cpcc("custody").out.strip() == "nothing is in custody"
-
-
-def test_a_request_through_a_tunnel_that_is_closed_after_trust(lab: Lab, tmp_path: Path) -> None:
-    """`c` can be reached by nobody, but it can reach `a`, which asks through a tunnel that `c` has made."""
-    lab.settled()
-    lab.a.host.heal()
-    lab.c.host.only_outbound()
-    tunnel = lab.a.host.forward(24807, lab.c.host, lab.c.network.client_port, by=lab.c.host)
-    lab.a.cpcc("connect-server", "127.0.0.1", "24807", "-y").done()
-    lab.agree(lab.c)
-    until(lambda: lab.c.connected(lab.a), "they are connected")
-    tunnel.close()
-    lab.b.kill_server()
-    try:
-        worker = lab.a.worker(cores=1)
-        job = lab.submit("echo without the tunnel")
-        lab.success(job)
-        lab.a.restart()
-        job = lab.submit("echo and after a restart")
-        lab.success(job)
-        lab.a.dismiss(worker)
-    finally:
-        lab.c.host.heal()
-        lab.b.start()
