@@ -131,7 +131,7 @@ class Scheduler(abc.ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
-    #: How many copies one submission may ask for.
+    #: How many copies one submission may ask for. 1: each allocation is a submission of its own.
     most_at_once: ClassVar[int] = 1
     #: Seconds after which a submission that was not answered has either become visible or never will.
     settle_time: ClassVar[float] = 60.0
@@ -176,6 +176,10 @@ class Scheduler(abc.ABC):
         All are accepted or none. BadInput and Refused (AtLimit): none was. Unsettled and Damaged: ask `adopt`, never again
         with another token before `settle_time` is over.
         """
+
+    async def most(self) -> int:
+        """How many copies one submission may ask for, where the system itself has a limit: never more than `most_at_once`."""
+        return self.most_at_once
 
     @abc.abstractmethod
     async def poll(self, handles: Sequence[Handle]) -> tuple[Seen, ...]:

@@ -190,23 +190,46 @@ async def a_crash_loses_nothing(rig: Rig) -> None:
 
 
 @promise
-async def a_lost_answer_is_settled_by_the_token(rig: Rig) -> None:
-    """Submitted, and the answer never came: not refused; found once by its token, and cancelled like any other."""
-    wanted = rig.request("exec sleep 600")
-    try:
-        told: object = await rig.make(lost_answers(rig.tools)).submit(wanted)
-    except CopernicusError as error:
-        told = error
-    assert isinstance(told, (Unsettled, Damaged)), f"a lost answer must be Unsettled or Damaged, not {told!r}"
+async def one_of_many_is_cancelled_alone(rig: Rig) -> None:
+    """Copies are cancelled one by one or together; the others run on. What can be asked for at once is told."""
     scheduler = rig.make()
-    waited = 0.0
-    while not (found := [one for one in await scheduler.adopt(rig.prefix) if one.token == wanted.token]):
-        assert waited < scheduler.settle_time, "it was accepted, and adopt does not find it"
-        await rig.wait(rig.step)
-        waited += rig.step
-    assert len(found) == 1, found
-    await scheduler.cancel([found[0].handle])
-    await rig.ended(scheduler, [found[0].handle])
+    assert 1 <= await scheduler.most() <= scheduler.most_at_once
+    if scheduler.most_at_once == 1:
+        return
+    wanted = rig.request("exec sleep 600", count=3)
+    first, second, third = mine = handles(wanted, await scheduler.submit(wanted))
+    await rig.until(scheduler, mine, lambda one: one.state is SeenState.RUNNING, "they run")
+    await scheduler.cancel([second])
+    (end,) = await rig.ended(scheduler, [second])
+    assert end.outcome is SeenOutcome.CANCELLED, end
+    still = await rig.until(scheduler, [first, third], lambda one: True, "the others are there")
+    assert [one.state for one in still] == [SeenState.RUNNING] * 2, still
+    await rig.make().cancel(mine)
+    ends = await rig.ended(scheduler, [first, third])
+    assert {one.outcome for one in ends} == {SeenOutcome.CANCELLED}, ends
+
+
+@promise
+async def a_lost_answer_is_settled_by_the_token(rig: Rig) -> None:
+    """Submitted, and the answer never came: not refused; found once by its token, and cancelled like any other. So are
+    several copies."""
+    for count in sorted({1, min(3, rig.kind.most_at_once)}):
+        wanted = rig.request("exec sleep 600", count=count)
+        try:
+            told: object = await rig.make(lost_answers(rig.tools)).submit(wanted)
+        except CopernicusError as error:
+            told = error
+        assert isinstance(told, (Unsettled, Damaged)), f"a lost answer must be Unsettled or Damaged, not {told!r}"
+        scheduler = rig.make()
+        waited = 0.0
+        while not (found := [one for one in await scheduler.adopt(rig.prefix) if one.token == wanted.token]):
+            assert waited < scheduler.settle_time, "it was accepted, and adopt does not find it"
+            await rig.wait(rig.step)
+            waited += rig.step
+        assert sorted(one.index for one in found) == list(range(count)), found
+        mine = [one.handle for one in found]
+        await scheduler.cancel(mine)
+        await rig.ended(scheduler, mine)
 
 
 @promise

@@ -84,4 +84,10 @@ SCHEDULERS = (
         caught_by="tests/unit/test_platforms.py::"
         "test_a_program_that_begins_with_mpirun_has_no_other_start_before_it",
     ),
+    defect(
+        "arrays-of-any-size", "cpc.plugins.schedulers.slurm:Slurm.most", "min(self.most_at_once, int(found[1]))",
+        "self.most_at_once",
+        promise="no array is larger than the system takes",
+        caught_by=_UNIT + "test_how_large_arrays_may_be_is_asked_of_the_system",
+    ),
 )  # fmt: skip

@@ -64,6 +64,7 @@ class FakeSlurm:
     up: bool = True
     dbd: bool = True
     limit: int = 10_000
+    max_array: int = 1001
     first: int = 1
     jobs: list[Job] = field(default_factory=list)
     records: list[Job] = field(default_factory=list)  # what accounting has besides
@@ -193,6 +194,8 @@ class FakeSlurm:
             )
         low, _, high = options.get("array", "0-0").partition("-")
         tasks = range(int(low), int(high) + 1)
+        if "array" in options and int(high) >= self.max_array:
+            return Ran(1, "", "sbatch: error: Batch job submission failed: Invalid job array specification")
         if len([one for one in self.jobs if one.state not in _ENDED]) + len(tasks) > self.limit:
             words_ = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
             return Ran(
@@ -260,7 +263,7 @@ class FakeSlurm:
         if words == ["ping"]:
             return Ran(0, "Slurmctld(primary) at vm is UP\n", "")
         if words == ["show", "config"]:
-            return Ran(0, f"Configuration data as of {self.now}\n", "")
+            return Ran(0, f"Configuration data as of {self.now}\nMaxArraySize            = {self.max_array}\n", "")
         plain = [word for word in words if not word.startswith("--")]
         if plain[:2] == ["show", "partition"]:
             named = plain[2:] or list(self.partitions)

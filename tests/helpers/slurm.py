@@ -55,6 +55,7 @@ PreemptMode=REQUEUE
 GresTypes=gpu
 DefMemPerCPU=100
 MinJobAge={min_job_age}
+MaxArraySize={max_array}
 KillWait=2
 CompleteWait=0
 JobRequeue=1
@@ -143,12 +144,13 @@ class Cluster:
     """A running Slurm: partitions `batch` (default) and `low` (its jobs are preempted), nodes n1, n2, … of 4 cores, 2 GPUs.
 
     `accounting`: with slurmdbd and a database. `cloud`: so many nodes c1, … of partition `cloud`, which sleep until a job
-    needs them. `min_job_age`: seconds for which slurmctld remembers what has ended.
+    needs them. `min_job_age`: seconds for which slurmctld remembers what has ended. `max_array`: indices of arrays are below it.
     """
 
     def __init__(
-        self, nodes: int = 2, accounting: bool = False, cloud: int = 0, min_job_age: int = 300, rest: bool = False
-    ) -> None:
+        self, nodes: int = 2, accounting: bool = False, cloud: int = 0, min_job_age: int = 300, rest: bool = False,
+        max_array: int = 1001,
+    ) -> None:  # fmt: skip
         self.base = Path(tempfile.mkdtemp(prefix="cpc-slurm-"))
         self.base.chmod(0o755)
         self.nodes = tuple(f"n{number + 1}" for number in range(nodes))
@@ -168,7 +170,7 @@ class Cluster:
             (self.base / name).mkdir(parents=True)
         (self.base / "munge").chmod(0o711)
         self._ports = _free_ports(5 + nodes + cloud)
-        self._configure(min_job_age)
+        self._configure(min_job_age, max_array)
         self.env = {
             "PATH": f"{os.environ['PATH']}:{_SBIN}", "SLURM_CONF": str(self.conf), "HOME": os.environ.get("HOME", "/"),
             "LC_ALL": "C",
@@ -184,12 +186,13 @@ class Cluster:
         """A directory for what jobs write."""
         return self.base / "jobs"
 
-    def _configure(self, min_job_age: int) -> None:
+    def _configure(self, min_job_age: int, max_array: int) -> None:
         import getpass
 
         host = socket.gethostname().partition(".")[0]
         names = {
-            "base": self.base, "host": host, "ports": self._ports, "min_job_age": min_job_age, "user": getpass.getuser()
+            "base": self.base, "host": host, "ports": self._ports, "min_job_age": min_job_age, "user": getpass.getuser(),
+            "max_array": max_array,
         }  # fmt: skip
         text = CONFIG
         if self.accounting:
@@ -340,6 +343,11 @@ class Cluster:
         process = self._running.pop(name)
         process.send_signal(how)
         process.wait(20)
+
+    def cpu(self, name: str) -> float:
+        """Seconds of processor time that a daemon has had."""
+        words = Path(f"/proc/{self._running[name].pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill_node(self, name: str) -> None:
         """A node dies: its slurmd, the steps that run there, and their processes, all at once."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +15,7 @@ import pytest_twisted
 from msgspec.structs import replace as replace_struct
 from twisted.internet import reactor, task
 
-from cpc.api import Handle, NodeState, Seen, SeenOutcome, SeenState, Tools, Unavailable, Unsettled
+from cpc.api import Handle, NodeState, Refused, Seen, SeenOutcome, SeenState, Tools, Unavailable, Unsettled
 from cpc.api.scheduler_suite import PROMISES, Rig, handles
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SystemClock
@@ -28,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     needed()
-    running = Cluster(nodes=2, cloud=1)
+    running = Cluster(nodes=2, cloud=1, max_array=6)
     try:
         running.start()
         yield running
@@ -134,6 +136,64 @@ async def test_every_node_runs_a_command_and_steps_of_jobs_find_room_beside_it(c
     (end,) = await rig.ended(rig.make(), handles(wanted, await rig.make().submit(wanted)))
     assert end.outcome is SeenOutcome.OK, end
     assert sorted(path.name for path in cluster.jobs.glob("each.*")) == ["each.0", "each.1", "each.step"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_but_its_owner_reads_what_an_array_knows(cluster: Cluster) -> None:
+    rig = rig_for(cluster, "hush")
+    secret = f"hush-{os.urandom(8).hex()}"
+    mine = await submitted(rig, f": {secret}; exec sleep 600", count=3, requeue=True)
+    await running(rig, mine)
+    holding = [path for path in cluster.base.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert {path.name for path in holding} >= {"script", "slurm_script"}, "the controller's, and the nodes'"
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and int(entry.name) != os.getpid():
+                assert secret.encode() not in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes(), entry
+    assert secret in cluster.command("scontrol", "write", "batch_script", mine[1].native, "-")
+    if os.getuid() == 0:
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        for path in holding:
+            read = subprocess.run([*nobody, "cat", str(path)], capture_output=True, env=cluster.env, check=False)
+            assert read.returncode != 0, path
+        asked = [*nobody, "scontrol", "write", "batch_script", mine[1].native, "-"]
+        told = subprocess.run(asked, capture_output=True, env=cluster.env, check=False)
+        assert secret.encode() not in told.stdout
+    await rig.clean()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_of_an_array_starts_again_by_itself_and_the_others_run_on(cluster: Cluster) -> None:
+    rig = rig_for(cluster, "again")
+    out = cluster.jobs / "again.out"
+    body = f"echo $CPC_ALLOCATION_INDEX $CPC_ALLOCATION_RESTARTS >> {out}; exec sleep 600"
+    first, second, third = mine = await submitted(rig, body, count=3, requeue=True)
+    await running(rig, mine)
+    cluster.command("scontrol", "requeue", second.native)
+    (seen,) = await rig.until(rig.make(), [second], lambda one: one.restarts == 1, "it was requeued")
+    assert seen.handle == second
+    await rig.until(
+        rig.make(), [second], lambda one: one.state is SeenState.RUNNING and one.restarts == 1, "it runs again"
+    )
+    wait_for(lambda: sorted(out.read_text().splitlines()) == ["0 0", "1 0", "1 1", "2 0"], "it knows that it did")
+    still = await rig.make().poll([first, third])
+    assert [(one.state, one.restarts) for one in still] == [(SeenState.RUNNING, 0)] * 2
+    await rig.clean()
+
+
+@pytest_twisted.ensureDeferred
+async def test_how_large_arrays_may_be_is_asked_of_slurm(cluster: Cluster) -> None:
+    rig = rig_for(cluster, "large")
+    held = ("--begin=now+1hour",)
+    most = await rig.make().most()
+    assert most == 6
+    with pytest.raises(Refused, match="Invalid job array specification"):
+        await rig.make().submit(rig.request("exit 0", count=most + 1, options=held))
+    mine = await submitted(rig, "exit 0", count=most, options=held)
+    await rig.make().cancel(mine[1:3])  # those that wait are one line to Slurm, whatever is left of them
+    left = [one for one in await rig.make().adopt("large") if one.state is SeenState.WAITING]
+    assert [one.handle for one in left] == [mine[0], *mine[3:]]
+    await rig.clean()
 
 
 @pytest_twisted.ensureDeferred
@@ -253,7 +313,7 @@ async def test_a_controller_killed_right_after_a_submission_is_settled_by_adopt(
     rig = rig_for(cluster, "killed")
     old = await submitted(rig, "exec sleep 600")
     await running(rig, old)
-    wanted = rig.request("exec sleep 600")
+    wanted = rig.request("exec sleep 600", count=2)
     scheduler = rig.make()
     natives = await scheduler.submit(wanted)
     cluster.kill("slurmctld")
@@ -265,14 +325,14 @@ async def test_a_controller_killed_right_after_a_submission_is_settled_by_adopt(
         assert not isinstance(refused.value, Unsettled)
         assert {one.name for one in await scheduler.diagnose() if not one.ok} == {"slurmctld"}
     cluster.start_controller()
-    found = {one.token: one for one in await scheduler.adopt("killed")}
-    # Slurm may have kept it or lost it; it may not be two, and it may not be somebody else.
-    (mine,) = handles(wanted, natives)
-    for seen in await scheduler.poll([mine]):
-        assert (wanted.token in found) == (seen.outcome is None), (found, seen)
-    assert {one.token for one in found.values()} <= {wanted.token, old[0].token}
+    found = {(one.token, one.index): one for one in await scheduler.adopt("killed")}
+    # Slurm may have kept each or lost it; it may not be two, and it may not be somebody else.
+    mine = handles(wanted, natives)
+    for seen in await scheduler.poll(mine):
+        assert ((seen.token, seen.index) in found) == (seen.outcome is None), (found, seen)
+    assert found.keys() <= {(one.token, one.index) for one in (*mine, *old)}
     other = await submitted(rig, "exec sleep 600")  # it may get the number of one that was lost
-    for seen in await scheduler.poll([mine, *other]):
+    for seen in await scheduler.poll([*mine, *other]):
         assert seen.token in (wanted.token, other[0].token)
         if seen.token == other[0].token:
             assert seen.outcome is None

@@ -188,6 +188,20 @@ async def test_an_array_goes_as_a_whole_and_a_part_of_it_as_a_part(slurm: FakeSl
 
 
 @pytest_twisted.ensureDeferred
+async def test_how_large_arrays_may_be_is_asked_of_the_system(slurm: FakeSlurm) -> None:
+    rig = rig_for(slurm)
+    for configured, most in ((1001, 1000), (40, 40), (1, 1), (0, 1), (4_000_001, 1000)):
+        slurm.max_array = configured
+        assert await rig.make().most() == most
+    slurm.max_array = 40
+    assert len(await rig.make().submit(rig.request("exit 0", count=40))) == 40
+    with pytest.raises(Refused, match="Invalid job array specification"):
+        await rig.make().submit(rig.request("exit 0", count=41))
+    slurm.instead["scontrol"] = lambda: Ran(0, "Configuration data\n", "")
+    assert await rig.make().most() == 1000
+
+
+@pytest_twisted.ensureDeferred
 async def test_restarts_are_counted_also_in_accounting(slurm: FakeSlurm) -> None:
     rig = rig_for(slurm)
     wanted = rig.request("exec sleep 600", requeue=True)

@@ -7,6 +7,7 @@ another shape in every release, and in some it lies (sacct of 22.05 calls exit c
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
@@ -47,6 +48,7 @@ from cpc.plugins.schedulers.slurm_text import (
 #: Native ids on one command line: some 20 KB.
 _IDS = 1000
 _DAY = 86_400
+_MAX_ARRAY = re.compile(r"^MaxArraySize\s*=\s*(\d{1,9})\s*$", re.MULTILINE)
 LOST = "slurmctld does not know it any more"
 
 
@@ -131,6 +133,12 @@ class Slurm(Scheduler):
         raise Damaged(
             f"sbatch answered {ran.out[:120]!r}, which is no job's id", "see what sbatch is on the server's machine"
         )
+
+    async def most(self) -> int:
+        """One scontrol: indices of arrays are below MaxArraySize."""
+        out = await self.ask("tell its configuration", "scontrol", "show", "config")
+        found = _MAX_ARRAY.search(out)
+        return max(1, min(self.most_at_once, int(found[1]))) if found else self.most_at_once
 
     async def poll(self, handles: Sequence[Handle]) -> tuple[Seen, ...]:
         """One squeue; for those it does not know, one sacct."""
