@@ -1,28 +1,33 @@
 """P2: pools on a real Slurm of this machine: polling, how soon a job runs on an idle one, and what is wasted.
 
 A private Slurm with three nodes of four cores (tests/helpers/slurm.py), in which 1,000 allocations wait while they are polled in
-one call. Then jobs one by one, each when no worker is left; then an ensemble: core-hours that allocations had and no job used.
+one call, and 50 are asked for by one array and by a call for each. Then jobs one by one, each when no worker is left; then an
+ensemble: core-hours that allocations had and no job used.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.report import Options, Table, main
 from benchmarks.system import System, system
-from cpc.api.scheduler import Tools
+from cpc.api.scheduler import Ran, Tools
 from cpc.core.allocation import Handle, Seen, Wanted
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SECOND, SystemClock
 from cpc.core.pool_views import AllocationView, PoolSettings
 from cpc.plugins.schedulers.slurm import Slurm
+from cpc.pools.allocation import Allocation, State
+from cpc.pools.facts import Pool
 from cpc.server.offline import wait as finished
-from cpc.server.pools import offline
+from cpc.server.pools import offline, script, series
+from cpc.server.pools.means import Means
 from tests.helpers.slurm import Cluster
 
 POLLED = 1000
@@ -30,6 +35,9 @@ POLLS = 5
 ONE_BY_ONE = 3
 JOB_SECONDS = 2.0
 IDLE = 5.0
+ASKED = 50
+BUNDLE = 2300  # letters of one
+Env = Mapping[str, str] | None
 LIMIT = 4
 CORES = 2
 PATIENCE = 300.0
@@ -41,7 +49,7 @@ def run(options: Options) -> Table:
     table = Table(f"P2 pools on Slurm, {options.size} jobs of {JOB_SECONDS:g} s, {database}")
     for _ in range(options.runs):
         with slurm() as cluster:
-            figures = polling(cluster)
+            figures = polling(cluster) | asking(cluster)
             with system(worker=False, postgresql=options.postgresql) as running:
                 settings = PoolSettings(
                     cores=CORES, memory=100 << 20, walltime=1200.0, max_allocations=LIMIT, idle=IDLE,
@@ -87,6 +95,44 @@ def polling(cluster: Cluster) -> dict[str, float]:
         assert len(seen) == POLLED
     finished(asked.cancel(handles))
     return {"submit_1000_s": submitted, "poll_1000_s": statistics.median(times)}
+
+
+def asking(cluster: Cluster) -> dict[str, float]:
+    """CPU of the commands and of slurmctld for ASKED allocations: by one array, and by a call for each."""
+    figures: dict[str, float] = {}
+    pool = Pool(number=1, name="ask", scheduler="slurm", options=("--begin=now+1hour",))
+    means, bundle = Means(directory=str(cluster.jobs)), "x" * BUNDLE
+    for name, requests, each in (("array", 1, ASKED), ("calls", ASKED, 1)):
+        calls = 0
+
+        async def counted(argv: Sequence[str], stdin: str = "", timeout: float = 30.0, env: Env = None) -> Ran:
+            nonlocal calls
+            calls += 1
+            return await offline.run(argv, stdin, timeout, env)
+
+        asked = Slurm(Tools(counted, offline.http, SystemClock(), SystemChance()), {"conf": str(cluster.conf)})
+        handles: list[Handle] = []
+        begin, usage = time.perf_counter(), _cpu(cluster)
+        if each > 1:
+            finished(asked.most())
+        for number in range(requests):
+            base = f"cpc-{name}-1-{number}"
+            token = series.element(series.base(base), 0) if each > 1 else base
+            facts = Allocation(token=token, pool=1, state=State.ASKED, asked_at=0.0)
+            wanted = script.wanted(pool, means, facts, asked, bundles=[bundle] * each)
+            natives = finished(asked.submit(wanted))
+            handles += [Handle(native, wanted.token, index) for index, native in enumerate(natives)]
+        figures |= {f"{name}_calls": calls, f"{name}_cpu_s": _cpu(cluster) - usage}
+        figures[f"{name}_s"] = time.perf_counter() - begin
+        assert len(handles) == ASKED
+        finished(asked.cancel(handles))
+    return figures
+
+
+def _cpu(cluster: Cluster) -> float:
+    """Seconds of the commands that have ended, and of slurmctld."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime + cluster.cpu("slurmctld")
 
 
 def starting(running: System) -> dict[str, float]:

@@ -129,7 +129,7 @@ def test_a_server_that_is_killed_finds_its_allocations_again_and_tells_nobody_it
     ready.start()
     assert ready.end_of_array(array, seconds=60.0).jobs == {"succeeded": 40}
     assert before <= {one.token for one in ready.client.allocations()}
-    names = cluster.command("squeue", "--noheader", "--states=all", "--format=%j").split()
+    names = cluster.command("squeue", "--array", "--noheader", "--states=all", "--format=%j %K").splitlines()
     assert len(names) == len(set(names)), "nothing was asked for twice"
     for index in (0, 39):
         printed = ready.output(f"{array}[{index}]")

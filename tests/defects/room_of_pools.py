@@ -7,6 +7,7 @@ _ANY = _SIMULATION + "test_any_pools_with_any_faults"
 _LIMITS = "tests/unit/test_pools_limits.py::"
 _KEPT = "tests/unit/test_pools_kept.py::"
 _CREDENTIALS = "tests/unit/test_pools_credentials.py::"
+_SERIES = "tests/unit/test_pools_series.py::"
 _UNUSABLE = "tests/unit/test_pools_unusable.py::"
 _SCALE = "tests/unit/test_pools_scale.py::"
 
@@ -115,8 +116,7 @@ POOLS = (
         caught_by=_CREDENTIALS + "test_a_bundle_enrols_no_more_workers_than_its_nodes_explain",
     ),
     defect(
-        "lost-submission-is-a-refusal", "cpc.server.pools.hand:Hand._submit", "await self._event(token, Event.SILENT",
-        "await self._event(token, Event.REFUSED",
+        "lost-submission-is-a-refusal", "cpc.server.pools.requests:Requests._send", "(Event.SILENT,", "(Event.REFUSED,",
         promise="a submission whose answer was lost is settled by its token",
         caught_by=_KEPT + "test_a_lost_answer_is_settled_by_the_token",
     ),
@@ -141,5 +141,31 @@ POOLS = (
         "max(self.nodes * self.each.cores, self.whole)", "self.nodes * self.each.cores",
         promise="limits and budget are charged with whole nodes where they are given",
         caught_by="tests/unit/test_pools_whole.py::test_whole_nodes_count_with_all_of_their_cores",
+    ),
+    defect(
+        "one-bundle-for-a-series", "cpc.server.pools.script:_table", "_bundle(text)", "_bundle(bundles[0])",
+        promise="each enrols with credentials of its own, also those asked for together",
+        caught_by=(
+            _SERIES + "test_what_is_alike_is_one_request_and_each_worker_enrols_as_its_own",
+            "tests/unit/test_pool_script.py::"
+            "test_one_of_a_series_takes_its_own_bundle_and_one_that_is_not_wanted_ends_at_once",
+        ),
+    ),
+    defect(
+        "series-cancelled-by-its-token", "cpc.server.pools.series:handle", "Handle(native, asked, index)",
+        "Handle(native, asked, 0)",
+        promise="cancelling one of a series cancels one",
+        caught_by=_SERIES + "test_cancelling_one_of_a_series_cancels_one",
+    ),
+    defect(
+        "limit-refuses-the-series", "cpc.server.pools.requests:Requests._send", "half = len(tokens) // 2", "half = 0",
+        promise="where a batch system takes fewer for now, fewer are asked for",
+        caught_by=_SERIES + "test_where_the_system_takes_fewer_than_that_for_now_fewer_are_asked_for",
+    ),
+    defect(
+        "unwanted-ones-enrol", "cpc.server.pools.requests:Requests._asked", 'text.decode() if token in wanted else ""',
+        "text.decode()",
+        promise="what is not wanted any more when it is sent gets no credentials",
+        caught_by=_SERIES + "test_what_is_not_wanted_any_more_by_the_time_a_series_is_sent_does_not_stay",
     ),
 )  # fmt: skip

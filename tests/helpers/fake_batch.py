@@ -10,6 +10,7 @@ from typing import ClassVar
 from cpc.api.scheduler import AtLimit, NotConnected, Scheduler, Setting, Tools, Unsettled
 from cpc.core.allocation import Check, Described, Handle, NodeSeen, NodeState, Seen, SeenOutcome, SeenState, Wanted
 from cpc.core.errors import BadInput, Damaged, Refused, Unavailable
+from cpc.server.pools import series
 from tests.simulation.clock import START, VirtualReactor
 
 SYSTEMS: dict[str, BatchSystem] = {}
@@ -21,6 +22,7 @@ class Entry:
 
     native: str
     wanted: Wanted
+    index: int = 0
     state: SeenState = SeenState.WAITING
     outcome: SeenOutcome | None = None
     reason: str = ""
@@ -31,6 +33,15 @@ class Entry:
     restarts: int = 0
     node: str = ""
     forgotten: bool = False
+
+    @property
+    def who(self) -> tuple[str, int]:
+        return self.wanted.token, self.index
+
+    @property
+    def own(self) -> str:
+        """The token that the server gave to it alone."""
+        return series.own(Seen(native="", token=self.wanted.token, index=self.index, state=self.state))
 
     @property
     def alive(self) -> bool:
@@ -59,16 +70,21 @@ class BatchSystem:
     on_start: Callable[[Entry], None] = lambda entry: None
     on_end: Callable[[Entry], None] = lambda entry: None
     number: int = 0
+    most: int = 1  # at once, by the plugin
+    longest: int = 0  # series, by the system's configuration; 0: as the plugin says
+    limit: int = 0  # that wait or run; 0: none
 
     def alive(self) -> list[Entry]:
         return [one for one in self.entries.values() if one.alive]
 
     def take(self, wanted: Wanted) -> str:
+        """What the first is called; the others of a series `1_1`, `1_2`, …"""
         self.number += 1
-        entry = Entry(str(self.number), wanted.checked(), submitted=self.reactor.seconds())
-        self.entries[entry.native] = entry
+        for index in range(wanted.checked().count):
+            native = f"{self.number}_{index}" if wanted.count > 1 else str(self.number)
+            self.entries[native] = Entry(native, wanted, index, submitted=self.reactor.seconds())
         self.reactor.callLater(self.delay, self.schedule)
-        return entry.native
+        return native.partition("_")[0] + ("_0" if wanted.count > 1 else "")
 
     def schedule(self) -> None:
         """Start what has waited long enough and fits."""
@@ -128,6 +144,7 @@ class FakeBatch(Scheduler):
         super().__init__(tools, settings)
         if self.set["system"] not in SYSTEMS:
             raise BadInput(f"there is no system {self.set['system']}", "make it first")
+        self.most_at_once = self.system.most  # type: ignore[misc]  # one class for systems that can and that cannot
 
     @property
     def system(self) -> BatchSystem:
@@ -155,12 +172,19 @@ class FakeBatch(Scheduler):
         what = self._call("submit")
         if what == "lost":
             raise Unsettled("no answer in time")
+        assert wanted.count <= (self.system.longest or self.system.most)
+        if self.system.limit and len(self.system.alive()) + wanted.count > self.system.limit:
+            raise AtLimit(f"at most {self.system.limit} of a user", "wait")
         native = self.system.take(wanted)
         if what == "silent":
             raise Unsettled("no answer in time")
         if what == "rubbish":
             raise Damaged("\x1b[31mrubbish")
-        return (native,)
+        base = native.partition("_")[0]
+        return tuple(f"{base}_{index}" for index in range(wanted.count)) if wanted.count > 1 else (native,)
+
+    async def most(self) -> int:
+        return self.system.longest or self.system.most
 
     async def poll(self, handles: Sequence[Handle]) -> tuple[Seen, ...]:
         if self._call("poll"):
@@ -168,7 +192,7 @@ class FakeBatch(Scheduler):
         found = []
         for handle in handles:
             entry = self.system.entries.get(handle.native)
-            if entry is None or entry.forgotten or entry.wanted.token != handle.token:
+            if entry is None or entry.forgotten or entry.who != (handle.token, handle.index):
                 found.append(_gone(handle))
             else:
                 found.append(_seen(entry, self.system))
@@ -178,7 +202,7 @@ class FakeBatch(Scheduler):
         what = self._call("cancel")
         for handle in handles:
             for entry in self.system.alive():
-                if entry.wanted.token == handle.token and handle.native in ("", entry.native):
+                if entry.who == (handle.token, handle.index) and handle.native in ("", entry.native):
                     self.system.end(entry, SeenOutcome.CANCELLED, "cancelled by the user")
         if what:
             raise Unavailable("no answer in time")
@@ -228,8 +252,8 @@ def _seen(entry: Entry, system: BatchSystem) -> Seen:
     ran = system.reactor.seconds() - entry.started
     left = int(entry.wanted.walltime - ran) if entry.state is SeenState.RUNNING else -1
     return Seen(
-        native=entry.native, token=entry.wanted.token, state=entry.state, outcome=entry.outcome, reason=entry.reason,
-        left=left, nodes=(entry.node,) if entry.node else (), restarts=entry.restarts, exit=entry.exit,
+        native=entry.native, token=entry.wanted.token, index=entry.index, state=entry.state, outcome=entry.outcome,
+        reason=entry.reason, left=left, nodes=(entry.node,) if entry.node else (), restarts=entry.restarts, exit=entry.exit,
         started=_told(entry.started), ended=_told(entry.ended),
     )  # fmt: skip
 
@@ -242,6 +266,7 @@ def _gone(handle: Handle) -> Seen:
     return Seen(
         native=handle.native,
         token=handle.token,
+        index=handle.index,
         state=SeenState.ENDED,
         outcome=SeenOutcome.UNKNOWN,
         reason="never heard of",

@@ -55,7 +55,7 @@ from tests.simulation.clock import Clock, HostReactor, VirtualReactor
 T = TypeVar("T")
 SERVER_ID = "00000000-0000-4000-8000-000000000001"
 BOOT = 3.0  # seconds from a job's start to its worker's hello
-BUNDLE = re.compile(r"<<'END_OF_BUNDLE' &\n(.*)\nEND_OF_BUNDLE\n", re.DOTALL)
+BUNDLE = re.compile(r"^(?:(\d+)\) )?exec \{bundle\}<<'END_OF_BUNDLE'\n(.*?)\nEND_OF_BUNDLE\n", re.DOTALL | re.MULTILINE)
 
 
 class PoolWorld:
@@ -215,9 +215,12 @@ class PoolWorld:
             return
         if entry.node in self.deaf:
             return
-        text = BUNDLE.search(entry.wanted.script)
-        assert text is not None, entry.wanted.script
-        worker = SimWorker(self, entry, wire_bundle.decode(text[1].encode()))
+        table = {int(index or 0): text for index, text in BUNDLE.findall(entry.wanted.script)}
+        if entry.index not in table:  # it is not wanted any more, and its script says so
+            assert table, entry.wanted.script
+            self.reactor.callLater(1.0, self.system.end, entry, SeenOutcome.OK, "")
+            return
+        worker = SimWorker(self, entry, wire_bundle.decode(table[entry.index].encode()))
         self.workers[worker.name] = worker
         self.reactor.callLater(BOOT, worker.join)
 
@@ -268,7 +271,7 @@ class SimWorker:
                 boot=self.name, host=self.entry.node, release="t", platform="smp",
                 total=Amounts(cores=self.entry.wanted.cores, memory=1 << 34), holds=tuple(self.holds),
                 time_left=max(0.0, self.entry.wanted.walltime - (world.reactor.seconds() - self.entry.started)),
-                allocation=self.entry.wanted.token, node=self.entry.node, restarts=self.entry.restarts,
+                allocation=self.entry.own, node=self.entry.node, restarts=self.entry.restarts,
             )  # fmt: skip
             return joining.join(world.queue, tx, row, hello, False)[0].number
 

@@ -78,7 +78,7 @@ def test_the_worker_gets_the_bundle_on_stdin_and_what_it_needs_as_words(tmp_path
     bundle = '{"a": "$HOME `id` \\" \'",\n "b": 1}'
     pool = replace(POOL, labels=("fast", "ib"), prologue="export FROM_PROLOGUE=1", wrap="nice -n 1")
     wanted = script.wanted(
-        pool, Means(worker=str(rig.worker)), allocation(), scheduler, bundle=bundle, project="my.project"
+        pool, Means(worker=str(rig.worker)), allocation(), scheduler, bundles=(bundle,), project="my.project"
     )
     assert rig.run(wanted) == 0
     assert rig.read("stdin") == bundle + "\n"
@@ -131,17 +131,17 @@ def test_no_worker_is_started_when_no_time_is_left(tmp_path: Path, scheduler: Fa
 def test_on_slurm_one_worker_is_started_on_each_node_and_all_read_the_bundle() -> None:
     slurm = Slurm(tools())
     pool = replace(POOL, nodes=4)
-    wanted = script.wanted(pool, Means(), allocation(pool), slurm, bundle="{}")
+    wanted = script.wanted(pool, Means(), allocation(pool), slurm, bundles=("{}",))
     line = next(line for line in wanted.script.splitlines() if "cpc-worker -c" in line)
     assert line.startswith("srun --nodes=")
-    assert line.endswith("<<'END_OF_BUNDLE' &")
+    assert line.endswith('<&"$bundle" {bundle}<&- &')
     assert wanted.nodes == 4
     inside = replace(pool, platform="slurm")
     line = next(
         line for line in script.wanted(inside, Means(), allocation(inside), slurm).script.splitlines() if "-c -" in line
     )
     assert line.startswith("cpc-worker -c -"), "one worker has all nodes"
-    assert "slurm <<" in line
+    assert "slurm <&" in line
 
 
 def test_direct_use_takes_one_job(scheduler: FakeBatch) -> None:
@@ -162,6 +162,39 @@ def test_direct_use_takes_one_job(scheduler: FakeBatch) -> None:
 def test_what_no_batch_system_could_take_is_refused(pool: Pool, means: Means, scheduler: FakeBatch) -> None:
     with pytest.raises(BadInput):
         script.wanted(pool, means, allocation(), scheduler)
+
+
+def test_one_of_a_series_takes_its_own_bundle_and_one_that_is_not_wanted_ends_at_once(
+    tmp_path: Path, scheduler: FakeBatch
+) -> None:
+    rig = Rig(tmp_path)
+    mine = allocation(token="cpc-1-1-7s-2")
+    pool = replace(POOL, prologue='set -x; echo "$CPC_ALLOCATION" > prologue')
+    wanted = script.wanted(
+        pool, Means(worker=str(rig.worker)), mine, scheduler, bundles=('{"key": "first"}', "", '{"key": "third"}')
+    )
+    assert (wanted.token, wanted.count) == ("cpc-1-1-7s", 3)
+    for index, key in ((0, "first"), (2, "third")):
+        assert rig.run(wanted, CPC_ALLOCATION="cpc-1-1-7s", CPC_ALLOCATION_INDEX=str(index)) == 0
+        assert rig.read("stdin") == f'{{"key": "{key}"}}\n'
+        assert f"CPC_ALLOCATION=cpc-1-1-7s-{index}\n" in rig.read("env")
+        assert rig.read("prologue") == f"cpc-1-1-7s-{index}\n"
+        assert key not in rig.read("env") + rig.read("args")
+    (tmp_path / "stdin").unlink()
+    for index in (1, 3):
+        assert rig.run(wanted, CPC_ALLOCATION="cpc-1-1-7s", CPC_ALLOCATION_INDEX=str(index)) == 0
+        assert not (tmp_path / "stdin").exists()
+
+
+def test_a_shell_that_traces_tells_no_bundle(tmp_path: Path, scheduler: FakeBatch) -> None:
+    rig = Rig(tmp_path)
+    pool = replace(POOL, prologue="exec 2> trace; set -x")
+    for one in (allocation(), allocation(token="cpc-1-1-7s-0")):
+        wanted = script.wanted(pool, Means(worker=str(rig.worker)), one, scheduler, bundles=('{"key": "hush"}',))
+        assert rig.run(wanted, CPC_ALLOCATION="x", CPC_ALLOCATION_INDEX="0") == 0
+        assert "hush" in rig.read("stdin")
+        assert "worker" in rig.read("trace")
+        assert "hush" not in rig.read("trace")
 
 
 # --- commands without a reactor ---

@@ -7,25 +7,23 @@ cancelled is in the database before, and what became of it is found by its token
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from msgspec.structs import replace
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
-from cpc.api.scheduler import Scheduler, Unsettled
-from cpc.core.allocation import Handle, NodeSeen, Seen, SeenOutcome, SeenState
+from cpc.api.scheduler import Scheduler
+from cpc.core.allocation import NodeSeen, Seen, SeenOutcome, SeenState
 from cpc.core.clock import SECOND, Timer, Timers
-from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused, Unavailable
-from cpc.pools import nodes
-from cpc.pools.allocation import Allocation, Event, Reason, State
-from cpc.pools.facts import DAY, Pool
-from cpc.server.pools import script
+from cpc.core.errors import CopernicusError
+from cpc.pools.allocation import Event, Reason, State
+from cpc.pools.facts import DAY
+from cpc.server.pools import series
 from cpc.server.pools.happening import Happening
-from cpc.server.pools.means import Means, read
+from cpc.server.pools.means import read
 from cpc.server.pools.nodes_seen import NodesSeen
-from cpc.store import projects
+from cpc.server.pools.requests import Requests
 from cpc.store.allocations import AllocationRow
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
@@ -60,17 +58,6 @@ _MEANINGS = {
 _SAYS_NOTHING = frozenset({"", "NonZeroExitCode"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a submission is made of."""
-
-    pool: Pool
-    means: Means
-    facts: Allocation
-    project: str
-    avoid: tuple[str, ...]
-
-
 class Hand:
     """Works when there is something to do, and sleeps otherwise. `trouble`: why the batch system could not be asked."""
 
@@ -87,7 +74,7 @@ class Hand:
         self._store = store
         self._timers = timers
         self.seen = NodesSeen(lambda: happening.book.now)
-        self._submits: dict[str, bytes] = {}
+        self._requests = Requests(pool, happening, store)
         self._cancels: dict[str, str] = {}
         self._some = True  # something of ours may be there
         self._pause = FASTEST
@@ -138,10 +125,15 @@ class Hand:
 
     # --- what is asked for ---
 
-    def submit(self, token: str, bundle: bytes) -> None:
-        """This one is written down."""
-        self._submits[token] = bundle
+    def submit(self, bundles: dict[str, bytes]) -> None:
+        """These are written down, for one request. Bundles by token."""
+        self._requests.add(bundles)
         self._wake()
+
+    @property
+    def together(self) -> int:
+        """How many allocations go into one request."""
+        return self._requests.together(self.scheduler)
 
     def cancel(self, token: str, native: str) -> None:
         """End this one."""
@@ -172,7 +164,7 @@ class Hand:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way or asked for."""
-        return not (self._busy or self._submits or self._cancels)
+        return not (self._busy or self._requests or self._cancels)
 
     def _wake(self, delay: float = 0.0) -> None:
         if not self._stopped and not self._busy:
@@ -205,7 +197,7 @@ class Hand:
         finally:
             self._busy = False
             if not self._stopped:
-                self._sleep(0.0 if self._submits or (self._cancels and not self.trouble) else delay)
+                self._sleep(0.0 if self._requests or (self._cancels and not self.trouble) else delay)
 
     def _next(self) -> float | None:
         """In how many seconds to look again; None: nothing of ours is there to be looked at."""
@@ -219,7 +211,7 @@ class Hand:
     async def _cancel_all(self) -> None:
         while self._cancels and not self._stopped:
             some = dict(list(self._cancels.items())[:MOST_CANCELS])
-            await self.scheduler.cancel([Handle(native, token) for token, native in some.items()])
+            await self.scheduler.cancel([series.handle(token, native) for token, native in some.items()])
             for token, native in some.items():
                 if self._cancels.get(token) == native:
                     del self._cancels[token]
@@ -228,62 +220,11 @@ class Hand:
     # --- submit ---
 
     async def _submit_all(self) -> None:
-        while self._submits and not self._stopped:
-            token = next(iter(self._submits))
-            bundle = self._submits[token]
-            await self._submit(token, bundle)
-            self._submits.pop(token, None)
-
-    async def _submit(self, token: str, bundle: bytes) -> None:
-        asked = await self._store.write(lambda tx: self._asked(tx, token))
-        if asked is None:
-            return
-        self._some = True
-        try:
-            wanted = script.wanted(
-                asked.pool, asked.means, asked.facts, self.scheduler, bundle=bundle.decode(), project=asked.project,
-                avoid=asked.avoid,
-            )  # fmt: skip
-            native = (await self.scheduler.submit(wanted))[0]
-        except (Unsettled, Damaged) as error:
-            # It may be there or not: its token tells, later.
-            await self._event(token, Event.SILENT, words=error.message)
-            raise
-        except (Refused, BadInput) as error:
-            await self._event(token, Event.REFUSED, reason=Reason.REFUSED, words=error.message)
-        except Unavailable as error:
-            # Nothing has left this machine.
-            await self._event(token, Event.REFUSED, reason=Reason.REFUSED, words=error.message)
-            raise
-        except CopernicusError as error:
-            await self._event(token, Event.REFUSED, reason=Reason.REFUSED, words=error.message)
-        else:
-            await self._event(token, Event.ACCEPTED, native=native)
-            self._look_at = min(self._look_at, self._now() + FASTEST)
-            self._pause = FASTEST
-
-    def _asked(self, tx: Tx, token: str) -> _Asked | None:
-        """What is to be submitted; None when it is not wanted any more."""
-        row, pool = self._book.live.get(token), self._book.pools.get(self.pool)
-        if row is None or pool is None:
-            return None
-        if row.facts.state is not State.ASKED:
-            if row.facts.state is State.LEAVING and not row.native:
-                self._happening.happen(tx, token, Event.REFUSED, words="not wanted any more")
-            return None
-        name = ""
-        if row.facts.project:
-            project = projects.by_id(tx, row.facts.project)
-            if project is None or project.deleted is not None:
-                self._happening.happen(tx, token, Event.REFUSED, words="its project has been deleted")
-                return None
-            name = project.name
-        excluded = nodes.excluded(pool.facts, self._book.nodes.values(), self._book.now)
-        avoid = tuple(one.node for one in excluded)
-        return _Asked(pool.facts, read(pool.means, pool.name), row.facts, name, avoid)
-
-    async def _event(self, token: str, event: Event, **more: object) -> None:
-        await self._store.write(lambda tx: self._happening.happen(tx, token, event, **more))  # type: ignore[arg-type]
+        while self._requests and not self._stopped:
+            self._some = True
+            if await self._requests.send(self.scheduler):
+                self._look_at = min(self._look_at, self._now() + FASTEST)
+                self._pause = FASTEST
 
     # --- look ---
 
@@ -293,7 +234,7 @@ class Hand:
             return
         rows = await self._store.write(lambda tx: self._book.of_pool(self.pool))
         self._some = bool(rows)
-        handles = [Handle(row.native, row.token) for row in rows if row.native]
+        handles = [series.handle(row.token, row.native) for row in rows if row.native]
         lost = [row for row in rows if not row.native and row.facts.state is not State.ASKED]
         changed = False
         if lost or now >= self._search_at:
@@ -313,7 +254,7 @@ class Hand:
 
     def _found(self, tx: Tx, found: Sequence[Seen], settled: set[str]) -> bool:
         """All that has our token, known or not; `settled`: what would be there by now if it had got through."""
-        there = {one.token for one in found}
+        there = {series.own(one) for one in found}
         changed = self._take(tx, found, strangers=True)
         for token in settled - there:
             changed = (
@@ -325,7 +266,7 @@ class Hand:
         """What the batch system says; whether anything of it was new."""
         ours: dict[str, list[Seen]] = {}
         for one in seen:
-            ours.setdefault(one.token, []).append(one)
+            ours.setdefault(series.own(one), []).append(one)
         changed = False
         for token, all_of_it in ours.items():
             row = self._book.find(tx, token) if strangers else self._book.live.get(token)

@@ -5,6 +5,7 @@ What has to be asked of a batch system leaves after the commit, through `Hands`;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from cpc.pools.facts import Ask
 from cpc.queue.session import Session
 from cpc.server import joining
 from cpc.server.bundles import Bundles
+from cpc.server.pools import series
 from cpc.server.pools.book import Book
 from cpc.server.queue import Queue
 from cpc.store import allocations, pools, workers
@@ -42,7 +44,7 @@ _BLAMED = frozenset({Reason.FAILED, Reason.NODE, Reason.UNJOINED})
 class Hands(Protocol):
     """What is done at the batch systems, on the reactor. All of it may be asked for twice."""
 
-    def submit(self, pool: int, token: str, bundle: bytes) -> None: ...
+    def submit(self, pool: int, bundles: dict[str, bytes]) -> None: ...
     def cancel(self, pool: int, token: str, native: str) -> None: ...
     def look(self, pool: int) -> None: ...
     def stir(self) -> None: ...
@@ -70,24 +72,33 @@ class Happening:
 
     # --- an ask becomes an allocation ---
 
-    def ask(self, tx: Tx, wanted: Ask) -> AllocationRow:
-        """Write it down, with the credentials of its workers; it is submitted after the commit."""
-        row = self.book.pools[wanted.pool]
-        number = tx.next("allocation")
-        token = self._token(row.id, number)
-        bundle, bundle_id = self._bundles.for_allocation(tx, token, row.name, wanted.walltime + LATE + LONGEST_WAIT)
-        facts = Allocation(
-            token=token, pool=row.id, state=State.ASKED, asked_at=self.book.now, nodes=wanted.nodes, each=wanted.each,
-            walltime=wanted.walltime, project=wanted.project, direct=wanted.direct, needed_at=self.book.now,
-            whole=wanted.whole,
-        )  # fmt: skip
-        made = self.book.add(tx, number, facts, bundle=bundle_id, why=wanted.why)
-        tx.event(
-            "server", "allocation.asked", project=wanted.project, subject=number, pool=row.name, nodes=wanted.nodes,
-            cores=facts.cores, why=wanted.why,
-        )  # fmt: skip
-        text = encode(bundle)
-        tx.after(lambda: self.hands.submit(row.id, token, text))
+    def ask(self, tx: Tx, asks: Sequence[Ask]) -> list[AllocationRow]:
+        """Write them down, with the credentials of their workers; they are submitted after the commit, in one request.
+
+        They are alike but for `why`.
+        """
+        pool = self.book.pools[asks[0].pool]
+        numbers = [tx.next("allocation") for _ in asks]
+        tokens = [self._token(pool.id, numbers[0])]
+        if len(asks) > 1:
+            tokens = [series.element(series.base(tokens[0]), index) for index in range(len(asks))]
+        made, texts = [], {}
+        for wanted, number, token in zip(asks, numbers, tokens, strict=True):
+            bundle, bundle_id = self._bundles.for_allocation(
+                tx, token, pool.name, wanted.walltime + LATE + LONGEST_WAIT
+            )
+            facts = Allocation(
+                token=token, pool=pool.id, state=State.ASKED, asked_at=self.book.now, nodes=wanted.nodes, each=wanted.each,
+                walltime=wanted.walltime, project=wanted.project, direct=wanted.direct, needed_at=self.book.now,
+                whole=wanted.whole,
+            )  # fmt: skip
+            made.append(self.book.add(tx, number, facts, bundle=bundle_id, why=wanted.why))
+            tx.event(
+                "server", "allocation.asked", project=wanted.project, subject=number, pool=pool.name, nodes=wanted.nodes,
+                cores=facts.cores, why=wanted.why,
+            )  # fmt: skip
+            texts[token] = encode(bundle)
+        tx.after(lambda: self.hands.submit(pool.id, texts))
         return made
 
     # --- events ---

@@ -7,8 +7,10 @@ surely is not, cancelled when nobody knows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+from msgspec.structs import replace
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
@@ -17,7 +19,7 @@ from cpc.core.clock import Timer, Timers
 from cpc.core.errors import CopernicusError, Unavailable
 from cpc.pools import scale, why
 from cpc.pools.allocation import Event, Reason, State
-from cpc.pools.facts import Decision, Note
+from cpc.pools.facts import Ask, Decision, Note
 from cpc.pools.survey import Survey
 from cpc.queue.why import Because, Facts
 from cpc.server.pools import demand
@@ -156,10 +158,10 @@ class Keeper:
 
     # --- what is to be done after a commit (Hands) ---
 
-    def submit(self, pool: int, token: str, bundle: bytes) -> None:
-        """This allocation is written down."""
+    def submit(self, pool: int, bundles: dict[str, bytes]) -> None:
+        """These allocations are written down, to be asked for in one request. Bundles by token."""
         if pool in self.hands and not self._stopped:
-            self.hands[pool].submit(token, bundle)
+            self.hands[pool].submit(bundles)
 
     def cancel(self, pool: int, token: str, native: str) -> None:
         """End this one."""
@@ -227,9 +229,10 @@ class Keeper:
         begun, happening = self.tools.clock.monotonic(), self.happening
         happening.given(tx, given)
         decision = scale.concluded(self.survey(tx))
-        for ask in decision.asks:
-            if ask.pool in self.hands:
-                happening.ask(tx, ask)
+        for asks in _alike(decision.asks):
+            hand = self.hands.get(asks[0].pool)
+            for some in _batched(asks, hand.together) if hand is not None else ():
+                happening.ask(tx, some)
         for event, stops in (
             (Event.CANCELLED, decision.cancels), (Event.DISMISSED, decision.leaves), (Event.OVERDUE, decision.overdue),
         ):  # fmt: skip
@@ -267,3 +270,16 @@ class Keeper:
     def settled(self) -> bool:
         """Whether nothing is under way; for tests."""
         return not self._deciding and all(hand.idle for hand in self.hands.values())
+
+
+def _alike(asks: Iterable[Ask]) -> Iterable[list[Ask]]:
+    """Those that differ in nothing but for whom they are, together."""
+    found: dict[bytes, list[Ask]] = {}
+    for ask in asks:
+        found.setdefault(msgspec.msgpack.encode(replace(ask, why="")), []).append(ask)
+    return found.values()
+
+
+def _batched(asks: Sequence[Ask], most: int) -> Iterator[Sequence[Ask]]:
+    for start in range(0, len(asks), most):
+        yield asks[start : start + most]

@@ -1,13 +1,15 @@
 """What is asked of a batch system: the script that an allocation runs, with the bundle that its workers enrol with.
 
 The bundle is in the script itself and goes to the worker's stdin. So it is on no command line, in no environment and in no
-file of ours; the batch system keeps the script for its owner alone (Slurm: in the controller's spool directory).
+file of ours; the batch system keeps the script for its owner alone (Slurm: in the controller's spool directory). A series
+has one script, with a table of bundles.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -16,6 +18,7 @@ from cpc.core.allocation import Wanted
 from cpc.core.resources import MIB
 from cpc.pools.allocation import Allocation
 from cpc.pools.facts import PER_NODE, Pool
+from cpc.server.pools import series
 from cpc.server.pools.means import Means
 
 #: Stands for the bundle where somebody is shown what would be sent.
@@ -32,15 +35,14 @@ _SCRIPT = """\
 #!/bin/bash
 # {why}
 umask 077
-{prologue}left=$(({seconds} - SECONDS))
+{own}{prologue}left=$(({seconds} - SECONDS))
 [ "$left" -ge {least} ] || {{ echo 'no time is left for a worker'; exit 0; }}
 {work}
-worker= told=
+{bundles}worker= told=
 trap 'told=yes; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null' TERM INT HUP
-{command} <<'{end}' &
-{bundle}
-{end}
+{command} <&"$bundle" {{bundle}}<&- &
 worker=$!
+exec {{bundle}}<&-
 [ -z "$told" ] || kill -TERM "$worker" 2>/dev/null
 while :; do
     wait "$worker"; code=$?
@@ -50,16 +52,35 @@ done
 [ "$code" -le 128 ] || {{ wait "$worker" 2>/dev/null; last=$?; [ "$last" -eq 127 ] || code=$last; }}
 exit "$code"
 """
+#: Opens the bundle as a file without a name. Not as a variable's value: a shell that is told to trace would print it.
+_BUNDLE = """\
+exec {{bundle}}<<'{end}'
+{text}
+{end}
+"""
+_OWN = 'export CPC_ALLOCATION="$CPC_ALLOCATION-$CPC_ALLOCATION_INDEX"\n'
+#: One of a series takes its own out of the table.
+_BUNDLES = """\
+case "$CPC_ALLOCATION_INDEX" in
+{each}*) echo 'this allocation is not wanted any more'; exit 0 ;;
+esac
+"""
 
 
 def wanted(
     pool: Pool, means: Means, allocation: Allocation, scheduler: Scheduler, *,
-    bundle: str = HIDDEN, project: str = "", avoid: tuple[str, ...] = (),
+    bundles: Sequence[str] = (HIDDEN,), project: str = "", avoid: tuple[str, ...] = (),
 ) -> Wanted:  # fmt: skip
-    """The request for an allocation. `project`: the only one that its workers take jobs of. BadInput as `Wanted.checked`."""
+    """The request for an allocation, or for a series of those that are alike (`allocation` is one of them).
+
+    `bundles`: one for each; "" for one that is to end at once. `project`: the only one that its workers take jobs of.
+    BadInput as `Wanted.checked`.
+    """
     each = allocation.each
+    token, _ = series.part(allocation.token)
     asked = Wanted(
-        token=allocation.token,
+        token=token,
+        count=len(bundles),
         script="#!/bin/bash\n",
         name="cpc-" + re.sub(r"[^A-Za-z0-9_-]", "_", pool.name)[:28],
         nodes=allocation.nodes,
@@ -80,6 +101,7 @@ def wanted(
     every = scheduler.on_every_node(asked) if pool.platform in PER_NODE and asked.nodes > 1 else ""
     text = _SCRIPT.format(
         why=f"Workers for pool {_comment(pool.name)} of a Copernicus server.",
+        own=_OWN if token != allocation.token else "",
         prologue=pool.prologue.strip() + "\n" if pool.prologue.strip() else "",
         seconds=int(allocation.walltime - pool.margin + _LEAVES_AT),
         least=min(_LEAST, max(1, int(allocation.walltime) // 4)),
@@ -87,10 +109,18 @@ def wanted(
         command=" ".join(
             word for word in (every, pool.wrap.strip(), _worker(pool, means, allocation, project)) if word
         ),
-        bundle=bundle.strip(),
-        end=_END,
+        bundles=_table(bundles) if token != allocation.token else _bundle(bundles[0]),
     )
     return replace(asked, script=text).checked()
+
+
+def _bundle(text: str) -> str:
+    return _BUNDLE.format(text=text.strip(), end=_END)
+
+
+def _table(bundles: Sequence[str]) -> str:
+    each = (f"{index}) {_bundle(text)};;\n" for index, text in enumerate(bundles) if text)
+    return _BUNDLES.format(each="".join(each))
 
 
 def _work(pool: Pool, means: Means) -> str:
