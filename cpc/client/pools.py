@@ -45,6 +45,10 @@ class PoolCalls(Calls):
         """Remove it; `cancel`: end its allocations first."""
         self._call("DELETE", f"/pools/{part(name)}", None, cancel=str(cancel).lower())
 
+    def forget_pool(self, name: str) -> pool_views.PoolForgotten:
+        """Remove one whose batch system cannot be asked any more; what may still run there is in the answer."""
+        return self._change(pool_views.PoolForgotten, "POST", f"/pools/{part(name)}/forget", {})
+
     def pause_pool(self, name: str, reason: str = "") -> pool_views.PoolView:
         """Ask it for nothing more."""
         return self._change(pool_views.PoolView, "POST", f"/pools/{part(name)}/pause", {"reason": reason})

@@ -128,6 +128,14 @@ class AllocationView(View, frozen=True):
     ended: int | None
 
 
+class PoolForgotten(View, frozen=True):
+    """A pool that went though its batch system could not be asked. `left`: what may still run there, as it was last seen."""
+
+    pool: str
+    scheduler: str
+    left: tuple[AllocationView, ...] = ()
+
+
 class NodeWorkerView(View, frozen=True):
     """A worker of ours on a node, and its jobs."""
 

@@ -53,6 +53,7 @@ class Event(enum.StrEnum):
     CANCELLED = "cancelled"  # it is not wanted any more
     DISMISSED = "dismissed"  # its workers are to leave in order
     OVERDUE = "overdue"  # it should have ended, or have sent a worker, by now
+    FORGOTTEN = "forgotten"  # its pool goes, and its batch system cannot be asked any more
 
 
 class Effect(enum.StrEnum):
@@ -83,6 +84,7 @@ class Reason(enum.StrEnum):
     UNJOINED = "unjoined"  # it ran, and no worker of it joined in time
     VANISHED = "vanished"  # the batch system does not know it any more
     ORPHAN = "orphan"  # it was nothing of ours
+    FORGOTTEN = "forgotten"  # its pool was removed without its batch system: it may still run
 
     @property
     def wanted(self) -> bool:
@@ -109,6 +111,7 @@ def _pending(state: State) -> dict[Event, Cell]:
         Event.CANCELLED: (_L, (Effect.CANCEL,)),
         Event.DISMISSED: (_L, (Effect.CANCEL,)),
         Event.OVERDUE: (state, (Effect.LOOK,)),
+        Event.FORGOTTEN: (_E, (Effect.CLOSE,)),
     }
 
 
@@ -147,6 +150,7 @@ _ROWS: dict[State, dict[Event, Cell]] = {
         Event.CANCELLED: (_L, (Effect.CANCEL,)),  # its workers hand back when the batch system ends them
         Event.DISMISSED: (_L, (Effect.TELL,)),
         Event.OVERDUE: (_L, (Effect.CANCEL,)),
+        Event.FORGOTTEN: (_E, (Effect.CLOSE,)),
     },
     _L: {
         Event.ACCEPTED: (_L, (Effect.CANCEL,)),
@@ -162,6 +166,7 @@ _ROWS: dict[State, dict[Event, Cell]] = {
         Event.CANCELLED: (_L, (Effect.CANCEL,)),
         Event.DISMISSED: (_L, ()),
         Event.OVERDUE: (_L, (Effect.CANCEL,)),
+        Event.FORGOTTEN: (_E, (Effect.CLOSE,)),
     },
     _O: {
         Event.ACCEPTED: (_O, (Effect.CANCEL,)),
@@ -177,6 +182,7 @@ _ROWS: dict[State, dict[Event, Cell]] = {
         Event.CANCELLED: (_O, (Effect.CANCEL,)),
         Event.DISMISSED: (_O, ()),
         Event.OVERDUE: (_O, (Effect.CANCEL,)),
+        Event.FORGOTTEN: (_E, (Effect.CLOSE,)),
     },
     _E: {
         # What we gave up may come back: a batch system that lost its memory finds an old one again.
@@ -193,6 +199,7 @@ _ROWS: dict[State, dict[Event, Cell]] = {
         Event.CANCELLED: (_E, ()),
         Event.DISMISSED: (_E, ()),
         Event.OVERDUE: (_E, ()),
+        Event.FORGOTTEN: (_E, ()),
     },
 }
 

@@ -21,6 +21,12 @@ _SELECT = sa.select(*[_pools.c[name] for name in _COLUMNS]).where(_pools.c.remov
 
 _ALL = Statement(_SELECT.order_by(_pools.c.id))
 _BY_KEY = Statement(_SELECT.where(_pools.c.key == sa.bindparam("key")))
+_GONE = Statement(
+    sa.select(*[_pools.c[name] for name in _COLUMNS])
+    .where(_pools.c.removed.is_not(None), _pools.c.name == sa.bindparam("name"))
+    .order_by(_pools.c.id.desc())
+    .limit(1)
+)
 _NAME = statement.select(_pools, "name", key=["id"])
 _ADD = statement.insert(_pools)
 _CHANGE = statement.update(_pools, "facts", "means")
@@ -72,6 +78,12 @@ def by_name(tx: Tx, name: str) -> PoolRow | None:
     """The pool that has this name now."""
     key = names.find(name)
     found = tx.one(_BY_KEY, {"key": key}) if key else None
+    return _row(found) if found else None
+
+
+def gone(tx: Tx, name: str) -> PoolRow | None:
+    """The last pool that was called exactly so, and was removed."""
+    found = tx.one(_GONE, {"name": name})
     return _row(found) if found else None
 
 

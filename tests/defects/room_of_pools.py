@@ -168,4 +168,18 @@ POOLS = (
         promise="what is not wanted any more when it is sent gets no credentials",
         caught_by=_SERIES + "test_what_is_not_wanted_any_more_by_the_time_a_series_is_sent_does_not_stay",
     ),
+    defect(
+        "forgotten-ones-still-enrol", "cpc.pools.allocation:_ROWS",
+        "Event.OVERDUE: (_L, (Effect.CANCEL,)),\n        Event.FORGOTTEN: (_E, (Effect.CLOSE,)),\n    },\n    _L:",
+        "Event.OVERDUE: (_L, (Effect.CANCEL,)),\n        Event.FORGOTTEN: (_E, ()),\n    },\n    _L:",
+        promise="what is forgotten cannot come back",
+        caught_by=_UNUSABLE
+        + "test_a_pool_whose_plugin_is_gone_for_good_is_forgotten_and_what_may_still_run_is_told",
+    ),
+    defect(
+        "forgotten-at-a-whim", "cpc.server.pools.removal:Removal.forget", "if live and not self._trouble(row):", "if False:",
+        promise="what can be ended is not forgotten",
+        caught_by=_UNUSABLE
+        + "test_a_pool_whose_plugin_is_gone_for_good_is_forgotten_and_what_may_still_run_is_told",
+    ),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from cpc.core.pool_views import (
     CheckView,
     NodeView,
     NodeWorkerView,
+    PoolForgotten,
     PoolPlan,
     PoolSettings,
     PoolView,
@@ -84,6 +85,11 @@ class FakePools:
     async def remove(self, call: Call, name: str, cancel: bool) -> object:
         self._known(name)
         return self.world.once(call, Act.POOL_REMOVE, lambda: None)
+
+    async def forget(self, call: Call, name: str) -> PoolForgotten:
+        self._known(name)
+        gone = PoolForgotten(pool="hpc", scheduler="slurm", left=(allocation_view(),))
+        return self.world.once(call, Act.POOL_REMOVE, lambda: gone)
 
     async def pause(self, call: Call, name: str, reason: str) -> PoolView:
         self._known(name)

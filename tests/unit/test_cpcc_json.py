@@ -15,7 +15,7 @@ import pytest
 from cpc.client.main import ALIASES, COMMANDS
 from cpc.core.errors import BadInput, NotFound
 from cpc.core.network_views import Changed, ExplainView, NetworkView, TransactionView
-from cpc.core.pool_views import PoolPlan
+from cpc.core.pool_views import PoolForgotten, PoolPlan
 from cpc.core.views import FileView, LogView, MemberView, Page, Submitted
 from tests.helpers import fake_pools
 from tests.helpers import sample_views as sample
@@ -73,6 +73,8 @@ def _script(api: FakeApi) -> None:
     api.on("PATCH", "/pools/hpc", fake_pools.pool_view())
     api.on("POST", "/pools/hpc/pause", fake_pools.pool_view(state="paused"))
     api.on("POST", "/pools/hpc/resume", fake_pools.pool_view())
+    gone = PoolForgotten(pool="hpc", scheduler="theirs", left=(fake_pools.allocation_view(),))
+    api.on("POST", "/pools/hpc/forget", gone)
     api.on("GET", "/pools/hpc/why", fake_pools.why_view())
     api.on("GET", "/pools/hpc/doctor", [fake_pools.CHECK])
     api.on("GET", "/allocations", [fake_pools.allocation_view()])
@@ -169,6 +171,7 @@ CASES = [
     ("pool set hpc --no-env --no-program --env A= --project-limit p=", "pool", "15m 00s", "hpc"),
     ("pool pause hpc new fan", "pool", "Pool hpc is paused; 3 allocation(s) of it go on.", "hpc"),
     ("pool resume hpc", "pool", "Pool hpc is asked for workers again.", "hpc"),
+    ("pool rm --forget hpc", "forgotten", "7   4711  cpc-00000000-1-7  running", "4711"),
     ("why hpc", "why", "Pool hpc is active:\n   - hpc: no job waits", "idle"),
     ("doctor hpc", "checks", "ok   munge: credentials are made and accepted", ""),
     ("allocations hpc --live", "allocations", "12 jobs of commands wait", "7"),

@@ -320,6 +320,7 @@ def test_every_change_reaches_its_service(house: House) -> None:
     assert change("PATCH", "/pools/hpc", {"settings": {"idle": 60}})["settings"] == {"idle": 60.0}
     assert change("POST", "/pools/hpc/pause", {"reason": "fan"})["note"] == "fan"
     assert change("POST", "/pools/hpc/resume", {})["state"] == "active"
+    assert [one["native"] for one in change("POST", "/pools/hpc/forget", {})["left"]] == ["4711"]
     assert change("POST", "/allocations/7/cancel", {"reason": "wrong"})["words"] == "wrong"
     assert change("POST", "/nodes/n1/drain", {"reason": "fan"})["reason"] == "fan"
     assert change("POST", "/nodes/n1/resume", {})["state"] == "idle"

@@ -13,7 +13,7 @@ from cpc.client.output import facts, harmless, table, when
 from cpc.core.errors import BadInput, CopernicusError, Unavailable
 
 if TYPE_CHECKING:
-    from cpc.core.pool_views import CheckView, PoolPlan, PoolSettings, PoolView
+    from cpc.core.pool_views import CheckView, PoolForgotten, PoolPlan, PoolSettings, PoolView
 
 PATIENCE = 300.0  # seconds for its allocations to end
 PAUSE = 2.0
@@ -261,10 +261,23 @@ def set_pool(
 @pool.command("rm")
 @click.argument("name")
 @click.option("--cancel", is_flag=True, help="End its allocations first.")
+@click.option(
+    "--forget", is_flag=True, help="Though its batch system cannot be asked any more, and what runs there goes on."
+)
 @pass_context
-def remove(context: Context, name: str, cancel: bool) -> None:
-    """Remove a pool that has no allocations any more; with --cancel they are ended first, and waited for."""
+def remove(context: Context, name: str, cancel: bool, forget: bool) -> None:
+    """Remove a pool that has no allocations any more; with --cancel they are ended first, and waited for.
+
+    With --forget it goes also where its scheduler or batch system is gone for good: its workers are put out, and what may
+    still run is listed, for you to end it.
+    """
+    if cancel and forget:
+        raise click.UsageError("--cancel ends what --forget would leave: say one of them")
     client, said = context.client(), ""
+    if forget:
+        gone = client.forget_pool(name)
+        context.out.data("forgotten", gone, lambda: _forgotten(gone), lambda: [one.native for one in gone.left])
+        return
     end = time.perf_counter() + (PATIENCE if cancel else 0.0)
     while True:
         try:
@@ -278,6 +291,22 @@ def remove(context: Context, name: str, cancel: bool) -> None:
                 context.out.note(said)
             time.sleep(PAUSE)
     context.out.say(f"Removed pool {name}")
+
+
+def _forgotten(gone: PoolForgotten) -> str:
+    if not gone.left:
+        return harmless(f"Removed pool {gone.pool}")
+    rows = [(one.id, one.native or "?", one.token, one.state, ",".join(one.ran_on), one.cores) for one in gone.left]
+    lines = [
+        harmless(
+            f"Removed pool {gone.pool}. These may still be in its batch system; none of their workers can come back:"
+        ),
+        table(("allocation", "there", "token", "last seen", "nodes", "cores"), rows),
+        harmless(
+            f"End them there; or once scheduler {gone.scheduler} can be used again: cpc-server pool-stop {gone.pool}"
+        ),
+    ]
+    return "\n".join(lines)
 
 
 @pool.command("pause")

@@ -21,7 +21,8 @@ _PAUSE = 1.0
 def pool_stop(context: Context, name: str, wait: float) -> int:
     """Cancel everything in a pool's batch system that has a token of this server. Needs no running server.
 
-    The pool is paused, too, so that a server that runs, or is started, does not ask for the same again.
+    The pool is paused, too, so that a server that runs, or is started, does not ask for the same again. Of a pool that was
+    removed (cpcc pool rm --forget) that is ended which was left behind, once its scheduler can be used again.
     """
     from cpc.server.offline import wait as finished
     from cpc.server.pools import offline
@@ -29,9 +30,10 @@ def pool_stop(context: Context, name: str, wait: float) -> int:
 
     place = context.place()
     config = upkeep.check_config(place)
-    row = offline.find(config.database, name)
-    with context.office(place, config) as office:
-        office.pause_pool(row.name, "cpc-server pool-stop")
+    row, there = offline.find(config.database, name)
+    if there:
+        with context.office(place, config) as office:
+            office.pause_pool(row.name, "cpc-server pool-stop")
     scheduler = offline.scheduler(row, context.clock, context.chance)
     server = checks.server_id(config.database)
     found = finished(offline.live(scheduler, row, server))
@@ -47,5 +49,6 @@ def pool_stop(context: Context, name: str, wait: float) -> int:
         raise Unavailable(
             f"{len(left)} of {len(found)} are still there: {names}", "call again, or see the batch system"
         )
-    click.echo(f"Pool {row.name} is paused and has nothing in its batch system; {len(found)} were cancelled.")
+    state = "is paused" if there else "was removed"
+    click.echo(f"Pool {row.name} {state} and has nothing in its batch system; {len(found)} were cancelled.")
     return 0

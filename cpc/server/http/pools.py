@@ -6,7 +6,16 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from cpc.core.pool_views import AllocationView, CheckView, NodeView, PoolPlan, PoolSettings, PoolView, PoolWhyView
+from cpc.core.pool_views import (
+    AllocationView,
+    CheckView,
+    NodeView,
+    PoolForgotten,
+    PoolPlan,
+    PoolSettings,
+    PoolView,
+    PoolWhyView,
+)
 from cpc.core.views import Page
 from cpc.server.http.ask import Ask
 from cpc.server.http.paging import Paging
@@ -110,6 +119,12 @@ async def remove(ask: Ask, pool: str, query: Removal) -> Nothing:
     """Remove a pool that has no allocations any more."""
     await ask.services.pools.remove(ask.call, pool, query.cancel)
     return Nothing()
+
+
+@route("POST", "/pools/{pool}/forget", act=Act.POOL_REMOVE)
+async def forget(ask: Ask, pool: str) -> PoolForgotten:
+    """Remove a pool whose batch system cannot be asked any more; tells what may still run there, which nobody ends."""
+    return await ask.services.pools.forget(ask.call, pool)
 
 
 @route("POST", "/pools/{pool}/pause", act=Act.POOL_PAUSE)

@@ -105,23 +105,32 @@ class _Socket(http_client.HTTPConnection):
 
 def each(url: str) -> list[PoolRow]:
     """All pools; none in a database of before pools."""
-    engine = database.engine(url)
-    there = sa.inspect(engine).has_table(schema.pools.name)
-    engine.dispose()
-    if not there:
+    if not _has_pools(url):
         return []
     with checks.reading(url) as tx:
         return pools.each(tx)
 
 
-def find(url: str, name: str) -> PoolRow:
-    """The pool of this name, or NotFound."""
+def _has_pools(url: str) -> bool:
+    engine = database.engine(url)
+    there = sa.inspect(engine).has_table(schema.pools.name)
+    engine.dispose()
+    return there
+
+
+def find(url: str, name: str) -> tuple[PoolRow, bool]:
+    """(the pool of this name, whether it is still there): without one, the last that had it. NotFound."""
     from cpc.core import names
 
     found = each(url)
     for row in found:
         if names.key(row.name) == names.key(name):
-            return row
+            return row, True
+    if _has_pools(url):
+        with checks.reading(url) as tx:
+            gone = pools.gone(tx, name)
+        if gone is not None:
+            return gone, False
     there = ", ".join(row.name for row in found)
     raise NotFound(f"there is no pool {name[:80]!r}", f"there are: {there}" if there else "this server has none")
 

@@ -13,7 +13,16 @@ from cpc.api.scheduler import Scheduler
 from cpc.core import ids, names
 from cpc.core.allocation import Check, NodeSeen
 from cpc.core.errors import BadInput, Conflict, CopernicusError, NotFound, Unavailable
-from cpc.core.pool_views import AllocationView, CheckView, NodeView, PoolPlan, PoolSettings, PoolView, PoolWhyView
+from cpc.core.pool_views import (
+    AllocationView,
+    CheckView,
+    NodeView,
+    PoolForgotten,
+    PoolPlan,
+    PoolSettings,
+    PoolView,
+    PoolWhyView,
+)
 from cpc.core.views import Page, Reason
 from cpc.pools import learning, nodes, why
 from cpc.pools.allocation import Allocation, Event, State
@@ -26,6 +35,7 @@ from cpc.server.pools.ground import Ground
 from cpc.server.pools.hand import Hand
 from cpc.server.pools.keeper import Keeper
 from cpc.server.pools.means import Means, pack, read
+from cpc.server.pools.removal import Removal
 from cpc.server.pools.settings import Clearable
 from cpc.server.pools.shows import Shows, names_of
 from cpc.server.principal import Call, Principal
@@ -51,6 +61,7 @@ class Pools:
         self._keeper = keeper
         self._book = keeper.book
         self._shows = Shows(keeper, queue)
+        self._removal = Removal(gate, keeper, self._shows, self._pause)
 
     # --- pools ---
 
@@ -115,42 +126,12 @@ class Pools:
         return await self._gate.write(call, Act.POOL_SET, unit, answer=PoolView)
 
     async def remove(self, call: Call, name: str, cancel: bool) -> None:
-        """The pool is gone. What it has must have ended; with `cancel` all of it is cancelled first, and it is asked for
-        nothing more: then call again."""
+        """The pool is gone, once all it has has ended; with `cancel` that is ended first: then call again."""
+        await self._removal.remove(call, name, cancel)
 
-        def unit(tx: Tx) -> str:
-            row = self._book.pool(tx, name)
-            live = self._book.of_pool(row.id)
-            if live and not cancel:
-                raise Conflict(
-                    f"pool {row.name} has {len(live)} allocation(s) that have not ended",
-                    f"end them first: cpcc pool rm --cancel {row.name}",
-                )
-            if live and row.id in self._keeper.broken:
-                raise Conflict(
-                    f"pool {row.name} has {len(live)} allocation(s) that nobody can end: {self._keeper.broken[row.id]}",
-                    "mend that first, so that none of them is left behind",
-                )
-            if live:
-                self._pause(tx, row, "it is being removed", call.who.actor)
-                for one in live:
-                    self._keeper.happening.happen(
-                        tx,
-                        one.token,
-                        Event.CANCELLED,
-                        reason=Ending.CANCELLED,
-                        words=f"its pool is removed by {call.who.name}",
-                    )
-                if left := len(self._book.of_pool(row.id)):
-                    return f"{left} allocation(s) of pool {row.name} are being cancelled"
-            self._book.remove_pool(tx, row.id)
-            tx.event(call.who.actor, "pool.removed", subject=row.id, pool=row.name)
-            tx.after(lambda: self._keeper.pool_removed(row.id))
-            return ""
-
-        left = await self._gate.write(call, Act.POOL_REMOVE, unit, answer=str)
-        if left:
-            raise Unavailable(left, "call again when they have ended: cpcc allocations")
+    async def forget(self, call: Call, name: str) -> PoolForgotten:
+        """The pool is gone, and what runs in its batch system, which nobody can ask any more, is told and left there."""
+        return await self._removal.forget(call, name)
 
     async def pause(self, call: Call, name: str, reason: str) -> PoolView:
         """Ask it for nothing more. What runs goes on."""
