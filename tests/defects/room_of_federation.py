@@ -3,6 +3,7 @@
 from tests.defects.defect import defect
 
 _STORIES = "tests/simulation/federation/test_stories.py::"
+_PARTING = "tests/simulation/federation/test_parting.py::"
 _LINKS = "tests/unit/test_links.py::"
 _FILES = "tests/unit/test_far_files.py::"
 _ENDS = "tests/unit/test_trust_ends.py::"
@@ -81,6 +82,11 @@ FEDERATION = (
         "isinstance(connection.end, NoCommonProtocol)", "False",
         promise="of two servers without a common protocol number both say who is to be upgraded",
         caught_by="tests/unit/test_peer_protocols.py",
+    ),
+    defect(
+        "custody-does-not-come-first", "cpc.server.federation.first:CustodyFirst.up", "if self._waits(peer):", "if False:",
+        promise="what is in custody is handed in before anybody could be given the same job again",
+        caught_by=_PARTING + "test_what_is_in_custody_is_handed_in_before_an_idle_worker_could_run_it_again", quick=True,
     ),
     defect(
         "hop-budget-not-decreased", "cpc.queue.terms:beyond", "min(hops - 1, max(0, agreement.lend_on))",

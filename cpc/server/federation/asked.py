@@ -5,7 +5,7 @@ Who gets nothing, or not enough, is called when there is work: nobody has to ask
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -45,6 +45,7 @@ class Asked:
         self, *, queue: Queue, store: Store, ways: Ways, owner: Owner, timers: Timers, clock: Clock
     ) -> None:  # fmt: skip
         self.called = 0  # calls since the start
+        self.held: Callable[[str], bool] = lambda peer: False  # peers that are not to be asked yet
         self._queue = queue
         self._store = store
         self._ways = ways
@@ -143,7 +144,7 @@ class Asked:
             agreement = self._ways.agreement(following)
             hops = terms.beyond(question.hops, agreement)
             way = (*question.route, self._ways.here, following)
-            if following in avoid or hops is None or terms.broken(way):
+            if following in avoid or hops is None or self.held(following) or terms.broken(way):
                 continue
             if terms.denied(way, agreement, self._ways.agreement(peer)):
                 continue

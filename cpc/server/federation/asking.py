@@ -6,7 +6,7 @@ looks for work is simply not there any more when its tasks come.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
@@ -41,6 +41,7 @@ class Asking:
         self, *, queue: Queue, ways: Ways, home: Home, seats: Seats, timers: Timers, clock: Clock, chance: Chance, name: str
     ) -> None:  # fmt: skip
         self.asked = 0  # questions since the start
+        self.held: Callable[[str], bool] = lambda peer: False  # peers that are not to be asked yet
         self._queue = queue
         self._ways = ways
         self._home = home
@@ -113,6 +114,8 @@ class Asking:
         if spare is None or spare.prefer != path or spare.state is not State.OPEN or self._stopped:
             return None
         peer = path.partition("/")[0]
+        if self.held(peer):
+            return None
         if self._sources.choose(spare, self._ways.up(), self._clock.monotonic(), lambda p: self._room(spare, p), peer):
             return None
         free = self._room(spare, peer)
@@ -150,7 +153,7 @@ class Asking:
         self._due = False
         if self._stopped:
             return
-        now, peers = self._clock.monotonic(), self._ways.up()
+        now, peers = self._clock.monotonic(), tuple(peer for peer in self._ways.up() if not self.held(peer))
         by_peer: dict[str, list[Spare]] = {}
         for spare in self._spares.values():
             if spare.state is not State.OPEN:
@@ -164,7 +167,7 @@ class Asking:
             peer = self._sources.choose(spare, peers, now, lambda p, s=spare: self._room(s, p), known)  # type: ignore[misc]
             if peer:
                 by_peer.setdefault(peer, []).append(spare)
-            elif known:
+            elif known and not self.held(known):
                 self._home.poke(spare.worker, spare.prefer)
             else:
                 spare.happen(Event.REST)

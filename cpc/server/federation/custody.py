@@ -100,6 +100,7 @@ class Custody:
         self._sweeping: Timer | None = None
         self._stopped = False
         self.reports: Reports | None = None
+        self.gone: Callable[[], None] = lambda: None  # told when a result has left
         self.handed_in = 0  # since the start
 
     async def load(self) -> None:
@@ -143,6 +144,10 @@ class Custody:
     def keeps(self, worker: int, path: str) -> bool:
         """Whether something of our worker with this number waits for the owner at the end of `path`."""
         return any(item.worker == worker and item.lease.path == path for item in self._held.items.values())
+
+    def waits(self, peer: str) -> bool:
+        """Whether something is to be handed in by way of this peer."""
+        return any(item.lease.route[0] == peer for item in self._held.items.values())
 
     def has(self, lease: Lease) -> bool:
         """Whether the result of this lease (with its path) is in custody."""
@@ -287,6 +292,7 @@ class Custody:
         if settled is None:
             return "the owner cannot take the result now"
         await self._held.forget(item.lease)
+        self.gone()
         self.handed_in += 1
         self._tell("custody.handed-in", item, verdict=settled.verdict)
         return ""
@@ -366,8 +372,8 @@ class Custody:
         return await self._gate.write(call, Act.CUSTODY_DROP, unit, answer=CustodyView)
 
     def _drop(self, lease: Lease) -> None:
-        ensureDeferred(self._held.forget(lease)).addErrback(
-            lambda failure: _log.failure("dropping a result from custody failed", failure)
+        ensureDeferred(self._held.forget(lease)).addCallbacks(
+            lambda _: self.gone(), lambda failure: _log.failure("dropping a result from custody failed", failure)
         )
 
     def _view(self, item: Item) -> CustodyView:

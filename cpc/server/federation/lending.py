@@ -11,6 +11,7 @@ from cpc.core.lease import Lease
 from cpc.server.abroad import Abroad
 from cpc.server.federation.asked import Asked
 from cpc.server.federation.asking import Asking
+from cpc.server.federation.first import CustodyFirst
 from cpc.server.federation.home import Home
 from cpc.server.federation.owner import Owner
 from cpc.server.federation.ways import Caller, Ways
@@ -44,6 +45,8 @@ class Lending:
         self.asked = Asked(queue=queue, store=store, ways=ways, owner=self.owner, timers=timers, clock=clock)
         self.home.on_loan = self._lent
         self.home.silence = self._silence
+        self.first = CustodyFirst(timers, self._waits, self.agreed)
+        self.asking.held = self.asked.held = self.first.holds
         self._store = store
         self._clock = clock
         self._seats = machines.seats
@@ -60,6 +63,7 @@ class Lending:
 
     def stop(self) -> None:
         """Nothing more is asked or reported. Running jobs go on at their workers, here and elsewhere."""
+        self.first.stop()
         self.home.stop()
         self.asking.stop()
         self.asked.stop()
@@ -82,11 +86,16 @@ class Lending:
 
     def _changed(self, peer: str, up: bool) -> None:
         if up:
+            self.first.up(peer)
             self.agreed(peer)
             self.home.up(peer)
             return
+        self.first.down(peer)
         self.asking.down(peer)
         self.asked.down(peer)
+
+    def _waits(self, peer: str) -> bool:
+        return self.home.custody is not None and self.home.custody.waits(peer)
 
     def agreed(self, peer: str) -> None:
         """A peer is here, has work, or the operator has set something else for it: it is worth asking now, for our own

@@ -34,6 +34,10 @@ class Custody(Protocol):
         """Whether something of this worker waits for the owner at the end of `path`."""
         ...
 
+    def waits(self, peer: str) -> bool:
+        """Whether something is to be handed in by way of this peer."""
+        ...
+
 
 class Spares(Protocol):
     """Who decides to whom spare room is offered."""

@@ -75,6 +75,7 @@ class Federation:
         self.filing.home.holder = self.lending.home.holder
         self.lending.home.custody = self.filing.custody
         self.lending.home.finishes = self.book.finishes
+        self.filing.custody.gone = self.lending.first.handed_in
         self.filing.custody.reports = Handing(self.links, self.lending.home)
 
     async def load(self) -> None:
