@@ -15,12 +15,13 @@ from pathlib import Path
 
 from cpc.server.http import openapi
 from cpc.server.http.routes import ROUTES
-from cpc.wire import messages
+from cpc.wire import messages, peer_messages
 from tests.helpers import postgres
 from tests.helpers.network_of_processes import PASSWORD, Network
 from tests.upgrade import calls, fixture, inventory, scenario, tape
 from tests.upgrade.api import Api
 from tests.upgrade.conversation import Conversation
+from tests.upgrade.peer_conversation import PeerConversation
 
 
 def database(release: str, kind: str, directory: Path, server: postgres.Server | None) -> None:
@@ -38,14 +39,13 @@ def database(release: str, kind: str, directory: Path, server: postgres.Server |
 
 
 def protocol(target: Path) -> None:
-    """The machines' protocol; every method of it."""
-    lines = Conversation().run()
-    said = {line["frame"]["m"] for line in lines if "m" in line.get("frame", {})}
-    missing = {
-        row.split("|")[1].strip() for row in (messages.__doc__ or "").splitlines() if row.startswith("| ")
-    } - said
-    assert missing == {"method"}, f"tests/upgrade/conversation.py does not say {missing}"
-    tape.save(target / "worker.jsonl", lines)
+    """The machines' protocol, of workers and between servers; every method of it."""
+    for name, lines, module in (
+        ("worker", Conversation().run(), messages), ("peer", PeerConversation().run(), peer_messages),
+    ):  # fmt: skip
+        missing = tape.methods(module) - tape.said(lines)
+        assert not missing, f"tests/upgrade/…conversation.py does not say {missing}"
+        tape.save(target / f"{name}.jsonl", lines)
 
 
 def public(target: Path, directory: Path) -> None:

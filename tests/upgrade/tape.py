@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -20,7 +21,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from cpc.wire.channel import Channel
 from cpc.wire.connection import Connection
-from cpc.wire.frames import HEADER
+from cpc.wire.frames import HEADER, Frame
 from cpc.wire.tls import ServerTls
 from tests.upgrade.shapes import LEFT_OUT
 
@@ -88,6 +89,17 @@ def load(path: Path) -> list[Line]:
     return [from_text(json.loads(line)) for line in path.read_text().splitlines()]
 
 
+def methods(module: ModuleType) -> set[str]:
+    """Every method in the table of a module of messages."""
+    rows = [row for row in (module.__doc__ or "").splitlines() if row.startswith("| ")]
+    return {row.split("|")[1].strip() for row in rows} - {"method"}
+
+
+def said(lines: list[Line]) -> set[str]:
+    """Every method that a transcript has."""
+    return {line["frame"]["m"] for line in lines if "m" in line.get("frame", {})}
+
+
 def all_of(name: str) -> list[Path]:
     """The transcripts of this name of every release, oldest first."""
     return sorted(TRANSCRIPTS.glob(f"*/{name}"))
@@ -128,9 +140,9 @@ def recording() -> Iterator[Tape]:
         tape.note(self, "worker", frame)
         received(self, frame)
 
-    def noted_send(self: Channel, frame: bytearray) -> None:
+    def noted_send(self: Channel, frame: Frame) -> None:
         if isinstance(self._user, Connection) and not self._closing:
-            tape.note(self._user, "server", bytes(frame[HEADER.size :]))
+            tape.note(self._user, "server", b"".join(frame)[HEADER.size :])
         send(self, frame)
 
     with patch.object(Connection, "frame_received", noted_received), patch.object(Channel, "send", noted_send):

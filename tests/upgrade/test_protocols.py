@@ -44,10 +44,11 @@ def test_every_number_that_must_be_served_is() -> None:
     assert not lost, f"protocol {', '.join(map(str, sorted(lost)))} is not served any more, but is still out there"
 
 
-def test_every_number_that_is_served_has_a_transcript() -> None:
+@pytest.mark.parametrize("name", ["worker.jsonl", "peer.jsonl"])
+def test_every_number_that_is_served_has_a_transcript(name: str) -> None:
     """Of a release that spoke it as its newest; a number that no release has spoken yet is in the making."""
     spoken = set()
-    for path in tape.all_of("worker.jsonl"):
+    for path in tape.all_of(name):
         spoken.add(next(line["frame"]["p"] for line in tape.load(path) if "p" in line.get("frame", {})))
     assert set(range(OLDEST_PROTOCOL, PROTOCOL)) - spoken == set()
     assert OLDEST_PROTOCOL in spoken

@@ -46,9 +46,7 @@ def test_a_worker_of_today_lives_its_life_at_an_old_server(lines: list[Line]) ->
 
 
 def test_no_method_has_left(lines: list[Line]) -> None:
-    documented = {row.split("|")[1].strip() for row in (messages.__doc__ or "").splitlines() if row.startswith("| ")}
-    said = {line["frame"]["m"] for line in lines if "m" in line.get("frame", {})}
-    assert said - documented == {"no-such-method"}
+    assert tape.said(lines) - tape.methods(messages) == {"no-such-method"}
 
 
 @pytest.mark.parametrize(
@@ -101,8 +99,8 @@ def test_what_an_old_worker_may_not_be_asked_any_more_is_found(monkeypatch: pyte
 
 
 def test_orders_that_a_worker_does_not_understand_any_more_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Deaf(messages.Orders, frozen=True, rename={"tasks": "jobs"}):
-        pass
+    class Deaf(messages.Orders, frozen=True):
+        tasks: tuple[messages.Task, ...] = msgspec.field(default=(), name="jobs")
 
     monkeypatch.setitem(frames._decoders, messages.Orders, msgspec.msgpack.Decoder(Deaf))
     monkeypatch.setattr("tests.upgrade.old_server.PATIENCE", 200.0)
@@ -113,11 +111,12 @@ def test_orders_that_a_worker_does_not_understand_any_more_are_found(monkeypatch
 def test_unknown_keys_are_ignored_wherever_they_are() -> None:
     """The replay with something new in every map of every frame, both ways."""
     lines = tape.load(TRANSCRIPTS[-1])
-    assert OldWorker([_with_more(line, "worker") for line in lines]).run().heard
-    assert OldServer([_with_more(line, "server") for line in lines]).run().results
+    assert OldWorker([with_more(line, "worker") for line in lines]).run().heard
+    assert OldServer([with_more(line, "server") for line in lines]).run().results
 
 
-def _with_more(line: Line, by: str) -> Line:
+def with_more(line: Line, by: str) -> Line:
+    """A line of this side with something new in every map."""
     if line.get("by") != by:
         return line
     mine = {**line["frame"], "zz-new": ["new", {"a": 1}]}

@@ -19,20 +19,31 @@ CHAIN: tuple[Pair, ...] = ((1, 2), (2, 3))
 
 
 def quiet(
-    pairs: Sequence[Pair], workers: Sequence[int], bonds: Mapping[tuple[int, int], Bond] | None = None, **fields: Any
-) -> Universe:
+    pairs: Sequence[Pair], workers: Sequence[int], bonds: Mapping[tuple[int, int], Bond] | None = None,
+    dials: Mapping[Pair, int] | None = None, **fields: Any
+) -> Universe:  # fmt: skip
     """Servers 1, 2, … (as many as `workers` has numbers) of which these pairs are connected; nothing goes wrong by itself."""
+    made = asleep(pairs, workers, bonds, dials, **fields)
+    for site in made.sites.values():
+        site.start_server()
+    made.until(lambda: not made.trust.apart())
+    return made
+
+
+def asleep(
+    pairs: Sequence[Pair], workers: Sequence[int], bonds: Mapping[tuple[int, int], Bond] | None = None,
+    dials: Mapping[Pair, int] | None = None, **fields: Any
+) -> Universe:  # fmt: skip
+    """The same before any server has started."""
     plan = WidePlan(
-        len(workers), "by hand", tuple(pairs), dict(bonds or {}), tuple(workers), (0,) * len(workers), QUIET, {}, **fields
+        len(workers), "by hand", tuple(pairs), dict(bonds or {}), tuple(workers), (0,) * len(workers), QUIET,
+        dict(dials or {}), **fields
     )  # fmt: skip
     made = Universe(1, plan)
     for site in made.sites.values():
         for worker in site.workers.values():
             worker.kind, worker.platter = ALL, Platter(made.reactor.seconds)
     made.trust.found()
-    for site in made.sites.values():
-        site.start_server()
-    made.until(lambda: not made.trust.apart())
     return made
 
 
