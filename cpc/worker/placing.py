@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 
 from cpc.core import manifest as manifests
 from cpc.core.digest import Content
@@ -14,10 +14,10 @@ from cpc.core.manifest import Entry, Manifest
 from cpc.core.offload import Offload
 from cpc.spool.disk import Disk
 from cpc.wire.messages import Task
+from cpc.worker.fetching import Early, Fetch, InOrder
 from cpc.worker.spares import Spares
 
 RUNS = "runs"  # below a worker's own directory
-Fetch = Callable[[bytes], Awaitable[bytes]]
 
 
 def key_of(lease: Lease) -> str:
@@ -32,17 +32,30 @@ def run_directory(worker: str, lease: Lease) -> str:
     return os.path.join(worker, RUNS, key_of(lease))
 
 
-async def place(disk: Disk, offload: Offload, spares: Spares, directory: str, task: Task, fetch: Fetch) -> None:
+async def place(
+    disk: Disk, offload: Offload, spares: Spares, directory: str, task: Task, fetch: Fetch, early: Early
+) -> None:
     """Make the directory and put everything in it. Raises OSError for the disk, BadInput for unsafe paths."""
     _check_inputs(task)
     await offload(lambda: spares.take(directory))
-    for name, content, executable in task.inputs:
-        path = os.fsdecode(manifests.safe_path(os.fsencode(name)))
-        await _write(
-            disk, offload, os.path.join(directory, path), content.check(), 0o755 if executable else 0o644, fetch
-        )
-    if task.checkpoint is not None:
-        await _unpack(disk, offload, directory, manifests.check(task.checkpoint), fetch)
+    chunks = InOrder(_digests(task), fetch, early)
+    try:
+        for name, content, executable in task.inputs:
+            path = os.path.join(directory, os.fsdecode(manifests.safe_path(os.fsencode(name))))
+            await _write(disk, offload, path, content.check(), 0o755 if executable else 0o644, chunks)
+        if task.checkpoint is not None:
+            await _unpack(disk, offload, directory, manifests.check(task.checkpoint), chunks)
+    finally:
+        chunks.close()
+
+
+def _digests(task: Task) -> Iterator[bytes]:
+    """All chunks, in the order in which they are written."""
+    for _, content, _ in task.inputs:
+        yield from content.chunks
+    for entry in task.checkpoint.entries if task.checkpoint is not None else ():
+        if entry.content is not None:
+            yield from entry.content.chunks
 
 
 def _check_inputs(task: Task) -> None:
@@ -56,12 +69,12 @@ def _check_inputs(task: Task) -> None:
             parent = parent.rpartition("/")[0]
 
 
-async def _unpack(disk: Disk, offload: Offload, directory: str, files: Manifest, fetch: Fetch) -> None:
+async def _unpack(disk: Disk, offload: Offload, directory: str, files: Manifest, chunks: InOrder) -> None:
     for entry in files.entries:
         path = os.path.join(directory, os.fsdecode(entry.path))
         await offload(lambda path=path, entry=entry: _make_way(disk, path, entry))  # type: ignore[misc]
         if entry.content is not None:
-            await _write(disk, offload, path, entry.content, entry.mode & 0o777 | 0o600, fetch)
+            await _write(disk, offload, path, entry.content, entry.mode & 0o777 | 0o600, chunks)
         elif entry.kind == "link":
             await offload(lambda path=path, entry=entry: disk.symlink(entry.target, path))  # type: ignore[misc]
 
@@ -80,12 +93,12 @@ def _make_way(disk: Disk, path: str, entry: Entry) -> None:
         disk.chmod(path, entry.mode & 0o777 | 0o700)
 
 
-async def _write(disk: Disk, offload: Offload, path: str, content: Content, mode: int, fetch: Fetch) -> None:
+async def _write(disk: Disk, offload: Offload, path: str, content: Content, mode: int, chunks: InOrder) -> None:
     def begin() -> None:
         disk.make_directory(os.path.dirname(path))
         disk.write(path, b"", mode)
 
     await offload(begin)
-    for digest in content.chunks:
-        data = await fetch(digest)
+    for _ in content.chunks:
+        data = await chunks.next()
         await offload(lambda data=data: disk.append(path, data))  # type: ignore[misc]

@@ -22,6 +22,7 @@ from cpc.spool.disk import Disk
 from cpc.wire.connection import Connection
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing, Message
 from cpc.worker.collecting import Source, check_chunk, read_chunk
+from cpc.worker.fetching import Early
 from cpc.worker.waiting import Backoff, Gate, sleep
 
 IN_FLIGHT = 4
@@ -52,6 +53,7 @@ class Transfer:
         self._reactor = reactor
         self._clock = clock
         self._chance = chance
+        self.early = Early()
         self._opener: Gate[Opener] = Gate()
         self._connection: Connection | None = None
         self._door = DeferredLock()

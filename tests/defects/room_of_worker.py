@@ -3,6 +3,7 @@
 from tests.defects.defect import defect
 
 _GUARDIAN = "tests/integration/test_guardian.py::"
+_FETCHING = "tests/unit/test_fetching.py::"
 _PROCESSES = "tests/integration/test_processes.py::"
 
 WORKER = (
@@ -66,6 +67,16 @@ WORKER = (
         "damaged-result-handed-in", "cpc.worker.collecting:check_chunk", "!= digest", "== b''",
         promise="a worker's bad disk is not the job's result",
         caught_by="tests/unit/test_transfer_files.py::test_chunks_are_read_back_and_damage_is_seen",
+    ),
+    defect(
+        "one-chunk-for-each-round-trip", "cpc.worker.fetching:InOrder.next", "len(self._coming) < WINDOW - 1", "0",
+        promise="a file from far away costs no round trip for each of its chunks",
+        caught_by=_FETCHING + "test_some_chunks_are_on_their_way_at_once_and_come_in_order", quick=True,
+    ),
+    defect(
+        "every-attempt-fetches-ahead", "cpc.worker.fetching:Early.take", "if not self.left:", "if 0:",
+        promise="chunks that wait in memory for their turn do not grow with the number of attempts",
+        caught_by=_FETCHING + "test_what_is_fetched_early_is_bounded_for_all_attempts_together", quick=True,
     ),
     # --- processes ---
     defect(

@@ -17,6 +17,7 @@ from cpc.spool.real_disk import RealDisk
 from cpc.wire.messages import Task
 from cpc.worker import collecting
 from cpc.worker.collecting import SMALL_CHUNK, check_chunk, collect, read_chunk, sources, sync_files, tail
+from cpc.worker.fetching import Early
 from cpc.worker.placing import place
 from cpc.worker.spares import Spares
 from tests.helpers.worker_world import content
@@ -147,6 +148,7 @@ def test_an_input_never_leaves_the_directory(tmp_path: Path, path: str) -> None:
                 str(tmp_path / "run"),
                 task(inputs=((path, content(b"x"), False),)),
                 fetch,
+                Early(),
             )
         )
     assert [each.name for each in tmp_path.iterdir()] in ([], ["run"])
@@ -169,11 +171,13 @@ def test_a_link_of_a_checkpoint_is_never_written_through(tmp_path: Path) -> None
                 str(tmp_path / "run"),
                 task(checkpoint=bad),
                 fetch,
+                Early(),
             )
         )
     link = Manifest((Entry(b"in", kind="link", target=b"other"),))
     files = task(inputs=(("in", content(b"x"), False),), checkpoint=link)
-    now(place(DISK, inline, Spares(DISK, str(tmp_path), str(tmp_path / "spare")), str(tmp_path / "run"), files, fetch))
+    spares = Spares(DISK, str(tmp_path), str(tmp_path / "spare"))
+    now(place(DISK, inline, spares, str(tmp_path / "run"), files, fetch, Early()))
     assert os.readlink(tmp_path / "run" / "in") == "other"
     assert outside.read_text() == "mine"
 
@@ -192,5 +196,6 @@ def test_one_input_below_another_is_the_jobs_mistake(tmp_path: Path) -> None:
                 str(tmp_path / "run"),
                 task(inputs=inputs),
                 fetch,
+                Early(),
             )
         )

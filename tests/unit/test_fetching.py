@@ -1,0 +1,73 @@
+"""Chunks in the order in which they are written, several on their way at once."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from cpc.core.errors import Damaged
+from cpc.worker.fetching import MOST_EARLY, WINDOW, Early, InOrder
+
+
+class Far:
+    """Where chunks come from, when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: dict[bytes, Deferred[bytes]] = {}
+
+    async def fetch(self, digest: bytes) -> bytes:
+        self.asked[digest] = Deferred()
+        return await self.asked[digest]
+
+    def send(self, digest: bytes) -> None:
+        self.asked.pop(digest).callback(b"chunk " + digest)
+
+
+def digests(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+def test_some_chunks_are_on_their_way_at_once_and_come_in_order() -> None:
+    far, early, got = Far(), Early(), []
+    chunks = InOrder(digests(6), far.fetch, early)
+
+    async def write() -> None:
+        for _ in range(6):
+            got.append(await chunks.next())
+
+    ensureDeferred(write())
+    assert list(far.asked) == digests(WINDOW)
+    for digest in (b"2", b"1"):
+        far.send(digest)
+    assert got == []
+    far.send(b"0")
+    assert got == [b"chunk 0", b"chunk 1", b"chunk 2"]
+    assert list(far.asked) == [b"3", b"4", b"5"]
+    for digest in (b"5", b"3", b"4"):
+        far.send(digest)
+    assert got == [b"chunk " + digest for digest in digests(6)]
+    assert early.left == MOST_EARLY
+
+
+def test_what_is_fetched_early_is_bounded_for_all_attempts_together() -> None:
+    early, attempts = Early(2), [Far() for _ in range(5)]
+    for far in attempts:
+        ensureDeferred(InOrder(digests(4), far.fetch, early).next())
+    assert [len(far.asked) for far in attempts] == [3, 1, 1, 1, 1]
+
+
+def test_what_is_not_wanted_any_more_gives_its_room_back_when_it_has_come_or_failed() -> None:
+    far, early = Far(), Early()
+    chunks = InOrder(digests(9), far.fetch, early)
+    turn = ensureDeferred(chunks.next())
+    far.asked[b"0"].errback(Damaged("another chunk came"))
+    with pytest.raises(Damaged):
+        turn.result.raiseException()  # type: ignore[union-attr]
+    turn.addErrback(lambda _: None)
+    chunks.close()
+    assert early.left == MOST_EARLY - (WINDOW - 1)
+    far.send(b"1")
+    far.asked[b"2"].errback(Damaged("another chunk came"))
+    far.send(b"3")
+    assert early.left == MOST_EARLY
+    assert list(far.asked) == [b"0", b"2"]
