@@ -67,7 +67,7 @@ class Wire:
                     self._lines[way] = replace(self._lines.get(way, Line()), **how)
                     self._switch.set(*way, self._lines[way])
 
-    def slow(self, delay: float, **how: Any) -> None:
+    def late(self, delay: float, **how: Any) -> None:
         """Everything takes `delay` seconds one way."""
         self.change(self.hosts.values(), self.hosts.values(), delay=delay, **how)
 
