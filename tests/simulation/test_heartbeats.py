@@ -59,8 +59,8 @@ def test_leases_wait_while_workers_stand_in_a_crowd_at_the_door(world: World) ->
     assert server is not None
     pace, end = server.listener._pace, world.now + 3 * QUIET.heartbeat_time
     while world.now < end:
-        for _ in range(MOST):
-            pace.began(object())  # machines that take their time
+        for number in range(MOST):
+            pace.began(object(), f"10.0.0.{number}")  # machines that take their time
         world.reactor.advance(FRESH / 2)
     assert not server.machines.seats.of_worker(next(iter(server.queue.index.running.values())).worker)
     assert state(world, job) == "running"
