@@ -17,7 +17,8 @@ class PeerView(View, frozen=True):
     there is a link with it now.
 
     `priority`: 0 is asked first. `addresses`: where it is looked for, in order. `trouble`: why there is no link, as far as
-    is known; `note`: why trust ended. Times in µs UTC; None: never.
+    is known; `note`: why trust ended. Times in µs UTC; None: never. `quarantined`: bytes of results that it has brought and that
+    nobody here knows of.
     """
 
     id: str
@@ -35,6 +36,7 @@ class PeerView(View, frozen=True):
     origin: str  # the address that its request came from
     trouble: str
     note: str
+    quarantined: int = 0
 
 
 class PeerSeen(View, frozen=True):

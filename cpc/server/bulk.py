@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from cpc.core.errors import Damaged, Gone, Refused
@@ -48,6 +49,14 @@ class FarFiles(Protocol):
     def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the files of an attempt that is over belong: in a project (0: its job has been deleted), perhaps in quarantine."""
+
+    project: int
+    quarantine: bool = False
+
+
 class JobFiles:
     """The files of this server's jobs, as their leases give access to them."""
 
@@ -61,20 +70,20 @@ class JobFiles:
         run = self._queue.index.running.get(lease.job)
         return run if run is not None and run.lease == lease else None
 
-    def project(self, tx: Tx, lease: Lease, mine: Mine) -> int:
-        """The project whose files an attempt that is over may still touch; 0: the job has been deleted. Refused."""
+    def place(self, tx: Tx, lease: Lease, mine: Mine) -> Place:
+        """The project whose files an attempt that is over may still touch. Refused."""
         job = jobs.get(tx, lease.job) or jobs.done(tx, lease.job)
         if job is None:
-            return 0
+            return Place(0)
         attempt = attempts.get(tx, lease.job, lease.attempt)
         if attempt is None or attempt.incarnation != lease.incarnation:
             # Leased in a life of this server that a restore has undone: its files go into quarantine.
             if lease.incarnation >= self._queue.incarnation:
                 raise Refused(f"{lease} was never given out")
-            return job.project
+            return Place(job.project, quarantine=True)
         if not mine(tx, attempt.worker):
             raise Refused(f"{lease} is not this worker's")
-        return job.project
+        return Place(job.project)
 
     async def get(self, project: int, lease: Lease, digest: bytes) -> bytes:
         """A chunk; NotFound. When it is damaged, the job that needs it ends, in words."""
@@ -101,18 +110,18 @@ class JobFiles:
 
 
 class Former:
-    """Projects of attempts that are over, so that not every chunk of a late result asks the database. Bounded."""
+    """Places of attempts that are over, so that not every chunk of a late result asks the database. Bounded."""
 
     def __init__(self, files: JobFiles, store: Store) -> None:
         self._files = files
         self._store = store
-        self._known: OrderedDict[tuple[str, Lease], int] = OrderedDict()
+        self._known: OrderedDict[tuple[str, Lease], Place] = OrderedDict()
 
-    async def project(self, who: str, lease: Lease, mine: Mine) -> int:
-        """As `JobFiles.project`; `who` is whom `mine` speaks of."""
+    async def place(self, who: str, lease: Lease, mine: Mine) -> Place:
+        """As `JobFiles.place`; `who` is whom `mine` speaks of."""
         key = (who, lease)
         if key not in self._known:
-            self._known[key] = await self._store.read(lambda tx: self._files.project(tx, lease, mine))
+            self._known[key] = await self._store.read(lambda tx: self._files.place(tx, lease, mine))
             while len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
         return self._known[key]
@@ -157,7 +166,7 @@ class WorkerFiles:
         run = self._files.running(lease)
         if run is not None and run.worker == self._worker:
             return run.project
-        return await self._former.project("", lease, self._mine)
+        return (await self._former.place("", lease, self._mine)).project
 
     def _mine(self, tx: Tx, worker: int) -> bool:
         return worker == self._worker or settling.same_bundle(tx, worker, self._worker)

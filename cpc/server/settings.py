@@ -152,6 +152,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("module_installers", "", user_names, "users who may upload definitions that name code, beside super users"),
         Setting("relay_cache", "4G", size(0, 1 << 50), "disk for files of other servers' jobs that pass through; 0: none"),
         Setting("custody_limit", "20G", size(0, 1 << 50), "disk for results whose server is out of reach; 0: workers wait"),
+        Setting("quarantine_limit", "1G", size(0, 1 << 50), "disk for results that a peer brings and nobody here knows of"),
         Setting("backup_directory", "", path, "where backups go; empty: backups/ in the run directory"),
     )
 }  # fmt: skip

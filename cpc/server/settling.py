@@ -20,7 +20,7 @@ from cpc.server import closing
 from cpc.server.closing import Ending
 from cpc.server.queue import Queue
 from cpc.store import allocations, attempts, jobs, references, workers
-from cpc.store.attempts import AttemptRow
+from cpc.store.attempts import AttemptRow, Left
 from cpc.store.jobs import DoneRow, JobRow
 from cpc.store.references import Kind, Owned
 from cpc.store.transaction import Tx
@@ -44,12 +44,17 @@ class _Work:
 
     ended: list[AttemptRow] = field(default_factory=list)
     closed: list[DoneRow] = field(default_factory=list)
-    kept: list[tuple[int, int, Result, bool]] = field(default_factory=list)
+    kept: list[Left] = field(default_factory=list)
     checkpoints: set[int] = field(default_factory=set)
 
 
-def settle(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: str) -> Settlement:
-    """Judge the results of one worker. Everything in `settled` is on record when this unit is committed."""
+def settle(
+    queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: str, peer: str = ""
+) -> Settlement:  # fmt: skip
+    """Judge the results of one worker. Everything in `settled` is on record when this unit is committed.
+
+    `peer`: the one that has brought them; what goes into quarantine counts against it.
+    """
     answer = Settlement()
     work = _Work()
     arrived = 0  # bytes
@@ -59,13 +64,12 @@ def settle(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], actor: 
         if missing:
             answer.retry.append(result.lease)
             continue
-        answer.settled.append(_judge(queue, tx, worker, result, work))
+        answer.settled.append(_judge(queue, tx, worker, result, work, peer))
         arrived += sum(map(len, result.small.values()))
     if arrived:
         tx.after(lambda: queue.tallies.move("in", arrived))
     attempts.end(tx, work.ended)
-    kept = [(job, number, result.files, result.tail, used) for job, number, result, used in work.kept]
-    attempts.add_results(tx, kept)
+    attempts.add_results(tx, work.kept)
     closing.close(queue, tx, work.closed, actor, frozenset(work.checkpoints))
     return answer
 
@@ -119,12 +123,17 @@ def _place(queue: Queue, tx: Tx, worker: int, result: Result) -> tuple[int, int]
     return (0, 0) if attempts.result(tx, lease.job, number) else (found.project, number)
 
 
+def weight(result: Result) -> int:
+    """The bytes that a result takes in quarantine."""
+    return result.files.size + len(result.tail) + 200 * len(result.files.entries) + 1000
+
+
 def quarantined(lease: Lease) -> int:
     """The number under which a result of another server life is kept: negative, so no attempt of ours has it."""
     return -(lease.incarnation * 100_000 + lease.attempt)
 
 
-def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work) -> Settled:
+def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work, peer: str) -> Settled:
     lease = result.lease
     run = queue.index.running.get(lease.job)
     if run is not None and run.lease == lease and run.worker == worker:
@@ -140,9 +149,10 @@ def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work) -> Se
     if said is Verdict.ACCEPT_LATE and live is not None and attempt is not None:
         _accept_late(queue, tx, live, attempt, result, work)
     elif said is Verdict.KNOWN and attempts.result(tx, lease.job, lease.attempt) is None:
-        work.kept.append((lease.job, lease.attempt, result, False))
+        work.kept.append(Left(lease.job, lease.attempt, result.files, result.tail, False))
     elif said is Verdict.QUARANTINE and attempts.result(tx, lease.job, quarantined(lease)) is None:
-        work.kept.append((lease.job, quarantined(lease), result, False))
+        size = weight(result) if peer else 0
+        work.kept.append(Left(lease.job, quarantined(lease), result.files, result.tail, False, peer, size))
         tx.event(
             "server", "result.quarantined", subject=ids.array(lease.job), outcome=result.outcome.value,
             job=ids.show(lease.job, True), attempt=lease.attempt, incarnation=lease.incarnation,
@@ -191,7 +201,8 @@ def _current(queue: Queue, tx: Tx, run: Running, result: Result, said: Verdict, 
     elif run.ahead and result.outcome is Outcome.PREEMPTED:
         queue.pace.doubt(run.array)
     if result.files.entries or result.tail:
-        work.kept.append((run.lease.job, run.lease.attempt, result, said is Verdict.ACCEPT))
+        accepted = said is Verdict.ACCEPT
+        work.kept.append(Left(run.lease.job, run.lease.attempt, result.files, result.tail, accepted))
     if said is Verdict.ACCEPT:
         work.closed.append(_done(tx, run, State.SUCCEEDED, result, run.lease.attempt, ""))
         if run.checkpoint:
@@ -249,7 +260,7 @@ def _accept_late(queue: Queue, tx: Tx, job: JobRow, attempt: AttemptRow, result:
             wall=ending.wall, cpu=ending.cpu, memory=ending.memory,
         )
     )  # fmt: skip
-    work.kept.append((job.id, attempt.number, result, True))
+    work.kept.append(Left(job.id, attempt.number, result.files, result.tail, True))
     work.checkpoints.add(job.id)
     work.closed.append(
         DoneRow(

@@ -42,6 +42,10 @@ _RUNNING = Statement(
     .join(jobs, sa.and_(jobs.c.id == attempts.c.job, jobs.c.attempts == attempts.c.number))
     .where(attempts.c.ended.is_(None), jobs.c.state == sa.literal_column("2"))
 )  # fmt: skip
+_of_a_peer = results.c.peer != sa.literal_column("''")  # literal, so that the partial index serves it
+_IN_QUARANTINE = Statement(
+    sa.select(sa.func.count(), sa.func.sum(results.c.size)).where(_of_a_peer, results.c.peer == sa.bindparam("peer"))
+)
 _ADD_RESULT = statement.insert(results)
 _RESULT = statement.select(results, "manifest", "tail", "used", key=_KEY)
 _CHECKPOINT = statement.select(checkpoints, "number", "taken", "manifest", key=["job"])
@@ -143,15 +147,38 @@ def running(tx: Tx) -> list[RunningRow]:
     return [RunningRow(*(_row(found[:15]), *found[15:20], bool(found[20]))) for found in tx.rows(_RUNNING)]
 
 
-def add_results(tx: Tx, rows: Iterable[tuple[int, int, Manifest, str, bool]]) -> None:
-    """(job, attempt, files, last lines, used) of ended attempts that left something."""
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an ended attempt has left. `used`: its job has been closed with it. In quarantine: `peer`, the one that has brought
+    it ("": a worker of ours), and the bytes that count against that peer."""
+
+    job: int
+    number: int
+    files: Manifest
+    tail: str
+    used: bool
+    peer: str = ""
+    size: int = 0
+
+
+def add_results(tx: Tx, rows: Iterable[Left]) -> None:
+    """Ended attempts have left something."""
     tx.many(
         _ADD_RESULT,
         [
-            {"job": job, "number": number, "manifest": msgspec.msgpack.encode(files), "tail": tail, "used": used}
-            for job, number, files, tail, used in rows
+            {
+                "job": row.job, "number": row.number, "manifest": msgspec.msgpack.encode(row.files), "tail": row.tail,
+                "used": row.used, "peer": row.peer, "size": row.size,
+            }
+            for row in rows
         ],
-    )
+    )  # fmt: skip
+
+
+def in_quarantine(tx: Tx, peer: str) -> tuple[int, int]:
+    """(results, bytes) that this peer has brought and that lie in quarantine."""
+    count, size = tx.rows(_IN_QUARANTINE, {"peer": peer})[0]
+    return int(count), int(size or 0)
 
 
 def result(tx: Tx, job: int, number: int) -> tuple[Manifest, str, bool] | None:

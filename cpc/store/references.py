@@ -99,6 +99,28 @@ _GROW = Statement(
     .where(_projects.id == sa.bindparam("key"))
     .values(storage=_projects.storage + sa.bindparam("more", type_=sa.BigInteger()))
 )
+_brought = (
+    sa.select(_refs.digest)
+    .join(
+        schema.results,
+        sa.and_(
+            _refs.kind == int(Kind.RESULT),
+            _refs.owner == schema.results.c.job,
+            _refs.number == schema.results.c.number,
+            schema.results.c.peer != sa.literal_column("''"),  # literal, so that the partial index serves it
+        ),
+    )
+    .where(_refs.project == sa.bindparam("project"))
+)
+_other = schema.references.alias("other").c
+_needed = (  # pins apart: they are there because the results were sent
+    sa.exists()
+    .where(_other.digest == schema.chunks.c.digest, _other.project == sa.bindparam("project"))
+    .where(_other.kind != int(Kind.UPLOAD), sa.or_(_other.kind != int(Kind.RESULT), _other.number >= 0))
+)
+_OF_PEERS = Statement(
+    sa.select(sa.func.sum(schema.chunks.c.size)).where(schema.chunks.c.digest.in_(_brought), ~_needed)
+)
 _QUOTA = statement.select(schema.projects, "name", "quota", "storage")
 
 
@@ -300,16 +322,24 @@ def grow(tx: Tx, project: int, more: int) -> None:
 
 
 def check_quota(tx: Tx, project: int, more: int = 0) -> None:
-    """OverQuota when `more` bytes would take the project beyond its quota. A quota of 0 is none."""
+    """OverQuota when `more` bytes would take the project beyond its quota. A quota of 0 is none.
+
+    What peers have brought into quarantine counts against them, and not here.
+    """
     row = tx.one(_QUOTA, {"id": project})
     if row is None:
         raise NotFound("no such project")
     name, quota, storage = row
-    if quota and storage + more > quota:
+    if quota and storage + more > quota and storage - _of_peers(tx, project) + more > quota:
         raise OverQuota(
             f"project {name} uses {storage} of {quota} bytes; {more} more do not fit",
             "remove jobs or files you no longer need, or ask an administrator for a larger quota",
         )
+
+
+def _of_peers(tx: Tx, project: int) -> int:
+    """Bytes that a project refers to for nothing but results in quarantine that peers have brought. Looks at all of these."""
+    return int(tx.scalar(_OF_PEERS, {"project": project}) or 0)
 
 
 def who(tx: Tx, digest: bytes) -> list[tuple[Kind, int, int, int]]:

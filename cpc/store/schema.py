@@ -235,6 +235,15 @@ results = _table(
     sa.Column("manifest", Blob, nullable=False),  # cpc.core.manifest.Manifest
     sa.Column("tail", Text, nullable=False),
     sa.Column("used", sa.Boolean, nullable=False),  # false: kept only for the retention time
+    sa.Column("peer", Text, nullable=False, server_default=""),  # in quarantine: the peer that brought it, if one did
+    sa.Column("size", Big, nullable=False, server_default="0"),  # what it counts against that peer, in bytes
+)
+sa.Index(
+    "ix_results_peer",
+    results.c.peer,
+    results.c.size,
+    sqlite_where=results.c.peer != sa.literal_column("''"),
+    postgresql_where=results.c.peer != sa.literal_column("''"),
 )
 
 checkpoints = _table(

@@ -23,6 +23,7 @@ from cpc.server.federation.cache import RelayCache
 from cpc.server.federation.custody import Custody
 from cpc.server.federation.files import HomeFiles, OwnerFiles, RelayedFiles
 from cpc.server.federation.held import Held
+from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.ways import Caller
 from cpc.server.files import Files
 from cpc.server.gate import Gate
@@ -63,7 +64,9 @@ class Owner:
         self.full = False
         self.renewals = 0
         self.ways = world.net.server("c")
-        OwnerFiles(JobFiles(bench.queue, bench.store, ChunkDoor(self.files)), bench.store).serve(self.ways)
+        self.quarantine_limit = 1 << 30
+        quarantine = Quarantine(bench.queue, bench.clock, lambda: self.quarantine_limit, str.upper)
+        OwnerFiles(JobFiles(bench.queue, bench.store, ChunkDoor(self.files)), bench.store, quarantine).serve(self.ways)
         self.ways.serve("report", Report, self._report, far=True)
 
     def keep(self, data: bytes) -> bytes:

@@ -5,8 +5,10 @@ Between the servers are `FakeNet`'s links. Workers are driven by hand (`Hand`), 
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import sqlite3
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,7 @@ from cpc.queue.job import State
 from cpc.server import joining, submission
 from cpc.server.bundles import Bundles, Terms
 from cpc.server.federation.lending import Lending
+from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.ways import Caller
 from cpc.server.files import Files
 from cpc.server.gate import Gate
@@ -38,7 +41,7 @@ from cpc.server.seal import Seal
 from cpc.server.storage import Storage
 from cpc.server.tokens import Tokens
 from cpc.server.workers import Workers
-from cpc.store import attempts, jobs, projects
+from cpc.store import attempts, database, jobs, projects
 from cpc.store.chunks import ChunkFiles
 from cpc.store.chunkstore import ChunkStore
 from cpc.store.store import Store
@@ -121,6 +124,7 @@ class House:
         self.disk.make("run")
         self.hands: list[Hand] = []
         self.project = 0
+        self.quarantine_limit = 1 << 30
         self.start()
         self.project = self.do(lambda tx: projects.add(tx, "p", 1, 0, 1.0)).id
 
@@ -149,6 +153,7 @@ class House:
         self.lending = Lending(
             queue=self.queue, store=self.store, machines=self.machines, ways=self.ways, timers=host.reactor, clock=clock,
             chance=self.chance, name=self.name.upper(),
+            quarantine=Quarantine(self.queue, clock, lambda: self.quarantine_limit, str.upper),
         )  # fmt: skip
         self.workers = Workers(self.store, gate, self.queue, self.machines)
         self.workers.lending = self.lending
@@ -188,6 +193,13 @@ class House:
     def end(self) -> None:
         """Let go of the database."""
         self.store.writer._database.close()
+
+    def restored(self) -> None:
+        """It is killed, and begins a new life, as after a restore."""
+        self.kill()
+        with contextlib.closing(sqlite3.connect(database.sqlite_path(self.url))) as connection, connection:
+            connection.execute("UPDATE writer SET incarnation = incarnation + 1")
+        self.start()
 
     def do(self, unit: Any) -> Any:
         """One unit, committed, and what follows from it at once."""

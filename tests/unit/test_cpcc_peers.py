@@ -47,6 +47,13 @@ def test_each_kind_of_server_has_its_table() -> None:
     assert peers.listing([]).startswith("no other servers are known")
 
 
+def test_what_a_server_has_in_quarantine_is_shown() -> None:
+    held = peer_view(state="trusted", connected=True, quarantined=3 << 20)
+    assert "3.0 MiB in quarantine" in peers.listing([held])
+    assert "3.0 MiB" in peers._detail(held)
+    assert "quarantine" not in peers._detail(peer_view(state="trusted"))
+
+
 def test_a_server_cannot_steer_the_terminal_by_its_name() -> None:
     evil = "x\x1b[2J\r\nConnected nodes:"
     shown = [

@@ -63,7 +63,8 @@ class Away:
         disk.make_directory("/run")
         self.custody = with_custody(self.world["a"], disk)
         owner = self.world["c"]
-        OwnerFiles(JobFiles(owner.queue, owner.store, owner.machines._chunks), owner.store).serve(owner.ways)
+        files = JobFiles(owner.queue, owner.store, owner.machines._chunks)
+        OwnerFiles(files, owner.store, owner.lending.owner.quarantine).serve(owner.ways)
         self.hand: Hand = self.world["a"].worker(cores=cores)
         self.jobs = [owner.submit() for _ in range(cores)]
         self.job = self.jobs[0]

@@ -15,7 +15,7 @@ from cpc.core.offload import inline
 from cpc.server.federation.cache import RelayCache, kept_as
 from cpc.server.federation.ways import Caller, Passing
 from cpc.wire import frames
-from cpc.wire.messages import ChunkData, ChunkList
+from cpc.wire.messages import ChunkData, ChunkList, Message
 from cpc.wire.peer_messages import FarChunkGet, FarChunkPut, FarMissing
 from tests.helpers.far_world import FarWorld
 from tests.helpers.files import block
@@ -270,3 +270,27 @@ def test_the_names_of_chunks_are_checked(world: FarWorld) -> None:
     _, lease = world.owner.lend(7)
     with pytest.raises(BadInput):
         world.get(lease, b"short")
+
+
+def test_chunks_of_a_life_that_is_lost_are_taken_up_to_the_limit_of_the_peer(world: FarWorld) -> None:
+    """Whoever brings them can name any job, and would fill the disk in the name of its project."""
+    _, mine = world.owner.lend(7)
+    world.owner.bench.queue.incarnation = 2  # as after a restore
+    world.owner.quarantine_limit = 3 * BIG
+    lost = Lease(mine.job, 9, 1, mine.path)
+
+    def put(lease: Lease, number: int) -> None:
+        data = block(number, BIG)
+        question = FarChunkPut(lease=lease.of_owner(), worker=7, digest=of_chunk(data), data=memoryview(data))
+        route = ("a", "b", "c")
+        world.reactor.finish(
+            ensureDeferred(world.home.ways.ask_far(route, "far-chunk-put", question, Message, 9.0, bulk=True))
+        )
+
+    for number in range(3):
+        put(lost, number)
+    with pytest.raises(Refused, match=r"B may have .* in quarantine"):
+        put(lost, 4)
+    put(mine, 5)  # of an attempt that is known
+    world.owner.bench.clock.seconds += 86_400
+    put(lost, 4)

@@ -104,10 +104,18 @@ def _requests(title: str, found: list[PeerView]) -> str:
 
 def _peers(title: str, found: list[PeerView]) -> str:
     rows = [
-        (one.priority, _host(one), _port(one), one.id, one.name, one.release, _agreed(one), one.trouble) for one in found
+        (one.priority, _host(one), _port(one), one.id, one.name, one.release, _agreed(one), _note(one))
+        for one in found
     ]  # fmt: skip
     header = ("Priority", "Hostname", "Port", "Server Id", "Name", "Release", "Limits", "Note")
     return f"{title}\n{table(header, rows)}" if found else ""
+
+
+def _note(one: PeerView) -> str:
+    from cpc.core.resources import show_size
+
+    held = f"{show_size(one.quarantined)} in quarantine" if one.quarantined else ""
+    return ", ".join(words for words in (one.trouble, held) if words)
 
 
 def _revoked(found: list[PeerView]) -> str:
@@ -322,6 +330,7 @@ def _changed(limits: Limits, off: bool | None, cores: int | str | None, **names:
 
 def _detail(one: PeerView) -> str:
     from cpc.client import trust
+    from cpc.core.resources import show_size
 
     where = ", ".join(f"{each.host} ports {each.port} and {each.client_port}" for each in one.addresses)
     state = "connected" if one.connected else one.state
@@ -332,6 +341,7 @@ def _detail(one: PeerView) -> str:
         ("lent to it", _limits(one.agreement.lent)), ("accepted from it", _limits(one.agreement.accepted)),
         ("lent on", f"to {plural(one.agreement.lend_on, 'server')} beyond it" if one.agreement.lend_on else "no"),
         ("denied", ", ".join(one.agreement.denied)), ("asked", when(one.requested)), ("asked from", one.origin),
-        ("trusted", when(one.trusted)), ("last seen", f"{ago(one.seen)} ago" if one.seen else ""),
+        ("in quarantine", show_size(one.quarantined) if one.quarantined else ""), ("trusted", when(one.trusted)),
+        ("last seen", f"{ago(one.seen)} ago" if one.seen else ""),
     ]  # fmt: skip
     return facts(values)

@@ -16,10 +16,11 @@ import msgspec
 
 from cpc.core.errors import Refused, Unavailable
 from cpc.core.lease import Lease
-from cpc.server.bulk import Former, JobFiles
+from cpc.server.bulk import Former, JobFiles, Place
 from cpc.server.federation.borrowed import way_of
 from cpc.server.federation.cache import RelayCache
 from cpc.server.federation.custody import Custody
+from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.ways import Caller, Passing, Ways
 from cpc.store import workers
 from cpc.store.store import Store
@@ -123,8 +124,9 @@ class RelayedFiles:
 class OwnerFiles:
     """Our files, for workers of other servers that run our jobs."""
 
-    def __init__(self, files: JobFiles, store: Store) -> None:
+    def __init__(self, files: JobFiles, store: Store, quarantine: Quarantine) -> None:
         self._files = files
+        self._quarantine = quarantine
         self._former = Former(files, store)
 
     def serve(self, ways: Ways) -> None:
@@ -133,26 +135,28 @@ class OwnerFiles:
         ways.serve("far-chunk-put", FarChunkPut, self._put, far=True, bulk=True)
         ways.serve("far-missing", FarMissing, self._missing, far=True, bulk=True)
 
-    async def _project(self, caller: Caller, lease: Lease) -> int:
+    async def _place(self, caller: Caller, lease: Lease) -> Place:
         way = way_of(caller.back)
 
         def mine(tx: Tx, worker: int) -> bool:
             row = workers.get(tx, worker)
             return row is not None and not row.bundle and row.boot == way  # see `Owner._join`
 
-        return await self._former.project(way, lease.of_owner(), mine)
+        return await self._former.place(way, lease.of_owner(), mine)
 
     async def _get(self, caller: Caller, question: FarChunkGet) -> ChunkData:
-        project = await self._project(caller, question.lease)
+        project = (await self._place(caller, question.lease)).project
         if question.have:
             await self._files.check(project, question.digest)
             return ChunkData(data=_NOTHING)
         return ChunkData(data=memoryview(await self._files.get(project, question.lease, question.digest)))
 
     async def _put(self, caller: Caller, question: FarChunkPut) -> None:
-        project = await self._project(caller, question.lease)
-        await self._files.put(project, question.lease, question.digest, question.data)
+        place = await self._place(caller, question.lease)
+        if place.quarantine:
+            self._quarantine.check(caller.peer, len(question.data))
+        await self._files.put(place.project, question.lease, question.digest, question.data)
 
     async def _missing(self, caller: Caller, question: FarMissing) -> ChunkList:
-        project = await self._project(caller, question.lease)
+        project = (await self._place(caller, question.lease)).project
         return ChunkList(digests=await self._files.missing(project, question.digests))

@@ -16,6 +16,7 @@ from cpc.server.federation.cache import DIRECTORY, RelayCache
 from cpc.server.federation.custody import Custody
 from cpc.server.federation.files import HomeFiles, OwnerFiles, RelayedFiles
 from cpc.server.federation.held import Held
+from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.ways import Ways
 from cpc.server.gate import Gate
 from cpc.server.storage import Storage
@@ -32,7 +33,7 @@ class Filing:
     def __init__(
         self, *, ways: Ways, files: JobFiles, store: Store, gate: Gate, storage: Storage, disk: Disk, run_dir: str,
         offload: Offload, size_of: Callable[[str], int], called: Callable[[str], str], timers: Timers, clock: Clock,
-        chance: Chance,
+        chance: Chance, quarantine: Quarantine,
     ) -> None:  # fmt: skip
         self.cache = RelayCache(disk, str(Path(run_dir) / DIRECTORY), lambda: size_of("relay_cache"), offload)
         held = Held(disk, run_dir, lambda: size_of("custody_limit"), offload, clock)
@@ -41,7 +42,7 @@ class Filing:
             limit=lambda: size_of("custody_limit"), called=called,
         )  # fmt: skip
         self.home = HomeFiles(ways, self.cache, self.custody)
-        OwnerFiles(files, store).serve(ways)
+        OwnerFiles(files, store, quarantine).serve(ways)
         RelayedFiles(self.cache).serve(ways)
 
     async def load(self) -> None:

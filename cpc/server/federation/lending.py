@@ -14,6 +14,7 @@ from cpc.server.federation.asking import Asking
 from cpc.server.federation.first import CustodyFirst
 from cpc.server.federation.home import Home
 from cpc.server.federation.owner import Owner
+from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.loans import Room
 from cpc.server.machines import Machines
@@ -34,10 +35,12 @@ class Lending:
 
     def __init__(
         self, *, queue: Queue, store: Store, machines: Machines, ways: Ways, timers: Timers, clock: Clock, chance: Chance,
-        name: str,
+        name: str, quarantine: Quarantine,
     ) -> None:  # fmt: skip
         self.home = Home(queue=queue, store=store, ways=ways, timers=timers)
-        self.owner = Owner(queue=queue, store=store, ways=ways, tails=machines.tails, timers=timers)
+        self.owner = Owner(
+            queue=queue, store=store, ways=ways, tails=machines.tails, timers=timers, quarantine=quarantine
+        )
         self.asking = Asking(
             queue=queue, ways=ways, home=self.home, seats=machines.seats, timers=timers, clock=clock, chance=chance,
             name=name,

@@ -31,6 +31,7 @@ from cpc.server.federation.borrowed import (
 from cpc.server.federation.era import Era
 from cpc.server.federation.hearing import Hearing
 from cpc.server.federation.portions import Answer, Said, portions
+from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.register import Register
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.joining import MAX_WORD, MOST_AHEAD
@@ -40,7 +41,7 @@ from cpc.server.tails import Tails
 from cpc.store import attempts, projects, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
-from cpc.wire.messages import Orders, Result, Task
+from cpc.wire.messages import Orders, Result, Settled, Task
 from cpc.wire.peer_messages import Offer, Report, ReportAnswer, WorkerOrders, WorkerReport
 
 MOST_BYTES = 4 << 20  # of tasks in one answer
@@ -50,7 +51,9 @@ MOST_SAID = 4000  # results and checkpoints in one report
 class Owner:
     """All borrowed workers. `heard` is by the lease clock."""
 
-    def __init__(self, *, queue: Queue, store: Store, ways: Ways, tails: Tails, timers: Timers) -> None:
+    def __init__(
+        self, *, queue: Queue, store: Store, ways: Ways, tails: Tails, timers: Timers, quarantine: Quarantine
+    ) -> None:  # fmt: skip
         self.beats = 4
         self.peer_grace = 3600.0
         self._queue = queue
@@ -60,6 +63,7 @@ class Owner:
         self._timers = timers
         self._borrowed: dict[int, Borrowed] = {}  # by session
         self.register = Register(ways.here)
+        self.quarantine = quarantine
         self._hearing = Hearing(queue, store, ways, answers=self._renew_all, closed=self._close)
         self._orders: dict[tuple[str, ...], list[WorkerOrders]] = {}
         self._era = Era(queue.journal)
@@ -278,9 +282,10 @@ class Owner:
             one = said.report
             worker = self.register.row(tx, caller.back, one.worker)
             session = self._queue.index.of_worker(worker) if worker else None
-            others = [result for result in one.results if self._of_others(tx, worker, caller.back, result)]
-            if others:
-                theirs = tuple(result for result in one.results if result not in others)
+            refused = self._refused(tx, caller, worker, one.results)
+            if refused:
+                gone = {settled.lease for settled in refused}
+                theirs = tuple(result for result in one.results if result.lease not in gone)
                 one = msgspec.structs.replace(one, results=theirs)
             if session is None and one.offer is not None and not one.gone and sane([one.offer], caller.sender):
                 made = session_of(worker, caller.sender, one.offer, limits, allowed, self._queue.now)
@@ -290,12 +295,12 @@ class Owner:
             elif session is None and not one.gone and (one.wants or self._has_something(tx, worker, caller.back, one)):
                 answer.unknown[one.worker] = None
             if worker or one.results:
-                self._judge(tx, worker, session, one, answer)
+                self._judge(tx, worker, session, one, answer, caller.peer)
             answer.cancel[one.worker] = [
                 lease for lease in one.holds if lease not in said.told and not _current(self._queue, lease, worker)
             ]
-            if others:
-                answer.settle(one.worker, Settlement(not_theirs(others)))
+            if refused:
+                answer.settle(one.worker, Settlement(refused))
             if not said.whole:
                 continue
             if one.gone:
@@ -310,19 +315,22 @@ class Owner:
                 answer.sessions[said.report.worker] = session.number
         return answer
 
-    def _of_others(self, tx: Tx, worker: int, back: tuple[str, ...], result: Result) -> bool:
-        """Whether an attempt was given by another way, or to a worker of ours: only the servers on that way speak for it."""
-        lease = result.lease
-        run = self._queue.index.running.get(lease.job)
-        if run is not None and run.lease == lease and run.worker == worker:
-            return False
-        attempt = attempts.get(tx, lease.job, lease.attempt)
-        return (
-            attempt is not None
-            and attempt.incarnation == lease.incarnation
-            and attempt.worker != worker
-            and self.register.way_to(attempt.worker) != back
-        )
+    def _refused(self, tx: Tx, caller: Caller, worker: int, results: Sequence[Result]) -> list[Settled]:
+        """Those that are not taken: of attempts that were given by another way, or to a worker of ours, for only the servers on
+        that way speak for it; and of attempts that nobody knows, when they are not put into quarantine."""
+        others: list[Result] = []
+        strange: list[Result] = []
+        for result in results:
+            lease = result.lease
+            run = self._queue.index.running.get(lease.job)
+            if run is not None and run.lease == lease and run.worker == worker:
+                continue
+            attempt = attempts.get(tx, lease.job, lease.attempt)
+            if attempt is None or attempt.incarnation != lease.incarnation:
+                strange.append(result)
+            elif attempt.worker != worker and self.register.way_to(attempt.worker) != caller.back:
+                others.append(result)
+        return not_theirs(others) + (self.quarantine.refuse(tx, caller.peer, strange) if strange else [])
 
     def _renew_all(self, back: tuple[str, ...]) -> None:
         """A home that was silent for long has its workers come back one by one: their leases get a full period."""
@@ -346,7 +354,9 @@ class Owner:
         session.wants = True
         return one.wants and any(True for _ in self._queue.index.candidates(session))
 
-    def _judge(self, tx: Tx, worker: int, session: Session | None, one: WorkerReport, answer: Answer) -> None:
+    def _judge(
+        self, tx: Tx, worker: int, session: Session | None, one: WorkerReport, answer: Answer, peer: str
+    ) -> None:
         """Renewals, results, checkpoints."""
         queue = self._queue
         for lease in one.holds:
@@ -356,7 +366,7 @@ class Owner:
         name = session.name if session is not None else f"{worker}"
         # First, because with its result an attempt ends, and its right to a checkpoint; after a cut one report has both.
         again = settling.take_checkpoints(queue, tx, worker, one.checkpoints)
-        settlement = settling.settle(queue, tx, worker, one.results, f"worker:{name}")
+        settlement = settling.settle(queue, tx, worker, one.results, f"worker:{name}", peer)
         settlement.retry += again
         answer.settle(one.worker, settlement)
         if one.tails:

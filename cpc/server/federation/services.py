@@ -18,6 +18,8 @@ from cpc.server.federation.handing import Handing
 from cpc.server.federation.lending import Lending
 from cpc.server.federation.links import Links
 from cpc.server.federation.outside import Outside
+from cpc.server.federation.quarantine import SETTING as QUARANTINE
+from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.requests import Requests
 from cpc.server.federation.survey import Surveying
 from cpc.server.federation.trust import Asking, Trust
@@ -56,9 +58,10 @@ class Federation:
             store=store, gate=gate, book=self.book, links=self.links, outside=outside or Outside(reactor, connect),
             authority=authority, say=self.say,
         )  # fmt: skip
+        quarantine = Quarantine(queue, clock, lambda: settings.whole(QUARANTINE), self.book.called)
         self.lending = Lending(
             queue=queue, store=store, machines=machines, ways=self.links, timers=reactor, clock=clock, chance=chance,
-            name=self.say().name,
+            name=self.say().name, quarantine=quarantine,
         )  # fmt: skip
         self.trust.on_revoke.append(self.lending.revoked)
         self.trust.on_agreed.append(self.lending.agreed)
@@ -69,7 +72,7 @@ class Federation:
         self.filing = Filing(
             ways=self.links, files=machines.files, store=store, gate=gate, storage=storage, disk=disk or RealDisk(),
             run_dir=config.run_dir, offload=offload, size_of=settings.whole, called=self.book.called, timers=reactor,
-            clock=clock, chance=chance,
+            clock=clock, chance=chance, quarantine=quarantine,
         )  # fmt: skip
         machines.far_files = self.filing.home
         self.filing.home.holder = self.lending.home.holder

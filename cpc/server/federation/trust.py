@@ -26,7 +26,7 @@ from cpc.server.federation.ways import Caller
 from cpc.server.gate import Gate
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
-from cpc.store import peers, projects
+from cpc.store import attempts, peers, projects
 from cpc.store.peers import Addresses, PeerRow
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
@@ -81,19 +81,22 @@ class Trust:
 
     async def page(self, who: Principal) -> Page:
         """All servers that are known, those first that are asked first."""
-        return await self._gate.read(who, Act.PEER_LIST, lambda tx: Page(items=tuple(map(self.view, peers.every(tx)))))
+        return await self._gate.read(who, Act.PEER_LIST, lambda tx: Page(items=self._all(tx)))
+
+    def _all(self, tx: Tx) -> tuple[PeerView, ...]:
+        return tuple(self.view(tx, row) for row in peers.every(tx))
 
     async def get(self, who: Principal, server: str) -> PeerView:
         """One, by id, the beginning of one, or name."""
-        return await self._gate.read(who, Act.PEER_LIST, lambda tx: self.view(self._find(tx, server)))
+        return await self._gate.read(who, Act.PEER_LIST, lambda tx: self.view(tx, self._find(tx, server)))
 
-    def view(self, row: PeerRow) -> PeerView:
+    def view(self, tx: Tx, row: PeerRow) -> PeerView:
         """A server as people see it."""
         return PeerView(
             id=row.id, name=row.name, state=row.state.value, connected=self._links.is_up(row.id), priority=row.priority,
             addresses=row.addresses.to_try, fingerprint=_fingerprint(row), agreement=row.agreement,
             release=self._links.release(row.id), origin=row.origin, trouble=self._links.trouble(row.id), note=row.note,
-            requested=row.requested, trusted=row.trusted, seen=row.seen,
+            requested=row.requested, trusted=row.trusted, seen=row.seen, quarantined=attempts.in_quarantine(tx, row.id)[1],
         )  # fmt: skip
 
     def summary(self) -> tuple[int, int, list[str]]:
@@ -170,7 +173,7 @@ class Trust:
                 )  # fmt: skip
             moved = self.move(tx, row, fresh, Event.ASKED)
             tx.event(call.who.actor, "peer.asked", name=seen.name, server=seen.id, host=seen.host, port=client_port)
-            return self.view(moved)
+            return self.view(tx, moved)
 
         return await self._gate.write(call, Act.PEER_ASK, unit, answer=PeerView)
 
@@ -198,10 +201,10 @@ class Trust:
             if fingerprint_of(row.authority) != fingerprint:
                 raise Conflict(f"{self._book.called(row.id)} has another fingerprint", "look at it again, and compare")
             if row.state is PeerState.TRUSTED:
-                return self.view(row)
+                return self.view(tx, row)
             moved = self.move(tx, row, row, Event.APPROVED)
             tx.event(call.who.actor, "peer.trusted", name=row.name, server=row.id)
-            return self.view(moved)
+            return self.view(tx, moved)
 
         return await self._gate.write(call, Act.PEER_TRUST, unit, answer=PeerView)
 
@@ -236,10 +239,10 @@ class Trust:
         def unit(tx: Tx) -> PeerView:
             row = self._find(tx, server)
             if row.state is PeerState.REVOKED:
-                return self.view(row)
+                return self.view(tx, row)
             moved = self.move(tx, row, replace(row, note="revoked here"), Event.REVOKED, hand_back=hand_back)
             tx.event(call.who.actor, "peer.revoked", name=row.name, server=row.id, hand_back=hand_back)
-            return self.view(moved)
+            return self.view(tx, moved)
 
         return await self._gate.write(call, Act.PEER_REVOKE, unit, answer=PeerView)
 
@@ -258,7 +261,7 @@ class Trust:
                 row = self._reorder(tx, row, priority)
             changes = msgspec.to_builtins({"priority": priority, "agreement": agreement})
             tx.event(call.who.actor, "peer.changed", name=row.name, server=row.id, **changes)
-            return self.view(row)
+            return self.view(tx, row)
 
         return await self._gate.write(call, Act.PEER_CHANGE, unit, answer=PeerView)
 
