@@ -129,36 +129,60 @@ class GpuPool:
 
 
 class HostPool:
-    """Cores of several hosts, shared out by key: on as few hosts as can be."""
+    """Cores and GPUs of several hosts, shared out by key: on as few hosts as can be."""
 
-    def __init__(self, hosts: Mapping[str, int]) -> None:
-        """`hosts`: cores of each, in the order in which they are used where it does not matter."""
+    def __init__(self, hosts: Mapping[str, int], gpus: int = 0) -> None:
+        """`hosts`: cores of each, in the order in which they are used where it does not matter. `gpus`: of each."""
         self._free = dict(hosts)
+        self._gpus = {host: set(range(gpus)) for host in hosts}
         self._held: dict[str, dict[str, int]] = {}
+        self._held_gpus: dict[str, dict[str, tuple[int, ...]]] = {}
 
-    def acquire(self, key: str, cores: int) -> dict[str, int]:
-        """Cores by host: the tightest single host, else whole ones from the emptiest down. Unavailable when fewer are free."""
+    def acquire(self, key: str, cores: int, gpus: int = 0) -> dict[str, int]:
+        """Cores by host: the tightest single host, else whole ones from the emptiest down, those with GPUs first where some
+        are needed. Unavailable when fewer are free, or no hosts have both."""
         if cores > sum(self._free.values()):
             raise Unavailable(f"{cores} cores were granted, {sum(self._free.values())} are free on the hosts")
-        fitting = [host for host, free in self._free.items() if free >= cores]
-        order = (
-            [min(fitting, key=lambda host: self._free[host])]
-            if fitting
-            else sorted(self._free, key=lambda host: -self._free[host])
-        )
+        hosts = self._hosts(cores, gpus)
         taken: dict[str, int] = {}
-        for host in order:
-            here = min(cores - sum(taken.values()), self._free[host])
-            if here:
-                taken[host] = here
-                self._free[host] -= here
-        self._held[key] = taken
+        held: dict[str, tuple[int, ...]] = {}
+        for place, host in enumerate(hosts):
+            others = len(hosts) - place - 1
+            taken[host] = min(cores - sum(taken.values()) - others, self._free[host])
+            left = gpus - sum(map(len, held.values()))
+            beyond = sum(len(self._gpus[one]) for one in hosts[place + 1 :])
+            here = min(max(-(-left // (others + 1)), left - beyond), len(self._gpus[host]))
+            held[host] = tuple(sorted(self._gpus[host])[:here])
+        for host in hosts:
+            self._free[host] -= taken[host]
+            self._gpus[host] -= set(held[host])
+        self._held[key], self._held_gpus[key] = taken, held
         return taken
 
+    def _hosts(self, cores: int, gpus: int) -> list[str]:
+        """On which hosts: each has a core at least."""
+        there = {host: (free, len(self._gpus[host])) for host, free in self._free.items() if free}
+        fitting = [host for host, (free, more) in there.items() if free >= cores and more >= gpus]
+        if fitting:
+            return [min(fitting, key=lambda host: (there[host][1], there[host][0]))]
+        chosen: list[str] = []
+        for host in sorted(there, key=lambda host: (-min(there[host][1], gpus), -there[host][0])):
+            chosen.append(host)
+            found = [sum(there[one][which] for one in chosen) for which in (0, 1)]
+            if found[0] >= cores and found[1] >= gpus and len(chosen) <= cores:
+                return chosen
+        raise Unavailable(f"{cores} cores with {gpus} GPUs were granted, and no hosts have both free together")
+
+    def gpus(self, key: str) -> dict[str, tuple[int, ...]]:
+        """Which GPUs of each of its hosts the key has, counted from 0."""
+        return {host: held for host, held in self._held_gpus.get(key, {}).items() if held}
+
     def release(self, key: str) -> None:
-        """Its cores are free again."""
+        """Its cores and GPUs are free again."""
         for host, cores in self._held.pop(key, {}).items():
             self._free[host] += cores
+        for host, gpus in self._held_gpus.pop(key, {}).items():
+            self._gpus[host] |= set(gpus)
 
     def write(self, key: str, path: Path) -> None:
         """The hosts of the key, one line a core, a form that every mpirun and srun reads; its cores are free again when

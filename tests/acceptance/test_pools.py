@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,6 +154,17 @@ def test_everything_of_a_pool_is_stopped_without_a_server(ready: Network, cluste
     lab.cpcc("cancel", array).done()
     lab.cpcc("pool", "rm", "hpc").done()
     assert lab.client.pools() == []
+
+
+def test_a_worker_on_several_nodes_gives_each_job_gpus_of_its_own(lab: Network, cluster: Cluster) -> None:
+    add(lab, cluster, "gpu", "--nodes", "2", "--gpus", "2", "--platform", "slurm", "--max-allocations", "1").done()
+    script = "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES > out; sleep 1"
+    array = lab.cpcc("submit", "--quiet", "--array", "4", "--gpus", "1", "--", "sh", "-c", script).done().strip()
+    assert lab.end_of_array(array, seconds=60.0).jobs == {"succeeded": 4}
+    told = {lab.output(f"{array}[{index}]", "out").decode().strip() for index in range(4)}
+    assert all(re.fullmatch("n[1-3] [01]", one) for one in told), told
+    assert len({one.split()[0] for one in told}) == 2, "both nodes were used"
+    lab.cpcc("pool", "rm", "--cancel", "gpu", seconds=60.0).done()
 
 
 def test_wrong_settings_are_told_at_once_in_one_line(lab: Network, cluster: Cluster) -> None:

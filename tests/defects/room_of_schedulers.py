@@ -90,4 +90,23 @@ SCHEDULERS = (
         promise="no array is larger than the system takes",
         caught_by=_UNIT + "test_how_large_arrays_may_be_is_asked_of_the_system",
     ),
+    defect(
+        "every-gpu-for-every-step", "cpc.plugins.platforms.slurm:Slurm.acquire", "if self._each:",
+        "if self._each and granted.gpus > 1:",
+        promise="a program under srun sees its own GPUs alone",
+        caught_by="tests/unit/test_platforms.py::"
+        "test_slurm_shares_out_the_gpus_of_all_nodes_with_the_cores_beside_them",
+    ),
+    defect(
+        "uneven-gpus-counted-on", "cpc.plugins.platforms.slurm:_gpus",
+        "if all(not all_ or all_ == str(int(each) * nodes) for all_ in asked) else 0", "",
+        promise="GPUs count only where each node has as many",
+        caught_by="tests/unit/test_platforms.py::test_gpus_count_only_where_each_node_has_as_many",
+    ),
+    defect(
+        "gpus-without-a-core", "cpc.api.platform:HostPool._hosts", " and len(chosen) <= cores", "",
+        promise="each host of a job has a core beside its GPUs",
+        caught_by="tests/unit/test_platforms.py::"
+        "test_slurm_shares_out_the_gpus_of_all_nodes_with_the_cores_beside_them",
+    ),
 )  # fmt: skip

@@ -5,53 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from msgspec.structs import replace as replace_struct
-from twisted.internet import reactor, task
+from twisted.internet import reactor
 
-from cpc.api import Handle, NodeState, Refused, Seen, SeenOutcome, SeenState, Tools, Unavailable, Unsettled
-from cpc.api.scheduler_suite import PROMISES, Rig, handles
-from cpc.core.chance import SystemChance
-from cpc.core.clock import SystemClock
-from cpc.plugins.schedulers.slurm import Slurm
+from cpc.api import NodeState, Refused, SeenOutcome, SeenState, Unavailable, Unsettled
+from cpc.api.scheduler_suite import PROMISES, handles
 from cpc.server.pools.commands import Commands
-from cpc.server.pools.web import Web
 from tests.helpers.slurm import Cluster, needed, wait_for
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.slurm_rig import rig_for, running, submitted
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     needed()
-    running = Cluster(nodes=2, cloud=1, max_array=6)
+    made = Cluster(nodes=2, cloud=1, max_array=6)
     try:
-        running.start()
-        yield running
+        made.start()
+        yield made
     finally:
-        running.stop()
-
-
-def tools(cluster: Cluster) -> Tools:
-    return Tools(Commands(reactor, os.environ), Web(reactor), SystemClock(), SystemChance())
-
-
-def rig_for(cluster: Cluster, prefix: str) -> Rig:
-    return Rig(
-        Slurm,
-        tools(cluster),
-        wait=lambda seconds: task.deferLater(reactor, seconds),
-        prefix=prefix,
-        settings={"conf": str(cluster.conf)},
-        wanted={"directory": str(cluster.jobs), "memory": 50 << 20},
-        node="n2",
-    )
+        made.stop()
 
 
 @pytest.mark.parametrize("promise", PROMISES)
@@ -62,15 +40,6 @@ async def test_it_keeps(promise: str, cluster: Cluster) -> None:
         await PROMISES[promise](rig)
     finally:
         await rig.clean()
-
-
-async def submitted(rig: Rig, body: str, **more: object) -> tuple[Handle, ...]:
-    wanted = rig.request(body, **more)
-    return handles(wanted, await rig.make().submit(wanted))
-
-
-async def running(rig: Rig, mine: Sequence[Handle]) -> tuple[Seen, ...]:
-    return await rig.until(rig.make(), mine, lambda one: one.state is SeenState.RUNNING, "it runs")
 
 
 @pytest_twisted.ensureDeferred
@@ -127,15 +96,17 @@ async def test_the_script_is_told_before_it_is_ended(cluster: Cluster) -> None:
 @pytest_twisted.ensureDeferred
 async def test_every_node_runs_a_command_and_steps_of_jobs_find_room_beside_it(cluster: Cluster) -> None:
     rig = rig_for(cluster, "each")
-    wanted = rig.request("", nodes=2, cores=2)
+    wanted = rig.request("", nodes=2, cores=2, gpus=2)
     each = rig.make().on_every_node(wanted)
     out = cluster.jobs / "each"
     step = f"srun --exact -n1 -c2 -w $SLURMD_NODENAME true > {out}.step"
-    inner = f"hostname > {out}.$SLURM_NODEID; test $SLURM_NODEID = 1 || {step}"
+    inner = f"echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES > {out}.$SLURM_NODEID; test $SLURM_NODEID = 1 || {step}"
     wanted = replace_struct(wanted, script=f"#!/bin/sh\n{each} sh -c '{inner}'\n")
     (end,) = await rig.ended(rig.make(), handles(wanted, await rig.make().submit(wanted)))
     assert end.outcome is SeenOutcome.OK, end
     assert sorted(path.name for path in cluster.jobs.glob("each.*")) == ["each.0", "each.1", "each.step"]
+    told = [Path(f"{out}.{number}").read_text() for number in (0, 1)]
+    assert told == ["n1 0,1\n", "n2 0,1\n"], "the GPUs of its node"
 
 
 @pytest_twisted.ensureDeferred
@@ -352,58 +323,3 @@ async def test_the_doctor_names_munge(cluster: Cluster) -> None:
     finally:
         cluster.start_munge()
     assert all(one.ok for one in await scheduler.diagnose())
-
-
-IN_ALLOCATION = """
-import os, signal, subprocess, sys, time
-from cpc.api import Amounts
-from cpc.plugins.platforms.slurm import Slurm
-from cpc.worker.node import describe_node
-from cpc.worker.search import PathSearch
-
-platform = Slurm(describe_node(os.environ, PathSearch()), {})
-print(platform.total().cores, *platform.describe())
-
-
-def run(place, mpi, *argv):
-    start = place.variables["MPIRUN"] if mpi else place.prefix
-    return subprocess.run([*start, *argv], capture_output=True, text=True, env=os.environ | place.env).stdout.split()
-
-
-where = ("sh", "-c", "echo $SLURMD_NODENAME")
-places = [platform.acquire(key, Amounts(cores=4), os.getcwd()) for key in "ab"]
-print(*(name for place in places for name in run(place, False, *where)))
-platform.release("a")
-platform.release("b")
-print(*sorted(run(platform.acquire("c", Amounts(cores=7), os.getcwd()), True, *where)))
-platform.release("c")
-place = platform.acquire("d", Amounts(cores=1), os.getcwd())
-body = "trap 'echo told; exit 5' TERM; echo up; while :; do sleep 0.05; done"
-program = subprocess.Popen([*place.prefix, "sh", "-c", body], stdout=subprocess.PIPE, text=True, start_new_session=True)
-program.stdout.readline()
-os.killpg(program.pid, signal.SIGTERM)
-print(program.communicate()[0].strip(), program.returncode)
-"""
-
-
-@pytest_twisted.ensureDeferred
-async def test_one_worker_uses_all_nodes_of_an_allocation(cluster: Cluster) -> None:
-    rig = rig_for(cluster, "platform")
-    out, program = cluster.jobs / "platform.out", cluster.jobs / "in_allocation.py"
-    program.write_text(IN_ALLOCATION)
-    show = "cpc-worker --show slurm"
-    body = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={ROOT}\npython {program} && {show}"
-    mine = await submitted(rig, body, nodes=2, cores=4, memory=500 << 20, output=str(out))
-    (end,) = await rig.ended(rig.make(), mine)
-    text = out.read_text()
-    assert end.outcome is SeenOutcome.OK, text
-    lines = [line for line in text.splitlines() if not line.startswith(("srun:", "slurmstepd"))]
-    assert lines[:4] == [
-        f"8 allocation: {mine[0].native} on n1:4 n2:4",
-        "n1 n2",
-        " ".join(["n1"] * 4 + ["n2"] * 3),
-        "told 5",
-    ]
-    assert "Platform slurm: " in text
-    assert f"allocation: {mine[0].native} on n1:4 n2:4" in "".join(lines[4:])
-    assert "benchmark/sleep" in text  # what smp runs, slurm runs too

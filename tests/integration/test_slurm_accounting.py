@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import getpass
-import os
 from collections.abc import Iterator, Sequence
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
 
-from cpc.api import Handle, Scheduler, Seen, SeenOutcome, SeenState, Tools
-from cpc.api.scheduler_suite import Rig, handles
-from cpc.core.chance import SystemChance
-from cpc.core.clock import SECOND, SystemClock
-from cpc.plugins.schedulers.slurm import Slurm
+from cpc.api import Handle, Scheduler, Seen, SeenOutcome, SeenState
+from cpc.api.scheduler_suite import Rig
+from cpc.core.clock import SECOND
 from cpc.plugins.schedulers.slurm_rest import SlurmRest
-from cpc.server.pools.commands import Commands
-from cpc.server.pools.web import Web
 from tests.helpers.slurm import ACCOUNTING, Cluster, needed, wait_for
+from tests.helpers.slurm_rig import rig_for, submitted
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +27,11 @@ def cluster() -> Iterator[Cluster]:
         running.stop()
 
 
-def rig_for(cluster: Cluster, prefix: str) -> Rig:
-    return Rig(
-        Slurm,
-        Tools(Commands(reactor, os.environ), Web(reactor), SystemClock(), SystemChance()),
-        wait=lambda seconds: task.deferLater(reactor, seconds),
-        prefix=prefix,
-        settings={"conf": str(cluster.conf)},
-        wanted={"directory": str(cluster.jobs), "memory": 50 << 20},
-    )
-
-
 def rest(cluster: Cluster, rig: Rig) -> Scheduler:
     token = cluster.base / "token"
     token.touch(0o600)
     token.write_text(cluster.token())
     return SlurmRest(rig.tools, {"url": cluster.rest_url, "user": getpass.getuser(), "token_file": str(token)})
-
-
-async def submitted(rig: Rig, body: str, **more: object) -> tuple[Handle, ...]:
-    wanted = rig.request(body, **more)
-    return handles(wanted, await rig.make().submit(wanted))
 
 
 def recorded(cluster: Cluster, state: str) -> int:

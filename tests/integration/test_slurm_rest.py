@@ -10,8 +10,8 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
 
-from cpc.api import Refused, Tools, Unavailable
-from cpc.api.scheduler_suite import PROMISES, Rig
+from cpc.api import Refused, SeenState, Tools, Unavailable
+from cpc.api.scheduler_suite import PROMISES, Rig, handles
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SystemClock
 from cpc.plugins.schedulers.slurm_rest import SlurmRest
@@ -55,6 +55,17 @@ async def test_it_keeps(promise: str, cluster: Cluster) -> None:
         await PROMISES[promise](rig)
     finally:
         await rig.clean()
+
+
+@pytest_twisted.ensureDeferred
+async def test_gpus_are_of_each_node(cluster: Cluster) -> None:
+    rig = rig_for(cluster, "gpus")
+    scheduler = rig.make()
+    wanted = rig.request("exec sleep 600", nodes=2, gpus=1)
+    mine = handles(wanted, await scheduler.submit(wanted))
+    await rig.until(scheduler, mine, lambda one: one.state is SeenState.RUNNING, "it runs")
+    assert [(one.gpus, one.gpus_used) for one in await scheduler.nodes("batch")] == [(2, 1)] * 2
+    await rig.clean()
 
 
 @pytest_twisted.ensureDeferred

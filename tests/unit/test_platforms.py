@@ -259,6 +259,54 @@ def test_slurm_starts_each_program_where_its_cores_are(allocation: dict[str, str
     assert slurm.acquire("e", Amounts(cores=16), str(tmp_path)).prefix[-1] == "--nodelist=big"
 
 
+def test_slurm_shares_out_the_gpus_of_all_nodes_with_the_cores_beside_them(
+    allocation: dict[str, str], tmp_path: Path
+) -> None:
+    slurm = Slurm(NODE, {}, allocation | {"SLURM_GPUS_ON_NODE": "2", "CUDA_VISIBLE_DEVICES": "0,1"})
+    assert slurm.total() == Amounts(cores=24, gpus=6, memory=3000 << 20)
+    assert slurm.describe()[0].endswith("big:16, 2 GPUs each")
+
+    def given(key: str, **granted: int) -> str:
+        env = slurm.acquire(key, Amounts(**granted), str(tmp_path)).env
+        assert "CUDA_VISIBLE_DEVICES" not in env
+        return env["CPC_STEP_GPUS"]
+
+    assert given("a", cores=1, gpus=1) == "n08:0"
+    assert given("b", cores=1, gpus=1) == "n08:1", "the tightest node that has both"
+    assert given("c", cores=1) == "-", "none of them"
+    with pytest.raises(Unavailable, match="1 cores with 3 GPUs were granted, and no hosts have both"):
+        slurm.acquire("e", Amounts(cores=1, gpus=3), str(tmp_path))
+    assert given("d", cores=2, gpus=2) == "n09:0,1"
+    slurm.release("a")
+    slurm.release("d")
+    assert given("e", cores=6, gpus=4) == "big:0,1 n09:0,1"
+    assert lines(tmp_path) == ["big"] * 5 + ["n09"], "each has a core beside its GPUs"
+    assert given("f", cores=1, gpus=1) == "n08:0"
+    for key in "bcef":
+        slurm.release(key)
+    assert sorted(given("g", cores=24, gpus=6).split()) == ["big:0,1", "n08:0,1", "n09:0,1"]
+    slurm.release("g")
+    assert slurm.total().gpus == 6
+
+
+@pytest.mark.parametrize(
+    ("told", "gpus"),
+    [
+        ({"SLURM_GPUS_ON_NODE": "2", "SLURM_GPUS_PER_NODE": "2"}, 6),
+        ({"SLURM_GPUS_ON_NODE": "2", "SLURM_GPUS": "6"}, 6),
+        ({"SLURM_GPUS_ON_NODE": "2", "SLURM_GPUS": "a100:5"}, 0),
+        ({"SLURM_GPUS_ON_NODE": "1", "SLURM_GPUS_PER_TASK": "1", "SLURM_NTASKS": "3"}, 3),
+        ({"SLURM_GPUS_ON_NODE": "1", "SLURM_GPUS_PER_TASK": "1", "SLURM_NTASKS": "4"}, 0),
+        ({"SLURM_GPUS_ON_NODE": "x"}, 0),
+        ({}, 0),
+    ],
+)
+def test_gpus_count_only_where_each_node_has_as_many(
+    allocation: dict[str, str], told: dict[str, str], gpus: int
+) -> None:
+    assert Slurm(NODE, {}, allocation | told).total().gpus == gpus
+
+
 def test_slurm_does_not_start_where_there_is_no_allocation(allocation: dict[str, str]) -> None:
     for broken, words in (
         ({"SLURM_JOB_ID": ""}, "no Slurm allocation here"),
@@ -307,6 +355,12 @@ def test_gently_passes_sigterm_on_and_ends_as_its_program(tmp_path: Path) -> Non
         [*start, "sh", "-c", 'printf "<%s>" "$@"; exit 7', "0", "a b", "", "-x"], env=env, capture_output=True
     )
     assert (done.returncode, done.stdout) == (7, b"<a b><><-x>")
+    say = [*start, "sh", "-c", "echo $CUDA_VISIBLE_DEVICES/${ROCR_VISIBLE_DEVICES-unset}/${CPC_STEP_GPUS-unset}"]
+    for told, seen in (("n1:0,2 n2:1", "4,GPU-c"), ("n2:0", ""), ("-", ""), ("", "4,5,GPU-c")):
+        more = {"SLURMD_NODENAME": "n1", "CUDA_VISIBLE_DEVICES": "4,5,GPU-c"} | (
+            {"CPC_STEP_GPUS": told} if told else {}
+        )
+        assert subprocess.run(say, env=env | more, capture_output=True, text=True).stdout == f"{seen}/unset/unset\n"
     body = 'trap "echo told; exit 5" TERM; echo up; while :; do sleep 0.02; done'
     running = subprocess.Popen([*start, "sh", "-c", body], env=env, stdout=subprocess.PIPE, start_new_session=True)
     assert running.stdout is not None

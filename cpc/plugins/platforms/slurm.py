@@ -2,7 +2,8 @@
 
 The worker itself shares out the cores of all nodes, so steps are started with `--overlap` and unbound: Slurm neither makes
 them wait for each other nor pins two of them to the same cores. A program of one process runs on one node, through
-`srun --ntasks=1`; one that begins with `$MPIRUN` is started by that, on as few nodes as can be.
+`srun --ntasks=1`; one that begins with `$MPIRUN` is started by that, on as few nodes as can be. Slurm shows every step all GPUs
+that the allocation has on a node; which of them are a program's own is said by `CPC_STEP_GPUS`, to the shell at the step's end.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ class Slurm(Platform):
         self._hosts = _allocated(environ)
         self._memory = _memory(environ, self._hosts) or node.memory * len(self._hosts)
         super().__init__(node, options)
-        self._pool = HostPool(self._hosts)
-        self._gpus = GpuPool(node.gpus if len(self._hosts) == 1 else ())
+        self._each = _gpus(environ, len(self._hosts))
+        self._pool = HostPool(self._hosts, self._each)
+        # Where Slurm knows of no GPUs, one node may have some all the same.
+        self._gpus = GpuPool(node.gpus if len(self._hosts) == 1 and not self._each else ())
 
     def _cores(self, wanted: int | None) -> int:
         there = sum(self._hosts.values())
@@ -54,14 +57,15 @@ class Slurm(Platform):
         return super()._cores(wanted or there)
 
     def total(self) -> Amounts:
-        """Cores and memory of all nodes; GPUs where there is one node (of others' nothing is known)."""
-        return Amounts(cores=self.cores, gpus=self._gpus.free(), memory=self._memory)
+        """Cores, memory and GPUs of all nodes."""
+        gpus = self._each * len(self._hosts) or self._gpus.free()
+        return Amounts(cores=self.cores, gpus=gpus, memory=self._memory)
 
     def acquire(self, key: str, granted: Amounts, directory: str) -> Place:
-        """Reserve cores, on one node where that can be. Unavailable when fewer are free."""
-        if granted.gpus > self._gpus.free():
+        """Reserve cores and GPUs, on one node where that can be. Unavailable when fewer are free."""
+        if not self._each and granted.gpus > self._gpus.free():
             raise Unavailable(f"{granted.gpus} GPUs were granted, {self._gpus.free()} are free")
-        taken = self._pool.acquire(key, granted.cores)
+        taken = self._pool.acquire(key, granted.cores, granted.gpus if self._each else 0)
         first = next(iter(taken))
         mpirun = [*_STEP, f"--ntasks={granted.cores}", f"--nodes={len(taken)}"]
         if len(taken) == 1:
@@ -70,12 +74,17 @@ class Slurm(Platform):
             path = Path(directory) / "hostfile"
             self._pool.write(key, path)
             mpirun += ["--distribution=arbitrary", f"--nodelist={path}"]
-        env = {"MPIRUN": shlex.join(mpirun), **self._gpus.acquire(key, granted.gpus)}
+        env = {"MPIRUN": shlex.join(mpirun)}
+        if self._each:
+            held = self._pool.gpus(key).items()
+            env["CPC_STEP_GPUS"] = " ".join(f"{host}:{','.join(map(str, gpus))}" for host, gpus in held) or "-"
+        else:
+            env |= self._gpus.acquire(key, granted.gpus)
         prefix = (*_STEP, "--ntasks=1", "--nodes=1", f"--nodelist={first}")
         return Place(prefix=prefix, env=env, variables={"MPIRUN": tuple(mpirun)})
 
     def release(self, key: str) -> None:
-        """Its cores are free again."""
+        """Its cores and GPUs are free again."""
         self._pool.release(key)
         self._gpus.release(key)
 
@@ -83,7 +92,8 @@ class Slurm(Platform):
         """The allocation and its nodes."""
         shown = [f"{host}:{cores}" for host, cores in list(self._hosts.items())[:8]]
         more = f" and {len(self._hosts) - 8} more" if len(self._hosts) > 8 else ""
-        return (f"allocation: {self._job} on {' '.join(shown)}{more}",)
+        gpus = f", {self._each} GPUs each" if self._each else ""
+        return (f"allocation: {self._job} on {' '.join(shown)}{more}{gpus}",)
 
 
 def _allocated(environ: Mapping[str, str]) -> dict[str, int]:
@@ -103,6 +113,19 @@ def _allocated(environ: Mapping[str, str]) -> dict[str, int]:
             "start the worker from the batch script itself, with the environment that Slurm gave it",
         )
     return dict(zip(names, counts, strict=True))
+
+
+def _gpus(environ: Mapping[str, str], nodes: int) -> int:
+    """GPUs of each node. Slurm tells of this node's; where they were asked for in all, they may be unevenly spread: then none
+    can be counted on."""
+    each = environ.get("SLURM_GPUS_ON_NODE", "")
+    if not each.isdecimal() or len(each) > 6:
+        return 0
+    asked = [environ.get("SLURM_GPUS", "").rpartition(":")[2]]
+    tasks, of_each = environ.get("SLURM_NTASKS", ""), environ.get("SLURM_GPUS_PER_TASK", "").rpartition(":")[2]
+    if tasks.isdecimal() and of_each.isdecimal():
+        asked.append(str(int(tasks) * int(of_each)))
+    return int(each) if all(not all_ or all_ == str(int(each) * nodes) for all_ in asked) else 0
 
 
 def _memory(environ: Mapping[str, str], nodes: Mapping[str, int]) -> int:
