@@ -109,4 +109,9 @@ SCHEDULERS = (
         caught_by="tests/unit/test_platforms.py::"
         "test_slurm_shares_out_the_gpus_of_all_nodes_with_the_cores_beside_them",
     ),
+    defect(
+        "waiting-ones-broken-off", "cpc.plugins.schedulers.slurm:Slurm.__init__", ', "SLURM_BITSTR_LEN": "0"', "",
+        promise="whichever of an array wait, accounting names each",
+        caught_by=_UNIT + "test_what_the_controller_lost_is_told_from_what_it_never_had",
+    ),
 )  # fmt: skip

@@ -94,7 +94,7 @@ class FakeSlurm:
         if list(words) == ["--version"]:
             return Ran(0, "slurm 22.05.8\n", "")
         if name == "sacct":
-            return self._sacct(words)
+            return self._sacct(words, env)
         if name not in does:
             return Ran(127, "", f"{name}: command not found")
         if not self.up:
@@ -228,11 +228,12 @@ class FakeSlurm:
             "Comment": job.options["comment"], "Name": job.options["job-name"],
         }  # fmt: skip
 
-    def _sacct(self, words: Sequence[str]) -> Ran:
+    def _sacct(self, words: Sequence[str], env: Mapping[str, str]) -> Ran:
         if not self.accounting:
             return Ran(1, "", "Slurm accounting storage is disabled")
         if not self.dbd:
             return Ran(1, "", "sacct: error: slurm_persist_conn_open_without_init: Connection refused")
+        assert env.get("SLURM_BITSTR_LEN") == "0", "or it breaks off the names of elements"
         shape = next(word for word in words if word.startswith("--format=")).removeprefix("--format=").split(",")
         if "--parsable2" not in words:
             return Ran(0, "", "")

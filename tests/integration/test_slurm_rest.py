@@ -69,6 +69,22 @@ async def test_gpus_are_of_each_node(cluster: Cluster) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_those_of_an_array_that_wait_are_each_seen_whichever_are_gone(cluster: Cluster) -> None:
+    rig = rig_for(cluster, "wait")
+    scheduler = rig.make()
+    first = rig.request("exec sleep 600", nodes=2, cores=4)
+    await rig.until(
+        scheduler, handles(first, await scheduler.submit(first)), lambda one: one.state is SeenState.RUNNING, "it runs"
+    )
+    wanted = rig.request("exit 0", count=await scheduler.most(), nodes=2, cores=4)
+    mine = handles(wanted, await scheduler.submit(wanted))
+    await scheduler.cancel(mine[1::2])
+    found = [one for one in await scheduler.adopt(wanted.token) if one.token == wanted.token]
+    assert {one.handle for one in found if one.state is SeenState.WAITING} == set(mine[::2])
+    await rig.clean()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_token_whose_time_is_over_is_named(cluster: Cluster, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.touch(0o600)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from cpc.core.allocation import Handle, Seen, SeenOutcome, SeenState, Wanted
+from cpc.core.allocation import MAX_SCRIPT, Handle, Seen, SeenOutcome, SeenState, Wanted
 from cpc.core.errors import Unavailable
 from cpc.core.resources import Amounts
 from cpc.pools.allocation import Event, Reason, State
@@ -60,6 +60,16 @@ def test_no_request_is_larger_than_its_script_may_be(world: PoolWorld, monkeypat
     world.until(lambda: len(world.workers) == 3)
     assert [row.native for row in world.rows()[:3]] == ["1_0", "1_1", "2"]
     world.settle()
+
+
+def test_the_script_of_the_longest_series_is_far_below_its_limit(world: PoolWorld) -> None:
+    world.pool(max_allocations=2 * series.MOST, backlog=2 * series.MOST)
+    world.system.most = world.system.longest = 1000
+    world.submit(4 * series.MOST, walltime=3000.0)
+    world.until(lambda: world.system.entries)
+    script = world.system.entries["1_0"].wanted.script
+    assert script.count("BEGIN PRIVATE KEY") == series.MOST
+    assert len(script) < MAX_SCRIPT // 3
 
 
 @pytest.mark.parametrize("what", ["silent", "rubbish"])

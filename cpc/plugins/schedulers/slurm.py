@@ -74,7 +74,8 @@ class Slurm(Scheduler):
         conf = self.set["conf"]
         if conf and not conf.startswith("/"):
             raise BadInput(f"conf={conf} is not an absolute path", "give it from / on")
-        self._env = {"SLURM_TIME_FORMAT": "%s"} | ({"SLURM_CONF": conf} if conf else {})
+        # Without the second, sacct breaks off what names the elements of an array that wait, after 64 letters.
+        self._env = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"} | ({"SLURM_CONF": conf} if conf else {})
         try:
             self._options = tuple(shlex.split(self.set["options"]))
         except ValueError as error:

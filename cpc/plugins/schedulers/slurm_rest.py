@@ -54,7 +54,8 @@ class SlurmRest(Scheduler):
 
     name: ClassVar[str] = "slurm-rest"
     summary: ClassVar[str] = "Slurm, through slurmrestd with a JWT; no Slurm on the server's machine is needed"
-    most_at_once: ClassVar[int] = 1000
+    #: What names the elements that wait is broken off after 64 letters: that many can be named whichever of them are gone.
+    most_at_once: ClassVar[int] = 40
     settle_time: ClassVar[float] = 60.0
 
     @classmethod
