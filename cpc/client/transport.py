@@ -54,6 +54,28 @@ class Response:
             raise _Lost(f"{self._words}: {_reason(error)}", _HINT) from error
 
 
+class _Connection(http.client.HTTPSConnection):
+    """Head and short body of a request leave together: one record, one system call, and at the server one awakening."""
+
+    _held: list[bytes] | None = None
+
+    def ask(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> None:
+        """A request whose body is short."""
+        self._held = []
+        try:
+            self.request(method, target, body, headers)
+            held = b"".join(self._held)
+        finally:
+            self._held = None
+        self.send(held)
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
+
+
 class Transport:
     """`request` answers or raises what the server said (CopernicusError); Unavailable when it cannot be reached."""
 
@@ -64,7 +86,7 @@ class Transport:
         self.token = token
         self.patience = PATIENCE
         self._aborted = False
-        self._connection: http.client.HTTPSConnection | None = None
+        self._connection: _Connection | None = None
 
     def __del__(self) -> None:
         self.close()
@@ -153,7 +175,10 @@ class Transport:
         try:
             # A server that refuses before it has read everything has said why: its answer is read all the same.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request(method, target, _pieces(body), sent)
+                if body is None or len(body) <= PIECE:
+                    connection.ask(method, target, body, sent)
+                else:
+                    connection.request(method, target, _pieces(body), sent)
             raw = connection.getresponse()
             if raw.status >= 400:
                 raise _refusal(raw)
@@ -161,13 +186,11 @@ class Transport:
             raise _Lost(self._words(error), _HINT) from error
         return Response(raw, self._lost_words)
 
-    def _connect(self) -> http.client.HTTPSConnection:
+    def _connect(self) -> _Connection:
         if self._connection is not None and self._connection.sock is None:
             self._connection = None  # the server asked for its end; http.client would connect without `trust.check`
         if self._connection is None:
-            made = http.client.HTTPSConnection(
-                self.host, self.port, timeout=CONNECT_TIMEOUT, context=trust.context(self.pin)
-            )
+            made = _Connection(self.host, self.port, timeout=CONNECT_TIMEOUT, context=trust.context(self.pin))
             made.auto_open = 0
             try:
                 made.connect()
@@ -232,10 +255,8 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _pieces(body: bytes | None) -> Any:
+def _pieces(body: bytes) -> Iterator[memoryview]:
     """A long body in parts: the time that a part may take is limited, not that of all of it."""
-    if body is None or len(body) <= PIECE:
-        return body
     view = memoryview(body)
     return (view[at : at + PIECE] for at in range(0, len(view), PIECE))
 

@@ -1,7 +1,8 @@
 """The channel below a connection: bytes to frames and back, what is bounded, and what happens when the other side stops.
 
-Frames that are sent in one turn of the reactor leave in one TLS write. While the other side does not read, nothing more is
-given to the transport than its own buffer; what waits is counted in `backlog`, so that whoever produces can be held back.
+A frame leaves at once if none has left for a moment; those that follow it in one turn of the reactor leave in one TLS write.
+While the other side does not read, nothing more is given to the transport than its own buffer; what waits is counted in
+`backlog`, so that whoever produces can be held back.
 A side that has not read for STALL seconds is cut off.
 """
 
@@ -24,6 +25,7 @@ from cpc.wire.frames import Frame, FrameReader
 from cpc.wire.secure import Secure
 
 PIECE = 256 << 10  # bytes given to TLS at once; more is cut, so that a pause takes effect in between
+MOMENT = 0.001  # seconds: after one that has left, frames are gathered for so long
 STALL = 120.0  # seconds
 CLOSE_TIME = 5.0  # seconds for the last words to leave
 
@@ -62,6 +64,7 @@ class Channel(Protocol):
         self._flushing: Timer | None = None
         self._stalled: Timer | None = None
         self._ending: Timer | None = None
+        self._left_at = float("-inf")  # when a frame left last
         self._paused_at: float | None = None
         self._parsing = False
         self._held = False
@@ -73,12 +76,17 @@ class Channel(Protocol):
     # --- out ------------------------------------------------------------------------------------------------------------
 
     def send(self, frame: Frame) -> None:
-        """Queue a frame; it leaves at the end of this turn, or when the other side reads again."""
+        """Queue a frame; it leaves now, at the end of this turn, or when the other side reads again."""
         if self._closing or self._lost:
             return
+        alone = not self._queue
         self._queue.extend(frame)
         self.backlog += sum(map(len, frame))
-        if self._flushing is None and self._paused_at is None and not self._parsing:
+        if self._flushing is not None or self._paused_at is not None or self._parsing:
+            return
+        if alone and self._clock.monotonic() - self._left_at >= MOMENT:
+            self._give()
+        if self._queue and self._paused_at is None:
             self._flushing = self._reactor.callLater(0, self._flush_later)
 
     def _flush_later(self) -> None:
@@ -90,16 +98,21 @@ class Channel(Protocol):
         if self._lost:
             return
         sent = bool(self._queue)
-        while self._queue and self._paused_at is None:
-            piece = self._next_piece()
-            self.backlog -= len(piece)
-            self._tls().write(piece)
+        self._give()
         if self._queue:
             return
         if self._closing:
             self._lose()
         elif sent:
             self._user.drained()
+
+    def _give(self) -> None:
+        if self._queue:
+            self._left_at = self._clock.monotonic()
+        while self._queue and self._paused_at is None:
+            piece = self._next_piece()
+            self.backlog -= len(piece)
+            self._tls().write(piece)
 
     def _next_piece(self) -> bytes | memoryview:
         """Small frames together, a large one in pieces; only small ones are copied."""

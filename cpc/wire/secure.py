@@ -2,7 +2,8 @@
 
 Twisted hands every TLS record (16 KiB) on by itself, in both directions. Here all records that came with one read are handed
 on together, and all that one write makes are given to the transport together. The socket is read in larger pieces while much
-comes. What is seen of it from outside is the same.
+comes. What is written goes to the kernel at once, if nothing waits there: by way of the reactor's list of writers it would
+leave one turn of the loop later, behind whatever else has come. What is seen of it from outside is the same.
 """
 
 # mypy: allow-untyped-calls
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 from OpenSSL import SSL
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IReactorTime
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -37,11 +39,28 @@ def _records(connection: SSL.Connection) -> tuple[bytes, Error | None]:
     return b"".join(pieces), None
 
 
+def _give(transport: Any, data: bytes) -> None:
+    """Write to a transport; to a socket that takes it, now. What it does not take, and every error, is left to the reactor."""
+    if isinstance(transport, FileDescriptor) and _idle(transport):
+        taken = transport.writeSomeData(data)
+        if isinstance(taken, int) and taken > 0:
+            data = data[taken:]
+    if data:
+        transport.write(data)
+
+
+def _idle(transport: FileDescriptor) -> bool:
+    """Whether nothing waits in the transport, and it is open."""
+    waits = transport.dataBuffer or transport._tempDataBuffer
+    return bool(transport.connected) and not (waits or transport.disconnecting or transport._writeDisconnected)
+
+
 class Secure(TLSMemoryBIOProtocol):
     """One connection."""
 
     _tlsConnection: Any
     transport: Any
+    _greeted = False  # what the handshake itself has to say has left
 
     def makeConnection(self, transport: Any) -> None:
         transport.SEND_LIMIT = MUCH  # of a TCP transport; others do not look at it
@@ -59,10 +78,15 @@ class Secure(TLSMemoryBIOProtocol):
     def _flushReceiveBIO(self) -> None:
         """Hand on, at once, all that the last bytes have completed; then see what TLS itself has to say."""
         end: Error | None = None
+        some = False
         while end is None and not self._lostTLSConnection:
             data, end = _records(self._tlsConnection)
             if data and not self._aborted:
+                some = True
                 ProtocolWrapper.dataReceived(self, data)
+        if some and self._greeted and isinstance(end, WantReadError):
+            return  # TLS has nothing to say that could not wait for the next bytes from here
+        self._greeted = True
         if end is not None and not isinstance(end, WantReadError) and not self._lostTLSConnection:
             if isinstance(end, ZeroReturnError):
                 self._shutdownTLS()
@@ -97,13 +121,17 @@ class Secure(TLSMemoryBIOProtocol):
                 data = self._tlsConnection.bio_read(_ROOM)
             except WantReadError:
                 return
-            self.transport.write(data)
+            _give(self.transport, data)
             if len(data) < _ROOM:
                 return
 
 
 class SecureBuffering(Secure, BufferingTLSTransport):
     """The same, with small writes of one turn of the reactor sent as one: for protocols that write header by header."""
+
+    def flush(self) -> None:
+        """What was written leaves now: nothing more belongs to it."""
+        self._aggregator.flush()
 
 
 class SecureFactory(TLSMemoryBIOFactory):

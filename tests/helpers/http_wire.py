@@ -53,6 +53,9 @@ class Wire(StringTransport):
         self.aborted = True
         self.disconnecting = True
 
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def setTcpNoDelay(self, on: bool) -> None:
         self.no_delay = on
 

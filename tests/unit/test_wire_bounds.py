@@ -26,7 +26,7 @@ from tests.helpers.two_sides import LEASE, Two, nothing, same
 from tests.helpers.wires import Wires
 
 
-def test_frames_of_one_turn_leave_in_one_tls_write() -> None:
+def test_a_frame_leaves_at_once_and_those_that_follow_it_in_one_tls_write() -> None:
     two = Two(turn=(Turn, nothing))
     writes: list[int] = []
     tls = two.here.channel._tls()
@@ -37,10 +37,13 @@ def test_frames_of_one_turn_leave_in_one_tls_write() -> None:
         write(data)
 
     tls.write = counted  # type: ignore[method-assign]
+    two.reactor.advance(1)
     for number in range(50):
         two.here.tell("turn", Turn(number=number))
+        assert len(writes) == 1
     two.reactor.advance(1)
-    assert len(writes) == 1
+    assert len(writes) == 2
+    assert writes[1] > 40 * writes[0]
 
 
 def test_no_more_than_the_agreed_number_of_calls_is_under_way() -> None:

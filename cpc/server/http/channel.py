@@ -162,6 +162,7 @@ class Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
         if request.body.ended:
             self._savedTimeOut = self.door.limits.idle_seconds
             super().requestDone(request)
+            self.transport.flush()
             return
         del self.requests[0]
         self._lingering = True
