@@ -2,7 +2,9 @@
 
 Lean, because every job passes through them several times: one thread does what comes, however much it is, and all that
 has been done while the reactor was busy wakes the reactor once. The others are for the case that a call takes long.
-Twisted's own pool was slower: it wakes more threads than there is work for, and the reactor for each call.
+A thread is woken when the reactor has done what it was at: until then the two would take the interpreter's lock away from
+each other at every system call. Twisted's own pool was slower: it wakes more threads than there is work for, and the
+reactor for each call.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class Threads:
         self._lock = threading.Lock()  # whether anybody is awake to do what was added
         self._asleep = [_closed() for _ in range(size)]  # a gate for each thread; who fell asleep last wakes first
         self._begun = 0  # calls
+        self._waking = False  # at the end of this turn of the reactor
         self._watching = False
         self._stopping = False
         # Daemons: a process that must end does not wait for a disk that hangs.
@@ -59,10 +62,16 @@ class Threads:
         """The call's value, or what it raised, later."""
         answer: Deferred[T] = Deferred()
         self._todo.append((call, answer))
+        if not self._waking:
+            self._waking = True
+            self._reactor.callLater(0, self._wake_one)
+        return answer
+
+    def _wake_one(self) -> None:
+        self._waking = False
         if not self._wake(1) and self._size > 1 and not self._watching:
             self._watching = True
             self._reactor.callLater(LONG, lambda begun=self._begun: self._look(begun))
-        return answer
 
     def stop(self) -> None:
         """Wait for all that was asked for, and end the threads. Nothing may be asked for afterwards."""

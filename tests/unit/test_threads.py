@@ -17,15 +17,23 @@ class Reactor:
 
     def __init__(self) -> None:
         self.asked: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self.soon: list[Callable[..., Any]] = []
         self.later: list[Callable[..., Any]] = []
 
     def callFromThread(self, callable: Callable[..., Any]) -> None:
         self.asked.put(callable)
 
     def callLater(self, delay: float, callable: Callable[..., Any]) -> None:
-        self.later.append(callable)
+        (self.later if delay else self.soon).append(callable)
+
+    def end_turn(self) -> None:
+        """What was to come after all else of this turn comes now."""
+        calls, self.soon = self.soon, []
+        for call in calls:
+            call()
 
     def turn(self) -> None:
+        self.end_turn()
         self.asked.get(timeout=10)()
 
     def time_passes(self) -> None:
@@ -63,6 +71,19 @@ def test_what_is_done_while_the_reactor_is_busy_wakes_it_once() -> None:
     assert all(answer.called for answer in answers)
 
 
+def test_a_thread_begins_when_the_reactor_has_done_what_it_was_at() -> None:
+    reactor = Reactor()
+    threads = Threads(reactor, "test")
+    begun: list[int] = []
+    for number in range(3):
+        threads.run(lambda number=number: begun.append(number))  # type: ignore[misc]
+    assert (begun, len(reactor.soon)) == ([], 1)
+    while len(begun) < 3:
+        reactor.turn()
+    assert begun == [0, 1, 2]
+    threads.stop()
+
+
 def test_what_is_cancelled_is_not_answered() -> None:
     reactor = Reactor()
     threads = Threads(reactor, "test")
@@ -98,9 +119,11 @@ def test_what_waits_behind_a_long_call_gets_a_thread_of_its_own() -> None:
         end.wait(10)
 
     threads.run(long).addCallback(lambda _: told.append("long"))
+    reactor.end_turn()
     assert begun.wait(10)
     for name in ("one", "two"):
         threads.run(lambda name=name: name).addCallback(told.append)  # type: ignore[misc]
+    reactor.end_turn()
     reactor.time_passes()
     while len(told) < 2:
         reactor.turn()
