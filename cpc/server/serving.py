@@ -18,6 +18,7 @@ from twisted.logger import Logger, LogLevel
 from cpc.core.chance import Chance
 from cpc.core.clock import SECOND, Clock
 from cpc.core.errors import Conflict, CopernicusError, Damaged, Unavailable
+from cpc.core.memory import collect_seldom
 from cpc.server import process
 from cpc.server.config import Config, Place
 from cpc.server.control import ControlKey
@@ -103,6 +104,7 @@ class Serving:
         self._service.accounts.local = self._principal
         self._follow_log_level()
         self._up = True
+        collect_seldom()
         log.info(
             "server {name} takes workers on port {port} and people on port {client_port} of {addresses}",
             name=self._config.name, port=self._config.port, client_port=self._config.client_port,

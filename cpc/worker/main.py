@@ -19,7 +19,7 @@ from cpc.api import Found, Node, Platform
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SECOND, SystemClock
 from cpc.core.errors import BadInput, CopernicusError
-from cpc.core.memory import keep_freed_memory
+from cpc.core.memory import collect_seldom, keep_freed_memory
 from cpc.core.threads import Threads
 from cpc.spool import ownership
 from cpc.spool.ownership import Claim, Owner
@@ -186,6 +186,7 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
         )
         stack.pop_all()  # from here on the agent gives its directory up
     _greet(claim, machine)
+    collect_seldom()
     done = ensureDeferred(agent.run())
     try:
         return _turn(reactor, agent, done)
