@@ -75,6 +75,8 @@ class Machines:
         self.peers: Peers | None = None
         queue.outbox.send = self._send
         queue.outbox.ended = self._ended
+        queue.outbox.listens = self._listens
+        store.writer.effected = queue.outbox.hurry
 
     def connected(self, connection: Connection) -> None:
         """A machine has shown who it is."""
@@ -116,6 +118,10 @@ class Machines:
             seat.connection.tell("orders", orders)
         elif seat is None and self.peers is not None:
             self.peers.send(session, orders)
+
+    def _listens(self, session: int) -> bool:
+        seat = self.seats.get(session)
+        return seat is not None and seat.open and not seat.turning
 
     def _ended(self, session: int) -> None:
         """The session is over in the database: what the reactor knew of it goes too, unless its worker still talks."""
@@ -243,6 +249,13 @@ class _Worker:
 
     async def _turn(self, _connection: Connection, turn: Turn) -> Orders:
         seat = self._mine()
+        seat.turning = True
+        try:
+            return await self._answer(seat, turn)
+        finally:
+            seat.turning = False
+
+    async def _answer(self, seat: Seat, turn: Turn) -> Orders:
         machines, queue = self._machines, self._queue
         turn, abroad = parted(turn, seat) if machines.peers is not None else (turn, None)
         for tail in turn.tails:

@@ -55,6 +55,7 @@ class Outbox:
         self._due = False
         self.send: Callable[[int, Orders], None] = lambda session, orders: None
         self.ended: Callable[[int], None] = lambda session: None
+        self.listens: Callable[[int], bool] = lambda session: False  # nothing else is about to be said to it
 
     # --- in a unit of the writer ---
 
@@ -107,6 +108,14 @@ class Outbox:
             return ()
         now, pending.tasks = _portion(pending.tasks)
         return tuple(now)
+
+    def hurry(self) -> None:
+        """A commit has taken place: a worker that listens hears now what follows for it, before anybody else is answered.
+
+        One that waits for the answer to its turn hears it with that.
+        """
+        for session in [session for session in self._pending if self.listens(session)]:
+            self.send(session, self.take(session))
 
     def follow(self, session: int, lease: Lease) -> None:
         """Somebody watches this attempt's output."""

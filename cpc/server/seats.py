@@ -24,6 +24,7 @@ class Seat:
     note: str = ""
     free: Amounts = field(default_factory=Amounts)
     open: bool = True
+    turning: bool = False  # it waits for the answer to its turn
     wants: bool | None = None
     lent: bool = False  # at its last turn it had jobs of other servers
 

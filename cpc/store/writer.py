@@ -103,6 +103,8 @@ class Writer:
         self.away = ""
         # Told on the reactor, after each commit that wrote events, the number of the newest one.
         self.on_events: list[Callable[[int], None]] = []
+        # Called on the reactor when the effects of a commit have taken place, before its answers are given.
+        self.effected: Callable[[], object] = lambda: None
         # Told on the reactor how long each transaction took that was committed, in seconds.
         self.took: Callable[[float], object] = lambda seconds: None
         self._told = 0
@@ -171,6 +173,7 @@ class Writer:
                 effect()
             except Exception:
                 log.failure("an effect after a commit failed")
+        self.effected()
         for seconds in result.seconds:
             self.took(seconds)
         self._tell(result.event)

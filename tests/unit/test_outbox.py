@@ -64,3 +64,16 @@ def test_what_is_for_a_session_that_is_over_is_not_kept() -> None:
     reactor.advance(0)
     assert sent == []
     assert PORTION * 4 < 8 << 20
+
+
+def test_who_listens_hears_after_the_commit_and_the_others_at_the_end_of_the_turn() -> None:
+    reactor, box, sent = outbox()
+    box.listens = lambda session: session == 2
+    for session in (1, 2, 3):
+        box.task(TX, session, task(session))
+    box.hurry()
+    assert [session for session, _ in sent] == [2]
+    answer = box.take(1)  # the answer to its turn takes its tasks along
+    assert [one.lease.job for one in answer.tasks] == [1]
+    reactor.advance(0)
+    assert [(session, [one.lease.job for one in orders.tasks]) for session, orders in sent] == [(2, [2]), (3, [3])]
