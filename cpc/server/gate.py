@@ -41,6 +41,8 @@ class Gate:
         self._seal = seal
         # Per batch or snapshot under way: the role was checked, and in which projects only being super user helped.
         self._checked: dict[int, list[int]] = {}
+        # Per unit under way: who it is for, with the rights that the database gives now.
+        self._current_of: dict[int, Principal] = {}
 
     def write(
         self,
@@ -106,9 +108,11 @@ class Gate:
         `what` ("job 57") is what is reported as not found to those who have no role in the project. NotLoggedIn,
         Denied or NotFound.
         """
-        who = self._current(tx, who)
-        self._allow(tx, who, act, project, what)
-        return who
+        known = self._current_of.get(id(tx))
+        if known != who or known is None:
+            known = self._current(tx, who)
+        self._allow(tx, known, act, project, what)
+        return known
 
     def project(self, tx: Tx, name_or_id: str | int, who: Principal | None = None) -> ProjectRow:
         """The project with this name (or id, then also a deleted one); NotFound suggests names that `who` may see."""
@@ -139,7 +143,11 @@ class Gate:
     def _run(self, tx: Tx, who: Principal, act: Act, project: str | int | None, unit: Callable[[Tx], T]) -> T:
         self._checked.pop(id(tx), None)
         self._admit(tx, who, act, project)
-        value = unit(tx)
+        self._current_of[id(tx)] = who
+        try:
+            value = unit(tx)
+        finally:
+            del self._current_of[id(tx)]
         # A unit that was to find its project by itself must have asked: forgetting it must not let anybody in.
         if id(tx) not in self._checked:
             raise RuntimeError(f"the unit of {act} did not check the role in its project")

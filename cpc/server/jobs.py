@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -25,6 +25,7 @@ from cpc.server.specs import Submission
 from cpc.server.storage import Storage
 from cpc.store import arrays, attempts, dependencies, history, instances, jobs, members, projects, steps, users, workers
 from cpc.store.arrays import ArrayRow
+from cpc.store.attempts import AttemptRow
 from cpc.store.jobs import DoneRow, JobRow, Range
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
@@ -256,13 +257,13 @@ class Jobs:
             who, Act.JOB_SHOW, lambda tx: self.show(tx, target(tx, self._gate, who, Act.JOB_SHOW, id))
         )
 
-    def show(self, tx: Tx, what: Target) -> JobDetail | ArrayView:
-        """Within a unit."""
+    def show(self, tx: Tx, what: Target, ended: DoneRow | None = None) -> JobDetail | ArrayView:
+        """Within a unit. `ended`: how the job has ended, if that has been read."""
         names = _Names.on(tx)
         row = what.row
         if not what.single:
             return views.array(row, names.project(row.project), names.user(row.submitter), self._states(tx, row.id))
-        job: JobRow | DoneRow | None = jobs.get(tx, what.job) or jobs.done(tx, what.job)
+        job: JobRow | DoneRow | None = ended or jobs.get(tx, what.job) or jobs.done(tx, what.job)
         spec = arrays.spec(tx, row.id)
         if job is None or spec is None:
             raise Conflict(f"{what.shown} has just been removed")
@@ -270,18 +271,27 @@ class Jobs:
         tail = next((found[1] for one in reversed(history) if (found := attempts.result(tx, what.job, one.number))), "")
         checkpoint = attempts.checkpoint(tx, what.job)
         what_is = Submission(row, spec, Exact(spec.need, spec.max_cores, spec.walltime, bool(spec.checkpoint)))
+        used = {number: workers.get(tx, number) for number in {one.worker for one in history}}
+        names.workers = {number: worker.name if worker else "" for number, worker in used.items()}
         return views.detail(
-            self._view(tx, names, job), what_is, [(one, workers.get(tx, one.worker)) for one in history],
+            self._view(tx, names, job, row, history), what_is, [(one, used[one.worker]) for one in history],
             checkpoint[1] if checkpoint else None, tail,
         )  # fmt: skip
 
-    def _view(self, tx: Tx, names: _Names, row: JobRow | DoneRow) -> JobView:
-        array = arrays.get(tx, ids.array(row.id))
+    def _view(
+        self, tx: Tx, names: _Names, row: JobRow | DoneRow,
+        array: ArrayRow | None = None, history: Sequence[AttemptRow] = (),
+    ) -> JobView:  # fmt: skip
+        """A job in a list. Its submission and its attempts are read if they are not given."""
+        array = array or arrays.get(tx, ids.array(row.id))
         assert array is not None, "a job has a submission"
-        last = attempts.get(tx, row.id, row.attempts) if row.attempts else None
+        known = {one.number: one for one in history}
+        last = (known.get(row.attempts) or attempts.get(tx, row.id, row.attempts)) if row.attempts else None
         worker = names.worker(last.worker) if last else ""
         accepted = row.accepted if isinstance(row, DoneRow) else 0
-        ran = attempts.get(tx, row.id, accepted) if accepted not in (0, row.attempts) else last
+        ran = last
+        if accepted not in (0, row.attempts):
+            ran = known.get(accepted) or attempts.get(tx, row.id, accepted)
         # Not in the writer: one look at one field, which says only what the server takes to be so anyway.
         run = self._queue.index.running.get(row.id)
         ahead = run is not None and run.ahead and row.state is State.RUNNING

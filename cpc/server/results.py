@@ -53,8 +53,9 @@ class Results:
 
         def unit(tx: Tx, anyway: bool) -> JobDetail | ArrayView | None:
             what = target(tx, self._gate, who, Act.JOB_SHOW, id)
-            over = jobs.done(tx, what.job) is not None if what.single else what.row.open == 0
-            return self._jobs.show(tx, what) if over or anyway else None
+            ended = jobs.done(tx, what.job) if what.single else None
+            over = ended is not None or (not what.single and what.row.open == 0)
+            return self._jobs.show(tx, what, ended) if over or anyway else None
 
         number, one = ids.read(id)
         left = min(timeout, LONGEST_WAIT)

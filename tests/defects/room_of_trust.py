@@ -7,6 +7,11 @@ _ACCOUNTS = "tests/unit/test_accounts.py::"
 
 TRUST = (
     defect(
+        "rights-of-whoever-asked-first", "cpc.server.gate:Gate.check", "known != who or known is None", "known is None",
+        promise="a role is checked for the one that it is asked for",
+        caught_by="tests/unit/test_gate.py::test_a_unit_that_checks_for_another_gets_no_more_than_the_other_may",
+    ),
+    defect(
         "revoked-session-may-go-on", "cpc.server.bundles:Bundles._revoke", "put_out(tx, row.id)", "pass",
         promise="a revoked worker is out at once, open sessions too",
         caught_by="tests/acceptance/test_trust.py::test_a_revoked_bundle_puts_its_worker_out_at_once_and_nobody_else",

@@ -297,3 +297,12 @@ def test_the_digest_tells_calls_apart() -> None:
     who = Principal(1, "ann", False)
     calls = [("POST", "/a", b"b"), ("POST", "/ab", b""), ("PUT", "/a", b"b"), ("POST", "/a", b"c")]
     assert len({Call.of(who, "k", *call).digest for call in calls}) == len(calls)
+
+
+def test_a_unit_that_checks_for_another_gets_no_more_than_the_other_may(world: People) -> None:
+    def unit(tx: Tx) -> None:
+        assert world.gate.check(tx, SERVER, Act.JOB_LIST_ALL) == SERVER
+        world.gate.check(tx, NOBODY, Act.JOB_LIST_ALL)
+
+    with pytest.raises(NotLoggedIn):
+        world.do(world.gate.read(SERVER, Act.JOB_LIST_ALL, unit))
