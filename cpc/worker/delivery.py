@@ -52,6 +52,17 @@ class Delivery:
         self._stage_out = 0.0  # seconds that the upload took
         self.weight = 0  # about how many bytes it takes in a turn
 
+    @property
+    def is_brief(self) -> bool:
+        """Whether its report carries all of it, and is small enough to stay in memory: then it can be told from there."""
+        kept = self.kept()
+        return not self._parts(kept) and _weight(kept) <= KEEP_IN_MEMORY
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the server has it on record."""
+        return self.way is Way.SETTLED
+
     def begin(self) -> None:
         """Upload what is too big for the report itself."""
         self.way = Way.UPLOADING

@@ -257,13 +257,21 @@ class Attempt:
             sync_files(self._room.disk, self.directory, checkpoint, {})
 
     async def _keep(self, kept: Kept) -> None:
-        """Into the spool, however long the disk refuses; then it is a delivery."""
+        """Into the spool, however long the disk refuses; then it is a delivery.
+
+        What the report carries as a whole is told meanwhile: once the server has it on record, it is needed here no more.
+        """
         room = self._room
         body = msgspec.msgpack.encode(kept)
+        delivery = Delivery(room, self.lease, self.directory, room.spool, kept)
+        told = delivery.is_brief and self._stop not in (Stop.CANCEL, Stop.DROP)
+        if told:
+            room.hooks.deliver(delivery)
         backoff = Backoff(room.chance, 5.0, 300.0)
         while self._stop not in (Stop.CANCEL, Stop.DROP):
             try:
-                await room.spool.add(self.lease, body)
+                if not delivery.is_settled:
+                    await room.spool.add(self.lease, body)
             except OSError as error:
                 room.hooks.stuck(self.lease, f"a result cannot be written: {words(error)}")
                 await room.cache.shrink(0)
@@ -272,7 +280,10 @@ class Attempt:
             room.hooks.stuck(self.lease, "")
             self._to(Event.KEPT)
             room.hooks.gone(self)
-            room.hooks.deliver(Delivery(room, self.lease, self.directory, room.spool, kept))
+            if delivery.is_settled:
+                room.spool.forget(self.lease)
+            elif not told:
+                room.hooks.deliver(delivery)
             return
         room.hooks.stuck(self.lease, "")
         await self._drop(None)

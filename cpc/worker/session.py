@@ -70,6 +70,7 @@ class Session:
 
     async def _pause(self, until: float) -> None:
         """Until there is something to tell, or the beat is due."""
+        late = self._dirty  # it happened just now, perhaps with more to come in this turn of the reactor
         while not self._dirty and not self.connection.closed:
             left = until - self._clock.monotonic()
             if left <= 0:
@@ -78,7 +79,7 @@ class Session:
             await self._wait(min(left, FOLLOW_EVERY) if followed else left)
             if followed and self._desk.tails():
                 return
-        if not self.connection.closed:
+        if not self.connection.closed and (late or self._desk.has_work_ahead):
             await self._gather()
 
     async def _gather(self) -> None:

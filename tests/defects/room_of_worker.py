@@ -30,6 +30,17 @@ WORKER = (
         caught_by="tests/unit/test_agent.py::test_a_power_loss_keeps_every_result_that_was_spooled",
     ),
     defect(
+        "brief-result-waits-for-the-disk", "cpc.worker.running:Attempt._keep", "told = delivery.is_brief and",
+        "told = not delivery.is_brief and",
+        promise="a disk that takes nothing keeps no brief result from the server",
+        caught_by="tests/unit/test_agent_jobs.py::test_a_brief_result_is_told_while_the_disk_does_not_take_it",
+    ),
+    defect(
+        "settled-before-it-was-spooled-stays", "cpc.worker.running:Attempt._keep", "room.spool.forget(self.lease)", "pass",
+        promise="what the server has on record is kept no longer",
+        caught_by="tests/unit/test_agent_jobs.py::test_a_brief_result_that_the_server_has_before_the_disk_is_kept_no_longer",
+    ),
+    defect(
         "full-disk-blames-the-job", "cpc.worker.running:Attempt._blame_disk", "free < room.least_free", "free < 0",
         promise="a full disk is never the job's failure",
         caught_by="tests/unit/test_agent_jobs.py::test_a_job_that_fails_on_a_full_disk_is_not_blamed",

@@ -66,6 +66,7 @@ class Oracle:
         self._launched: dict[str, str] = {}
         self._good: dict[Lease, str] = {}  # successes that were safe in a spool, and where
         self._kept: dict[Lease, str] = {}  # in a spool, and not settled
+        self._told: set[Lease] = set()  # settled, in the worker's ears too
         self.revoked: set[str] = set()  # bundles that somebody has asked to revoke
         self.life = 1
         self.verdicts: Counter[str] = Counter()
@@ -148,6 +149,8 @@ class Oracle:
         home = worker.world
         if worker.name not in home.workers or worker.bundle.name in home.oracle.revoked:
             return  # nobody will take it
+        if lease in self._told:
+            return  # the server was faster than the disk: it is not needed here any more
         self._kept[lease] = worker.name
         ours = "SELECT job FROM attempts WHERE job = ? AND number = ? AND incarnation = ?"
         lost = lease.incarnation < self.life and not self.rows(ours, lease.job, lease.attempt, lease.incarnation)
@@ -159,6 +162,7 @@ class Oracle:
         lease = settled.lease
         self.world.story.tell(worker, f"is told of {lease}: {settled.verdict} {settled.note}".rstrip())
         self.verdicts[settled.verdict] += 1
+        self._told.add(lease)
         self._kept.pop(lease, None)
         good = lease in self._good or settled.verdict == "known"
         if good and settled.verdict not in ("accepted", "accepted late") and not self._over(lease.job):

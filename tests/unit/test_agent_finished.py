@@ -52,8 +52,8 @@ def full(operation: str, path: str) -> OSError | None:
 
 def test_a_result_that_waits_for_the_disk_outlives_the_end_of_its_attempt() -> None:
     for order in ("give up", "drop"):
-        here = world()
-        job = here.script.add(1, "true")
+        here = world(make=Program(1.0, writes=((0.5, "big.dat", BIG),)))
+        job = here.script.add(1, "make")
         worker = here.worker()
         here.until(lambda worker=worker: worker.processes.launched)  # type: ignore[misc]
         here.platter.broken = full

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 
+from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
 from cpc.core.outcome import Outcome
 from cpc.wire.messages import Orders
+from cpc.worker.waiting import sleep
 from tests.helpers.programs import Program
 from tests.helpers.worker_fixture import expected, world
 
@@ -279,10 +281,11 @@ def test_a_job_that_fails_on_a_full_disk_is_not_blamed() -> None:
 
 
 def test_a_result_that_cannot_be_written_waits_for_room() -> None:
-    here = world()
-    job = here.script.add(1, "true")
+    here = world(make=Program(5.0, writes=((0.5, "big.dat", bytes(200_000)),)))
+    job = here.script.add(1, "make")
     worker = here.worker(least_free=0)
     here.until(lambda: worker.processes.launched)
+    here.reactor.advance(1.0)
     here.platter.capacity = here.platter.used()
     here.reactor.advance(60.0)
     assert not here.script.settled(job)
@@ -291,6 +294,40 @@ def test_a_result_that_cannot_be_written_waits_for_room() -> None:
     here.platter.capacity = 1 << 40
     here.until(lambda: here.script.settled(job), within=300.0)
     assert here.script.results[job][0].outcome is Outcome.OK
+
+
+def test_a_brief_result_is_told_while_the_disk_does_not_take_it() -> None:
+    here = world()
+    job = here.script.add(1, "true")
+    worker = here.worker(least_free=0)
+    here.until(lambda: worker.processes.launched)
+    here.platter.capacity = here.platter.used()
+    here.until(lambda: here.script.settled(job), within=5.0)
+    assert here.script.results[job][0].outcome is Outcome.OK
+    here.platter.capacity = 1 << 40
+    here.until(lambda: not worker.agent.desk.attempts, within=400.0)
+    assert worker.agent.left_behind == 0
+    assert not worker.agent.desk.deliveries
+
+
+def test_a_brief_result_that_the_server_has_before_the_disk_is_kept_no_longer() -> None:
+    here = world()
+    job = here.script.add(1, "true")
+    worker = here.worker()
+    spool, done = worker.agent.room.spool, []
+    add = spool.add
+
+    async def slow(lease: Lease, body: bytes) -> None:
+        await sleep(here.reactor, 3.0)
+        await add(lease, body)
+        done.append(lease)
+
+    spool.add = slow  # type: ignore[method-assign]
+    here.until(lambda: here.script.settled(job), within=5.0)
+    assert not done
+    here.until(lambda: bool(done) and not worker.agent.desk.attempts, within=10.0)
+    assert worker.agent.left_behind == 0
+    assert len(here.script.results[job]) == 1
 
 
 def test_a_program_that_the_job_misnamed_is_the_jobs_failure() -> None:
