@@ -71,9 +71,7 @@ class Lab:
     """Machines `names`, each with its server; `links` says which of them know each other. Everything between them takes
     `delay` seconds one way."""
 
-    def __init__(
-        self, directory: Path, names: str, links: Sequence[str], delay: float = 0.0, **settings: str
-    ) -> None:
+    def __init__(self, directory: Path, names: str, links: Sequence[str], delay: float = 0.0, **settings: str) -> None:
         self.wire = Wire(*names)
         self._links: list[tuple[Site, Site]] = []
         with ThreadPoolExecutor(len(names)) as pool:
