@@ -9,6 +9,7 @@ from cpc.core.peer import Agreement, Limits
 from tests.simulation.federation.graphs import SHAPES, Pair, pairs
 from tests.simulation.network import Faults
 from tests.simulation.plan import Plan
+from tests.simulation.versions import Release
 
 FAR = 16  # lend_on that reaches everybody
 DEFAULT = Agreement(lend_on=FAR)
@@ -42,6 +43,7 @@ class WidePlan:
     hostile: bool = False
     hours: tuple[int, ...] = ()  # how far each server's clock, and those of its machines, are from the first one's
     old: tuple[int, ...] = ()  # servers whose release knows nothing of other servers
+    releases: tuple[Release, ...] = ()  # that of each server; none: all of this one
     peer_grace: float = 900.0
     subscription: float = 300.0
 
@@ -75,7 +77,9 @@ class WidePlan:
             peer_grace=chance.choice([300.0, 900.0, 3600.0]),
         )  # fmt: skip
         old = chance.choice(range(1, servers + 1)) if chance.random() < 0.15 else 0
-        return replace(made, old=(old,) if old and not made.clients[old - 1] else ())
+        several = chance.random() < 0.3
+        releases = tuple(chance.choice(tuple(Release)) for _ in range(servers)) if several else ()
+        return replace(made, old=(old,) if old and not made.clients[old - 1] else (), releases=releases)
 
 
 def _bonds(chance: random.Random, found: tuple[Pair, ...]) -> dict[tuple[int, int], Bond]:

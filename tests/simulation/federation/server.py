@@ -15,11 +15,12 @@ from cpc.server.config import Config
 from cpc.server.federation.outside import Stranger
 from cpc.server.federation.services import Federation
 from cpc.server.settings import Settings
-from cpc.wire.connection import SERVER, Connection, Listener
+from cpc.wire.connection import Connection, Listener
 from cpc.wire.identity import Identity, Name, Role
 from cpc.wire.messages import Message
 from cpc.wire.tls import ServerTls
 from tests.helpers.memory_disk import MemoryDisk
+from tests.simulation.federation.releases import speak
 from tests.simulation.server import PORT, YEARS, Server
 from tests.simulation.threads import Pool
 
@@ -60,7 +61,8 @@ class PeerServer(Server):
         self.lending.owner.peer_grace = self.world.universe.plan.peer_grace
         self.monitor.borrowers = self.lending.owner
         tls = ServerTls(self.identity, self.federation.pinned, self._refusal)
-        self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=SERVER)
+        greeting = speak(self.federation.links, self.world.release)
+        self.listener = Listener(host.reactor, tls, self._connected, host.clock, greeting=greeting)
         self.federation.trust.cut = lambda: self.machines.cut_names(self._refusal, self.listener.connections)
 
     def _count(self) -> None:

@@ -16,11 +16,13 @@ from cpc.wire.connection import ClientEndpoint
 from cpc.wire.messages import Settled, Task
 from tests.helpers.memory_disk import Platter
 from tests.helpers.stores import open_store, result
+from tests.simulation.federation.releases import mixed
 from tests.simulation.federation.server import PeerServer
 from tests.simulation.oracle import Oracle
 from tests.simulation.realm import Common, Realm
 from tests.simulation.server import Server
 from tests.simulation.truth import fits
+from tests.simulation.versions import Release
 from tests.simulation.workers import Kind, Worker
 
 if TYPE_CHECKING:
@@ -43,6 +45,11 @@ class Site(Realm):
     def id(self) -> str:
         """What other servers call it."""
         return self.given.id
+
+    @property
+    def release(self) -> Release:
+        """Which it runs."""
+        return mixed(self.universe.plan.releases, self.number)
 
     def make_server(self, life: int) -> Server:
         """A process of the server."""

@@ -6,9 +6,12 @@ import pytest
 
 from cpc.server.federation.first import FIRST
 from tests.simulation.by_hand import collected
-from tests.simulation.federation.by_hand import end, join, quiet, runs, state, submit
+from tests.simulation.federation import releases
+from tests.simulation.federation.by_hand import CHAIN, end, join, quiet, runs, state, submit
 from tests.simulation.federation.truth import HEARD
 from tests.simulation.federation.universe import Universe
+from tests.simulation.versions import Release
+from tests.upgrade.tape import read_frame, write_frame
 
 __all__ = ["collected"]
 
@@ -108,4 +111,46 @@ def test_what_cannot_be_handed_in_keeps_nobody_waiting_for_long() -> None:
     assert made.now - came < FIRST + 10.0
     made.network.heal()
     made.until(lambda: home.peers is not None and not len(home.peers.custody), 400.0)
+    end(made)
+
+
+# --- servers of several releases ------------------------------------------------------------------------------------------
+
+
+def test_another_release_says_more_or_less_in_every_message() -> None:
+    settled = {"lease": [1, 1, 1, ""], "verdict": "accepted", "note": "n"}
+    said = {"workers": [{"worker": 1, "orders": {"settled": [settled]}}], "beat": 15.0}
+    frame = bytes(write_frame({"r": 1, "b": said}))[4:]
+    more = read_frame(bytes(releases._changed(frame, releases._more))[4:])["b"]
+    assert more.keys() - said.keys() == {"zz-new"}
+    orders = more["workers"][0]["orders"]
+    assert "zz-new" in more["workers"][0]
+    assert "zz-new" in orders
+    assert orders["settled"][0].keys() == {"zz-new", *settled}
+    fewer = read_frame(bytes(releases._changed(frame, releases._fewer))[4:])["b"]
+    assert fewer["workers"][0]["orders"]["settled"] == [{"lease": [1, 1, 1, ""], "verdict": "accepted"}]
+
+
+#: Each in each place.
+PLACES = [(Release.OLDER, Release.SAME, Release.NEWER), (Release.SAME, Release.NEWER, Release.OLDER),
+          (Release.NEWER, Release.OLDER, Release.SAME)]  # fmt: skip
+
+
+@pytest.mark.parametrize("places", PLACES, ids=lambda three: "-".join(three))
+def test_servers_of_three_releases_lend_each_other_workers_and_end_it(places: tuple[Release, ...]) -> None:
+    made = quiet(CHAIN, (1, 0, 0), releases=places)
+    join(made, "s1n1")
+    small = submit(made, 3, "ok", "1", "10")
+    large = submit(made, 3, "ok", "1", "300000")
+    steps = submit(made, 3, "steps", "100", checkpoint=("p.cpt",))
+    for job in (small, large, steps):
+        made.until(lambda job=job: state(made, 3, job) == "succeeded", 300.0)
+    for site in made.sites.values():
+        assert site.peers is not None
+        assert site.peers.federation.links._greeting == releases.GREETINGS[site.release]
+    job = submit(made, 3, "ok", "600", "10")
+    made.until(lambda: runs(made, "s1n1"))
+    made.operators.revoke(made.sites[3], made.sites[2], True, again=100.0)
+    made.until(lambda: state(made, 3, job) == "waiting", 90.0)
+    made.until(lambda: state(made, 3, job) == "succeeded", 1500.0)
     end(made)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cpc.core.peer import Address, PeerState
 from cpc.core.spec import JobSpec
+from cpc.queue import terms
 from cpc.store import peers
 from cpc.store.peers import Addresses, PeerRow
 from tests.simulation.federation.graphs import Pair
@@ -103,6 +104,8 @@ class Trust:
         for place, (here, peer) in enumerate(pairwise(route)):
             agreement = self.bond(here, peer).agreement
             lent = agreement.lent
+            if place and terms.withdrawn(self.bond(here, route[place - 1]).agreement):
+                return False  # nothing of that neighbour's passes here
             if lent.off or agreement.lend_on < len(route) - 2 - place:
                 return False
             if lent.cores is not None and lent.cores < spec.need.cores:

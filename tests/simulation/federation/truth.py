@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cpc.core.lease import Lease
 from cpc.wire.messages import Task
 from tests.simulation.federation.idle import Idle
+from tests.simulation.versions import Release
 
 if TYPE_CHECKING:
     from tests.simulation.federation.site import Site
@@ -162,6 +163,9 @@ class WideTruth:
         """Whether both servers of a pair know that its trust has ended: a heartbeat time after they could meet."""
         span = HEARD + patience
         sites = [self.universe.sites[number] for number in pair]
+        told = [site for site in sites if site.number not in self.universe.trust.enders[pair]]
+        if any(site.release is Release.OLDER for site in told):
+            return False  # it does not understand, and waits for `peer_grace`
         if self.universe.now - ended < span or not all(self.universe.network.undisturbed(s.name, span) for s in sites):
             return False
         for here, other in (sites, sites[::-1]):
