@@ -7,6 +7,10 @@ import argparse
 from benchmarks import (
     d1_engine,
     d2_networks,
+    f1_hops,
+    f2_gateway,
+    f4_far,
+    idle_peers,
     p1_autoscaler,
     s1_workers,
     s2_depth,
@@ -18,7 +22,7 @@ from benchmarks import (
     w4_payload,
     w5_depth,
 )
-from benchmarks.report import Options
+from benchmarks.report import Options, show_all
 
 #: workload → (its module, smoke size, documented size)
 ALL = {
@@ -33,6 +37,10 @@ ALL = {
     "s4": (s4_outage, 200, 10_000),
     "d1": (d1_engine, 2_000, 100_000),
     "d2": (d2_networks, 200, 10_000),
+    "f1": (f1_hops, 60, 2000),
+    "f2": (f2_gateway, 40, 1024),
+    "f3": (idle_peers, 5, 100),
+    "f4": (f4_far, 100, 1000),
     "p1": (p1_autoscaler, 1, 5),
 }
 #: Seconds of an outage, at the two sizes.
@@ -54,7 +62,7 @@ def main() -> None:
         module, smoke, full = ALL[name]
         size, runs = (full, 3) if given.full else (smoke, 1)
         away = AWAY[given.full]
-        module.run(Options(size, runs, given.postgresql, given.json, away)).show(given.json)
+        show_all(module.run(Options(size, runs, given.postgresql, given.json, away)), given.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a hundred connected peers cost a server that has an idle worker: CPU, memory, messages. They are simulated in one
+"""F3: what a hundred connected peers cost a server that has an idle worker: CPU and memory. They are simulated in one
 process (`python -m benchmarks.idle_peers FILE`), with the production links, TLS and frames; none of them has work.
 """
 
@@ -17,7 +17,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
 from benchmarks import usage
-from benchmarks.report import Table
+from benchmarks.report import Options, Table
 from benchmarks.system import System, system
 from cpc.core.chance import SystemChance
 from cpc.core.clock import DAY, SECOND, SystemClock
@@ -46,12 +46,18 @@ class Plan(msgspec.Struct):
     peers: list[tuple[bytes, bytes]]
 
 
-def run(count: int) -> Table:
-    """Without peers, then with them, for a minute each."""
-    table = Table(f"F1 {count} idle peers, one idle worker")
+def run(options: Options) -> Table:
+    """Without peers, then with them, each watched for a minute, or as long as an outage would be if that is less."""
+    table = Table(f"F3 {options.size} idle peers, one idle worker")
+    for _ in range(options.runs):
+        table.add(**_once(options.size, min(WATCHED, options.away)))
+    return table
+
+
+def _once(count: int, seconds: float) -> dict[str, float]:
     with system() as running:
         here = running.client.status().server
-        alone = _watch(running)
+        alone = _watch(running, seconds)
         running.end_server()
         plan = _plan(running, here.id, count)
         file = running.directory / "peers.msgpack"
@@ -62,25 +68,24 @@ def run(count: int) -> Table:
             begin = time.monotonic()
             _until(lambda: sum(peer.connected for peer in running.client.peers().all()) == count)
             settled = time.monotonic() - begin
-            among = _watch(running)
+            among = _watch(running, seconds)
         finally:
             peers.terminate()
             peers.wait()
-    table.add(
-        connected_s=settled,
-        cpu_alone=alone[0] * 100,
-        cpu_percent=among[0] * 100,
-        alone_mib=alone[1],
-        with_peers_mib=among[1],
-        kib_a_peer=(among[1] - alone[1]) * 1024 / count,
-    )
-    return table
+    return {
+        "connected_s": settled,
+        "cpu_alone": alone[0] * 100,
+        "cpu_percent": among[0] * 100,
+        "alone_mib": alone[1],
+        "with_peers_mib": among[1],
+        "kib_a_peer": (among[1] - alone[1]) * 1024 / count,
+    }
 
 
-def _watch(running: System) -> tuple[float, float]:
+def _watch(running: System, seconds: float) -> tuple[float, float]:
     """Share of a processor, MiB."""
     with running.meter() as meter:
-        time.sleep(WATCHED)
+        time.sleep(seconds)
     return meter.seconds["server"] / meter.wall, usage.resident(running.server)
 
 

@@ -64,6 +64,9 @@ class Table:
         print(flush=True)
 
 
+Run = Callable[[Options], Table | Sequence[Table]]
+
+
 def _figure(value: float) -> str:
     if value == int(value) or abs(value) >= 1000:
         return f"{value:.0f}"
@@ -76,7 +79,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))]
 
 
-def main(what: str, run: Callable[[Options], Table], size: int, runs: int, meaning: str, outage: bool = False) -> None:
+def show_all(found: Table | Sequence[Table], as_json: bool) -> None:
+    """Print what a benchmark has found."""
+    for table in (found,) if isinstance(found, Table) else found:
+        table.show(as_json)
+
+
+def main(what: str, run: Run, size: int, runs: int, meaning: str, outage: bool = False) -> None:
     """The command line of one benchmark; `outage`: it may be said for how long."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("-n", "--size", type=int, default=size, help=f"{meaning} (default {size})")
@@ -93,4 +102,4 @@ def main(what: str, run: Callable[[Options], Table], size: int, runs: int, meani
     options = Options(given.size, given.runs, given.postgresql, given.json)
     if outage:
         options = replace(options, away=given.away)
-    run(options).show(options.json)
+    show_all(run(options), options.json)

@@ -33,11 +33,13 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 class System:
-    """A running system. `server`, `worker` and `guardian` are process ids, 0 for what there is not."""
+    """A running system. `server`, `worker` and `guardian` are process ids, 0 for what there is not. `host`: how the server
+    calls its machine."""
 
-    def __init__(self, directory: Path, postgresql: bool = False, slots: int = 2) -> None:
+    def __init__(self, directory: Path, postgresql: bool = False, slots: int = 2, host: str = "127.0.0.1") -> None:
         self.directory = directory
         self.slots = slots
+        self.host = host
         self.worker = self.guardian = self.server = self.database = 0
         self._processes: list[subprocess.Popen[bytes]] = []
         self._postgresql = None
@@ -146,7 +148,7 @@ class System:
     # --- processes ---
 
     def _start_server(self) -> int:
-        setup = ["setup", "--host", "127.0.0.1", "--port", str(self.port), "--client-port", str(self.port + 1)]
+        setup = ["setup", "--host", self.host, "--port", str(self.port), "--client-port", str(self.port + 1)]
         setup += ["--database", self._url] if self._url else []
         done = subprocess.run(
             [str(_HERE / "cpc-server"), *setup, "--password-stdin", str(self.directory / "run")],
