@@ -100,7 +100,7 @@ SCHEDULERS = (
     defect(
         "uneven-gpus-counted-on", "cpc.plugins.platforms.slurm:_gpus",
         "if all(not all_ or all_ == str(int(each) * nodes) for all_ in asked) else 0", "",
-        promise="GPUs count only where each node has as many",
+        promise="only GPUs of which each node has as many are counted on",
         caught_by="tests/unit/test_platforms.py::test_gpus_count_only_where_each_node_has_as_many",
     ),
     defect(
