@@ -154,6 +154,8 @@ def test_everything_of_a_pool_is_stopped_without_a_server(ready: Network, cluste
     lab.cpcc("cancel", array).done()
     lab.cpcc("pool", "rm", "hpc").done()
     assert lab.client.pools() == []
+    said = lab.run("cpc-server", "pool-stop", "hpc", seconds=90.0).done()
+    assert "Pool hpc was removed and has nothing in its batch system" in said
 
 
 def test_a_worker_on_several_nodes_gives_each_job_gpus_of_its_own(lab: Network, cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from cpc.core.resources import Amounts
 from cpc.pools.allocation import Event, Reason, State
 from cpc.pools.facts import Ask
 from cpc.server.pools import series
+from cpc.server.principal import SERVER
 from cpc.store.transaction import Tx
 from tests.helpers.pool_world import PoolWorld
 from tests.helpers.stores import sqlite_url
@@ -236,3 +237,35 @@ def test_a_series_that_a_lost_life_has_asked_for_is_cancelled_one_by_one(world: 
     world.until(lambda: not world.alive())
     assert {world.system.entries[native].outcome for native in ("2_0", "2_1")} == {SeenOutcome.CANCELLED}
     assert world.events("allocation.orphaned") == 2
+
+
+@pytest.mark.parametrize("what", ["", "limit", "rubbish"])
+def test_what_was_sent_is_not_sent_again_because_the_answer_could_not_be_written(world: PoolWorld, what: str) -> None:
+    world.pool()
+    if what:
+        world.system.trouble.append(("submit", what))
+    take, requests = world.system.take, next(iter(world.keeper.hands.values()))._requests
+    store = requests._store
+
+    def taken(wanted: Wanted) -> str:
+        requests._store = Away()  # type: ignore[assignment]
+        return take(wanted)
+
+    world.system.take = taken  # type: ignore[method-assign]
+    world.submit(40)
+    world.until(lambda: world.system.entries)
+    world.advance(12.0)
+    assert world.finish(world.pools.get(SERVER, "hpc")).state == "unreachable"
+    world.system.take = take  # type: ignore[method-assign]
+    requests._store = store
+    world.settle()
+    owns = [one.own for one in world.system.entries.values()]
+    assert len(owns) == len(set(owns))
+    assert len(owns) <= 4
+
+
+class Away:
+    """A database that takes no writes."""
+
+    async def write(self, unit: object) -> None:
+        raise Unavailable("the database does not answer")

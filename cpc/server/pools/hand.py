@@ -197,7 +197,7 @@ class Hand:
         finally:
             self._busy = False
             if not self._stopped:
-                self._sleep(0.0 if self._requests or (self._cancels and not self.trouble) else delay)
+                self._sleep(0.0 if (self._requests or self._cancels) and not self.trouble else delay)
 
     def _next(self) -> float | None:
         """In how many seconds to look again; None: nothing of ours is there to be looked at."""

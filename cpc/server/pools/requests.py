@@ -6,7 +6,7 @@ find again, but for the credentials in the requests: what was not sent by then i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,9 @@ class Requests:
         self._store = store
         self._waiting: dict[str, dict[str, bytes]] = {}
         self._told: tuple[Scheduler, int] | None = None
+        self._untold: dict[
+            str, Callable[[Tx], None]
+        ] = {}  # what became of those that were sent, and is not written yet
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -75,12 +78,16 @@ class Requests:
     async def send(self, scheduler: Scheduler) -> bool:
         """The oldest one; whether anything of it was accepted. Raises what keeps the next one from being sent."""
         base = next(iter(self._waiting))
-        accepted = await self._send(scheduler, self._waiting[base])
+        if base in self._untold:  # the database was away: it is not sent again
+            await self._write(base, self._untold[base])
+            accepted = True
+        else:
+            accepted = await self._send(scheduler, base)
         self._waiting.pop(base, None)
         return accepted
 
-    async def _send(self, scheduler: Scheduler, bundles: Mapping[str, bytes]) -> bool:
-        asked = await self._store.write(lambda tx: self._asked(tx, bundles))
+    async def _send(self, scheduler: Scheduler, base: str) -> bool:
+        asked = await self._store.write(lambda tx: self._asked(tx, self._waiting[base]))
         if asked is None:
             return False
         tokens = list(asked.bundles)
@@ -100,20 +107,22 @@ class Requests:
                 rest = tokens[half:] + rest
                 tokens, limit = tokens[:half], error
                 if not tokens:
-                    await self._tell({}, rest, error)
+                    await self._tell(base, {}, rest, error)
                     return False
             except (Unsettled, Damaged) as error:
                 # They may be there or not: their tokens tell, later.
-                await self._tell({token: (Event.SILENT, {"words": error.message}) for token in tokens}, rest, limit)
+                silent = {token: (Event.SILENT, {"words": error.message}) for token in tokens}
+                await self._tell(base, silent, rest, limit)
                 raise
             except CopernicusError as error:
-                await self._tell({}, tokens + rest, limit or error)
+                await self._tell(base, {}, tokens + rest, limit or error)
                 if isinstance(error, Unavailable):  # nothing has left this machine
                     raise
                 return False
             else:
                 named = zip(tokens, natives, strict=True)
-                await self._tell({token: (Event.ACCEPTED, {"native": native}) for token, native in named}, rest, limit)
+                taken = {token: (Event.ACCEPTED, {"native": native}) for token, native in named}
+                await self._tell(base, taken, rest, limit)
                 return True
 
     async def _most(self, scheduler: Scheduler, count: int) -> int:
@@ -140,8 +149,9 @@ class Requests:
         await self._store.write(unit)
 
     async def _tell(
-        self, told: Mapping[str, tuple[Event, dict[str, Any]]], refused: Sequence[str], why: CopernicusError | None
-    ) -> None:
+        self, base: str, told: Mapping[str, tuple[Event, dict[str, Any]]], refused: Sequence[str],
+        why: CopernicusError | None,
+    ) -> None:  # fmt: skip
         """What became of each, in one unit."""
         events = dict(told)
         if why is not None:
@@ -153,7 +163,13 @@ class Requests:
             for token, (event, more) in events.items():
                 self._happening.happen(tx, token, event, **more)
 
+        await self._write(base, unit)
+
+    async def _write(self, base: str, unit: Callable[[Tx], None]) -> None:
+        """What became of a request; kept until it is written."""
+        self._untold[base] = unit
         await self._store.write(unit)
+        del self._untold[base]
 
     def _asked(self, tx: Tx, bundles: Mapping[str, bytes]) -> _Asked | None:
         """What is to be sent; None when nothing of it is wanted any more."""
