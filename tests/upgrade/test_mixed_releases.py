@@ -119,6 +119,45 @@ def test_workers_and_servers_of_two_releases_work_together(lab: Network, followi
     lab.dismiss(older)
 
 
+def linked(one: Network, other: Network) -> bool:
+    return all(each.connected for network in (one, other) for each in network.client.peers().all())
+
+
+def test_servers_of_two_releases_lend_each_other_workers(
+    lab: Network,
+    following: Release,
+    far: Release,
+    make_network: Make,  # noqa: F811
+) -> None:
+    lab.bin = BIN
+    newer = make_network(heartbeat_time="60")
+    switch(newer, following.bin)
+    newer.cpcc("connect-server", "127.0.0.1", str(lab.client_port), "-y").done()
+    lab.cpcc("trust", "-all", "-y").done()
+    lab.until(lambda: linked(lab, newer), "the two are connected")
+    worker = newer.worker()
+    jobs_run(lab)  # at the other one's worker: it has none
+    newer.dismiss(worker)
+    worker = lab.worker()
+    job = newer.shell("seq 1 30000 > big; echo said")
+    assert (newer.success_of(job).exit_code, len(newer.output(job, "big"))) == (0, 168_894)
+    lab.dismiss(worker)
+    switch(newer, far.bin)
+    for one, who in ((lab, "this server"), (newer, "server ")):
+        lab.until(lambda one=one: "no common protocol" in trouble(one), "the reason is shown")
+        assert trouble(one).count("no common protocol") == 1
+        assert f"(upgrade {who}" in trouble(one), trouble(one)
+        assert "no common protocol" in one.cpcc("cs").done()
+        lab.until(lambda one=one, who=who: f"(upgrade {who}" in one.server.said, "and in the log")
+    switch(newer, BIN)
+    lab.until(lambda: linked(lab, newer), "they are connected again")
+
+
+def trouble(network: Network) -> str:
+    """Why a server is not connected with the only one that it knows."""
+    return network.client.peers().all()[0].trouble
+
+
 def test_without_a_common_number_both_sides_say_who_must_be_upgraded(lab: Network, far: Release) -> None:
     lab.bin = far.bin
     newer = lab.start_worker()
