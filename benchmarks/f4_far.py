@@ -17,7 +17,7 @@ from cpc.client import transfer
 from cpc.core.spec import Input
 
 DELAYS = (0.0, 0.1)  # seconds
-PAYLOAD = 64 << 20
+PAYLOAD = 64 << 20  # bytes
 LATENCIES = 5
 
 

@@ -52,7 +52,8 @@ class Wire:
                 _run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
                 _run("ip", "link", "set", "lo", "up")
                 _run("ip", "addr", "add", f"{host.address}/24", "dev", "eth0")
-                _run("ip", "link", "set", "eth0", "up")
+                # Long enough that a busy machine loses nothing by itself.
+                _run("ip", "link", "set", "eth0", "txqueuelen", "20000", "up")
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
