@@ -164,13 +164,13 @@ FEDERATION = (
     defect(
         "quarantine-without-end", "cpc.server.federation.quarantine:Quarantine.refuse", "left[0] > 0 and size <= left[1]",
         "True", promise="a peer has so much room in quarantine and no more",
-        caught_by="tests/unit/test_lending_hostile.py::"
+        caught_by="tests/unit/test_quarantine.py::"
         "test_what_a_peer_brings_into_quarantine_counts_against_it_and_not_against_the_project",
     ),
     defect(
         "quarantine-taken-from-the-project", "cpc.store.references:check_quota",
         "- _of_peers(tx, project)", "", promise="what peers bring into quarantine is no project's to pay for",
-        caught_by="tests/unit/test_lending_hostile.py::"
+        caught_by="tests/unit/test_quarantine.py::"
         "test_what_a_peer_brings_into_quarantine_counts_against_it_and_not_against_the_project",
     ),
 )  # fmt: skip
