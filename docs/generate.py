@@ -41,6 +41,7 @@ EVENTS = {
     "network.loaded": "a saved project was loaded",
     "instance.error": "an instance of a network is stopped by an error",
     "result.quarantined": "a result came that this server, restored from a backup, does not know; it is kept aside",
+    "result.unknown": "the same of a job that it does not know: the `worker` on `host` keeps it in its work directory",
     "quarantine.full": "a peer brings more such results than `quarantine_limit`: they are refused",
     "file.uploaded": "a file was uploaded",
     "file.damaged": "a piece of a file was found damaged; it is asked for again when somebody sends a file with it",

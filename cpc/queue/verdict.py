@@ -20,10 +20,11 @@ class Relation(enum.StrEnum):
     OLD = "old"  # an attempt of this job that has ended
     FOREIGN = "foreign"  # not in our records: leased in another life of the server
     UNKNOWN = "unknown"  # the job is not there (any more)
+    UNDONE = "undone"  # nor is it: it was leased in another life of the server, which a restore may have undone
 
 
 class Verdict(enum.StrEnum):
-    """What happens. Every verdict settles the report: the worker may forget it."""
+    """What happens. Every verdict settles the report: the worker may forget it, or is asked to keep it apart."""
 
     ACCEPT = "accepted"  # closes the job
     ACCEPT_LATE = "accepted late"  # closes the job and cancels the attempt that runs now
@@ -34,6 +35,7 @@ class Verdict(enum.StrEnum):
     DROP = "dropped"  # an old attempt's failure: of no consequence
     QUARANTINE = "quarantined"  # recorded and shown
     GONE = "gone"  # the job was deleted
+    ASIDE = "kept aside"  # by the worker, on its own disk: nobody here can say what it is worth
 
 
 class Kind(enum.StrEnum):
@@ -61,6 +63,7 @@ def _table() -> dict[tuple[Relation, Kind, State], Verdict]:
             success = what is Kind.SUCCESS
             table[Relation.FOREIGN, what, state] = Verdict.QUARANTINE
             table[Relation.UNKNOWN, what, state] = Verdict.GONE
+            table[Relation.UNDONE, what, state] = Verdict.ASIDE if success else Verdict.GONE
             if state.terminal:
                 table[Relation.OLD, what, state] = Verdict.KNOWN if success else Verdict.DROP
             else:

@@ -116,7 +116,7 @@ def _place(queue: Queue, tx: Tx, worker: int, result: Result) -> tuple[int, int]
     found = jobs.get(tx, lease.job) or jobs.done(tx, lease.job)
     if found is None:
         return 0, 0
-    relation = _relation(tx, worker, lease, attempts.get(tx, lease.job, lease.attempt), found)
+    relation = _relation(queue, tx, worker, lease, attempts.get(tx, lease.job, lease.attempt), found)
     if verdict(relation, result.outcome, found.state) is Verdict.DROP:
         return 0, 0
     number = quarantined(lease) if relation is Relation.FOREIGN else lease.attempt
@@ -145,7 +145,7 @@ def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work, peer:
     done = pending or (None if live else jobs.done(tx, lease.job))
     state = live.state if live else done.state if done else State.CANCELLED
     attempt = attempts.get(tx, lease.job, lease.attempt)
-    said = verdict(_relation(tx, worker, lease, attempt, live or done), result.outcome, state)
+    said = verdict(_relation(queue, tx, worker, lease, attempt, live or done), result.outcome, state)
     if said is Verdict.ACCEPT_LATE and live is not None and attempt is not None:
         _accept_late(queue, tx, live, attempt, result, work)
     elif said is Verdict.KNOWN and attempts.result(tx, lease.job, lease.attempt) is None:
@@ -157,12 +157,25 @@ def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work, peer:
             "server", "result.quarantined", subject=ids.array(lease.job), outcome=result.outcome.value,
             job=ids.show(lease.job, True), attempt=lease.attempt, incarnation=lease.incarnation,
         )  # fmt: skip
+    elif said is Verdict.ASIDE and not peer:
+        _tell_unknown(tx, worker, result)
     return Settled(lease=lease, verdict=said.value)
 
 
-def _relation(tx: Tx, worker: int, lease: Lease, attempt: AttemptRow | None, job: JobRow | DoneRow | None) -> Relation:
+def _tell_unknown(tx: Tx, worker: int, result: Result) -> None:
+    """Where the result of a job is that a restore has undone."""
+    row, lease = workers.get(tx, worker), result.lease
+    tx.event(
+        "server", "result.unknown", subject=worker, job=ids.show(lease.job, True), attempt=lease.attempt,
+        incarnation=lease.incarnation, worker=row.name if row else "", host=row.host if row else "",
+    )  # fmt: skip
+
+
+def _relation(
+    queue: Queue, tx: Tx, worker: int, lease: Lease, attempt: AttemptRow | None, job: JobRow | DoneRow | None
+) -> Relation:
     if job is None:
-        return Relation.UNKNOWN
+        return Relation.UNDONE if 0 < lease.incarnation < queue.incarnation else Relation.UNKNOWN
     if attempt is None or attempt.incarnation != lease.incarnation:
         return Relation.FOREIGN
     if attempt.worker != worker and not same_bundle(tx, attempt.worker, worker):

@@ -201,7 +201,8 @@ class Task(Message, frozen=True):
 
 
 class Settled(Message, frozen=True):
-    """The server's word on one result: accepted or not, it is on record, and the spool may forget it."""
+    """The server's word on one result: accepted or not, it is on record, and the spool may forget it. With the verdict
+    "kept aside" the worker keeps it apart for a while, if it can: a restored server does not know the job."""
 
     lease: Lease
     verdict: str

@@ -24,6 +24,7 @@ from cpc.spool.disk import Disk
 from cpc.spool.ownership import Claim
 from cpc.spool.spool import Spool
 from cpc.wire.bundle import Bundle
+from cpc.worker.aside import Aside
 from cpc.worker.collecting import words
 from cpc.worker.credentials import Credentials
 from cpc.worker.delivery import Delivery
@@ -121,6 +122,7 @@ class Agent:
         self._touched = self._looked = clock.monotonic()
         self.standing = Standing(options.until, options.grace)
         self.desk = Desk(offer, self.standing, chance.token(16).hex(), measure, options.most_jobs)
+        self._aside = Aside(disk, work, bundle.server)
         cache = Cache(disk, os.path.join(work, "cache"), options.cache_limit, offload, claim.owner.pid)
         cache.open()
         transfer = Transfer(disk=disk, cache=cache, offload=offload, reactor=reactor, clock=clock, chance=chance)
@@ -130,6 +132,7 @@ class Agent:
             offload=offload,
             spares=Spares(disk, os.path.join(claim.directory, RUNS), os.path.join(claim.directory, "spare")),
             spool=self._mine.spool,
+            aside=self._aside,
             cache=cache,
             transfer=transfer,
             processes=processes,
@@ -175,6 +178,7 @@ class Agent:
             self.leave("everything is handed in")
         else:
             self._adopt()
+        in_background(self._tidy_aside(say=True), "looking at what was kept aside")
         self._ticker = self._reactor.callLater(TICK, self._tick)
         in_background(self._keep_link(), "the link to the server")
         try:
@@ -272,6 +276,7 @@ class Agent:
             in_background(self._touch(), "keeping the directory ours")
         if now - self._looked >= ADOPT_EVERY and not self.standing.leaving:
             self._adopt()
+            in_background(self._tidy_aside(), "looking at what was kept aside")
         self._look_at_end()
 
     async def _touch(self) -> None:
@@ -280,6 +285,16 @@ class Agent:
                 await self._offload(lambda claim=home.claim: ownership.touch(self._disk, claim))  # type: ignore[misc]
             except OSError as error:
                 self._say(f"{home.claim.directory} cannot be marked as in use: {words(error)}")
+
+    async def _tidy_aside(self, say: bool = False) -> None:
+        try:
+            await self._offload(self._aside.tidy)
+            count = await self._offload(self._aside.count) if say else 0
+        except OSError as error:
+            self._say(f"{self._aside.directory} cannot be tidied: {words(error)}")
+            return
+        if count:
+            self._say(f"{count} results that their server did not know are kept in {self._aside.directory}")
 
     # --- directories ----------------------------------------------------------------------------------------------------
 

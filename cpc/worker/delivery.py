@@ -14,6 +14,7 @@ from cpc.core.outcome import Outcome
 from cpc.core.reading import UNREADABLE
 from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
+from cpc.worker.aside import DAYS
 from cpc.worker.collecting import Source, sources, words
 from cpc.worker.room import Kept, Room
 from cpc.worker.transfer import Stopped
@@ -154,6 +155,31 @@ class Delivery:
         if self._directory:
             await self._room.clear_away(lambda: self._room.spares.give(self._directory))
         self._room.hooks.settled(self)
+
+    async def put_aside(self) -> None:
+        """The server does not know the job, because a backup was restored: nobody but us has what it has done."""
+        if self.way is Way.SETTLED:
+            return
+        self.abandon()
+        self.way = Way.SETTLED
+        place = ""
+        if self._directory:
+            result = self.kept().result
+            try:
+                place = await self._room.offload(lambda: self._room.aside.put(self.lease, self._directory, result))
+            except OSError as error:
+                self._room.say(f"the result of {self.lease} cannot be kept aside: {words(error)}; it is tried again")
+                self.way = Way.TOLD
+                self.postpone()
+                return
+        if self._directory:
+            kept = (
+                f"what it has left is kept for {DAYS} days in {place}"
+                if place
+                else "there is no room to keep what it has left"
+            )
+            self._room.say(f"{self.lease} is of a job that the server, restored from a backup, does not know: {kept}")
+        await self.settle()
 
     def abandon(self) -> None:
         """No more timers: the agent ends. What is in the spool stays there."""

@@ -15,6 +15,7 @@ from cpc.core.errors import CopernicusError
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
+from cpc.queue.verdict import Verdict
 from cpc.wire.messages import Checkpoint, Held, Hello, Orders, Result, Settled, Tail, Task, Turn, Welcome
 from cpc.worker.delivery import Delivery, Way
 from cpc.worker.ending import Stop
@@ -283,7 +284,8 @@ class Desk:
     def _settle(self, settled: Settled) -> None:
         delivery = self.deliveries.get(settled.lease)
         if delivery is not None:
-            in_background(delivery.settle(), f"forgetting {settled.lease}")
+            aside = settled.verdict == Verdict.ASIDE
+            in_background(delivery.put_aside() if aside else delivery.settle(), f"forgetting {settled.lease}")
 
     def _cancel(self, lease: Lease, reason: str, wanted: bool) -> None:
         words = f"cancelled: {reason}" if reason else "cancelled"

@@ -18,6 +18,7 @@ from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
 from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
+from cpc.worker.aside import Aside
 from cpc.worker.collecting import words
 from cpc.worker.processes import Processes
 from cpc.worker.slots import Slots
@@ -64,6 +65,7 @@ class Room:
     offload: Offload
     spares: Spares
     spool: Spool
+    aside: Aside
     cache: Cache
     transfer: Transfer
     processes: Processes

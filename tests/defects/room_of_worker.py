@@ -117,4 +117,10 @@ WORKER = (
         promise="a job over its walltime is ended",
         caught_by=_PROCESSES + "test_an_attempt_over_its_walltime_is_asked_then_ended",
     ),
+    defect(
+        "unknown-to-the-server-and-forgotten", "cpc.worker.desk:Desk._settle", "settled.verdict == Verdict.ASIDE", "False",
+        promise="what a restore has undone is kept at the worker that has done it",
+        caught_by="tests/unit/test_agent_aside.py::"
+        "test_what_a_job_has_left_is_kept_aside_and_told_of_when_the_server_does_not_know_it",
+    ),
 )  # fmt: skip

@@ -97,7 +97,8 @@ class Owner:
                     return Orders(retry=tuple(result.lease for result in each.results))
                 queue = self.bench.queue
                 for lease in each.holds:
-                    self.renewals += queue.index.running[lease.job].lease == lease
+                    run = queue.index.running.get(lease.job)
+                    self.renewals += run is not None and run.lease == lease
                 answer = settling.settle(queue, tx, row.id, each.results, "server:a")
                 answer.retry += settling.take_checkpoints(queue, tx, row.id, each.checkpoints)
                 return Orders(settled=tuple(answer.settled), retry=tuple(answer.retry))

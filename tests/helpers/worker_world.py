@@ -117,6 +117,7 @@ class Script:
     drop: tuple[Lease, ...] = ()
     lose_answers: int = 0  # do what a turn says, then cut the connection instead of answering
     settle: bool = True
+    verdict: str = "accepted"
     postpone: int = 0  # answer so many results with retry
     revoked: str = ""
     refuses: dict[str, CopernicusError] = field(default_factory=dict)  # by method: enrol, hello
@@ -299,7 +300,7 @@ class FakeServer:
             script.results.setdefault(result.lease, []).append(result)
             script.order.append(f"result {result.lease}")
             if script.settle:
-                settled.append(Settled(lease=result.lease, verdict="accepted"))
+                settled.append(Settled(lease=result.lease, verdict=script.verdict))
         orders, script.next_orders = script.next_orders, Orders()
         tasks, free = list(orders.tasks), turn.free
         while turn.wants and script.tasks and (script.all_at_once or free.covers(script.tasks[0].granted)):

@@ -185,6 +185,27 @@ def test_numbers_of_a_lost_life_do_not_match(world: World) -> None:
     assert world.oracle.rows("SELECT count(*) FROM results WHERE job = ? AND number < 0 AND NOT used", job) == [(1,)]
 
 
+def test_what_a_job_has_done_that_a_restore_has_undone_is_kept_at_its_worker(world: World) -> None:
+    """It was submitted after the backup was made; its result comes to a server that has never heard of it."""
+    world.back_up()
+    submit(world, "ok", "100", "300000")
+    join(world, "n1")
+    world.until(lambda: world.workers["n1"].processes.running())
+    world.network.partition("n1", "s")
+    world.restore()
+    world.until(lambda: world.server is not None and world.server.ready, within=200.0)
+    world.until(lambda: world.workers["n1"].agent.desk.deliveries, within=200.0)  # type: ignore[union-attr]
+    world.network.heal()
+    world.until(lambda: world.oracle.verdicts["kept aside"], within=300.0)
+    world.until(lambda: world.workers["n1"].quiet, within=200.0)
+    worker = world.workers["n1"].agent
+    assert worker is not None
+    assert worker._aside.count() == 1
+    assert worker.left_behind == 0
+    (told,) = world.oracle.rows("SELECT count(*) FROM events WHERE kind = 'result.unknown'")
+    assert told == (1,)
+
+
 def test_a_restored_server_lets_workers_in_that_it_never_saw(world: World) -> None:
     world.back_up()
     join(world, "n1")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cpc.core import ids
 from cpc.core.digest import of_chunk
 from cpc.core.errors import NotFound, NotLoggedIn, Unavailable
 from cpc.core.lease import Lease
@@ -248,6 +249,19 @@ def test_trust_that_ends_between_others_is_a_way_that_is_cut(world: FarWorld) ->
     world.net.heal("b", "c")
     world.reactor.run_until(lambda: not len(world.home.custody), 600.0)
     assert world.owner.bench.state(lease.job) is State.SUCCEEDED
+
+
+def test_a_result_of_a_job_that_its_restored_server_does_not_know_stays_in_custody(world: FarWorld) -> None:
+    """Its worker has forgotten it: nobody else has it."""
+    _, known = world.owner.lend()
+    undone = Lease(ids.make(1, 999), 1, 1, known.path)
+    world.net.cut("b", "c")
+    give(world, undone, block(1, HUNDRED_KIB))
+    world.owner.bench.queue.incarnation = 2
+    world.net.heal("b", "c")
+    world.reactor.advance(600.0)
+    assert len(world.home.custody) == 1
+    assert any("restored from a backup" in line for line in world.home.custody.lines())
 
 
 def test_what_the_disk_has_lost_is_said_and_the_job_runs_again(world: FarWorld) -> None:

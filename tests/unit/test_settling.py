@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cpc.core import ids
 from cpc.core.digest import of_chunks
 from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
@@ -139,6 +140,20 @@ def test_the_next_worker_of_the_same_bundle_may_hand_in(bench: Bench) -> None:
     assert bench.report(second, lease) == "accepted late"
     assert bench.state(job) is State.SUCCEEDED
     assert first.leases == {}
+
+
+def test_a_success_of_a_job_that_a_restore_has_undone_stays_at_its_worker(bench: Bench) -> None:
+    """Nobody here can say what it was; nobody else has it."""
+    worker = bench.worker()
+    bench.queue.incarnation = 3
+    for incarnation in (1, 2):
+        undone = Lease(ids.make(incarnation, 99), 1, incarnation)
+        assert bench.report(worker, undone, tail="x") == "kept aside"
+        assert bench.report(worker, undone, Outcome.FAILED, tail="x") == "gone"
+    for incarnation in (0, 3, 4):
+        assert bench.report(worker, Lease(ids.make(3, 99), 1, incarnation), tail="x") == "gone"
+    assert bench.count(schema.events, kind="result.unknown") == 2
+    assert bench.count(schema.results) == 0
 
 
 def test_a_deleted_job_is_gone(bench: Bench) -> None:

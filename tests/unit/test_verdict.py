@@ -35,6 +35,9 @@ CELLS: dict[tuple[Relation, Kind, State], Verdict] = {
     # Of another life of the server: put aside and shown. Of a deleted job: gone.
     **{(Relation.FOREIGN, what, state): Verdict.QUARANTINE for what in Kind for state in State},
     **{(Relation.UNKNOWN, what, state): Verdict.GONE for what in Kind for state in State},
+    # Of a job that a restore may have undone: a success stays where it is.
+    **{(Relation.UNDONE, Kind.SUCCESS, state): Verdict.ASIDE for state in State},
+    **{(Relation.UNDONE, what, state): Verdict.GONE for what in Kind if what is not Kind.SUCCESS for state in State},
 }
 
 

@@ -26,6 +26,7 @@ from cpc.core.errors import CopernicusError, NotFound, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.core.views import CustodyView, Page
+from cpc.queue.verdict import Verdict
 from cpc.server.federation.held import EARLY_TIME, Held, Item, Kept, Lost
 from cpc.server.federation.ways import Ways
 from cpc.server.gate import Gate
@@ -291,6 +292,8 @@ class Custody:
             return str(error)
         if settled is None:
             return "the owner cannot take the result now"
+        if settled.verdict == Verdict.ASIDE:
+            return "its server, restored from a backup, does not know the job: `cpcc custody-drop`, if nobody wants it"
         await self._held.forget(item.lease)
         self.gone()
         self.handed_in += 1

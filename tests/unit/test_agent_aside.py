@@ -1,0 +1,127 @@
+"""Results of jobs that a restored server does not know stay with the worker for a while."""
+
+from __future__ import annotations
+
+import errno
+
+import msgspec
+import pytest
+
+from cpc.core.lease import Lease
+from cpc.core.outcome import Outcome
+from cpc.wire.messages import Result
+from cpc.worker.aside import DAYS, Aside
+from tests.helpers.memory_disk import MemoryDisk, Platter
+from tests.helpers.programs import Program
+from tests.helpers.worker_fixture import expected, world
+from tests.helpers.worker_world import World
+
+__all__ = ["expected"]
+
+DAY = 86_400.0
+
+
+def aside(here: World) -> list[str]:
+    return [name for name in here.platter.names if "/aside/" in name]
+
+
+def test_what_a_job_has_left_is_kept_aside_and_told_of_when_the_server_does_not_know_it() -> None:
+    here = world(write=Program(5.0, writes=((1.0, "out.dat", b"science" * 20_000),)))
+    here.script.verdict = "kept aside"
+    done = here.script.add(1, "write")
+    worker = here.worker()
+    here.until(lambda: done in here.script.results)
+    here.until(lambda: any("does not know" in line for line in here.said))
+    (kept,) = (name for name in aside(here) if name.endswith("/out.dat"))
+    assert here.platter.names[kept].data == b"science" * 20_000
+    (said,) = (line for line in here.said if "does not know" in line)
+    assert kept.removesuffix("/out.dat") in said
+    note = msgspec.json.decode(here.platter.names[kept.removesuffix("/out.dat") + ".json"].data)
+    assert (note["outcome"], note["attempt"], note["exit_code"]) == ("ok", 1, 0)
+    here.until(lambda: worker.agent.left_behind == 0)
+    worker.kill()
+    here.platter.power_loss()
+    here.worker(pid=101)
+    here.reactor.advance(1.0)
+    assert any(line.startswith("1 results that their server did not know") for line in here.said)
+    assert kept in aside(here), "also after the power has failed"
+
+
+def test_a_disk_that_does_not_let_us_keep_it_is_asked_again() -> None:
+    here = world(write=Program(5.0, writes=((1.0, "out.dat", b"science"),)))
+    here.script.verdict = "kept aside"
+    here.script.add(1, "write")
+    left = [2]
+
+    def broken(operation: str, path: str) -> OSError | None:
+        if operation == "rename" and "/runs/" in path and left[0]:
+            left[0] -= 1
+            return OSError(errno.EIO, "Input/output error", path)
+        return None
+
+    here.platter.broken = broken
+    worker = here.worker()
+    here.until(lambda: any("cannot be kept aside" in line for line in here.said))
+    assert worker.agent.left_behind == 1
+    here.until(lambda: any(name.endswith("/out.dat") for name in aside(here)))
+    here.until(lambda: worker.agent.left_behind == 0)
+
+
+class Shelf:
+    """A directory for such results, of 100 bytes, and its time."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.disk = MemoryDisk(Platter(lambda: self.time))
+        self.disk.make_directory("/work")
+        self.aside = Aside(self.disk, "/work", "server-1234", most=100)
+
+    def put(self, number: int, size: int) -> str:
+        run = f"/work/runs/{number}"
+        self.disk.make_directory(run)
+        self.disk.write(f"{run}/out", bytes(size))
+        return self.aside.put(Lease(number << 20, 1, 1), run, Result(lease=Lease(1, 1, 1), outcome=Outcome.OK))
+
+    def there(self) -> list[int]:
+        return [
+            int(stat.name.split("-")[2].split(".")[0]) >> 20
+            for stat in self.disk.scan("/work/aside")
+            if stat.kind == "dir"
+        ]
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+def test_the_oldest_goes_when_there_is_too_much(shelf: Shelf) -> None:
+    for number in range(1, 5):
+        shelf.time += 1.0
+        assert shelf.put(number, 40)
+    assert shelf.there() == [3, 4]
+    shelf.time += 1.0
+    assert shelf.put(9, 101) == "", "too large for itself"
+    assert shelf.there() == [3, 4]
+
+
+def test_what_is_kept_aside_goes_after_some_days(shelf: Shelf) -> None:
+    shelf.aside.tidy()
+    shelf.put(1, 10)
+    shelf.time += DAYS * DAY - 1.0
+    shelf.put(2, 10)
+    assert shelf.aside.count() == 2
+    shelf.time += 2.0
+    shelf.aside.tidy()
+    assert shelf.there() == [2]
+    assert shelf.aside.count() == 1
+
+
+def test_a_crash_in_between_costs_nothing(shelf: Shelf) -> None:
+    """It was moved, and then the worker was killed: the server's word comes once more."""
+    place = shelf.put(1, 10)
+    shelf.disk.unlink(f"{place}.json")
+    again = shelf.aside.put(Lease(1 << 20, 1, 1), "/work/runs/1", Result(lease=Lease(1, 1, 1), outcome=Outcome.OK))
+    assert again == place
+    assert shelf.aside.count() == 1
+    assert shelf.aside.put(Lease(2 << 20, 1, 1), "/work/runs/2", Result(lease=Lease(1, 1, 1), outcome=Outcome.OK)) == ""
