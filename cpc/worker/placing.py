@@ -33,11 +33,16 @@ def run_directory(worker: str, lease: Lease) -> str:
 
 
 async def place(
-    disk: Disk, offload: Offload, spares: Spares, directory: str, task: Task, fetch: Fetch, early: Early
-) -> None:
-    """Make the directory and put everything in it. Raises OSError for the disk, BadInput for unsafe paths."""
+    disk: Disk, offload: Offload, spares: Spares, directory: str, task: Task, fetch: Fetch, early: Early,
+    at_once: bool = False,
+) -> None:  # fmt: skip
+    """Make the directory and put everything in it. `at_once`: it begins when that is done.
+
+    Raises OSError for the disk, BadInput for unsafe paths.
+    """
     _check_inputs(task)
-    await offload(lambda: spares.take(directory))
+    if not (at_once and spares.take_ready(directory)):
+        await offload(lambda: spares.take(directory))
     chunks = InOrder(_digests(task), fetch, early)
     try:
         for name, content, executable in task.inputs:

@@ -150,7 +150,10 @@ class Attempt:
             return await room.transfer.fetch(lease, digest, self._wanted)
 
         began = room.clock.monotonic()
-        await place(room.disk, room.offload, room.spares, self.directory, self.task, fetch, room.transfer.early)
+        at_once = room.slots.has_room(self.task.granted)
+        await place(
+            room.disk, room.offload, room.spares, self.directory, self.task, fetch, room.transfer.early, at_once
+        )  # fmt: skip
         if self.task.inputs or self.task.checkpoint:
             self._stage_in = room.clock.monotonic() - began
         if not self._wanted():

@@ -44,6 +44,10 @@ class Slots:
         """Whether anybody waits."""
         return bool(self._waiting)
 
+    def has_room(self, wanted: Amounts) -> bool:
+        """Whether who asks now need not wait."""
+        return not self._waiting and self.free.covers(wanted)
+
     def waiting(self, seconds: float = 0.0) -> list[Lease]:
         """Who has waited for at least so long."""
         limit = self._clock.monotonic() - seconds

@@ -20,7 +20,7 @@ FILES = 64  # a directory with more does not become small again
 class Spares:
     """Directories below `runs`, and empty ones in `aside`, which is made when it is needed.
 
-    `take` and `give` run off the reactor, in several threads at once.
+    `take` and `give` run off the reactor, in several threads at once; `take_ready` on it.
     """
 
     def __init__(self, disk: Disk, runs: str, aside: str) -> None:
@@ -30,6 +30,23 @@ class Spares:
         self._free: list[str] = []
         self._made = False
         self._numbers = itertools.count(1)
+
+    def take_ready(self, directory: str) -> bool:
+        """As `take`, if it needs no more than a rename; False: nothing has been done.
+
+        That is as quick as the look at the disk's free space before it. Two threads that wake each other for it were a
+        twentieth of what a job takes that follows another one.
+        """
+        try:
+            spare = self._free.pop()
+        except IndexError:
+            return False
+        try:
+            self._disk.rename(spare, directory)
+        except OSError:
+            self._free.append(spare)  # `take` knows what to do with it
+            return False
+        return True
 
     def take(self, directory: str) -> None:
         """Make a fresh, empty, private directory at this path; what is there is removed. OSError for the disk."""

@@ -123,3 +123,18 @@ def test_directories_of_other_workers_are_removed(runs: Path, tmp_path: Path) ->
     spares.give(str(tmp_path / "other" / "runs" / "1.1.1"))
     assert os.listdir(tmp_path / "other" / "runs") == []
     assert os.listdir(runs) == []
+
+
+def test_one_that_is_ready_is_taken_by_a_rename_and_what_is_in_its_way_is_left_to_take(runs: Path) -> None:
+    spares = Spares(DISK, str(runs), str(runs.parent / "spare"))
+    assert not spares.take_ready(str(runs / "1.1.1"))  # there is none
+    inode = used(spares, runs / "1.1.1")
+    spares.give(str(runs / "1.1.1"))
+    (runs / "2.1.1").mkdir()
+    (runs / "2.1.1" / "left").touch()
+    assert not spares.take_ready(str(runs / "2.1.1"))
+    assert (runs / "2.1.1" / "left").exists()
+    assert spares.take_ready(str(runs / "3.1.1"))
+    assert ((runs / "3.1.1").stat().st_ino, os.listdir(runs / "3.1.1")) == (inode, [])
+    spares.take(str(runs / "2.1.1"))
+    assert os.listdir(runs / "2.1.1") == []
