@@ -42,6 +42,6 @@ def collect_seldom() -> None:
     Hardly anything here refers to itself, so that what is not needed is gone at once without any search; the searches were
     a tenth of what a job that is alone cost the server.
     """
-    gc.collect()
+    gc.collect(1)  # a search through everything would be a tenth of a second, before anybody is served
     gc.freeze()
     gc.set_threshold(*YOUNG)
