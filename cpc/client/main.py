@@ -105,7 +105,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("workers", "resume"),
     "pools": ("pools", "pools"),
     "pool": ("pools", "pool"),
-    "doctor": ("pools", "doctor"),
+    "doctor": ("doctor", "doctor"),
     "allocations": ("nodes", "allocations"),
     "allocation": ("nodes", "allocation"),
     "nodes": ("nodes", "nodes"),

@@ -65,6 +65,14 @@ class PoolCalls(Calls):
         """Have its batch system examined."""
         return self._all(pool_views.CheckView, f"/pools/{part(name)}/doctor")
 
+    def probe_pool(self, name: str, node: str = "") -> pool_views.ProbeView:
+        """Look at it from one of its nodes; ask on with `probe`, or it ends within a minute."""
+        return self._change(pool_views.ProbeView, "POST", f"/pools/{part(name)}/probe", {"node": node})
+
+    def probe(self, allocation: str) -> pool_views.ProbeView:
+        """How far such a look is."""
+        return self._get(pool_views.ProbeView, f"/allocations/{part(allocation)}/probe")
+
     def allocations(self, pool: str = "", live: bool = False, limit: int = 1000) -> list[pool_views.AllocationView]:
         """What pools were asked for, newest first; `live`: those only that have not ended."""
         query = {"pool": pool, "live": str(live).lower()}

@@ -191,12 +191,16 @@ class NodeSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at: a short name, whether it is well, what was found, and what to do when it is not."""
+    """One thing that was looked at: a short name, whether it is well, what was found, and what to do when it is not.
+
+    `doubt`: it is well enough to go on with, and `hint` says what to look after.
+    """
 
     name: str
     ok: bool
     words: str
     hint: str = ""
+    doubt: bool = False
 
 
 class Described(msgspec.Struct, frozen=True):

@@ -58,12 +58,16 @@ class PoolSettings(View, frozen=True, omit_defaults=True):
 
 
 class CheckView(View, frozen=True):
-    """One thing that was looked at: whether it is well, what was found, and what to do when it is not."""
+    """One thing that was looked at: whether it is well, what was found, and what to do when it is not.
+
+    `doubt`: it is well enough to go on with, and `hint` says what to look after.
+    """
 
     name: str
     ok: bool
     text: str
     hint: str = ""
+    doubt: bool = False
 
 
 class PoolPlan(View, frozen=True):
@@ -134,6 +138,18 @@ class PoolForgotten(View, frozen=True):
     pool: str
     scheduler: str
     left: tuple[AllocationView, ...] = ()
+
+
+class ProbeView(View, frozen=True):
+    """A look at a pool from one of its nodes. `waiting`: why the batch system has not started it, in its words.
+
+    `done`: nothing more will be found; `checks` are what was.
+    """
+
+    allocation: AllocationView
+    waiting: str = ""
+    done: bool = False
+    checks: tuple[CheckView, ...] = ()
 
 
 class NodeWorkerView(View, frozen=True):

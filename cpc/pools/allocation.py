@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from cpc.core.allocation import Check
 from cpc.core.resources import Amounts
 
 
@@ -207,6 +208,20 @@ _ROWS: dict[State, dict[Event, Cell]] = {
 TABLE: dict[tuple[State, Event], Cell] = {(state, event): _ROWS[state][event] for state in State for event in Event}
 
 
+class Probe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an allocation is for that only looks how a worker would fare on a node (cpc.pools.probe).
+
+    `node`: which one, "": any; `others`: the nodes that are not it. `mark`: what the server has written where workers keep
+    files that all nodes share. `checks`: what came of it. `exit`: its script's exit code, −1 as long as that is not known.
+    """
+
+    node: str = ""
+    others: tuple[str, ...] = ()
+    mark: str = ""
+    exit: int = -1
+    checks: tuple[Check, ...] = ()
+
+
 class Allocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request. Times and spans are seconds of the clock that cpc.pools.facts describes.
 
@@ -237,6 +252,7 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     words: str = ""  # the batch system's own, or ours
     ran_on: tuple[str, ...] = ()  # nodes
     whole: int = 0  # cores of its nodes, where it has them whole, in all; 0: it has what it asked for
+    probe: Probe | None = None  # it only looks: no worker of it joins, and no job waits for it
 
     @property
     def cores(self) -> int:

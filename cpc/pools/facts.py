@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from cpc.core.resources import Amounts
-from cpc.pools.allocation import Allocation, Reason
+from cpc.pools.allocation import Allocation, Probe, Reason
 from cpc.queue.match import Exact
 from cpc.queue.requirement import Requirement
 
@@ -163,6 +163,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     direct: bool = False
     avoid: tuple[str, ...] = ()
     why: str = ""
+    probe: Probe | None = None
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):

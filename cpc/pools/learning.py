@@ -40,7 +40,7 @@ def refused(learned: Learned, now: float, words: str) -> Learned:
 
 def started(learned: Learned, allocation: Allocation) -> Learned:
     """An allocation runs (Effect.START); how long it waited counts only for its first run."""
-    if allocation.restarts:
+    if allocation.restarts or allocation.probe is not None:
         return learned
     waited = max(0.0, allocation.started_at - allocation.asked_at)
     return replace(learned, waits=(*learned.waits, waited)[-KEPT:])
@@ -60,6 +60,8 @@ def joined(
 def ran(learned: Learned, allocation: Allocation, until: float) -> Learned:
     """A run of it is over and the batch system starts it again (Effect.RESTART); `allocation` as it was before."""
     learned = replace(learned, spent=_spend(learned, allocation, until))
+    if allocation.probe is not None:
+        return learned
     if until - allocation.started_at < BRIEF or not allocation.joined:
         return replace(learned, brief=_again(learned.brief, until, "the batch system started it again at once"))
     return learned
@@ -69,6 +71,8 @@ def ended(learned: Learned, allocation: Allocation) -> Learned:
     """An allocation is over (Effect.CLOSE). Refusals are told by `refused`, not here."""
     learned = replace(learned, spent=_spend(learned, allocation, allocation.ended_at))
     reason = allocation.reason
+    if allocation.probe is not None:
+        return learned  # what it found is for who asked; workers are asked for as before
     if reason in (Reason.REFUSED, Reason.ORPHAN, Reason.CANCELLED):
         return learned
     ran_for = allocation.ended_at - allocation.started_at if allocation.started_at else 0.0
@@ -119,7 +123,7 @@ def setbacks(learned: Learned, allocations: Iterable[Allocation], now: float) ->
     `allocations`: those of the pool that have not ended. A worker that has lasted since the last one proves that it is.
     """
     found: list[tuple[float, Setback, int]] = []
-    here = list(allocations)
+    here = [one for one in allocations if one.probe is None]
     if learned.refused.count:
         unanswered = sum(one.state in (State.ASKED, State.UNSURE) for one in here)
         found.append((_until(learned.refused, now), learned.refused, unanswered))

@@ -32,6 +32,7 @@ class Room:
     now: float
     live: int = 0
     pending: int = 0
+    probes: int = 0  # of them, those that only look
     cores: int = 0
     charged: float = 0.0  # core-seconds, against the budget
     projects: Counter[int] = field(default_factory=Counter)  # project → cores
@@ -46,8 +47,10 @@ class Room:
             self.live += 1
             self.cores += one.cores
             self.pending += not one.started_at
+            self.probes += one.probe is not None
             self.projects[one.project] += one.cores
-        longest = max((self.now - one.asked_at for one in self.allocations if one.state.pending), default=0.0)
+        waiting = [one for one in self.allocations if one.state.pending and one.probe is None]
+        longest = max((self.now - one.asked_at for one in waiting), default=0.0)
         self.wait = max(learning.usual_wait(self.learned), longest)
         self.worth = learning.worth(self.pool, self.learned)
         if self.pool.budget:
@@ -77,6 +80,12 @@ class Room:
             if room < found[0]:
                 found = (max(0, room), denial)
         return found
+
+    def full(self, cores: int, walltime: float) -> Denial | None:
+        """Which limit keeps a person from asking for one more, for no project. A pause is for what is asked by itself."""
+        kinds = ("backlog", "allocations", "cores", "budget")
+        limits = self._limits(0, cores, walltime, False)
+        return next((denial for room, denial in limits if room < 1 and denial.kind in kinds), None)
 
     def _limits(self, project: int, cores: int, walltime: float, probe: bool) -> list[tuple[int, Denial]]:
         pool, change = self.pool, f"cpcc pool set {self.pool.name}"
@@ -117,7 +126,7 @@ class Room:
             limits.append((1 - self.untried, Denial("trying", words)))
         if probe:
             words = "one allocation at a time, until a worker has said which programs it has"
-            limits.append((1 - self.live, Denial("unknown", words, f"{change} --program 'NAME VERSION'")))
+            limits.append((1 - self.live + self.probes, Denial("unknown", words, f"{change} --program 'NAME VERSION'")))
         return limits
 
     def take(self, count: int, project: int, cores: int, walltime: float) -> None:

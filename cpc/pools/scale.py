@@ -77,7 +77,9 @@ class _Stops:
         self._last = self._last_idle(of)
         for one in survey.allocations:
             room = survey.rooms.get(one.pool)
-            if room is not None and one.state.pending:
+            if one.probe is not None and one.state not in (State.LEAVING, State.ORPHANED):
+                self._probe(one)
+            elif room is not None and one.state.pending:
                 self._pending(one, room)
             elif room is not None and one.state is State.RUNNING:
                 self._running(one, room, of[one.token])
@@ -102,6 +104,13 @@ class _Stops:
                 mine = (max(worker.idle_since for worker in workers), one.token)
                 found[one.pool] = max(found.get(one.pool, mine), mine)
         return {pool: token for pool, (_, token) in found.items()}
+
+    def _probe(self, one: Allocation) -> None:
+        """One that only looks is there for as long as somebody asks what it has found."""
+        unneeded = max(one.needed_at, one.asked_at) + SETTLE
+        if unneeded <= self._now:
+            self._cancel(one, "nobody waits any more for what it finds")
+        self.times.append(unneeded)
 
     def _pending(self, one: Allocation, room: Room) -> None:
         if room.pool.paused is not None:

@@ -111,7 +111,7 @@ class Survey:
 
     def _seat_allocation(self, one: Allocation) -> None:
         room = self.rooms.get(one.pool)
-        if room is None or not (one.state.pending or one.state is State.RUNNING):
+        if room is None or one.probe is not None or not (one.state.pending or one.state is State.RUNNING):
             return
         pool, known = room.pool, room.learned
         missing = fit.workers(pool, one.nodes) - one.joined

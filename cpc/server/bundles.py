@@ -197,11 +197,7 @@ class Bundles:
 
         `worker`: the fingerprint of the worker's own key; one that has enrolled before is no further use of a bundle.
         """
-        row = bundles.by_name(tx, bundle)
-        if row is None or row.role == CLIENT or row.fingerprint != fingerprint:
-            raise TurnedAway(f"the bundle {bundle[:80]} has been revoked", "ask for a new one: cpc-server bundle")
-        if row.expires <= tx.now:
-            raise TurnedAway(f"the bundle {bundle[:80]} has expired", "ask for a new one: cpc-server bundle")
+        row = self.good(tx, bundle, fingerprint)
         if row.role == ALLOCATION:
             if workers.by_key(tx, worker) is not None:
                 return row.id
@@ -209,11 +205,22 @@ class Bundles:
         bundles.note_use(tx, row.id)
         return row.id
 
+    def good(self, tx: Tx, bundle: str, fingerprint: str) -> BundleRow:
+        """Within a unit: the bundle of a machine with this name and key, if it is in force; else TurnedAway."""
+        row = bundles.by_name(tx, bundle)
+        if row is None or row.role == CLIENT or row.fingerprint != fingerprint:
+            raise TurnedAway(f"the bundle {bundle[:80]} has been revoked", "ask for a new one: cpc-server bundle")
+        if row.expires <= tx.now:
+            raise TurnedAway(f"the bundle {bundle[:80]} has expired", "ask for a new one: cpc-server bundle")
+        return row
+
     def _count(self, tx: Tx, row: BundleRow) -> None:
         """One worker for each of its nodes, as often as it is started again, is all that an allocation may enrol."""
         allocation = allocations.by_bundle(tx, row.id)
         if allocation is None or allocation.ended is not None:
             raise TurnedAway(f"the allocation {row.name} is over", "its pool asks for another one when there is work")
+        if allocation.facts.probe is not None:
+            raise TurnedAway(f"the allocation {row.name} may only look, and enrols no worker", "see `cpcc doctor`")
         if row.used >= allocation.facts.nodes * (1 + RESTARTS):
             raise TurnedAway(
                 f"the allocation {row.name} has enrolled {row.used} workers: more than its nodes explain",

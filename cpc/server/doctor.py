@@ -370,7 +370,7 @@ class Doctor:
                 continue
             for one in found:
                 text = f"pool {row.name}, {one.name}: {one.words}"
-                yield ok(text) if one.ok else fail(text, one.hint)
+                yield _finding(text, one)
 
     async def _examine(self, row: PoolRow) -> tuple[Check, ...]:
         scheduler = offline.scheduler(row, self._clock, self._chance)
@@ -383,7 +383,7 @@ class Doctor:
     def _further(self) -> Findings:
         for package, one in further.checks():
             text = f"{package}, {one.name}: {one.words}"
-            yield ok(text) if one.ok else fail(text, one.hint)
+            yield _finding(text, one)
 
     def _backup(self) -> Findings:
         last = upkeep.last_backup(self._place)
@@ -395,6 +395,12 @@ class Doctor:
             yield warn(f"the last backup is {show_span(age / SECOND)} old", "cpc-server backup FILE, every night")
         else:
             yield ok(f"last backup: {upkeep.show_time(last.made)}, {last.file}")
+
+
+def _finding(text: str, one: Check) -> Finding:
+    if not one.ok:
+        return fail(text, one.hint)
+    return warn(text, one.hint) if one.doubt else ok(text)
 
 
 def _look(path: Path, size: int) -> str:

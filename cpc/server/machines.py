@@ -1,7 +1,7 @@
 """The machines' door (13807): what workers may ask, and how it becomes units of the writer.
 
-A connection made with a bundle may enrol and nothing else; one made with a worker's own certificate may do what a worker
-does. Other servers come through the same door, to `cpc.server.federation`.
+A connection made with a bundle may enrol, or say what is found where it is, and nothing else; one made with a worker's own
+certificate may do what a worker does. Other servers come through the same door, to `cpc.server.federation`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from cpc import __version__
+from cpc.core.allocation import Check
 from cpc.core.clock import SECOND, Clock
 from cpc.core.errors import BadInput, Gone, Refused, TurnedAway, Unavailable
 from cpc.core.lease import Lease
+from cpc.core.probe import NodeReport
 from cpc.core.texts import plain
 from cpc.queue.session import Session
 from cpc.server import joining, settling
@@ -29,13 +31,19 @@ from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.connection import Connection
 from cpc.wire.identity import Name, Role
-from cpc.wire.messages import Enrol, Enrolled, Goodbye, Hello, Orders, Turn, Welcome
+from cpc.wire.messages import Enrol, Enrolled, Goodbye, Hello, Judged, Look, Orders, Turn, Welcome
 
 log = Logger()
 
 MAX_NOTE = 500
 NEW_BUNDLE = "ask the server's administrator for a new bundle"
 DEADLINE_SLACK = 1.0  # seconds: a worker's end that has moved by less is the same one
+
+
+class Looks(Protocol):
+    """Who hears what a worker program finds where it was started to look only."""
+
+    async def report(self, bundle: str, fingerprint: str, report: NodeReport) -> tuple[Check, ...]: ...
 
 
 class Enrolment(Protocol):
@@ -73,6 +81,7 @@ class Machines:
         self._enrolment = enrolment
         self.terms = terms
         self.peers: Peers | None = None
+        self.looks: Looks | None = None
         queue.outbox.send = self._send
         queue.outbox.ended = self._ended
         queue.outbox.listens = self._listens
@@ -85,6 +94,7 @@ class Machines:
             connection.refuse(Refused(f"{peer} belongs to server {peer.server}", "workers connect to their own server"))
         elif peer is not None and peer.role is Role.BUNDLE:
             connection.serve("enrol", Enrol, self._enrol)
+            connection.serve("look", Look, self._look)
         elif peer is not None and peer.role is Role.WORKER:
             _Worker(self, connection).serve()
         else:
@@ -151,6 +161,13 @@ class Machines:
 
         name = await self._store.write(unit)
         return self._certify(question.request, name)
+
+    async def _look(self, connection: Connection, question: Look) -> Judged:
+        bundle = connection.peer
+        assert bundle is not None
+        if self.looks is None:
+            raise Unavailable("this server is only starting", "look again")
+        return Judged(checks=await self.looks.report(bundle.name, connection.peer_fingerprint, question.report))
 
     def _certify(self, request: bytes, name: str) -> Enrolled:
         certificate = self._enrolment.certificate(request, name)

@@ -89,6 +89,7 @@ class Act(enum.StrEnum):
     POOL_REMOVE = "pool.remove"
     POOL_PAUSE = "pool.pause"
     POOL_DOCTOR = "pool.doctor"
+    POOL_PROBE = "pool.probe"
     ALLOCATION_CANCEL = "allocation.cancel"
     NODE_LIST = "node.list"
     NODE_DRAIN = "node.drain"
@@ -187,6 +188,7 @@ RULES: dict[Act, Rule] = {
     Act.POOL_REMOVE: _do(Who.SUPER, "remove a pool"),
     Act.POOL_PAUSE: _do(Who.SUPER, "have a pool asked for nothing more, and again"),
     Act.POOL_DOCTOR: _see(Who.SUPER, "have a pool's batch system examined"),
+    Act.POOL_PROBE: _do(Who.SUPER, "look at a pool from one of its nodes"),
     Act.ALLOCATION_CANCEL: _do(Who.SUPER, "cancel an allocation"),
     Act.NODE_DRAIN: _do(Who.SUPER, "drain a node of a batch system, with the workers on it"),
     Act.NODE_RESUME: _do(Who.SUPER, "let a drained node be used again"),

@@ -191,7 +191,7 @@ class Service:
         self.retention.directories, self.storage.on_low = self.network_services.workspace, self.retention.hurry
         self.pool_services = PoolServices(
             store=store, gate=gate, jobs=self.jobs, queue=self.queue, bundles=self.bundles, config=self.config, clock=clock,
-            server_id=self.authority_key.server_id, reactor=self._reactor, chance=chance, cut=self._cut, tools=self._tools,
+            machines=self.machines, reactor=self._reactor, chance=chance, cut=self._cut, tools=self._tools,
         )  # fmt: skip
         self.pools = self.pool_services.pools
         self._join_services()

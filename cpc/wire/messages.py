@@ -8,6 +8,7 @@ numbers are served.
 | method            | who → whom              | question          | answer       |
 |-------------------|-------------------------|-------------------|--------------|
 | enrol             | bundle → server         | Enrol             | Enrolled     |
+| look              | bundle → server         | Look              | Judged       |
 | renew-certificate | worker → server         | Enrol             | Enrolled     |
 | hello             | worker → server         | Hello             | Welcome      |
 | turn              | worker → server         | Turn              | Orders       |
@@ -25,10 +26,12 @@ from typing import Annotated
 
 import msgspec
 
+from cpc.core.allocation import Check
 from cpc.core.digest import Content
 from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
+from cpc.core.probe import NodeReport
 from cpc.core.resources import Amounts
 
 PROTOCOL = 1
@@ -53,6 +56,18 @@ class Enrol(Message, frozen=True):
     """A certificate signing request (PEM) for the worker's own key. The same key always gets the same name."""
 
     request: bytes
+
+
+class Look(Message, frozen=True):
+    """What a worker program finds where it was started to look, not to work. Once for each allocation that is for that."""
+
+    report: NodeReport
+
+
+class Judged(Message, frozen=True):
+    """What the server says to it."""
+
+    checks: tuple[Check, ...] = ()
 
 
 class Enrolled(Message, frozen=True):

@@ -24,14 +24,14 @@ from cpc.core.threads import Threads
 from cpc.spool import ownership
 from cpc.spool.ownership import Claim, Owner
 from cpc.spool.real_disk import RealDisk
-from cpc.wire import bundle as bundles
 from cpc.wire.bundle import Bundle
 from cpc.wire.messages import Program
 from cpc.worker import tree
 from cpc.worker.agent import Agent, Options
 from cpc.worker.collecting import words
-from cpc.worker.credentials import Credentials, check_bundle, place
+from cpc.worker.credentials import Credentials, place
 from cpc.worker.executables import discover, search_path
+from cpc.worker.given import bundle_of, own
 from cpc.worker.limits import Limits
 from cpc.worker.node import describe_node
 from cpc.worker.offer import Offer
@@ -60,7 +60,8 @@ class Machine:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. Exit code 0 when the worker left as told, 1 with one line for what cannot be, 2 for usage."""
+    """Entry point. Exit code 0 when the worker left as told, 1 with one line for what cannot be, 2 for usage; see also
+    `cpc.worker.check`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     word = arguments[0] if arguments else ""
     if word in ("version", "--version"):
@@ -68,8 +69,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0)
     if word == "help":
         arguments = ["--help"]
+    does = run
+    if word == "check":
+        from cpc.worker.check import check
+
+        does, arguments = check, arguments[1:]
     try:
-        sys.exit(options_command(run).main(arguments, "cpc-worker", standalone_mode=False) or 0)
+        sys.exit(options_command(does).main(arguments, "cpc-worker", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -88,7 +94,7 @@ def run(settings: Settings) -> int:
     assert settings.platform is not None
     clock = SystemClock()
     until = _until(settings, clock)
-    bundle = None if settings.show else _bundle(settings)
+    bundle = None if settings.show else bundle_of(settings, say)
     node = describe_node()
     if settings.most_memory:
         node = replace(node, memory=min(node.memory, settings.most_memory))
@@ -99,32 +105,6 @@ def run(settings: Settings) -> int:
         print(show(platform, found, node, limits))
         return 0
     return _work(settings, bundle, Machine(platform, found, node, limits), clock, until)
-
-
-def _bundle(settings: Settings) -> Bundle:
-    if settings.bundle == "-":
-        return _handed()
-    path = bundles.find(settings.bundle, settings.home)
-    bundle = bundles.read(path)
-    if bundle.role == "client":
-        raise BadInput(f"{path} is a {bundle.role} bundle", "make one for workers: cpc-server bundle --role worker")
-    check_bundle(bundle, str(path))
-    if not bundles.is_private(path):
-        say(f"{path} can be read by others; it is a secret: chmod 600 {path}")
-    return bundle
-
-
-def _handed() -> Bundle:
-    """The bundle that comes on stdin. Nobody reads that a second time: what we start inherits an empty one."""
-    what = "the bundle on stdin"
-    bundle = bundles.decode(sys.stdin.buffer.read(bundles.MAX_SIZE + 1), what)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    if bundle.role == "client":
-        raise BadInput(f"{what} is a client bundle", "make one for workers: cpc-server bundle --role worker")
-    check_bundle(bundle, what)
-    return bundle
 
 
 def say(text: str) -> None:
@@ -255,17 +235,6 @@ def _directories(settings: Settings, made: bool = False) -> tuple[str, tuple[str
     if settings.work_was_named and not made and not os.path.isdir(work):
         raise BadInput(f"-wd {settings.work}: there is no such directory", "make it first, or leave -wd out")
     return work, ()
-
-
-def own(work: str, user: int) -> None:
-    """The work directory of an allocation has a name that anybody on the node can guess, and may have made: in one that is
-    somebody else's (not `user`'s or root's), what is run and the key could be taken or replaced. BadInput then."""
-    for found in (os.lstat(work), os.stat(work)):
-        if found.st_uid not in (0, user):
-            raise BadInput(
-                f"the work directory {work} belongs to another user ({found.st_uid}), who could read and change all in it",
-                "remove it, or give the pool another one: cpcc pool set POOL --work DIR",
-            )
 
 
 def _claim(disk: RealDisk, work: str, owner: Owner) -> Claim:

@@ -51,6 +51,8 @@ class WorkerCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
         formatter.write_paragraph()
+        formatter.write_text("`cpc-worker check`, with the same options, says whether a worker would get on here.")
+        formatter.write_paragraph()
         formatter.write_text(f"Platforms: {', '.join(platform_names())}. See also: cpc-worker PLATFORM --help")
 
 

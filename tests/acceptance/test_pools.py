@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -181,3 +183,85 @@ def test_wrong_settings_are_told_at_once_in_one_line(lab: Network, cluster: Clus
         assert words in said.err
         assert len(said.err.strip().splitlines()) == 1
     assert "there is no pool" in lab.cpcc("pool", "pause", "bad").err
+
+
+# --- looks from nodes ---
+
+
+@pytest.fixture(scope="module")
+def looked(lab: Network, cluster: Cluster) -> Network:
+    """A pool that is only looked at."""
+    add(lab, cluster, "look").done()
+    return lab
+
+
+def look(network: Network, *node: str, **settings: str) -> tuple[int, dict[str, str]]:
+    """(exit code, line by check) of a look from a node, with settings that are changed for it."""
+    given = {"worker": str(network.bin / "cpc-worker"), "wrap": ""} | settings
+    network.cpcc(
+        "pool", "set", "look", "--force", *(word for one in given.items() for word in (f"--{one[0]}", one[1]))
+    ).done()
+    said = network.cpcc("doctor", "look", "--node", *node, seconds=60.0)
+    assert " is running on " in said.err or " is submitted" in said.err, said.err
+    lines = [line for line in said.out.splitlines() if not line.startswith(" ")]
+    return said.code, {line[5:].partition(":")[0]: line for line in lines}
+
+
+def test_a_pool_is_looked_at_from_one_of_its_nodes(looked: Network, cluster: Cluster) -> None:
+    code, found = look(looked, "n2")
+    assert code == 0, found
+    assert found["way to the server"].startswith(
+        f"ok   way to the server: n2 reaches 127.0.0.1 port {looked.port}, and knows"
+    )
+    assert {"clocks", "worker program", "run directory", "shared files", "size", "munge"} <= found.keys()
+    assert all(line.startswith("ok ") for line in found.values()), found
+    assert list(cluster.jobs.rglob(".cpc-*")) == []
+    wait(looked, lambda: not live(looked), "it has ended")
+    (mine, *_) = looked.client.allocations("look")
+    assert (mine.reason, mine.cores, mine.ran_on) == ("left", 1, ("n2",))
+
+
+def test_a_program_that_is_not_on_a_node_is_found_from_there(looked: Network) -> None:
+    code, found = look(looked, worker="/nowhere/cpc-worker")
+    assert code == 1
+    assert (
+        "/nowhere/cpc-worker, or a program of the pool's --wrap or --prologue, is not there on n"
+        in found["worker program"]
+    )
+
+
+HIDDEN = """unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"'"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a process other networks and file systems")
+def test_a_node_that_does_not_reach_the_server_or_share_its_files_is_found_from_there(
+    looked: Network, cluster: Cluster
+) -> None:
+    code, found = look(looked, wrap="unshare --net")
+    assert code == 1
+    assert "has no way to 127.0.0.1" in found["way to the server"]
+    code, found = look(looked, wrap=f"{HIDDEN} {cluster.jobs}")
+    assert code == 1
+    assert [name for name, line in found.items() if not line.startswith("ok ")] == ["shared files"]
+    assert "does not see in" in found["shared files"]
+
+
+def test_who_breaks_a_look_off_leaves_nothing_behind(looked: Network, cluster: Cluster) -> None:
+    cluster.command("scontrol", "update", "partition=batch", "state=down")
+    try:
+        program = looked.begin("cpcc", "doctor", "look", "--node")
+        until(lambda: "waiting: PartitionDown" in program.said, "it says why it waits", 20.0, lambda: program.said)
+        program.send(signal.SIGINT)
+        assert program.ended() == 130
+        assert "is being cancelled" in program.said
+        wait(looked, lambda: not live(looked), "it has ended")
+        assert cluster.command("squeue", "--noheader").strip() == ""
+    finally:
+        cluster.command("scontrol", "update", "partition=batch", "state=up")
+
+
+def test_whoever_has_a_bundle_may_look_from_where_they_are(looked: Network) -> None:
+    said = looked.run("cpc-worker", "check", "-c", str(looked.bundle), "-wd", str(looked.directory / "later")).done()
+    assert said.startswith("ok    way to the server: ")
+    assert "FAIL" not in said
+    assert not (looked.directory / "later").exists()

@@ -10,6 +10,7 @@ _CREDENTIALS = "tests/unit/test_pools_credentials.py::"
 _SERIES = "tests/unit/test_pools_series.py::"
 _UNUSABLE = "tests/unit/test_pools_unusable.py::"
 _SCALE = "tests/unit/test_pools_scale.py::"
+_PROBE = "tests/unit/test_pools_probe.py::"
 
 POOLS = (
     defect(
@@ -85,6 +86,38 @@ POOLS = (
         "self._late[one.pool] if late else self._coming", "self._coming",
         promise="for what is late another pool is asked",
         caught_by=_SCALE + "test_for_what_is_late_another_pool_is_asked_and_the_place_in_the_queue_is_kept",
+    ),
+    defect(
+        "look-is-taken-for-a-worker", "cpc.pools.survey:Survey._seat_allocation", "one.probe is not None or not", "not",
+        promise="no job waits for an allocation that only looks",
+        caught_by=_PROBE + "test_a_job_that_waits_is_not_counted_on_it",
+        quick=True,
+    ),
+    defect(
+        "look-outlives-who-asked", "cpc.pools.scale:_Stops._probe", "if unneeded <= self._now:",
+        "if unneeded + 1e6 <= self._now:",
+        promise="a look that nobody waits for ends",
+        caught_by=_PROBE + "test_what_nobody_waits_for_is_cancelled_and_leaves_nothing",
+    ),
+    defect(
+        "look-of-a-full-pool", "cpc.pools.room:Room.full", "if room < 1 and", "if room < -9 and",
+        promise="a look counts against the limits of its pool",
+        caught_by=_PROBE + "test_a_full_pool_is_not_looked_at_and_a_paused_one_is",
+    ),
+    defect(
+        "look-blames-the-node", "cpc.server.pools.happening:Happening._judge", "if facts.probe is not None:", "if False:",
+        promise="no node is left out because a look failed there",
+        caught_by=_PROBE + "test_a_node_that_cannot_tell_is_understood_by_how_it_ended",
+    ),
+    defect(
+        "look-enrols-workers", "cpc.server.bundles:Bundles._count", "if allocation.facts.probe is not None:", "if False:",
+        promise="the credential of a look enrols nobody",
+        caught_by=_PROBE + "test_a_node_tells_what_it_finds_once_and_can_do_nothing_else",
+    ),
+    defect(
+        "look-told-twice", "cpc.server.pools.probing:Probing.report.unit", "if asked.checks or not", "if not",
+        promise="a look is told once",
+        caught_by=_PROBE + "test_a_node_tells_what_it_finds_once_and_can_do_nothing_else",
     ),
     # --- the server's side: what is asked, and found again ---
     defect(

@@ -17,6 +17,7 @@ from cpc.core.pool_views import (
     PoolSettings,
     PoolView,
     PoolWhyView,
+    ProbeView,
 )
 from cpc.core.views import Page, Reason
 from cpc.server.principal import Call, Principal
@@ -24,6 +25,10 @@ from cpc.server.roles import Act
 from tests.helpers.fake_world import NOW, World, paged
 
 CHECK = CheckView(name="munge", ok=True, text="credentials are made and accepted")
+
+DOUBT = CheckView(
+    name="clocks", ok=True, text="the clock of n1 is 40s behind this machine's", hint="set both by NTP", doubt=True
+)
 
 
 def pool_view(**changes: object) -> PoolView:
@@ -54,6 +59,12 @@ def node_view(**changes: object) -> NodeView:
 
 def why_view() -> PoolWhyView:
     return PoolWhyView(pool="hpc", state="active", reasons=(Reason(kind="idle", text="hpc: no job waits"),))
+
+
+def probe_view(**changes: object) -> ProbeView:
+    return msgspec.structs.replace(
+        ProbeView(allocation=allocation_view(state="waiting"), waiting="Resources"), **changes
+    )
 
 
 class FakePools:
@@ -106,6 +117,15 @@ class FakePools:
     async def doctor(self, who: Principal, name: str) -> Page:
         self.world.admit(who, Act.POOL_DOCTOR)
         return Page(items=(CHECK,))
+
+    async def probe(self, call: Call, name: str, node: str) -> ProbeView:
+        self._known(name)
+        return self.world.once(call, Act.POOL_PROBE, probe_view)
+
+    async def probed(self, who: Principal, id: str) -> ProbeView:
+        self.world.admit(who, Act.POOL_PROBE)
+        self._known(id)
+        return probe_view(done=True, waiting="", checks=(CHECK,))
 
     async def allocations(self, who: Principal, pool: str, live: bool, after: str, limit: int) -> Page:
         return paged([allocation_view()], after, limit)

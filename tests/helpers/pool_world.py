@@ -34,6 +34,7 @@ from cpc.server.pools.book import Book
 from cpc.server.pools.ground import Ground
 from cpc.server.pools.happening import Happening
 from cpc.server.pools.keeper import Keeper
+from cpc.server.pools.probing import Probing
 from cpc.server.pools.service import Pools
 from cpc.server.principal import SERVER, Call
 from cpc.server.queue import Limits, Queue
@@ -72,6 +73,7 @@ class PoolWorld:
         self.authority = Authority.create(SERVER_ID, Clock(self.reactor), SeededChance(3))
         self.workers: dict[str, SimWorker] = {}
         self.seconds_per_job = 10.0
+        self.looks: list[tuple[Entry, Bundle]] = []  # what was started to look, not to work; tests tell what it says
         self.deaf: set[str] = set()
         self.poisonous: set[str] = set()
         self.project = 0
@@ -108,6 +110,9 @@ class PoolWorld:
             timers=self.host, cut=lambda sessions, why: self.cut.extend(sessions),
         )  # fmt: skip
         self.pools = Pools(self.store, self.gate, self.queue, self.keeper, self.ground)
+        self.probing = self.pools.probing = Probing(
+            self.store, self.gate, self.keeper, self.pools.shows, self.bundles, ("127.0.0.1", 13807)
+        )
         self.do(self.queue.load)
         self.do(self.keeper.load)
         if not self.project:
@@ -219,6 +224,9 @@ class PoolWorld:
         if entry.index not in table:  # it is not wanted any more, and its script says so
             assert table, entry.wanted.script
             self.reactor.callLater(1.0, self.system.end, entry, SeenOutcome.OK, "")
+            return
+        if " check -c - " in entry.wanted.script:
+            self.looks.append((entry, wire_bundle.decode(table[entry.index].encode())))
             return
         worker = SimWorker(self, entry, wire_bundle.decode(table[entry.index].encode()))
         self.workers[worker.name] = worker

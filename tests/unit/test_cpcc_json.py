@@ -77,6 +77,7 @@ def _script(api: FakeApi) -> None:
     api.on("POST", "/pools/hpc/forget", gone)
     api.on("GET", "/pools/hpc/why", fake_pools.why_view())
     api.on("GET", "/pools/hpc/doctor", [fake_pools.CHECK])
+    api.on("POST", "/pools/hpc/probe", fake_pools.probe_view(done=True, checks=(fake_pools.DOUBT,)))
     api.on("GET", "/allocations", [fake_pools.allocation_view()])
     api.on("GET", "/allocations/7", fake_pools.allocation_view())
     api.on("POST", "/allocations/7/cancel", fake_pools.allocation_view(state="leaving"))
@@ -174,6 +175,12 @@ CASES = [
     ("pool rm --forget hpc", "forgotten", "7   4711  cpc-00000000-1-7  running", "4711"),
     ("why hpc", "why", "Pool hpc is active:\n   - hpc: no job waits", "idle"),
     ("doctor hpc", "checks", "ok   munge: credentials are made and accepted", ""),
+    (
+        "doctor hpc --node n1",
+        "checks",
+        "warn clocks: the clock of n1 is 40s behind this machine's\n       set both by NTP",
+        "",
+    ),
     ("allocations hpc --live", "allocations", "12 jobs of commands wait", "7"),
     ("allocation show 7", "allocation", "cpc-00000000-1-7", "7"),
     ("allocation cancel 7 wrong", "allocation", "Allocation 7 of pool hpc is being cancelled.", "7"),

@@ -283,6 +283,8 @@ def test_every_noun_answers_a_simple_call(house: House) -> None:
     }  # fmt: skip
     for path, field in expected.items():
         assert field in client.ask("GET", path).json, path
+    assert client.ask("GET", f"{API}/allocations/7/probe", user="cpc-admin").json["done"] is True
+    assert client.ask("GET", f"{API}/allocations/7/probe").status == 403
     for path in (f"{API}/settings", f"{API}/audit", f"{API}/pools/hpc/doctor"):
         assert "items" in client.ask("GET", path, user="cpc-admin").json
         assert client.ask("GET", path).status == 403
@@ -321,6 +323,7 @@ def test_every_change_reaches_its_service(house: House) -> None:
     assert change("POST", "/pools/hpc/pause", {"reason": "fan"})["note"] == "fan"
     assert change("POST", "/pools/hpc/resume", {})["state"] == "active"
     assert [one["native"] for one in change("POST", "/pools/hpc/forget", {})["left"]] == ["4711"]
+    assert change("POST", "/pools/hpc/probe", {"node": "n1"})["waiting"] == "Resources"
     assert change("POST", "/allocations/7/cancel", {"reason": "wrong"})["words"] == "wrong"
     assert change("POST", "/nodes/n1/drain", {"reason": "fan"})["reason"] == "fan"
     assert change("POST", "/nodes/n1/resume", {})["state"] == "idle"

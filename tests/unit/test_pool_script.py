@@ -23,7 +23,7 @@ from cpc.pools.facts import Pool
 from cpc.server.offline import wait
 from cpc.server.pools import offline, script
 from cpc.server.pools.means import Means
-from cpc.worker.main import own
+from cpc.worker.given import own
 from tests.helpers.fake_batch import SYSTEMS, BatchSystem, FakeBatch
 from tests.simulation.clock import VirtualReactor
 

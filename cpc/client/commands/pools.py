@@ -225,8 +225,9 @@ def checks(found: list[CheckView]) -> str:
     """One line for each, with what to do below those that are not well."""
     lines = []
     for one in found:
-        lines.append(harmless(f"{'ok  ' if one.ok else 'FAIL'} {one.name}: {one.text}"))
-        if one.hint and not one.ok:
+        level = "FAIL" if not one.ok else "warn" if one.doubt else "ok"
+        lines.append(harmless(f"{level:4} {one.name}: {one.text}"))
+        if one.hint and level != "ok":
             lines.append(harmless(f"       {one.hint}"))
     return "\n".join(lines) if lines else "nothing was looked at"
 
@@ -327,16 +328,6 @@ def resume(context: Context, name: str) -> None:
     """Ask a pool again; what went wrong before is forgotten."""
     one = context.client().resume_pool(name)
     context.out.data("pool", one, lambda: harmless(f"Pool {one.name} is asked for workers again."), lambda: [one.name])
-
-
-@click.command("doctor")
-@click.argument("name", metavar="POOL")
-@pass_context
-def doctor(context: Context, name: str) -> int:
-    """Look for what is wrong between the server and a pool's batch system."""
-    found = context.client().doctor_pool(name)
-    context.out.data("checks", found, lambda: checks(found), lambda: [one.name for one in found if not one.ok])
-    return 0 if all(one.ok for one in found) else 1
 
 
 def why_pool(context: Context, name: str, error: CopernicusError) -> None:

@@ -15,6 +15,7 @@ from cpc.core.pool_views import (
     PoolSettings,
     PoolView,
     PoolWhyView,
+    ProbeView,
 )
 from cpc.core.views import Page
 from cpc.server.http.ask import Ask
@@ -55,6 +56,12 @@ class Removal(Question, frozen=True):
 
 class Pause(Question, frozen=True):
     reason: Words = ""
+
+
+class ProbeStart(Question, frozen=True):
+    """`node`: which one; "": any."""
+
+    node: Annotated[str, Meta(max_length=200)] = ""
 
 
 class AllocationsQuery(Paging, frozen=True):
@@ -149,6 +156,19 @@ async def why(ask: Ask, pool: str) -> PoolWhyView:
 async def doctor(ask: Ask, pool: str) -> Annotated[Page, CheckView]:
     """Have a pool's batch system examined."""
     return await ask.services.pools.doctor(ask.who, pool)
+
+
+@route("POST", "/pools/{pool}/probe", act=Act.POOL_PROBE)
+async def probe(ask: Ask, pool: str, body: ProbeStart) -> ProbeView:
+    """Look at a pool from one of its nodes: a small allocation that says what it finds there. Ask on how far it is; what
+    nobody asks for ends within a minute."""
+    return await ask.services.pools.probe(ask.call, pool, body.node)
+
+
+@route("GET", "/allocations/{id}/probe", act=Act.POOL_PROBE)
+async def probed(ask: Ask, id: str) -> ProbeView:
+    """How far a look at a pool is, and what it has found."""
+    return await ask.services.pools.probed(ask.who, id)
 
 
 @route("GET", "/allocations", act=Act.POOL_LIST)

@@ -23,7 +23,16 @@ from cpc.core.network_views import (
 from cpc.core.peer import Agreement
 from cpc.core.peer_views import NetworkOfServers, PeerAnswer, PeerRequest, PeerSeen, PeerView, PingView
 from cpc.core.plain import FileRef
-from cpc.core.pool_views import AllocationView, NodeView, PoolForgotten, PoolPlan, PoolSettings, PoolView, PoolWhyView
+from cpc.core.pool_views import (
+    AllocationView,
+    NodeView,
+    PoolForgotten,
+    PoolPlan,
+    PoolSettings,
+    PoolView,
+    PoolWhyView,
+    ProbeView,
+)
 from cpc.core.spec import JobSpec
 from cpc.core.views import (
     ArrayView,
@@ -196,6 +205,8 @@ class Pools(Protocol):
     def resume(self, call: Call, name: str) -> Awaitable[PoolView]: ...
     def why(self, who: Principal, name: str) -> Awaitable[PoolWhyView]: ...
     def doctor(self, who: Principal, name: str) -> Awaitable[Page]: ...
+    def probe(self, call: Call, name: str, node: str) -> Awaitable[ProbeView]: ...
+    def probed(self, who: Principal, id: str) -> Awaitable[ProbeView]: ...
     def allocations(self, who: Principal, pool: str, live: bool, after: str, limit: int) -> Awaitable[Page]: ...
     def allocation(self, who: Principal, id: str) -> Awaitable[AllocationView]: ...
     def cancel(self, call: Call, id: str, reason: str) -> Awaitable[AllocationView]: ...

@@ -68,6 +68,7 @@ class Hand:
         self.name = name
         self.scheduler = scheduler
         self.trouble = ""
+        self.waits: dict[str, str] = {}  # of those that only look, by token: why they have not started
         self.looked_at = 0.0  # when the batch system last told how all of them are
         self._happening = happening
         self._book = happening.book
@@ -303,6 +304,8 @@ class Hand:
 
     def _one(self, tx: Tx, row: AllocationRow, one: Seen) -> None:
         facts, happen = row.facts, self._happening.happen
+        if facts.probe is not None:
+            row = self._of_probe(tx, row, one)
         match one.state:
             case SeenState.WAITING | SeenState.CONFIGURING:
                 if facts.state is not State.WAITING or one.native != row.native:
@@ -333,6 +336,16 @@ class Hand:
                         tx, row.token, Event.SEEN_ENDED, at=self._when(tx, one.ended), ran_on=one.nodes, native=one.native,
                         reason=_REASONS[one.outcome or SeenOutcome.UNKNOWN], words=_words(one) + self._unheard(one),
                     )  # fmt: skip
+
+    def _of_probe(self, tx: Tx, row: AllocationRow, one: Seen) -> AllocationRow:
+        """Somebody waits for it to start, and its exit code may be all that is heard of it."""
+        self.waits.pop(row.token, None)
+        if one.state in (SeenState.WAITING, SeenState.CONFIGURING):
+            self.waits[row.token] = one.reason
+        probe = row.facts.probe
+        if one.state is SeenState.ENDED and probe is not None and probe.exit != one.exit:
+            return self._book.put(tx, row, replace(row.facts, probe=replace(probe, exit=one.exit)))
+        return row
 
     def _unheard(self, one: Seen) -> str:
         """How to hear more, where a script has failed and nobody keeps what it prints."""

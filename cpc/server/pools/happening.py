@@ -90,7 +90,7 @@ class Happening:
             facts = Allocation(
                 token=token, pool=pool.id, state=State.ASKED, asked_at=self.book.now, nodes=wanted.nodes, each=wanted.each,
                 walltime=wanted.walltime, project=wanted.project, direct=wanted.direct, needed_at=self.book.now,
-                whole=wanted.whole,
+                whole=wanted.whole, probe=wanted.probe,
             )  # fmt: skip
             made.append(self.book.add(tx, number, facts, bundle=bundle_id, why=wanted.why))
             tx.event(
@@ -132,7 +132,9 @@ class Happening:
         if pool is None:
             return
         learned, facts = pool.learned, row.facts
-        if event is Event.ACCEPTED:
+        if facts.probe is not None:
+            pass  # what it found is for who asked; only what it used counts
+        elif event is Event.ACCEPTED:
             learned = learning.accepted(learned)
         elif event in (Event.REFUSED, Event.SILENT) and before.state in (State.ASKED, State.UNSURE) and words:
             learned = learning.refused(learned, self.book.now, words)
@@ -155,6 +157,8 @@ class Happening:
     def _judge(self, tx: Tx, facts: Allocation, reason: Reason, words: str) -> None:
         """What the run says about the nodes that it was on."""
         pool = self.book.pools[facts.pool].facts
+        if facts.probe is not None:
+            return
         for name in facts.ran_on:
             record = self.book.node(facts.pool, name)
             if facts.used and reason is not Reason.NODE:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from cpc.core.errors import BadInput
@@ -33,6 +35,18 @@ class Means(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             if text and not text.startswith("/"):
                 raise BadInput(f"{what} {text[:80]!r} of a pool is not an absolute path", "begin it with /")
         return self
+
+
+def work_place(means: Means, shared: bool, pool: str) -> str:
+    """Where the workers of a pool of this name keep their files; "": in a directory of each node's own."""
+    if means.work:
+        return means.work
+    return f"{means.directory.rstrip('/')}/cpc-worker-{file_name(pool)}" if shared and means.directory != "/" else ""
+
+
+def file_name(pool: str) -> str:
+    """A pool's name as part of a path."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", pool)
 
 
 def read(data: bytes, pool: str) -> Means:

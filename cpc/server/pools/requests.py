@@ -188,10 +188,12 @@ class Requests:
         if last < 0:
             return None
         facts = rows[wanted[0]].facts  # type: ignore[union-attr]
-        excluded = nodes.excluded(pool.facts, self._book.nodes.values(), self._book.now)
+        avoid = tuple(one.node for one in nodes.excluded(pool.facts, self._book.nodes.values(), self._book.now))
+        if facts.probe is not None and facts.probe.node:
+            avoid = facts.probe.others
         sent = {token: text.decode() if token in wanted else "" for token, text in list(bundles.items())[: last + 1]}
         return _Asked(
-            pool.facts, read(pool.means, pool.name), facts, project, tuple(one.node for one in excluded), sent
+            pool.facts, read(pool.means, pool.name), facts, project, avoid, sent
         )  # fmt: skip
 
     def _project(self, tx: Tx, number: int) -> tuple[str, str]:

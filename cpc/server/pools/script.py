@@ -19,7 +19,7 @@ from cpc.core.resources import MIB
 from cpc.pools.allocation import Allocation
 from cpc.pools.facts import PER_NODE, Pool
 from cpc.server.pools import series
-from cpc.server.pools.means import Means
+from cpc.server.pools.means import Means, file_name, work_place
 
 #: Stands for the bundle where somebody is shown what would be sent.
 HIDDEN = "(the connection bundle: made for each allocation when it is asked for)"
@@ -76,7 +76,7 @@ def wanted(
     `bundles`: one for each; "" for one that is to end at once. `project`: the only one that its workers take jobs of.
     BadInput as `Wanted.checked`.
     """
-    each = allocation.each
+    each, probe = allocation.each, allocation.probe
     token, _ = series.part(allocation.token)
     asked = Wanted(
         token=token,
@@ -88,23 +88,23 @@ def wanted(
         memory=-(-each.memory // MIB) * MIB,
         gpus=each.gpus,
         walltime=max(1, int(allocation.walltime)),
-        lead=min(int(pool.margin), max(0, int(allocation.walltime) // 2)),
+        lead=0 if probe else min(int(pool.margin), max(0, int(allocation.walltime) // 2)),
         queue=pool.queue,
         account=pool.account,
         directory=means.directory,
         output=means.output,
-        exclusive=means.exclusive,
+        exclusive=means.exclusive and probe is None,
         exclude=avoid,
         options=pool.options,
         environment=dict(pool.environment),
     )
     every = scheduler.on_every_node(asked) if pool.platform in PER_NODE and asked.nodes > 1 else ""
     text = _SCRIPT.format(
-        why=f"Workers for pool {_comment(pool.name)} of a Copernicus server.",
+        why=f"{'A look from a node of' if probe else 'Workers for'} pool {_comment(pool.name)} of a Copernicus server.",
         own=_OWN if token != allocation.token else "",
         prologue=pool.prologue.strip() + "\n" if pool.prologue.strip() else "",
-        seconds=int(allocation.walltime - pool.margin + _LEAVES_AT),
-        least=min(_LEAST, max(1, int(allocation.walltime) // 4)),
+        seconds=int(allocation.walltime - (0 if probe else pool.margin - _LEAVES_AT)),
+        least=1 if probe else min(_LEAST, max(1, int(allocation.walltime) // 4)),
         work=_work(pool, means),
         command=" ".join(
             word for word in (every, pool.wrap.strip(), _worker(pool, means, allocation, project)) if word
@@ -124,18 +124,16 @@ def _table(bundles: Sequence[str]) -> str:
 
 
 def _work(pool: Pool, means: Means) -> str:
-    name = shlex.quote(re.sub(r"[^A-Za-z0-9_.-]", "_", pool.name))
-    if means.work:
-        place = shlex.quote(means.work)
-    elif pool.shared_files and means.directory != "/":
-        place = f"{shlex.quote(means.directory)}/cpc-worker-{name}"
-    else:
-        place = f'"${{TMPDIR:-/tmp}}"/cpc-worker-"$(id -u)"-{name}'
-    return f"work={place}"
+    place = work_place(means, pool.shared_files, pool.name)
+    own = f'"${{TMPDIR:-/tmp}}"/cpc-worker-"$(id -u)"-{shlex.quote(file_name(pool.name))}'
+    return f"work={shlex.quote(place) if place else own}"
 
 
 def _worker(pool: Pool, means: Means, allocation: Allocation, project: str) -> str:
     """One worker; where it is started on every node, each makes its own work directory."""
+    if allocation.probe is not None:
+        words = [shlex.quote(means.worker), "check", "-c", "-", "-wd", '"$work"', shlex.quote(pool.platform)]
+        return " ".join([*words, "-n", "1"] if pool.platform in PER_NODE else words)
     words = [shlex.quote(means.worker), "-c", "-", "-wd", '"$work"', "--until", '"+$left"']
     words += ["-q", f"{(pool.idle + _BY_ITSELF) / 60:.4f}"]
     if allocation.direct:

@@ -15,13 +15,13 @@ from cpc.core.allocation import Check, NodeSeen
 from cpc.core.errors import BadInput, Conflict, CopernicusError, NotFound, Unavailable
 from cpc.core.pool_views import (
     AllocationView,
-    CheckView,
     NodeView,
     PoolForgotten,
     PoolPlan,
     PoolSettings,
     PoolView,
     PoolWhyView,
+    ProbeView,
 )
 from cpc.core.views import Page, Reason
 from cpc.pools import learning, nodes, why
@@ -35,6 +35,7 @@ from cpc.server.pools.ground import Ground
 from cpc.server.pools.hand import Hand
 from cpc.server.pools.keeper import Keeper
 from cpc.server.pools.means import Means, pack, read
+from cpc.server.pools.probing import Probing, view
 from cpc.server.pools.removal import Removal
 from cpc.server.pools.settings import Clearable
 from cpc.server.pools.shows import Shows, names_of
@@ -53,6 +54,8 @@ T = TypeVar("T")
 class Pools:
     """Whoever may do what is decided by the gate before a batch system is asked anything."""
 
+    probing: Probing  # set by whoever made both
+
     def __init__(self, store: Store, gate: Gate, queue: Queue, keeper: Keeper, ground: Ground) -> None:
         self._ground = ground
         self._store = store
@@ -60,8 +63,8 @@ class Pools:
         self._queue = queue
         self._keeper = keeper
         self._book = keeper.book
-        self._shows = Shows(keeper, queue)
-        self._removal = Removal(gate, keeper, self._shows, self._pause)
+        self.shows = Shows(keeper, queue)
+        self._removal = Removal(gate, keeper, self.shows, self._pause)
 
     # --- pools ---
 
@@ -70,14 +73,14 @@ class Pools:
         return await self._look(
             who, Act.POOL_LIST,
             lambda tx: Page(
-                items=tuple(self._shows.pool(tx, row, who.super_user) for row in self._book.pools.values())
+                items=tuple(self.shows.pool(tx, row, who.super_user) for row in self._book.pools.values())
             ),
         )  # fmt: skip
 
     async def get(self, who: Principal, name: str) -> PoolView:
         """One pool."""
         return await self._look(
-            who, Act.POOL_LIST, lambda tx: self._shows.pool(tx, self._book.pool(tx, name), who.super_user)
+            who, Act.POOL_LIST, lambda tx: self.shows.pool(tx, self._book.pool(tx, name), who.super_user)
         )  # fmt: skip
 
     async def plan(self, who: Principal, name: str, scheduler: str, given: PoolSettings) -> PoolPlan:
@@ -93,7 +96,7 @@ class Pools:
             row = self._book.add_pool(tx, facts, pack(means))
             tx.event(call.who.actor, "pool.added", subject=row.id, pool=row.name, scheduler=scheduler)
             tx.after(lambda: self._keeper.pool_changed(row))
-            return replace(self._shows.pool(tx, row, True), warnings=warnings)
+            return replace(self.shows.pool(tx, row, True), warnings=warnings)
 
         warnings: tuple[str, ...] = ()
         if not force:
@@ -117,7 +120,7 @@ class Pools:
             self._book.learn(tx, row.id, learning.reconfigured(row.learned))
             tx.event(call.who.actor, "pool.changed", subject=row.id, pool=row.name)
             tx.after(lambda: self._keeper.pool_changed(changed))
-            return replace(self._shows.pool(tx, self._book.pools[row.id], True), warnings=warnings)
+            return replace(self.shows.pool(tx, self._book.pools[row.id], True), warnings=warnings)
 
         warnings: tuple[str, ...] = ()
         if not force:
@@ -138,7 +141,7 @@ class Pools:
 
         def unit(tx: Tx) -> PoolView:
             row = self._pause(tx, self._book.pool(tx, name), reason, call.who.actor)
-            return self._shows.pool(tx, row, True)
+            return self.shows.pool(tx, row, True)
 
         return await self._gate.write(call, Act.POOL_PAUSE, unit, answer=PoolView)
 
@@ -151,7 +154,7 @@ class Pools:
             self._book.learn(tx, row.id, learning.reconfigured(row.learned))
             tx.event(call.who.actor, "pool.resumed", subject=row.id, pool=row.name)
             tx.after(self._keeper.stir)
-            return self._shows.pool(tx, self._book.pools[row.id], True)
+            return self.shows.pool(tx, self._book.pools[row.id], True)
 
         return await self._gate.write(call, Act.POOL_PAUSE, unit, answer=PoolView)
 
@@ -166,7 +169,7 @@ class Pools:
 
         def unit(tx: Tx) -> PoolWhyView:
             row = self._book.pool(tx, name)
-            state, note = self._shows.state(row)
+            state, note = self.shows.state(row)
             found = []
             if state == "unreachable":
                 found.append(Reason(kind="unreachable", text=note, step=f"cpcc doctor {row.name}"))
@@ -188,7 +191,15 @@ class Pools:
         except CopernicusError as error:
             checks.append(Check("request", False, error.message, error.hint))
         checks += await self._stands(row.facts, read(row.means, row.name), scheduler)
-        return Page(items=tuple(_check(one) for one in checks))
+        return Page(items=tuple(view(one) for one in checks))
+
+    async def probe(self, call: Call, name: str, node: str) -> ProbeView:
+        """Look at it from one of its nodes."""
+        return await self.probing.start(call, name, node)
+
+    async def probed(self, who: Principal, id: str) -> ProbeView:
+        """How far such a look is."""
+        return await self.probing.get(who, id)
 
     # --- inside ---
 
@@ -219,8 +230,8 @@ class Pools:
         finally:
             await scheduler.close()
         return PoolPlan(
-            call=described.call, script=described.script, checks=tuple(_check(one) for one in checks),
-            warnings=tuple(_check(one) for one in warnings),
+            call=described.call, script=described.script, checks=tuple(view(one) for one in checks),
+            warnings=tuple(view(one) for one in warnings),
         )  # fmt: skip
 
     async def _stands(self, facts: Pool, means: Means, scheduler: Scheduler) -> tuple[Check, ...]:
@@ -269,13 +280,13 @@ class Pools:
                     for row in allocations.page(tx, int(after or 0), limit + 1, number)
                 ]
             last = str(rows[limit - 1].id) if len(rows) > limit else ""
-            return Page(items=tuple(self._shows.allocation(tx, row) for row in rows[:limit]), next=last)
+            return Page(items=tuple(self.shows.allocation(tx, row) for row in rows[:limit]), next=last)
 
         return await self._look(who, Act.POOL_LIST, unit)
 
     async def allocation(self, who: Principal, id: str) -> AllocationView:
         """One of them."""
-        return await self._look(who, Act.POOL_LIST, lambda tx: self._shows.allocation(tx, self._find(tx, id)))
+        return await self._look(who, Act.POOL_LIST, lambda tx: self.shows.allocation(tx, self._find(tx, id)))
 
     async def cancel(self, call: Call, id: str, reason: str) -> AllocationView:
         """End it now: its workers hand back what they have."""
@@ -287,7 +298,7 @@ class Pools:
             words = f"cancelled by {call.who.name}" + (f": {reason}" if reason else "")
             self._keeper.happening.happen(tx, row.token, Event.CANCELLED, reason=Ending.CANCELLED, words=words)
             tx.event(call.who.actor, "allocation.cancelled", subject=row.id, reason=reason)
-            return self._shows.allocation(tx, self._find(tx, id))
+            return self.shows.allocation(tx, self._find(tx, id))
 
         return await self._gate.write(call, Act.ALLOCATION_CANCEL, unit, answer=AllocationView)
 
@@ -310,9 +321,9 @@ class Pools:
                     raise trouble
 
         def unit(tx: Tx) -> Page:
-            here = self._shows.by_node(tx)
+            here = self.shows.by_node(tx)
             found = [
-                self._shows.node(tx, row, one, here, self._hand(row).seen.trend(one)) for row, some in seen for one in some
+                self.shows.node(tx, row, one, here, self._hand(row).seen.trend(one)) for row, some in seen for one in some
             ]  # fmt: skip
             return Page(items=tuple(found))
 
@@ -334,7 +345,7 @@ class Pools:
         return await self._look(who, Act.NODE_LIST, lambda tx: self._node_view(tx, row, one))
 
     def _node_view(self, tx: Tx, row: PoolRow, one: NodeSeen) -> NodeView:
-        return self._shows.node(tx, row, one, self._shows.by_node(tx), self._hand(row).seen.trend(one))
+        return self.shows.node(tx, row, one, self.shows.by_node(tx), self._hand(row).seen.trend(one))
 
     async def drain(self, call: Call, name: str, pool: str, reason: str, finish: bool) -> NodeView:
         """Nothing new starts there, neither of the batch system nor of ours; what runs may end, unless `finish` is false."""
@@ -384,10 +395,6 @@ class Pools:
     def _on(self, tx: Tx, node: str) -> list[workers.WorkerRow]:
         found = [workers.get(tx, session.worker) for session in self._queue.index.sessions.values()]
         return [row for row in found if row is not None and node in names_of(row.hello)]
-
-
-def _check(one: Check) -> CheckView:
-    return CheckView(name=one.name, ok=one.ok, text=one.words, hint=one.hint)
 
 
 def _example(facts: Pool) -> Allocation:
