@@ -108,7 +108,8 @@ class PoolView(View, frozen=True):
 
 class AllocationView(View, frozen=True):
     """`state` is asked, unsure, submitted, waiting, running, leaving, orphaned or ended; `reason` (a closed list) and
-    `words` say how it ended, or why it is to end. `native` is what the batch system calls it.
+    `words` say how it ended, or why it is to end. `native` is what the batch system calls it. `waiting`: why that has not
+    started it, in its own words; `stuck`: what it waits for does not come by itself.
     """
 
     id: str
@@ -130,6 +131,8 @@ class AllocationView(View, frozen=True):
     started: int | None
     ends: int | None
     ended: int | None
+    waiting: str = ""
+    stuck: bool = False
 
 
 class PoolForgotten(View, frozen=True):
@@ -141,13 +144,9 @@ class PoolForgotten(View, frozen=True):
 
 
 class ProbeView(View, frozen=True):
-    """A look at a pool from one of its nodes. `waiting`: why the batch system has not started it, in its words.
-
-    `done`: nothing more will be found; `checks` are what was.
-    """
+    """A look at a pool from one of its nodes. `done`: nothing more will be found; `checks` are what was."""
 
     allocation: AllocationView
-    waiting: str = ""
     done: bool = False
     checks: tuple[CheckView, ...] = ()
 

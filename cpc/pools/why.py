@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
+from collections.abc import Iterable
 
 from cpc.core.resources import show_span
 from cpc.pools import nodes
-from cpc.pools.facts import Note
+from cpc.pools.facts import Note, Pool
 from cpc.pools.room import Denial, Room
 from cpc.pools.survey import Served, Survey
 
 #: Of notes, stable. The first ones are about a pool, those from `served` on about a class that waits.
 KINDS = (
     "paused", "backing-off", "trying", "unknown", "backlog", "allocations", "cores", "project", "budget", "unfit", "nodes",
-    "asked", "idle", "served", "coming", "no-pool",
+    "asked", "idle", "waiting", "stuck", "served", "coming", "no-pool",
 )  # fmt: skip
 
 #: How many nodes are named before the rest is only counted.
@@ -61,6 +63,19 @@ def pool(survey: Survey, number: int) -> tuple[Note, ...]:
         found[note] = None
     if not found:
         found[Note(kind="idle", pool=number, text=f"{room.pool.name}: {_rest(survey, room)}")] = None
+    return tuple(found)
+
+
+def queue(pool: Pool, waits: Iterable[tuple[str, bool]]) -> tuple[Note, ...]:
+    """Why allocations of a pool have not started: `waits` has (the batch system's words, whether they are for what does not
+    come by itself) of each. The latter first."""
+    found = []
+    for (words, stuck), count in sorted(Counter(waits).items(), key=lambda one: (not one[0][1], -one[1], one[0][0])):
+        text = f"{pool.name}: {count} allocation(s) wait in {pool.scheduler}: {words or 'it does not say why'}"
+        if stuck:
+            text += ", which does not change by itself"
+        step = f"cpcc doctor {pool.name}; cpcc pool set {pool.name}" if stuck else ""
+        found.append(Note(kind="stuck" if stuck else "waiting", pool=pool.number, text=text, step=step))
     return tuple(found)
 
 

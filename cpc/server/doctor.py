@@ -12,11 +12,10 @@ import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpc.core.allocation import Check, NodeSeen
+from cpc.core.allocation import Check
 from cpc.core.chance import Chance
 from cpc.core.clock import DAY, SECOND, Clock
 from cpc.core.digest import CHUNK
@@ -27,6 +26,7 @@ from cpc.server.config import Config, Place
 from cpc.server.control import Control
 from cpc.server.offline import wait
 from cpc.server.pools import means, offline
+from cpc.server.pools.examining import examine
 from cpc.server.pools.ground import Ground
 from cpc.server.storage import FLOOR, show_size
 from cpc.store import checks, chunks, database, migrate
@@ -374,11 +374,8 @@ class Doctor:
 
     async def _examine(self, row: PoolRow) -> tuple[Check, ...]:
         scheduler = offline.scheduler(row, self._clock, self._chance)
-        found, nodes = await scheduler.diagnose(), tuple[NodeSeen, ...]()
-        with suppress(CopernicusError):  # then one of what was found is not well
-            nodes = await scheduler.nodes(row.facts.queue)
         ground = Ground(self.config.host, self.config.port, self.config.listen)
-        return (*found, *await ground.look(offline.run, row.facts, means.read(row.means, row.name), nodes))
+        return await examine(scheduler, row.facts, means.read(row.means, row.name), ground, offline.run)
 
     def _further(self) -> Findings:
         for package, one in further.checks():

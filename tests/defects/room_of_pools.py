@@ -119,6 +119,11 @@ POOLS = (
         promise="a look is told once",
         caught_by=_PROBE + "test_a_node_tells_what_it_finds_once_and_can_do_nothing_else",
     ),
+    defect(
+        "stuck-ones-just-wait", "cpc.server.pools.hand:Hand._one", "Waits(one.reason, one.stuck)", "Waits(one.reason)",
+        promise="what waits for what does not come by itself is told from what waits for its turn",
+        caught_by="tests/unit/test_pools_waiting.py::test_what_waits_for_what_does_not_come_is_told_from_it",
+    ),
     # --- the server's side: what is asked, and found again ---
     defect(
         "allocation-forgotten-at-restart", "cpc.server.pools.keeper:Keeper._load",

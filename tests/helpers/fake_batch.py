@@ -33,6 +33,7 @@ class Entry:
     restarts: int = 0
     node: str = ""
     forgotten: bool = False
+    stuck: bool = False
 
     @property
     def who(self) -> tuple[str, int]:
@@ -253,7 +254,8 @@ def _seen(entry: Entry, system: BatchSystem) -> Seen:
     left = int(entry.wanted.walltime - ran) if entry.state is SeenState.RUNNING else -1
     return Seen(
         native=entry.native, token=entry.wanted.token, index=entry.index, state=entry.state, outcome=entry.outcome,
-        reason=entry.reason, left=left, nodes=(entry.node,) if entry.node else (), restarts=entry.restarts, exit=entry.exit,
+        reason=entry.reason, stuck=entry.stuck, left=left, nodes=(entry.node,) if entry.node else (),
+        restarts=entry.restarts, exit=entry.exit,
         started=_told(entry.started), ended=_told(entry.ended),
     )  # fmt: skip
 

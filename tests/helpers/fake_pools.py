@@ -62,9 +62,8 @@ def why_view() -> PoolWhyView:
 
 
 def probe_view(**changes: object) -> ProbeView:
-    return msgspec.structs.replace(
-        ProbeView(allocation=allocation_view(state="waiting"), waiting="Resources"), **changes
-    )
+    view = ProbeView(allocation=allocation_view(state="waiting", waiting="Resources"))
+    return msgspec.structs.replace(view, **changes)
 
 
 class FakePools:
@@ -125,7 +124,7 @@ class FakePools:
     async def probed(self, who: Principal, id: str) -> ProbeView:
         self.world.admit(who, Act.POOL_PROBE)
         self._known(id)
-        return probe_view(done=True, waiting="", checks=(CHECK,))
+        return probe_view(done=True, checks=(CHECK,))
 
     async def allocations(self, who: Principal, pool: str, live: bool, after: str, limit: int) -> Page:
         return paged([allocation_view()], after, limit)

@@ -287,12 +287,31 @@ class Cluster:
         return out.strip().removeprefix("SLURM_JWT=")
 
     def start_munge(self) -> None:
+        self._start_munge("munged", self.base / "munge")
+
+    def _start_munge(self, name: str, place: Path) -> None:
         self._spawn(
-            "munged", "munged", "--foreground", "--force", f"--key-file={self.base}/munge/key", "--num-threads=2",
-            f"--socket={self.base}/munge/socket", f"--pid-file={self.base}/run/munged.pid",
-            f"--log-file={self.base}/log/munged.log", f"--seed-file={self.base}/munge/seed",
+            name, "munged", "--foreground", "--force", f"--key-file={place}/key", "--num-threads=2",
+            f"--socket={place}/socket", f"--pid-file={place}/pid", f"--log-file={self.base}/log/{name}.log",
+            f"--seed-file={place}/seed",
         )  # fmt: skip
-        wait_for((self.base / "munge" / "socket").exists, "munged listens")
+        wait_for((place / "socket").exists, "munged listens")
+
+    @contextlib.contextmanager
+    def other_munge(self) -> Iterator[Path]:
+        """A munged with a key that the cluster does not have; where it listens."""
+        place = self.base / "munge" / "other"
+        place.mkdir()
+        place.chmod(0o711)
+        key = place / "key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o400)
+        self._start_munge("other munged", place)
+        try:
+            yield place / "socket"
+        finally:
+            self.kill("other munged")
+            shutil.rmtree(place)
 
     def _start_database(self) -> None:
         data = self.base / "mysql"

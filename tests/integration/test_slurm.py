@@ -16,6 +16,7 @@ from twisted.internet import reactor
 
 from cpc.api import NodeState, Refused, SeenOutcome, SeenState, Unavailable, Unsettled
 from cpc.api.scheduler_suite import PROMISES, handles
+from cpc.core.clock import SECOND, SystemClock
 from cpc.server.pools.commands import Commands
 from tests.helpers.slurm import Cluster, needed, wait_for
 from tests.helpers.slurm_rig import rig_for, running, submitted
@@ -323,3 +324,37 @@ async def test_the_doctor_names_munge(cluster: Cluster) -> None:
     finally:
         cluster.start_munge()
     assert all(one.ok for one in await scheduler.diagnose())
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_doctor_names_a_key_of_munge_that_is_not_the_clusters(cluster: Cluster) -> None:
+    scheduler = rig_for(cluster, "key").make()
+    with cluster.other_munge() as socket, cluster.changed("AuthInfo", f"socket={socket}"):
+        bad = {one.name: one for one in await scheduler.diagnose() if not one.ok}
+        with pytest.raises(Unavailable, match="Zero Bytes") as refused:
+            await scheduler.adopt("key")
+    assert list(bad) == ["munge"], "what depends on it is not said to be wrong as well"
+    assert "munge.key" in bad["munge"].hint
+    assert "munge.key" in refused.value.hint
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_doctor_names_clocks_that_differ(cluster: Cluster) -> None:
+    rig = rig_for(cluster, "clock")
+    assert all(one.ok for one in await rig.make().diagnose())
+    for shift, words in ((-3600 * SECOND, "differ by 3"), (61 * SECOND, "differ by ")):
+        rig.tools = replace(rig.tools, clock=Shifted(shift))
+        bad = {one.name: one for one in await rig.make().diagnose() if not one.ok}
+        assert list(bad) == ["clocks"]
+        assert words in bad["clocks"].words
+        assert "NTP" in bad["clocks"].hint
+
+
+class Shifted(SystemClock):
+    """A clock that is set wrongly."""
+
+    def __init__(self, shift: int) -> None:
+        self._shift = shift
+
+    def now(self) -> int:
+        return super().now() + self._shift

@@ -323,7 +323,7 @@ def test_every_change_reaches_its_service(house: House) -> None:
     assert change("POST", "/pools/hpc/pause", {"reason": "fan"})["note"] == "fan"
     assert change("POST", "/pools/hpc/resume", {})["state"] == "active"
     assert [one["native"] for one in change("POST", "/pools/hpc/forget", {})["left"]] == ["4711"]
-    assert change("POST", "/pools/hpc/probe", {"node": "n1"})["waiting"] == "Resources"
+    assert change("POST", "/pools/hpc/probe", {"node": "n1"})["done"] is False
     assert change("POST", "/allocations/7/cancel", {"reason": "wrong"})["words"] == "wrong"
     assert change("POST", "/nodes/n1/drain", {"reason": "fan"})["reason"] == "fan"
     assert change("POST", "/nodes/n1/resume", {})["state"] == "idle"

@@ -75,4 +75,4 @@ def _progress(view: ProbeView) -> str:
     words = f"allocation {one.id}{there} is {one.state}"
     if one.state == "running" and one.ran_on:
         words += f" on {', '.join(one.ran_on)}"
-    return f"{words}: {view.waiting}" if view.waiting and one.state in ("submitted", "waiting") else words
+    return f"{words}: {one.waiting}" if one.waiting else words

@@ -39,6 +39,8 @@ def allocations(context: Context, pool: str | None, live: bool, limit: int) -> N
 
 
 def _end(one: AllocationView) -> str:
+    if one.waiting:
+        return f"{'stuck' if one.stuck else 'waits'}: {one.waiting}"
     return f"{one.reason}: {one.words}" if one.reason and one.words else one.reason or one.why
 
 
@@ -57,7 +59,9 @@ def show(context: Context, id: str) -> None:
 
     values: list[tuple[str, object]] = [
         ("allocation", one.id), ("pool", one.pool), ("job there", one.native), ("token", one.token), ("state", one.state),
-        ("reason", one.reason), ("words", one.words), ("asked for", one.why), ("only for project", one.project),
+        ("reason", one.reason), ("words", one.words), ("asked for", one.why),
+        ("waits for", f"{one.waiting} (which does not come by itself)" if one.stuck else one.waiting),
+        ("only for project", one.project),
         ("nodes", one.nodes), ("cores", one.cores), ("walltime", show_span(one.walltime)), ("ran on", ", ".join(one.ran_on)),
         ("workers", ", ".join(one.workers)), ("started again", one.restarts or ""), ("asked", when(one.asked)),
         ("started", when(one.started) if one.started else ""), ("ends", when(one.ends) if one.ends else ""),

@@ -162,7 +162,11 @@ async def _munge(slurm: Asks) -> Check:
     """Whether credentials can be made: by what squeue says, because munge's socket may be a private one."""
     ran = await slurm.run("scontrol", "ping")
     if "auth" not in ran.err.lower() and "munge" not in ran.err.lower():
-        return Check("munge", True, "credentials are made and accepted")
+        asked = await slurm.run("scontrol", "show", "config") if ran.code else ran
+        if not slurm_words.hung_up(asked):
+            return Check("munge", True, "credentials are made and accepted")
+        words = "slurmctld answers nothing to this machine's credentials: it takes them for wrong"
+        return Check("munge", False, words, slurm_words.HUNG_UP)
     hint = "start munged here; it needs the cluster's /etc/munge/munge.key, and clocks that agree: munge -n | unmunge"
     return Check("munge", False, f"no credential: {slurm_words.said(ran)}", hint)
 

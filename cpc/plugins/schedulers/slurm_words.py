@@ -29,6 +29,12 @@ _LIMIT = re.compile(
 )
 #: Nothing can have been sent: there was nobody to send it to, or no leave to.
 _NOT_SENT = re.compile(r"connect failure|Connection refused|auth_g_create|Munge encode failed", re.IGNORECASE)
+_HUNG_UP = re.compile(r"Zero Bytes were transmitted", re.IGNORECASE)
+#: A slurmctld that is there and hangs up has not taken the credential; only its log says so.
+HUNG_UP = (
+    "compare /etc/munge/munge.key and the clock with the cluster's (munge -n | ssh HEAD unmunge), and `sinfo --version` with "
+    "the cluster's Slurm; slurmctld's log says which"
+)
 #: Slurm's commands end with 255 for these, as a wrapper does that cannot reach the machine where they are.
 _USAGE = re.compile(r"(unrecognized|invalid|ambiguous) option|option requires an argument|Invalid --", re.IGNORECASE)
 _HINTS = (
@@ -85,12 +91,19 @@ def _known(text: str, words: str, doing: str) -> CopernicusError:
         return AtLimit(
             f"Slurm did not {doing} for now: {words}", "wait until others have ended, or lower the pool's limits"
         )
+    if _HUNG_UP.search(text):
+        return Unavailable(f"Slurm did not {doing}: {words}", HUNG_UP)
     if _AWAY.search(text):
         return Unavailable(f"Slurm did not {doing}: {words}", "see whether slurmctld runs: scontrol ping")
     hint = next(
         (hint for pattern, hint in _HINTS if re.search(pattern, text, re.IGNORECASE)), "change the pool's settings"
     )
     return Refused(f"Slurm did not {doing}: {words}", hint)
+
+
+def hung_up(ran: Ran) -> bool:
+    """Whether slurmctld was there, and has closed the connection without an answer."""
+    return bool(ran.code and _HUNG_UP.search(ran.err + ran.out))
 
 
 def surely_not_sent(ran: Ran) -> bool:

@@ -7,6 +7,7 @@ cancelled is in the database before, and what became of it is found by its token
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from msgspec.structs import replace
@@ -58,6 +59,14 @@ _MEANINGS = {
 _SAYS_NOTHING = frozenset({"", "NonZeroExitCode"})
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Why an allocation has not started: `words` are the batch system's. `stuck`: for what does not come by itself."""
+
+    words: str = ""
+    stuck: bool = False
+
+
 class Hand:
     """Works when there is something to do, and sleeps otherwise. `trouble`: why the batch system could not be asked."""
 
@@ -68,7 +77,7 @@ class Hand:
         self.name = name
         self.scheduler = scheduler
         self.trouble = ""
-        self.waits: dict[str, str] = {}  # of those that only look, by token: why they have not started
+        self.waits: dict[str, Waits] = {}  # by token: why those that wait have not started, when it last said so
         self.looked_at = 0.0  # when the batch system last told how all of them are
         self._happening = happening
         self._book = happening.book
@@ -235,6 +244,7 @@ class Hand:
             return
         rows = await self._store.write(lambda tx: self._book.of_pool(self.pool))
         self._some = bool(rows)
+        self.waits = {row.token: self.waits[row.token] for row in rows if row.token in self.waits}
         handles = [series.handle(row.token, row.native) for row in rows if row.native]
         lost = [row for row in rows if not row.native and row.facts.state is not State.ASKED]
         changed = False
@@ -304,10 +314,13 @@ class Hand:
 
     def _one(self, tx: Tx, row: AllocationRow, one: Seen) -> None:
         facts, happen = row.facts, self._happening.happen
-        if facts.probe is not None:
-            row = self._of_probe(tx, row, one)
+        if facts.probe is not None and one.state is SeenState.ENDED and facts.probe.exit != one.exit:
+            # It may be all that is heard of it.
+            row = self._book.put(tx, row, replace(facts, probe=replace(facts.probe, exit=one.exit)))
+        self.waits.pop(row.token, None)
         match one.state:
             case SeenState.WAITING | SeenState.CONFIGURING:
+                self.waits[row.token] = Waits(one.reason, one.stuck)
                 if facts.state is not State.WAITING or one.native != row.native:
                     happen(tx, row.token, Event.SEEN_WAITING, words=one.reason, native=one.native)
             case SeenState.RUNNING:
@@ -336,16 +349,6 @@ class Hand:
                         tx, row.token, Event.SEEN_ENDED, at=self._when(tx, one.ended), ran_on=one.nodes, native=one.native,
                         reason=_REASONS[one.outcome or SeenOutcome.UNKNOWN], words=_words(one) + self._unheard(one),
                     )  # fmt: skip
-
-    def _of_probe(self, tx: Tx, row: AllocationRow, one: Seen) -> AllocationRow:
-        """Somebody waits for it to start, and its exit code may be all that is heard of it."""
-        self.waits.pop(row.token, None)
-        if one.state in (SeenState.WAITING, SeenState.CONFIGURING):
-            self.waits[row.token] = one.reason
-        probe = row.facts.probe
-        if one.state is SeenState.ENDED and probe is not None and probe.exit != one.exit:
-            return self._book.put(tx, row, replace(row.facts, probe=replace(probe, exit=one.exit)))
-        return row
 
     def _unheard(self, one: Seen) -> str:
         """How to hear more, where a script has failed and nobody keeps what it prints."""

@@ -264,7 +264,11 @@ class Keeper:
         survey = self.survey(tx)
         for served in survey.served:
             if served.demand.project == job.project and served.demand.requirement == job.requirement:
-                return [Because("pool", note.text, note.step) for note in why.waiting(survey, served)]
+                notes = list(why.waiting(survey, served))
+                for number in served.coming:
+                    waits = self.hands[number].waits.values() if number in self.hands else ()
+                    notes += why.queue(self.book.pools[number].facts, [(one.words, True) for one in waits if one.stuck])
+                return [Because("pool", note.text, note.step) for note in notes]
         return []
 
     def settled(self) -> bool:

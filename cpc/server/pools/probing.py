@@ -120,12 +120,11 @@ class Probing:
         return view
 
     def _view(self, tx: Tx, row: AllocationRow) -> ProbeView:
-        pool, hand = self._book.pools.get(row.pool), self._keeper.hands.get(row.pool)
+        pool = self._book.pools.get(row.pool)
         worker = read(pool.means, pool.name).worker if pool else "the worker program"
         found = probe.ended(row.facts, self._book.name(tx, row.pool), worker, *self._way)
         return ProbeView(
             allocation=self._shows.allocation(tx, row),
-            waiting=hand.waits.get(row.token, "") if hand else "",
             done=bool(found),
             checks=tuple(view(one) for one in found),
         )

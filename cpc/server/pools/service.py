@@ -25,12 +25,13 @@ from cpc.core.pool_views import (
 )
 from cpc.core.views import Page, Reason
 from cpc.pools import learning, nodes, why
-from cpc.pools.allocation import Allocation, Event, State
+from cpc.pools.allocation import Event
 from cpc.pools.allocation import Reason as Ending
 from cpc.pools.facts import Pool
 from cpc.server import joining
 from cpc.server.gate import Gate
 from cpc.server.pools import script, settings
+from cpc.server.pools.examining import examine, example, stands
 from cpc.server.pools.ground import Ground
 from cpc.server.pools.hand import Hand
 from cpc.server.pools.keeper import Keeper
@@ -175,7 +176,9 @@ class Pools:
                 found.append(Reason(kind="unreachable", text=note, step=f"cpcc doctor {row.name}"))
             if row.id in self._keeper.hands:
                 survey = self._keeper.survey(tx)
-                found += [Reason(kind=one.kind, text=one.text, step=one.step) for one in why.pool(survey, row.id)]
+                waits = list(self._keeper.hands[row.id].waits.values())
+                notes = [*why.pool(survey, row.id), *why.queue(row.facts, [(one.words, one.stuck) for one in waits])]
+                found += [Reason(kind=one.kind, text=one.text, step=one.step) for one in notes]
             return PoolWhyView(pool=row.name, state=state, reasons=tuple(found))
 
         return await self._look(who, Act.POOL_LIST, unit)
@@ -183,14 +186,8 @@ class Pools:
     async def doctor(self, who: Principal, name: str) -> Page:
         """What administrators waste days on, looked at now."""
         row = await self._look(who, Act.POOL_DOCTOR, lambda tx: self._book.pool(tx, name))
-        scheduler = self._scheduler(row)
-        checks = list(await scheduler.diagnose())
-        try:
-            wanted = script.wanted(row.facts, read(row.means, row.name), _example(row.facts), scheduler)
-            checks += await scheduler.check(wanted)
-        except CopernicusError as error:
-            checks.append(Check("request", False, error.message, error.hint))
-        checks += await self._stands(row.facts, read(row.means, row.name), scheduler)
+        means = read(row.means, row.name)
+        checks = await examine(self._scheduler(row), row.facts, means, self._ground, self._keeper.tools.run)
         return Page(items=tuple(view(one) for one in checks))
 
     async def probe(self, call: Call, name: str, node: str) -> ProbeView:
@@ -219,28 +216,20 @@ class Pools:
     async def _plan(self, facts: Pool, means: Means) -> PoolPlan:
         scheduler = self._keeper.scheduler(facts.scheduler, means.settings)
         try:
-            wanted = script.wanted(facts, means, _example(facts), scheduler)
+            wanted = script.wanted(facts, means, example(facts), scheduler)
             described = scheduler.describe(wanted)
             try:
                 checks = await scheduler.check(wanted)
             except CopernicusError as error:
                 checks = (Check("reachable", False, error.message, error.hint),)
             checks = (*checks, *settings.known_platform(facts.platform))
-            warnings = await self._stands(facts, means, scheduler)
+            warnings = await stands(scheduler, facts, means, self._ground, self._keeper.tools.run)
         finally:
             await scheduler.close()
         return PoolPlan(
             call=described.call, script=described.script, checks=tuple(view(one) for one in checks),
             warnings=tuple(view(one) for one in warnings),
         )  # fmt: skip
-
-    async def _stands(self, facts: Pool, means: Means, scheduler: Scheduler) -> tuple[Check, ...]:
-        """What this machine itself can say of the pool."""
-        try:
-            nodes = await scheduler.nodes(facts.queue)
-        except CopernicusError:
-            nodes = ()  # said by the checks of the batch system
-        return await self._ground.look(self._keeper.tools.run, facts, means, nodes)
 
     async def _must_be_granted(self, plan: PoolPlan) -> tuple[str, ...]:
         """What is doubtful, in words. BadInput when the batch system would never grant it."""
@@ -395,11 +384,3 @@ class Pools:
     def _on(self, tx: Tx, node: str) -> list[workers.WorkerRow]:
         found = [workers.get(tx, session.worker) for session in self._queue.index.sessions.values()]
         return [row for row in found if row is not None and node in names_of(row.hello)]
-
-
-def _example(facts: Pool) -> Allocation:
-    """An allocation as the pool would be asked for."""
-    return Allocation(
-        token="cpc-example", pool=facts.number, state=State.ASKED, asked_at=0.0, nodes=facts.nodes, each=facts.each,
-        walltime=facts.walltime, direct=facts.direct,
-    )  # fmt: skip

@@ -14,6 +14,7 @@ from cpc.pools import learning, nodes
 from cpc.pools.allocation import State
 from cpc.pools.facts import HOUR
 from cpc.server.pools import settings
+from cpc.server.pools.hand import Waits
 from cpc.server.pools.keeper import Keeper
 from cpc.server.pools.means import read
 from cpc.server.queue import Queue
@@ -80,6 +81,8 @@ class Shows:
         facts, book = row.facts, self._book
         project = projects.by_id(tx, facts.project) if facts.project else None
         mine = [worker for worker, token in book.workers.items() if token == row.token]
+        hand = self._keeper.hands.get(row.pool)
+        waits = hand.waits.get(row.token, Waits()) if hand else Waits()
         return AllocationView(
             id=ids.show(row.id),
             pool=book.name(tx, row.pool),
@@ -100,6 +103,8 @@ class Shows:
             started=self._wall(tx, facts.started_at),
             ends=self._wall(tx, facts.ends_at),
             ended=row.ended,
+            waiting=waits.words,
+            stuck=waits.stuck,
         )
 
     def _wall(self, tx: Tx, at: float) -> int | None:
