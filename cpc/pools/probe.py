@@ -169,7 +169,7 @@ def ended(one: Allocation, pool: str, worker: str, host: str, port: int) -> tupl
     said = f": {one.words}" if one.words else ""
     match one.reason:
         case Reason.REFUSED:
-            return (Check("request", False, f"the batch system did not take it{said}", "see `cpcc doctor`"),)
+            return (Check("request", False, f"the batch system did not take it{said}", "mend that, then look again"),)
         case Reason.CANCELLED | Reason.REMOVED | Reason.ORPHAN:
             return (Check("request", False, f"it was ended before {node} had told anything{said}", "look again"),)
         case Reason.WALLTIME | Reason.UNJOINED:

@@ -61,7 +61,9 @@ class Room:
             if until > max(self.now, self.backs_off.until if self.backs_off else 0.0):
                 times = "once" if setback.count == 1 else f"{setback.count} times in a row"
                 words = f"it is left alone for {show_span(until - self.now)} more; it failed {times}: {setback.words}"
-                step = f"mend the cause, then cpcc pool resume {self.pool.name}"
+                step = (
+                    f"see cpcc doctor {self.pool.name} --node; mend the cause, then cpcc pool resume {self.pool.name}"
+                )
                 self.backs_off = Denial("backing-off", words, step, until)
 
     def most(self, wanted: int, project: int, cores: int, walltime: float, probe: bool) -> tuple[int, Denial | None]:

@@ -70,8 +70,9 @@ def queue(pool: Pool, waits: Iterable[tuple[str, bool]]) -> tuple[Note, ...]:
     """Why allocations of a pool have not started: `waits` has (the batch system's words, whether they are for what does not
     come by itself) of each. The latter first."""
     found = []
-    for (words, stuck), count in sorted(Counter(waits).items(), key=lambda one: (not one[0][1], -one[1], one[0][0])):
-        text = f"{pool.name}: {count} allocation(s) wait in {pool.scheduler}: {words or 'it does not say why'}"
+    said = Counter((words, stuck) for words, stuck in waits if words)
+    for (words, stuck), count in sorted(said.items(), key=lambda one: (not one[0][1], -one[1], one[0][0])):
+        text = f"{pool.name}: {count} allocation(s) wait in {pool.scheduler}: {words}"
         if stuck:
             text += ", which does not change by itself"
         step = f"cpcc doctor {pool.name}; cpcc pool set {pool.name}" if stuck else ""

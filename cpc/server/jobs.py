@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -365,7 +365,10 @@ class Jobs:
         )  # fmt: skip
         found = why.waiting(queue.index, facts, queue.now)
         if found[0].kind not in ("soon", "paused"):
-            found = [*self.pools_say(tx, facts), *found]  # what is on its way comes first
+            pools = self.pools_say(tx, facts)
+            if pools and found[0].kind == "no-worker":
+                found[0] = replace(found[0], step="pools bring them, or start one: cpc-worker -c BUNDLE.cnx")
+            found = [*pools, *found]  # what is on its way comes first
         found += _again(tx, row)
         return [Because("intake", intake, "see `cpcc status`"), *found] if intake else found
 

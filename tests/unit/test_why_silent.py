@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cpc.core import ids
+from cpc.queue.why import Because
 from cpc.server import joining
 from cpc.server.principal import SERVER
 from tests.helpers.network_bench import NetworkBench
@@ -23,4 +24,17 @@ def test_workers_whose_bundle_is_revoked_are_not_silent_but_gone(tmp_path: Path)
     assert why() == "no worker is connected; 2 known worker(s) are silent"
     bench.do(lambda tx: joining.revoke(bench.queue, tx, 1, "its allocation has ended"))
     assert why() == "no worker is connected"
+    bench.close()
+
+
+def test_where_pools_bring_workers_nobody_is_told_that_only_hands_do(tmp_path: Path) -> None:
+    bench = NetworkBench(tmp_path)
+    job = bench.submit("true")
+
+    def steps() -> list[str]:
+        return [one.step for one in bench.wait(bench.jobs.why(SERVER, ids.show(job))).reasons]
+
+    assert steps() == ["start one: cpc-worker -c BUNDLE.cnx"]
+    bench.jobs.pools_say = lambda tx, facts: [Because("pool", "one is on its way", "wait")]
+    assert steps() == ["wait", "pools bring them, or start one: cpc-worker -c BUNDLE.cnx"]
     bench.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time  # a command line tool is at the edge: it may look at the clock
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,14 @@ def doctor(context: Context, name: str, node: str | None) -> int:
     Ctrl-C cancels it.
     """
     found = context.client().doctor_pool(name)
+    shown = 0
     if node is not None:
+        if not context.out.json and not context.out.quiet:  # people need not wait for what is known already
+            context.out.data("checks", found, lambda: checks(found))
+            sys.stdout.flush()
+            shown = len(found)
         found += _from_node(context, name, node, [one for one in found if not one.ok])
-    context.out.data("checks", found, lambda: checks(found), lambda: [one.name for one in found if not one.ok])
+    context.out.data("checks", found, lambda: checks(found[shown:]), lambda: [one.name for one in found if not one.ok])
     return 0 if all(one.ok for one in found) else 1
 
 

@@ -164,7 +164,8 @@ async def _munge(slurm: Asks) -> Check:
     if "auth" not in ran.err.lower() and "munge" not in ran.err.lower():
         asked = await slurm.run("scontrol", "show", "config") if ran.code else ran
         if not slurm_words.hung_up(asked):
-            return Check("munge", True, "credentials are made and accepted")
+            accepted = " and accepted" if not asked.code else "; whether slurmctld accepts them is not seen"
+            return Check("munge", True, f"credentials are made{accepted}")
         words = "slurmctld answers nothing to this machine's credentials: it takes them for wrong"
         return Check("munge", False, words, slurm_words.HUNG_UP)
     hint = "start munged here; it needs the cluster's /etc/munge/munge.key, and clocks that agree: munge -n | unmunge"
