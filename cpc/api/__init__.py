@@ -2,7 +2,8 @@
 
 Entry point groups: `cpc.platforms.v1` (subclasses of `Platform`), `cpc.executables.v1` (subclasses of `Executable`),
 `cpc.schedulers.v1` (subclasses of `Scheduler`), `cpc.modules.v1` (Python modules of functions decorated with `function`,
-`command` or `controller`).
+`command` or `controller`), `cpc.doctor.v1` and `cpc.node-checks.v1` (functions that give a `Check` for each thing that they have
+looked at, on the server's machine or on a node).
 """
 
 from __future__ import annotations

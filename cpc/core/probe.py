@@ -10,6 +10,8 @@ import enum
 
 import msgspec
 
+from cpc.core.allocation import Check
+
 #: A file with this name, where workers keep theirs or above, is written by the server: a node that shares the directory
 #: sees it.
 MARK = ".cpc-shared"
@@ -80,7 +82,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     has, whatever this allocation may use of it. `platform_trouble`: why the pool's platform cannot be used there.
     `programs` are (name, version). `work`: where workers keep their files, `work_trouble`: why they cannot, `free`: bytes
     there. `marks`: what is in the files of the server that are seen there. `munge`: "ok", or what it said; "" where there is
-    none.
+    none. `further`: what installed packages look at there, by the name of each.
     """
 
     host: str
@@ -99,6 +101,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     marks: tuple[str, ...] = ()
     munge: str = ""
     tried: tuple[Tried, ...] = ()
+    further: tuple[tuple[str, Check], ...] = ()
 
     @property
     def name(self) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from cpc.core.allocation import Check
 from cpc.core.probe import NodeReport, Tried, Way, way_of, words_for
 from cpc.core.resources import MIB, Amounts, show_size, show_span
@@ -58,6 +60,8 @@ def _checks(report: NodeReport, pool: Pool | None, mark: str, release: str, now:
             yield _programs(report, pool, pool.programs)
     if report.munge:
         yield _munge(report)
+    for package, one in report.further:
+        yield replace(one, name=f"{package}, {one.name}", words=f"{one.words} (on {report.name})")
 
 
 def _way(report: NodeReport) -> Check:
@@ -157,15 +161,16 @@ def _munge(report: NodeReport) -> Check:
 # --- a node that could not tell ---
 
 
-def ended(one: Allocation, pool: str, worker: str, host: str, port: int) -> tuple[Check, ...]:
-    """What is known when it is over; nothing as long as it is not. `host` and `port`: where workers are sent."""
+def ended(one: Allocation, pool: str, worker: str, output: str, host: str, port: int) -> tuple[Check, ...]:
+    """What is known when it is over; nothing as long as it is not. `host` and `port`: where workers are sent; `output`: where
+    what they print is kept, "" for nowhere."""
     probe = one.probe
     if probe is None or (one.state is not State.ENDED and not probe.checks):
         return ()
     if probe.checks:
         return probe.checks
     node = ", ".join(one.ran_on) or probe.node or "the node"
-    output = f"cpcc pool set {pool} --output FILE, look again, and read it"
+    more = f"see {output} on {node}" if output else f"cpcc pool set {pool} --output FILE, look again, and read it"
     said = f": {one.words}" if one.words else ""
     match one.reason:
         case Reason.REFUSED:
@@ -174,13 +179,13 @@ def ended(one: Allocation, pool: str, worker: str, host: str, port: int) -> tupl
             return (Check("request", False, f"it was ended before {node} had told anything{said}", "look again"),)
         case Reason.WALLTIME | Reason.UNJOINED:
             words = f"what was started on {node} came to no end: the prologue, {worker} or a file system hangs there"
-            return (Check("worker program", False, words, output),)
+            return (Check("worker program", False, words, more),)
         case Reason.NODE | Reason.PREEMPTED | Reason.VANISHED:
             return (Check("node", False, f"{node} could not tell anything ({one.reason}){said}", "look again"),)
-    return (_by_code(probe.exit, node, worker, host, port, output),)
+    return (_by_code(probe.exit, node, worker, host, port, more),)
 
 
-def _by_code(code: int, node: str, worker: str, host: str, port: int, output: str) -> Check:
+def _by_code(code: int, node: str, worker: str, host: str, port: int, more: str) -> Check:
     way = way_of(code)
     if way is not None:
         words, hint = words_for(way, node, host, port)
@@ -188,14 +193,14 @@ def _by_code(code: int, node: str, worker: str, host: str, port: int, output: st
     if code in (126, 127):
         what = "is not there" if code == 127 else "cannot be run"
         words = f"{worker}, or a program of the pool's --wrap or --prologue, {what} on {node} (exit code {code})"
-        return Check("worker program", False, words, f"install it there, or --worker PATH; to see which: {output}")
+        return Check("worker program", False, words, f"install it there, or --worker PATH; to see which: {more}")
     if code in (1, 2):
         words = f"{worker} on {node} could not look (exit code {code}): it may be of an older release"
         return Check(
-            "worker program", False, words, f"install this server's release there; to see what it says: {output}"
+            "worker program", False, words, f"install this server's release there; to see what it says: {more}"
         )
     told = f"exit code {code}" if code >= 0 else "an exit code that nobody knows"
-    return Check("worker program", False, f"what was started on {node} ended with {told} and told nothing", output)
+    return Check("worker program", False, f"what was started on {node} ended with {told} and told nothing", more)
 
 
 def _set(pool: Pool | None, words: str) -> str:

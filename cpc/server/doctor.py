@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpc.api import further
 from cpc.core.allocation import Check
 from cpc.core.chance import Chance
 from cpc.core.clock import DAY, SECOND, Clock
 from cpc.core.digest import CHUNK
 from cpc.core.errors import BadInput, Conflict, CopernicusError
 from cpc.core.resources import show_span
-from cpc.server import filesystem, further, network, process, sandbox, settings, upkeep
+from cpc.server import filesystem, network, process, sandbox, settings, upkeep
 from cpc.server.config import Config, Place
 from cpc.server.control import Control
 from cpc.server.offline import wait
@@ -378,7 +379,7 @@ class Doctor:
         return await examine(scheduler, row.facts, means.read(row.means, row.name), ground, offline.run)
 
     def _further(self) -> Findings:
-        for package, one in further.checks():
+        for package, one in further.checks(further.SERVER):
             text = f"{package}, {one.name}: {one.words}"
             yield _finding(text, one)
 

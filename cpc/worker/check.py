@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 import cpc
+from cpc.api import further
 from cpc.core.allocation import Check
 from cpc.core.clock import Clock, SystemClock
 from cpc.core.errors import CopernicusError, Refused, TurnedAway
@@ -94,6 +95,7 @@ def look(settings: Settings) -> NodeReport:
         free=free,
         marks=marks,
         munge=munge(PathSearch()),
+        further=tuple(further.checks(further.NODE)),
     )
 
 

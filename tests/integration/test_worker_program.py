@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
 
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SystemClock
 from cpc.core.outcome import Outcome
+from cpc.core.probe import Way
 from cpc.core.resources import Amounts
 from cpc.wire import bundle as bundles
 from cpc.wire.identity import Authority
@@ -264,3 +266,35 @@ async def test_two_workers_side_by_side_have_keys_of_their_own(tmp_path: Path) -
         keys = list((tmp_path / "home").glob("worker/*/lab/*/key.pem"))
         assert len(keys) == 2
         assert all(key.stat().st_mode & 0o77 == 0 for key in keys)
+
+
+async def checked(directory: Path, bundle: str) -> tuple[int, str]:
+    """(exit code, what it prints) of a look with this bundle."""
+    work = str(directory / "not" / "yet")
+    words = ["check", "-c", str(directory / bundle), "-wd", work, "--home", str(directory / "home")]
+    out, err, code = await getProcessOutputAndValue(COMMAND, words, os.environ)
+    assert err == b""
+    assert not os.path.exists(work)
+    return code, out.decode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_look_tells_the_server_from_whoever_else_answers(tmp_path: Path) -> None:
+    """The man in the middle has the address, and a certificate of another authority that gives the same server id."""
+    other = Authority.create(SERVER, SystemClock(), SystemChance())
+    async with lab(tmp_path) as here:
+        bundles.write(make_bundle(other, "127.0.0.1", here.port), tmp_path / "other.cnx")
+        code, said = await checked(tmp_path, "other.cnx")
+        assert code == Way.STRANGER
+        assert said.startswith("FAIL  way to the server: who answers")
+        assert "is not this server" in said
+        code, said = await checked(tmp_path, "w.cnx")  # this one is of before there were looks
+        assert code == Way.TURNED_AWAY
+        assert "unknown method 'look'" in said
+        here.script.revoked = "it was copied"
+        code, said = await checked(tmp_path, "w.cnx")
+        assert code == Way.TURNED_AWAY
+        assert "it was copied" in said
+    code, said = await checked(tmp_path, "w.cnx")
+    assert code == Way.REFUSED
+    assert f"nothing listens on port {here.port} there" in said

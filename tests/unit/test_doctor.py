@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cpc.api import Check
+from cpc.api import Check, further
 from cpc.core.chance import SystemChance
 from cpc.core.clock import SystemClock
 from cpc.core.errors import Refused
 from cpc.core.pool_views import PoolSettings
 from cpc.pools.facts import Pool
-from cpc.server import further, offline, setup, upkeep
+from cpc.server import offline, setup, upkeep
 from cpc.server.config import Config, Place
 from cpc.server.doctor import Doctor, Finding, Level
 from cpc.server.pools import schedulers
@@ -29,6 +29,7 @@ from tests.simulation.clock import VirtualReactor
 def scratch() -> Iterator[Check]:
     yield Check("scratch", True, "12 GiB are free")
     yield Check("quota", False, "the quota is used up", "remove what is old")
+    yield Check("age", True, "the disk is old", "buy another one", doubt=True)
 
 
 def broken() -> Iterator[Check]:
@@ -48,17 +49,19 @@ def rubbish() -> list[str]:
 def packages(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {name: f"{__name__}:{name}" for name in ("scratch", "broken", "refused", "rubbish")}
     values["gone"] = "no_such_package:look"
-    points = [metadata.EntryPoint(name, value, further.GROUP) for name, value in values.items()]
+    points = [metadata.EntryPoint(name, value, further.SERVER) for name, value in values.items()]
     find = metadata.entry_points
     monkeypatch.setattr(
-        metadata, "entry_points", lambda **which: points if which == {"group": further.GROUP} else find(**which)
+        metadata, "entry_points", lambda **which: points if which == {"group": further.SERVER} else find(**which)
     )
 
 
 @pytest.mark.usefixtures("packages")
 def test_packages_bring_checks_and_a_broken_one_keeps_none_from_being_made() -> None:
-    found = {(package, one.name): one for package, one in further.checks()}
-    assert [key for key, one in found.items() if one.ok] == [("broken", "first"), ("scratch", "scratch")]
+    found = {(package, one.name): one for package, one in further.checks(further.SERVER)}
+    assert [key for key, one in found.items() if one.ok] == [
+        ("broken", "first"), ("scratch", "scratch"), ("scratch", "age"),
+    ]  # fmt: skip
     assert found["scratch", "quota"].hint == "remove what is old"
     assert "RuntimeError: no such thing" in found["broken", "check"].words
     assert found["refused", "check"].words == "the licence server says no"
@@ -97,6 +100,8 @@ def test_the_doctor_of_a_server_says_what_nodes_and_others_would_find(
     assert said(found, "pool hpc, alive").level is Level.OK
     assert said(found, f"{key} can be used by other users").todo == f"chmod 600 {key}"
     assert said(found, "scratch, quota").todo == "remove what is old"
+    assert said(found, "scratch, age").level is Level.WARN
+    assert said(found, "pool hpc, queue").level is Level.OK, "whether such a request could be granted"
 
 
 def said(found: list[Finding], words: str) -> Finding:

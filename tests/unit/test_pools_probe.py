@@ -254,6 +254,16 @@ def test_a_node_that_cannot_tell_is_understood_by_how_it_ended(world: PoolWorld,
     assert world.keeper.book.nodes == {}, "no node is left out for it"
 
 
+def test_what_is_printed_is_kept_where_the_pool_says(world: PoolWorld) -> None:
+    world.pool(output="/shared/%j.log")
+    number = look(world)
+    entry = started(world, number)
+    entry.exit = 99
+    world.system.end(entry, SeenOutcome.FAILED)
+    world.settle(60.0)
+    assert seen(world, number).checks[0].hint == "see /shared/%j.log on n1"
+
+
 def test_a_refusal_and_a_hang_are_told_apart(world: PoolWorld) -> None:
     world.pool()
     world.system.trouble.append(("submit", "no"))
@@ -321,6 +331,23 @@ def test_what_is_not_well_is_said_with_what_to_do(
     assert found[name].doubt is ok
     others = [one.name for one in found.values() if (not one.ok or one.doubt) and one.name != name]
     assert others == []
+
+
+def test_packages_on_a_node_have_their_say(world: PoolWorld) -> None:
+    world.pool()
+    number = look(world)
+    started(world, number)
+    tell(
+        world,
+        further=(
+            ("scratch", Check("quota", False, "used up\0", "remove what is old")),
+            ("gpu", Check("heat", True, "warm")),
+        ),
+    )
+    found = {one.name: one for one in seen(world, number).checks}
+    assert (found["scratch, quota"].ok, found["scratch, quota"].hint) == (False, "remove what is old")
+    assert found["scratch, quota"].text == "used up\N{REPLACEMENT CHARACTER} (on n1)"
+    assert found["gpu, heat"].ok
 
 
 def test_a_program_that_was_started_by_hand_is_not_held_against_a_pool() -> None:

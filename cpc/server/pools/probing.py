@@ -25,7 +25,7 @@ from cpc.server.bundles import Bundles
 from cpc.server.gate import Gate
 from cpc.server.pools.hand import FASTEST
 from cpc.server.pools.keeper import Keeper
-from cpc.server.pools.means import read, work_place
+from cpc.server.pools.means import Means, read, work_place
 from cpc.server.pools.shows import Shows
 from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
@@ -121,8 +121,8 @@ class Probing:
 
     def _view(self, tx: Tx, row: AllocationRow) -> ProbeView:
         pool = self._book.pools.get(row.pool)
-        worker = read(pool.means, pool.name).worker if pool else "the worker program"
-        found = probe.ended(row.facts, self._book.name(tx, row.pool), worker, *self._way)
+        means = read(pool.means, pool.name) if pool else Means()
+        found = probe.ended(row.facts, self._book.name(tx, row.pool), means.worker, means.output, *self._way)
         return ProbeView(
             allocation=self._shows.allocation(tx, row),
             done=bool(found),
@@ -201,7 +201,13 @@ def _bounded(report: NodeReport) -> NodeReport:
     short = {name: plain(getattr(report, name), 500) for name in ("host", "node", "release", "platform", "work")}
     said = {name: plain(getattr(report, name), 500) for name in ("platform_trouble", "work_trouble", "munge")}
     tried = tuple(replace(one, host=plain(one.host, 500), words=plain(one.words, 500)) for one in report.tried[:16])
-    return replace(report, tried=tried, **short, **said)
+    further = tuple((plain(package, 100), _short(one)) for package, one in report.further[:50])
+    programs = report.programs[:1000]
+    return replace(report, tried=tried, further=further, programs=programs, **short, **said)
+
+
+def _short(one: Check) -> Check:
+    return replace(one, name=plain(one.name, 100), words=plain(one.words, 500), hint=plain(one.hint, 500))
 
 
 def view(one: Check) -> CheckView:

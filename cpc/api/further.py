@@ -1,4 +1,4 @@
-"""Checks of the doctor that installed packages bring: entry points of the group `cpc.doctor.v1`."""
+"""Checks that installed packages bring, as entry points: of the server's machine, and of nodes where workers may be."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from importlib import metadata
 from cpc.core.allocation import Check
 from cpc.core.errors import CopernicusError
 
-GROUP = "cpc.doctor.v1"
+SERVER = "cpc.doctor.v1"
+NODE = "cpc.node-checks.v1"
 
 
-def checks() -> Iterator[tuple[str, Check]]:
+def checks(group: str) -> Iterator[tuple[str, Check]]:
     """(the entry point's name, a Check) for each. One that fails is a Check that is not well, and keeps none from being made."""
-    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+    for point in sorted(metadata.entry_points(group=group), key=lambda point: point.name):
         try:
             look: Callable[[], Iterable[Check]] = point.load()
             for one in look():
