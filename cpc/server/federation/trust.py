@@ -122,7 +122,7 @@ class Trust:
     def _trusted_already(self, server: str) -> Conflict:
         hint = "see `cpcc connected-servers`"
         if not self._links.is_up(server):
-            hint += f"; if it has ended the trust meanwhile: cpcc revoke {server}, and ask it again"
+            hint += f"; if it knows this server no more: cpcc revoke {server}, and ask it again"
         return Conflict(f"{self._book.called(server)} is trusted already", hint)
 
     async def _look(self, host: str, client_port: int, port: int) -> tuple[Stranger, PeerSeen]:
@@ -389,16 +389,16 @@ class Trust:
         if Effect.CUT in effects:
             for ended in self.on_revoke:
                 ended(tx, row.id, hand_back)
-        tx.after(lambda: self._follow(row.id, event, effects, hand_back))
+        tx.after(lambda: self._follow(row.id, effects, hand_back))
         return row
 
-    def _follow(self, server: str, event: Event, effects: tuple[Effect, ...], hand_back: bool) -> None:
+    def _follow(self, server: str, effects: tuple[Effect, ...], hand_back: bool) -> None:
         """After the commit."""
         if Effect.LINK not in effects:
             self._links.changed(server)
         if Effect.CUT in effects:
             words = "the trust has ended"
-            told = ("withdrawn", Withdrawn(hand_back=hand_back)) if event is Event.REVOKED else None
+            told = ("withdrawn", Withdrawn(hand_back=hand_back)) if Effect.TELL in effects else None
             self._links.cut(server, TurnedAway(words, "its administrator can trust this server again"), told)
             self.cut()
 
