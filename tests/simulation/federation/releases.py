@@ -12,7 +12,7 @@ from typing import Any
 
 from cpc.server.federation.links import Links
 from cpc.wire.connection import SERVER, Connection
-from cpc.wire.frames import Frame, Greeting
+from cpc.wire.frames import HEADER, Frame, Greeting
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL
 from cpc.wire.peer_messages import Withdrawn
 from tests.simulation.versions import Release
@@ -56,20 +56,23 @@ def _dress(connection: Connection, change: Change, hears: bool) -> None:
 
     def changed_send(frame: Frame) -> None:
         whole = b"".join(frame)
-        send((_changed(whole[4:], change),) if len(whole) < LARGE else frame)
+        send((_changed(whole[HEADER.size :], change),) if len(whole) < LARGE else frame)
 
     connection.channel.send = connection._calls._send = changed_send  # type: ignore[method-assign]
     if hears:
 
         def changed_receive(frame: bytes) -> None:
-            receive(bytes(_changed(frame, change)[4:]) if len(frame) < LARGE else frame)
+            receive(bytes(_changed(frame, change)[HEADER.size :]) if len(frame) < LARGE else frame)
 
         connection.frame_received = changed_receive  # type: ignore[method-assign]
 
 
 def _changed(frame: bytes, change: Change) -> bytearray:
-    """With its length."""
-    envelope = read_frame(frame)
+    """With its length. What is no frame, of somebody hostile, stays what it is."""
+    try:
+        envelope = read_frame(frame)
+    except (ValueError, TypeError, RecursionError):
+        return bytearray(HEADER.pack(len(frame)) + frame)
     if isinstance(envelope.get("b"), dict):
         envelope["b"] = _everywhere(envelope["b"], change)
     return write_frame(envelope)
