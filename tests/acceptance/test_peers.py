@@ -72,6 +72,15 @@ def test_two_servers_are_connected_trusted_and_parted(two: tuple[Network, Networ
     a.until(lambda: peer(a, b).state == "withdrawn", "the other side knows")
     assert "it has ended the trust" in peer(a, b).note
     assert not peer(b, a).connected
+    assert "both administrators say: cpcc trust" in a.cpcc("cs").done()
+    agreed = a.cpcc("trust", ids[1], "-y")
+    assert agreed.done()
+    assert "is connected as soon as it trusts this server, too" in agreed.err
+    assert peer(a, b).state == "sent"
+    b.cpcc("trust", ids[0], "-y").done()
+    a.until(lambda: linked(a, b), "the two are connected again")
+    b.cpcc("revoke", ids[0]).done()
+    a.until(lambda: peer(a, b).state == "withdrawn", "the other side knows again")
     for one in (a, b):
         one.cpcc("refuse-server", ids[0] if one is b else ids[1]).done()
         assert one.client.peers().all() == []

@@ -34,6 +34,7 @@ def test_each_kind_of_server_has_its_table() -> None:
         [
             peer_view(id="1" * 36, state="sent"), peer_view(id="2" * 36), peer_view(id="3" * 36, state="trusted"),
             peer_view(id="4" * 36, state="trusted", connected=True, priority=1), peer_view(id="5" * 36, state="revoked"),
+            peer_view(id="6" * 36, state="withdrawn", note="it has ended the trust"),
         ]
     )  # fmt: skip
     titles = [line for line in text.splitlines() if line.endswith((":", "requests")) and "fingerprint" not in line]
@@ -43,7 +44,8 @@ def test_each_kind_of_server_has_its_table() -> None:
     ]  # fmt: skip
     compared = [line.split(":")[0] for line in text.splitlines() if "abab:abab" in line]
     assert compared == ["   other (11111111)", "   other (22222222)"]  # those that have to be compared
-    assert all(str(number) * 36 in text for number in range(1, 6))
+    assert all(str(number) * 36 in text for number in range(1, 7))
+    assert text.splitlines()[-1] == "To connect with one again, both administrators say: cpcc trust SERVER_ID"
     assert peers.listing([]).startswith("no other servers are known")
 
 
