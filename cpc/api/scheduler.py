@@ -226,5 +226,10 @@ class Scheduler(abc.ABC):
         them. "" where the script itself is started on every node."""
         return ""
 
+    def end_every_node(self) -> str:
+        """Shell words that, in the script, send SIGTERM to all that `on_every_node` has started there. "" where it passes a
+        SIGTERM on by itself."""
+        return ""
+
     async def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """The pool is being removed, or the server stops. What is in the system stays there."""

@@ -140,7 +140,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `reason`: the system's own words for why it waits or how it ended. `stuck`: it waits for something that will not come
     by itself. Times are UTC microseconds by the batch system's clock, 0 where there is none: to show, not to count with;
     `left` is how many seconds of its walltime are left, −1 when nobody knows. `nodes`: those it runs on or ran on last.
-    `restarts`: how often the system has started it again. `exit`: its script's exit code, or 128 + signal; −1 unknown.
+    `restarts`: how often the system has started it again, up to the run that this tells of. `cores`: what it has in all,
+    which may be more than was asked for (whole nodes, whole cores); 0 unknown, and as long as it waits. `exit`: its script's
+    exit code, or 128 + signal; −1 unknown.
     """
 
     native: str
@@ -156,6 +158,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     left: int = -1
     nodes: tuple[str, ...] = ()
     restarts: int = 0
+    cores: int = 0
     exit: int = -1
 
     @property

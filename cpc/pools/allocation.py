@@ -251,7 +251,7 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Reason = Reason.NONE
     words: str = ""  # the batch system's own, or ours
     ran_on: tuple[str, ...] = ()  # nodes
-    whole: int = 0  # cores of its nodes, where it has them whole, in all; 0: it has what it asked for
+    whole: int = 0  # cores that it has in all, where that is known to be more than it asked for
     probe: Probe | None = None  # it only looks: no worker of it joins, and no job waits for it
 
     @property

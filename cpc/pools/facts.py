@@ -72,7 +72,9 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused: str | None = None  # why
     price: float = 0.0  # per core-hour, in whatever unit all pools share
     known_nodes: int = 0  # how many nodes there are to be had; 0: not known
-    node_cores: int = 0  # of the largest node, where allocations have nodes whole; 0: they do not, or it is not known
+    node_cores: int = (
+        0  # of the largest node, where allocations have nodes whole; 0: they do not, or that was not seen yet
+    )
 
     @property
     def bound(self) -> bool:

@@ -57,7 +57,8 @@ class Options:
     `linger`: how long a worker that leaves tries to reach a server that is away. `hand_in`: directories of dead workers
     whose results are to be handed in; then the agent takes no jobs and leaves when that is done. `leaves_when_drained`:
     a drained worker ends when it has nothing left; else it stays, so that it can be resumed. `most_jobs`: it takes no more
-    than that, and leaves when they are handed in; 0: any number.
+    than that, and leaves when they are handed in; 0: any number. `listens`: in an allocation, so long may a program have ended
+    because the batch system ends everything, before it has told us.
     """
 
     idle: float = 0.0
@@ -69,6 +70,7 @@ class Options:
     hand_in: tuple[str, ...] = ()
     leaves_when_drained: bool = False
     most_jobs: int = 0
+    listens: float = 0.0
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -146,6 +148,7 @@ class Agent:
             grace=options.grace,
             least_free=options.least_free,
             environment=options.environment,
+            listens=options.listens,
         )
         self.desk.furnish(self.room)
         self.link = Link(
@@ -202,6 +205,10 @@ class Agent:
         for attempt in list(self.desk.attempts.values()):
             attempt.stop(stop, f"handed back: the worker is leaving ({reason})", 0.0 if at_once else None)
         self._changed()
+
+    def told(self, by: str) -> None:
+        """A signal says that all here is to end; `leave` will follow. May be called at any moment, from its handler."""
+        self.room.told = self.room.told or by
 
     async def _keep_link(self) -> None:
         try:

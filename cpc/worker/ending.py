@@ -57,6 +57,14 @@ def outcome(end: Exit, stop: Stop | None, task: Task, announced: bool) -> tuple[
     return Outcome.FAILED, f"ended with exit code {end.code}"
 
 
+def may_be_told(found: Outcome, task: Task) -> bool:
+    """Whether a program that ended like this may have been told to end, by a batch system that ends the whole allocation.
+
+    Many end with 0 then, when they have saved what they have; of those that save nothing it is believed.
+    """
+    return found is Outcome.FAILED or (found is Outcome.OK and bool(task.checkpoint_patterns))
+
+
 def names_missing_program(error: str) -> bool:
     """Whether a start failed because of what the job named or asked for; everything else is the node's trouble."""
     return any(sign in error for sign in _JOBS_OWN)

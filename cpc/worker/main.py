@@ -40,9 +40,11 @@ from cpc.worker.processes import GuardedProcesses
 from cpc.worker.programs import Programs
 from cpc.worker.show import show
 from cpc.worker.starting import clean
-from cpc.worker.times import batch_seconds_left, seconds_until
+from cpc.worker.times import batch_seconds_left, in_batch, seconds_until
 
 THREADS = 8
+#: Seconds in which a batch system that ends an allocation has told everybody in it, also on a busy machine.
+TOLD_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
     from twisted.internet.endpoints import HostnameEndpoint
 
     keep_freed_memory()
+    batch = bundle.role == "allocation" or in_batch(os.environ)
     reactor: Any = installed
     disk, chance, node = RealDisk(), SystemChance(), machine.node
     work, hand_in = _directories(settings, bundle.role == "allocation")
@@ -159,6 +162,7 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
                 cache_limit=settings.cache,
                 hand_in=hand_in,
                 leaves_when_drained=bool(settings.idle or settings.jobs) or until is not None,
+                listens=TOLD_WITHIN if batch else 0.0,
                 environment=clean(dict(os.environ)),
             ),
             say=say,
@@ -169,12 +173,12 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
     collect_seldom()
     done = ensureDeferred(agent.run())
     try:
-        return _turn(reactor, agent, done)
+        return _turn(reactor, agent, done, batch)
     finally:
         threads.stop()
 
 
-def _turn(reactor: Any, agent: Agent, done: Any) -> int:
+def _turn(reactor: Any, agent: Agent, done: Any, batch: bool) -> int:
     """Run the reactor until the agent has ended; the exit code."""
     code = 0
 
@@ -193,20 +197,26 @@ def _turn(reactor: Any, agent: Agent, done: Any) -> int:
     def stop(_: object) -> None:
         reactor.callWhenRunning(reactor.callLater, 0, reactor.stop)
 
-    _leave_on_signals(reactor, agent)
+    _leave_on_signals(reactor, agent, batch)
     done.addCallbacks(left, failed)
     done.addBoth(stop)
     reactor.run(installSignalHandlers=False)
     return code
 
 
-def _leave_on_signals(reactor: Any, agent: Agent) -> None:
-    """The first SIGTERM, SIGINT or SIGHUP: leave in order. The second: at once."""
+def _leave_on_signals(reactor: Any, agent: Agent, batch: bool) -> None:
+    """The first SIGTERM, SIGINT or SIGHUP: leave in order. The second: at once.
+
+    A batch system says it several times, itself and through the script that it runs, and then kills by itself: there only a
+    second SIGINT is somebody who does not want to wait.
+    """
     seen: list[int] = []
 
     def told(number: int, _frame: object) -> None:
-        seen.append(number)
         name = signal.Signals(number).name
+        agent.told(name)
+        if not batch or number == signal.SIGINT:
+            seen.append(number)
         reactor.callFromThread(agent.leave, name, len(seen) > 1)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

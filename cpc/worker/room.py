@@ -80,6 +80,8 @@ class Room:
     least_free: int = 32 << 20  # bytes of disk below which a job's failure is the disk's
     checkpoint_interval: float = 900.0
     environment: dict[str, str] = field(default_factory=dict)
+    listens: float = 0.0  # seconds that a batch system has to tell us, too, why it has ended a program
+    told: str = ""  # the signal by which we were told to leave: there before the reactor has heard of it
     _free: tuple[float, int] = (float("-inf"), 0)  # when it was looked at, bytes
 
     def free_disk(self) -> int:

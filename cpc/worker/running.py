@@ -6,6 +6,7 @@ left here but, perhaps, a delivery: a result on its way to the server.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
@@ -22,14 +23,14 @@ from cpc.wire.messages import Result, Task
 from cpc.worker.checkpointing import Checkpointer
 from cpc.worker.collecting import Collected, collect, sync_files, tail, words
 from cpc.worker.delivery import Delivery
-from cpc.worker.ending import Stop, outcome
+from cpc.worker.ending import Stop, may_be_told, outcome
 from cpc.worker.placing import key_of, place, run_directory
 from cpc.worker.processes import Exit, Launch
 from cpc.worker.room import Kept, Room
 from cpc.worker.starting import Command, job_environment
 from cpc.worker.tailing import Tailer
 from cpc.worker.transfer import Stopped
-from cpc.worker.waiting import Backoff, in_background, sleep
+from cpc.worker.waiting import Backoff, in_background, later, sleep
 
 
 class State(enum.StrEnum):
@@ -83,6 +84,7 @@ class Attempt:
         self._words = ""
         self._announced = False
         self._stage_in = 0.0  # seconds
+        self._listening: Deferred[None] | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -110,6 +112,8 @@ class Attempt:
                 self._room.processes.stop(self._key, limit)
             else:
                 self._room.processes.kill(self._key)
+        elif self._listening is not None:
+            self._listening.cancel()
 
     def _to(self, event: Event) -> None:
         self.state = TABLE[self.state, event]
@@ -194,6 +198,7 @@ class Attempt:
         """From the program's end to a result in the spool."""
         room = self._room
         self.checkpointer.close()
+        await self._listen(end)
         verdict, message = outcome(end, self._stop, self.task, self._announced)
         if verdict is Outcome.CANCELLED:
             return await self._drop(end)
@@ -216,6 +221,18 @@ class Attempt:
         except OSError as error:
             return await self._refuse(error)
         await self._keep(kept)
+
+    async def _listen(self, end: Exit) -> None:
+        """A batch system that ends an allocation tells the programs in it as well as us, and they may be faster."""
+        room = self._room
+        verdict, _ = outcome(end, self._stop, self.task, self._announced)
+        if room.listens and self._stop is None and not room.told and may_be_told(verdict, self.task):
+            self._listening = later(room.reactor, room.listens)
+            with contextlib.suppress(CancelledError):
+                await self._listening
+            self._listening = None
+        if room.told:
+            self.stop(Stop.HAND_BACK, f"handed back: the worker is leaving ({room.told})")
 
     async def _blame_disk(self, verdict: Outcome, message: str) -> tuple[Outcome, str]:
         """A job that failed on a full disk did not fail by itself; a refusal is the node's trouble."""

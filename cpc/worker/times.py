@@ -10,6 +10,8 @@ from cpc.core.clock import SECOND
 from cpc.core.errors import BadInput, CopernicusError
 from cpc.core.resources import parse_span
 
+#: What batch systems say in the environment of all that they start.
+_BATCH = ("CPC_ALLOCATION", "SLURM_JOB_ID", "FLUX_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")
 
 
@@ -38,6 +40,11 @@ def seconds_until(text: str, now: int) -> float:
     if left <= 0:
         raise BadInput(f"--until {text}: that is over")
     return left
+
+
+def in_batch(environ: Mapping[str, str]) -> bool:
+    """Whether a batch system has started us, and will tell all processes of ours when it ends the allocation."""
+    return any(name in environ for name in _BATCH)
 
 
 def batch_seconds_left(environ: Mapping[str, str], now: int) -> float | None:

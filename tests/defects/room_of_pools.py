@@ -225,4 +225,16 @@ POOLS = (
         promise="what was sent is not sent again because its answer was not written",
         caught_by=_SERIES + "test_what_was_sent_is_not_sent_again_because_the_answer_could_not_be_written",
     ),
+    defect(
+        "given-is-what-was-asked-for", "cpc.server.pools.hand:Hand._one", "self._given(tx, row.token, one)\n            case",
+        "pass\n            case",
+        promise="limits and budget are charged with what the batch system gives by itself",
+        caught_by="tests/unit/test_pools_whole.py::test_whole_cores_count_where_less_was_asked_for",
+    ),
+    defect(
+        "workers-on-all-nodes-killed-at-once", "cpc.server.pools.script:wanted",
+        '(scheduler.end_every_node() if every else "") or', "",
+        promise="workers on several nodes hand back when their allocation ends",
+        caught_by="tests/unit/test_pool_script.py::test_workers_on_several_nodes_are_told_by_the_batch_systems_own_words",
+    ),
 )  # fmt: skip

@@ -114,4 +114,9 @@ SCHEDULERS = (
         promise="whichever of an array wait, accounting names each",
         caught_by=_UNIT + "test_what_the_controller_lost_is_told_from_what_it_never_had",
     ),
+    defect(
+        "requeue-counts-twice", "cpc.plugins.schedulers.slurm_text:restarts_of", "told - ending", "told",
+        promise="a run that ends does not count the next one",
+        caught_by=_UNIT + "test_a_run_that_ends_does_not_count_the_next_one",
+    ),
 )  # fmt: skip

@@ -123,4 +123,24 @@ WORKER = (
         caught_by="tests/unit/test_agent_aside.py::"
         "test_what_a_job_has_left_is_kept_aside_and_told_of_when_the_server_does_not_know_it",
     ),
+    # --- told to end ---
+    defect(
+        "second-sigterm-of-slurm-kills", "cpc.worker.main:_leave_on_signals", "if not batch or number == signal.SIGINT:",
+        "if True:",
+        promise="a batch system may say several times that an allocation ends",
+        caught_by="tests/integration/test_worker_program.py::"
+        "test_in_a_batch_job_sigterm_may_come_often_and_reach_the_jobs_as_well",
+    ),
+    defect(
+        "told-before-the-worker-is-blamed", "cpc.worker.running:Attempt._listen", "if room.listens and", "if False and",
+        promise="a job that a batch system has ended is not blamed",
+        caught_by="tests/unit/test_agent_jobs.py::"
+        "test_what_ends_because_the_whole_allocation_does_is_handed_back_though_it_ends_before_the_worker_is_told",
+    ),
+    defect(
+        "done-after-the-signal", "cpc.worker.running:Attempt._listen", "if room.told:", "if False:",
+        promise="what ends after the worker was told to leave is not done",
+        caught_by="tests/unit/test_agent_jobs.py::"
+        "test_what_has_ended_since_the_signal_came_is_handed_back_though_the_reactor_has_not_heard_of_it",
+    ),
 )  # fmt: skip

@@ -63,6 +63,7 @@ class BatchSystem:
     cores: int = 4
     delay: float = 5.0
     address: str = "127.0.0.1"  # of all nodes
+    gives: int = 0  # cores to each allocation, whatever it asks for; 0: what it asks for, and does not say so
     trouble: deque[tuple[str, str]] = field(default_factory=deque)
     entries: dict[str, Entry] = field(default_factory=dict)
     drained: dict[str, str] = field(default_factory=dict)
@@ -98,8 +99,9 @@ class BatchSystem:
 
     def _free(self, wanted: Wanted) -> str:
         for node in self.nodes:
-            used = sum(one.wanted.cores for one in self.alive() if one.node == node and one.state is SeenState.RUNNING)
-            fits = used + wanted.cores <= self.cores
+            here = [one for one in self.alive() if one.node == node and one.state is SeenState.RUNNING]
+            used = sum(self.gives or one.wanted.cores for one in here)
+            fits = used + (self.gives or wanted.cores) <= self.cores
             if fits and node not in self.drained and node not in self.dead and node not in wanted.exclude:
                 return node
         return ""
@@ -256,6 +258,7 @@ def _seen(entry: Entry, system: BatchSystem) -> Seen:
         native=entry.native, token=entry.wanted.token, index=entry.index, state=entry.state, outcome=entry.outcome,
         reason=entry.reason, stuck=entry.stuck, left=left, nodes=(entry.node,) if entry.node else (),
         restarts=entry.restarts, exit=entry.exit,
+        cores=system.gives if entry.node else 0,
         started=_told(entry.started), ended=_told(entry.ended),
     )  # fmt: skip
 

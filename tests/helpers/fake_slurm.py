@@ -42,6 +42,10 @@ class Job:
     status: int = 0  # as wait(2) says
 
     @property
+    def cores(self) -> str:
+        return str(int(self.options["nodes"]) * int(self.options["cpus-per-task"]))
+
+    @property
     def native(self) -> str:
         return str(self.number) if self.index is None else f"{self.number}_{self.index}"
 
@@ -225,7 +229,7 @@ class FakeSlurm:
             "JobArrayID": job.native, "State": job.state, "Reason": job.reason, "NodeList": job.nodes,
             "RestartCnt": str(job.restarts), "exit_code": str(job.status), "TimeLeft": f"{left // 60}:{left % 60:02d}",
             "SubmitTime": str(job.submitted), "StartTime": str(job.started or "N/A"), "EndTime": str(job.ended or "N/A"),
-            "Comment": job.options["comment"], "Name": job.options["job-name"],
+            "NumCPUs": job.cores, "Comment": job.options["comment"], "Name": job.options["job-name"],
         }  # fmt: skip
 
     def _sacct(self, words: Sequence[str], env: Mapping[str, str]) -> Ran:
@@ -246,7 +250,7 @@ class FakeSlurm:
                     "JobID": job.native, "State": job.state, "ExitCode": f"{job.status >> 8}:{job.status & 0x7F}",
                     "NodeList": job.nodes or "None assigned", "Submit": str(job.submitted),
                     "Start": str(job.started or "Unknown"), "End": str(job.ended or "Unknown"),
-                    "Comment": job.options["comment"], "JobName": job.options["job-name"],
+                    "AllocCPUS": job.cores, "Comment": job.options["comment"], "JobName": job.options["job-name"],
                 }  # fmt: skip
                 out += "\x1f".join(told[name] for name in shape) + "\n"
         return Ran(0, out, "")

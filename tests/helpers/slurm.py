@@ -56,7 +56,7 @@ GresTypes=gpu
 DefMemPerCPU=100
 MinJobAge={min_job_age}
 MaxArraySize={max_array}
-KillWait=2
+KillWait={kill_wait}
 CompleteWait=0
 JobRequeue=1
 ReturnToService=2
@@ -141,15 +141,17 @@ def _free_ports(number: int) -> list[int]:
 
 
 class Cluster:
-    """A running Slurm: partitions `batch` (default) and `low` (its jobs are preempted), nodes n1, n2, … of 4 cores, 2 GPUs.
+    """A running Slurm: partitions `batch` (default), `low` and `cheap` (whose jobs are preempted by others: requeued, or
+    cancelled), `whole` (which gives whole nodes); nodes n1, n2, … of 4 cores, 2 GPUs.
 
     `accounting`: with slurmdbd and a database. `cloud`: so many nodes c1, … of partition `cloud`, which sleep until a job
     needs them. `min_job_age`: seconds for which slurmctld remembers what has ended. `max_array`: indices of arrays are below it.
+    `kill_wait`: seconds from SIGTERM to SIGKILL.
     """
 
     def __init__(
         self, nodes: int = 2, accounting: bool = False, cloud: int = 0, min_job_age: int = 300, rest: bool = False,
-        max_array: int = 1001,
+        max_array: int = 1001, kill_wait: int = 2,
     ) -> None:  # fmt: skip
         self.base = Path(tempfile.mkdtemp(prefix="cpc-slurm-"))
         self.base.chmod(0o755)
@@ -170,7 +172,7 @@ class Cluster:
             (self.base / name).mkdir(parents=True)
         (self.base / "munge").chmod(0o711)
         self._ports = _free_ports(5 + nodes + cloud)
-        self._configure(min_job_age, max_array)
+        self._configure(min_job_age, max_array, kill_wait)
         self.env = {
             "PATH": f"{os.environ['PATH']}:{_SBIN}", "SLURM_CONF": str(self.conf), "HOME": os.environ.get("HOME", "/"),
             "LC_ALL": "C",
@@ -186,13 +188,13 @@ class Cluster:
         """A directory for what jobs write."""
         return self.base / "jobs"
 
-    def _configure(self, min_job_age: int, max_array: int) -> None:
+    def _configure(self, min_job_age: int, max_array: int, kill_wait: int) -> None:
         import getpass
 
         host = socket.gethostname().partition(".")[0]
         names = {
             "base": self.base, "host": host, "ports": self._ports, "min_job_age": min_job_age, "user": getpass.getuser(),
-            "max_array": max_array,
+            "max_array": max_array, "kill_wait": kill_wait,
         }  # fmt: skip
         text = CONFIG
         if self.accounting:
@@ -216,6 +218,8 @@ class Cluster:
             f"PartitionName=batch Nodes={span} Default=YES MaxTime=1-0 DefaultTime=10 PriorityTier=10 PreemptMode=off\n"
         )
         text += f"PartitionName=low Nodes={span} MaxTime=60 DefaultTime=10 PriorityTier=1 PreemptMode=requeue\n"
+        text += f"PartitionName=cheap Nodes={span} MaxTime=60 DefaultTime=10 PriorityTier=1 PreemptMode=cancel\n"
+        text += f"PartitionName=whole Nodes={span} MaxTime=60 DefaultTime=10 PriorityTier=10 OverSubscribe=EXCLUSIVE\n"
         if self._cloud:
             text += (
                 f"PartitionName=cloud Nodes=c[1-{len(self._cloud)}] DefaultTime=10 PriorityTier=10 PreemptMode=off\n"

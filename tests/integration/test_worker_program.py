@@ -40,9 +40,9 @@ async def until(true: Callable[[], object], within: float = 120.0) -> None:
 class Program:
     """One cpc-worker."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
         self.output = directory / f"output-{len(list(directory.glob('output-*')))}"
-        environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environ = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
                 [COMMAND, "-c", str(directory / "w.cnx"), "--home", str(directory / "home"), *arguments],
@@ -91,8 +91,8 @@ class Lab:
         server, self.server = self.server, None
         await until(lambda: not server.listener.connections)
 
-    def worker(self, *arguments: str) -> Program:
-        self.programs.append(Program(self.directory, "-n", "2", *arguments))
+    def worker(self, *arguments: str, **environment: str) -> Program:
+        self.programs.append(Program(self.directory, "-n", "2", *arguments, **environment))
         return self.programs[-1]
 
     async def done(self, job: object, within: float = 120.0) -> None:
@@ -193,6 +193,26 @@ async def test_a_second_sigterm_ends_it_at_once_and_hand_in_brings_the_rest(tmp_
         assert await by_hand.ended() == 0
         assert here.script.results[job][0].outcome is Outcome.PREEMPTED
         assert here.left() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_in_a_batch_job_sigterm_may_come_often_and_reach_the_jobs_as_well(tmp_path: Path) -> None:
+    """Slurm tells every process of an allocation that it ends, and the script tells the worker once more."""
+    async with lab(tmp_path) as here:
+        text = "trap 'sleep 0.5; echo saved > state.cpt; exit $0' TERM; echo $$ > pid; while :; do sleep 0.05; done"
+        jobs = [here.script.add(n, "/bin/sh", "-c", text, str(n), checkpoint_patterns=("*.cpt",)) for n in (0, 3)]
+        worker = here.worker(SLURM_JOB_ID="7")
+        await until(lambda: sum(each.read_text().endswith("\n") for each in here.work.glob("*/runs/*/pid")) == 2)
+        for pid in [int(each.read_text()) for each in here.work.glob("*/runs/*/pid")]:
+            os.kill(pid, signal.SIGTERM)
+        for _ in range(2):
+            worker.process.send_signal(signal.SIGTERM)
+            await until(lambda: "leaving: SIGTERM" in worker.said)
+        assert await worker.ended() == 0
+        assert [here.script.results[job][0].outcome for job in jobs] == [Outcome.PREEMPTED] * 2
+        assert [here.script.manifest_bytes(each.files, "state.cpt") for each in here.script.checkpoints] == [
+            b"saved\n"
+        ] * 2
 
 
 @pytest_twisted.ensureDeferred

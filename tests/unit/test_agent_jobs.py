@@ -174,6 +174,52 @@ def test_leaving_hands_everything_back_and_says_goodbye() -> None:
     assert [each for each in here.platter.names if each.startswith("/work/n1")] == []
 
 
+def test_what_ends_because_the_whole_allocation_does_is_handed_back_though_it_ends_before_the_worker_is_told() -> None:
+    here = world(
+        fails=Program(10.0, code=1), saves=Program(10.0, writes=((9.0, "state.cpt", b"saved"),)), true=Program(10.0)
+    )  # fmt: skip
+    fails = here.script.add(1, "fails")
+    saves = here.script.add(2, "saves", checkpoint_patterns=("*.cpt",))
+    done = here.script.add(3, "true")
+    worker = here.worker(listens=2.0)
+    here.until(lambda: here.script.settled(done))
+    assert not here.script.settled(fails)
+    assert not here.script.settled(saves)
+    worker.agent.told("SIGTERM")
+    worker.agent.leave("SIGTERM")
+    here.until(lambda: worker.ended, within=1.9)
+    outcomes = [here.script.results[job][0].outcome for job in (fails, saves, done)]
+    assert outcomes == [Outcome.PREEMPTED, Outcome.PREEMPTED, Outcome.OK]
+    assert here.script.manifest_bytes(here.script.checkpoints[0].files, "state.cpt") == b"saved"
+
+
+def test_what_has_ended_since_the_signal_came_is_handed_back_though_the_reactor_has_not_heard_of_it() -> None:
+    here = world(true=Program(10.0))
+    job = here.script.add(1, "true")
+    worker = here.worker(listens=2.0)
+    here.until(lambda: worker.processes.launched)
+    here.reactor.advance(5.0)
+    worker.agent.told("SIGTERM")
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.PREEMPTED
+    worker.agent.leave("SIGTERM")
+    here.until(lambda: worker.ended)
+
+
+def test_in_an_allocation_that_goes_on_a_failure_is_the_jobs_own_a_moment_later() -> None:
+    here = world(fails=Program(10.0, code=1))
+    job = here.script.add(1, "fails")
+    worker = here.worker(cores=1, listens=2.0)
+    here.until(lambda: len(worker.processes.launched) == 1)
+    begun = here.reactor.seconds()
+    other = here.script.add(2, "fails")
+    here.until(lambda: here.script.settled(job))
+    assert here.script.results[job][0].outcome is Outcome.FAILED
+    assert here.script.results[job][0].message == "ended with exit code 1"
+    assert 12.0 <= here.reactor.seconds() - begun < 13.0
+    here.until(lambda: here.script.settled(other))
+
+
 def test_leaving_at_once_keeps_the_results_on_disk() -> None:
     here = world(deaf=Program(1000.0, term_seconds=1e9))
     job = here.script.add(1, "deaf")

@@ -121,6 +121,37 @@ def test_a_signal_reaches_the_worker_and_its_end_is_waited_for(tmp_path: Path, s
         process.kill()
 
 
+class OnEveryNode(FakeBatch):
+    """Starts a worker on each of its nodes with a command that a SIGTERM would end at once."""
+
+    def on_every_node(self, wanted: Wanted) -> str:
+        return "env NODES=2"
+
+    def end_every_node(self) -> str:
+        return "echo asked > asked; touch go"
+
+
+def test_workers_on_several_nodes_are_told_by_the_batch_systems_own_words(tmp_path: Path, scheduler: FakeBatch) -> None:
+    rig = Rig(tmp_path)
+    rig.worker.write_text(
+        "#!/bin/bash\necho $NODES > here.new; mv here.new here; until [ -e go ]; do sleep 0.02; done\n"
+    )
+    pool = replace(POOL, nodes=2)
+    wanted = script.wanted(pool, Means(worker=str(rig.worker)), allocation(pool), OnEveryNode(tools()))
+    process = subprocess.Popen(["bash", "-s"], stdin=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ})
+    try:
+        assert process.stdin is not None
+        process.stdin.write(wanted.script)
+        process.stdin.close()
+        while not (tmp_path / "here").exists():
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(30) == 0, "the worker was not killed"
+        assert (rig.read("here"), rig.read("asked")) == ("2\n", "asked\n")
+    finally:
+        process.kill()
+
+
 def test_no_worker_is_started_when_no_time_is_left(tmp_path: Path, scheduler: FakeBatch) -> None:
     rig = Rig(tmp_path)
     pool = replace(POOL, prologue="SECONDS=3599")

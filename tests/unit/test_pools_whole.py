@@ -55,6 +55,37 @@ def test_a_budget_is_charged_with_whole_nodes(world: PoolWorld) -> None:
     assert running(world) == [NODE], "one node for an hour is all that it allows"
 
 
+def test_a_queue_that_gives_whole_nodes_by_itself_is_found_out_with_the_first(world: PoolWorld) -> None:
+    world.system.gives = NODE
+    world.pool(cores=1, max_cores=2 * NODE, max_allocations=0)
+    world.seconds_per_job = 100.0
+    world.submit(1)
+    world.until(lambda: running(world))
+    world.advance(5.0)
+    assert running(world) == [NODE]
+    world.submit(11)
+    most = 0
+    for _ in range(120):
+        world.advance(5.0)
+        most = max(most, sum(row.facts.cores for row in world.alive()))
+    assert most == 2 * NODE
+    world.until(lambda: world.unfinished() == 0 and not world.alive(), 7200.0)
+    number = next(iter(world.keeper.book.pools))
+    ran = sum(row.facts.ended_at - row.facts.started_at for row in world.rows() if row.facts.started_at)
+    (day,) = world.do(lambda tx: pools.days(tx, number, 0))
+    assert day.core_seconds == pytest.approx(NODE * ran)
+
+
+def test_whole_cores_count_where_less_was_asked_for(world: PoolWorld) -> None:
+    world.system.gives = 2  # two threads of a core
+    world.pool(cores=1, max_allocations=2)
+    world.seconds_per_job = 100.0
+    world.submit(2)
+    world.until(lambda: len(world.workers) == 2)
+    world.advance(5.0)
+    assert running(world) == [2, 2]
+
+
 def test_parts_of_nodes_count_as_they_are(world: PoolWorld) -> None:
     world.pool(exclusive=True, cores=1, max_allocations=2)
     world.advance(1.0)

@@ -394,12 +394,24 @@ def test_a_node_is_told_with_what_it_has_and_why_it_is_drained() -> None:
 
 def test_rows_without_a_header_or_an_end_are_not_believed() -> None:
     good = "\x1f".join(slurm_text.SACCT_FIELDS) + "\n"
-    row = "\x1f".join(("1", "COMPLETED", "0:0", "n1", "1", "2", "3", "cpc:a-1", "copernicus.a-1")) + "\n"
+    row = "\x1f".join(("1", "COMPLETED", "0:0", "n1", "1", "2", "3", "4", "cpc:a-1", "copernicus.a-1")) + "\n"
     assert [one.token for one in slurm_text.seen_in_sacct(good + row)] == ["a-1"]
     assert [one.token for one in slurm_text.seen_in_sacct(good + "half of a\n" + row)] == ["a-1"]
     for bad in ("", row, good + row[:-3], "x\n" + row):
         with pytest.raises(Damaged):
             list(slurm_text.seen_in_sacct(bad))
+
+
+def test_a_run_that_ends_does_not_count_the_next_one() -> None:
+    header = "\x1f".join(field.upper() for field in slurm_text.SQUEUE_FIELDS) + "\x1e\n"
+
+    def seen(state: str, restarts: str) -> list[tuple[int, int]]:
+        row = ("7", state, "None", "n1", restarts, "0", "9:00", "1", "2", "3", "8", "cpc:a-1", "copernicus.a-1")
+        return [(one.restarts, one.cores) for one in slurm_text.seen_in_squeue(header + "\x1f".join(row) + "\x1e\n")]
+
+    # Slurm counts a requeue while the old run still ends.
+    told = [seen("RUNNING", "0"), seen("COMPLETING", "1"), seen("PENDING", "1"), seen("RUNNING", "1")]
+    assert told == [[(0, 8)], [(0, 8)], [(1, 0)], [(1, 8)]]
 
 
 # --- slurmrestd ---

@@ -248,6 +248,10 @@ class Slurm(Scheduler):
         """srun, in a step that leaves the cores to the steps of jobs."""
         return slurm_script.on_every_node(wanted)
 
+    def end_every_node(self) -> str:
+        """scancel, with a signal: for the steps, not for the script."""
+        return slurm_script.END_EVERY_NODE
+
 
 _Known = dict[tuple[str, int], list[Seen]]
 

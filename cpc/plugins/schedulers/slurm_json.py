@@ -75,7 +75,8 @@ def seen_in_jobs(told: Mapping[str, Any], user: str, now: int) -> Iterator[Seen]
                 ended=max(number(row.get("end_time")), 0) * 1_000_000 if outcome else 0,
                 left=_left(row, here, now),
                 nodes=slurm_text.hosts(_text(row.get("nodes"))),
-                restarts=max(number(row.get("restart_cnt")), 0),
+                restarts=slurm_text.restarts_of(number(row.get("restart_cnt")), state == "COMPLETING"),
+                cores=max(number(row.get("cpus")), 0) if here is not SeenState.WAITING else 0,
                 exit=_exit(row.get("exit_code")) if outcome else -1,
             )
 

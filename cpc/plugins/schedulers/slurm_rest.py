@@ -303,6 +303,10 @@ class SlurmRest(Scheduler):
         """srun, in a step that leaves the cores to the steps of jobs."""
         return slurm_script.on_every_node(wanted)
 
+    def end_every_node(self) -> str:
+        """scancel, with a signal: for the steps, not for the script."""
+        return slurm_script.END_EVERY_NODE
+
 
 def _properties(options: tuple[str, ...]) -> dict[str, str]:
     """What the API calls sbatch's options. BadInput for those that are ours or that it has no name for here."""

@@ -89,6 +89,11 @@ def on_every_node(wanted: Wanted) -> str:
     )
 
 
+#: Ends the steps of the script's own job, politely: srun itself answers SIGTERM by killing its step at once, and what it
+#: passes on (SIGUSR1) reaches every process of the step.
+END_EVERY_NODE = 'scancel --quiet --signal=TERM "$SLURM_JOB_ID"'
+
+
 def describe(wanted: Wanted, options: tuple[str, ...] = ()) -> Described:
     """Both, as a person would write them."""
     return Described(shlex.join(command(wanted, options)), script(wanted, hide=True))

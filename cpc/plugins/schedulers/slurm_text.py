@@ -16,10 +16,10 @@ MARK = "cpc:"
 
 SQUEUE_FIELDS = (
     "JobArrayID", "State", "Reason", "NodeList", "RestartCnt", "exit_code", "TimeLeft", "SubmitTime", "StartTime",
-    "EndTime", "Comment", "Name",
+    "EndTime", "NumCPUs", "Comment", "Name",
 )  # fmt: skip
 SQUEUE_FORMAT = ",".join(f"{field}:{FIELD}" for field in SQUEUE_FIELDS[:-1]) + f",{SQUEUE_FIELDS[-1]}:{ROW}"
-SACCT_FIELDS = ("JobID", "State", "ExitCode", "NodeList", "Submit", "Start", "End", "Comment", "JobName")
+SACCT_FIELDS = ("JobID", "State", "ExitCode", "NodeList", "Submit", "Start", "End", "AllocCPUS", "Comment", "JobName")
 SACCT_FORMAT = ",".join(SACCT_FIELDS)
 
 #: How the states of Slurm (their first word) end an allocation.
@@ -198,6 +198,11 @@ def state_of(text: str, reason: str) -> tuple[SeenState, SeenOutcome | None]:
     raise Damaged(f"Slurm says {text[:40]!r} of a job, a state that is not known here", "report this, with 'sinfo -V'")
 
 
+def restarts_of(told: int, ending: bool) -> int:
+    """How often it was started again. As a run ends, Slurm may have counted the next one already."""
+    return max(told - ending, 0)
+
+
 def is_stuck(reason: str) -> bool:
     """Whether what an allocation waits for will not come by itself."""
     return bool(_STUCK.search(reason))
@@ -206,7 +211,7 @@ def is_stuck(reason: str) -> bool:
 def seen_in_squeue(text: str) -> Iterator[Seen]:
     """What `squeue --array` with SQUEUE_FORMAT says of jobs that bear a token of somebody's; others are passed over."""
     for row in rows(text, len(SQUEUE_FIELDS), ROW):
-        native, state, reason, nodes, restarts, code, left, submitted, started, ended, comment, name = row
+        native, state, reason, nodes, restarts, code, left, submitted, started, ended, cores, comment, name = row
         token = token_of(comment, name)
         if not token:
             continue
@@ -227,7 +232,8 @@ def seen_in_squeue(text: str) -> Iterator[Seen]:
             ended=when(ended) if outcome else 0,
             left=span(left) if here in (SeenState.RUNNING, SeenState.CONFIGURING) else -1,
             nodes=hosts(nodes),
-            restarts=max(number(restarts), 0),
+            restarts=restarts_of(number(restarts), state == "COMPLETING"),
+            cores=0 if waits else max(number(cores), 0),
             exit=told_exit(outcome, exit_of(number(code))),
         )
 
@@ -238,7 +244,7 @@ def seen_in_sacct(text: str) -> Iterator[Seen]:
     States in which nothing has ended are given as they are: what slurmctld does not know of them, it has lost.
     """
     for row in rows(text, len(SACCT_FIELDS), torn=True):
-        native, state, code, nodes, submitted, started, ended, comment, name = row
+        native, state, code, nodes, submitted, started, ended, cores, comment, name = row
         token = token_of(comment, name)
         if not token:
             continue
@@ -257,6 +263,7 @@ def seen_in_sacct(text: str) -> Iterator[Seen]:
                 started=when(started),
                 ended=when(ended) if outcome else 0,
                 nodes=hosts(nodes),
+                cores=max(number(cores), 0),
                 exit=told_exit(outcome, 128 + number(by) if number(by) > 0 else number(status)),
             )
 

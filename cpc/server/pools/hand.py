@@ -26,6 +26,7 @@ from cpc.server.pools.means import read
 from cpc.server.pools.nodes_seen import NodesSeen
 from cpc.server.pools.requests import Requests
 from cpc.store.allocations import AllocationRow
+from cpc.store.pools import PoolRow
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 
@@ -118,18 +119,35 @@ class Hand:
         row = self._book.pools.get(self.pool)
         if row is None:
             return
-        whole = largest if read(row.means, row.name).exclusive else 0
-        facts = replace(row.facts, known_nodes=count, node_cores=whole)
-        if facts != row.facts:
-            self._book.change_pool(tx, row.id, facts, row.means)
-        for one in self._book.of_pool(row.id) if whole else ():
+        whole = largest if row.facts.node_cores or read(row.means, row.name).exclusive else 0
+        if count != row.facts.known_nodes:
+            row = self._book.change_pool(tx, row.id, replace(row.facts, known_nodes=count), row.means)
+        self._whole(tx, row, whole)
+
+    def _whole(self, tx: Tx, row: PoolRow, cores: int) -> None:
+        """The pool's allocations have nodes whole, of so many cores at most; 0: they do not."""
+        if cores != row.facts.node_cores:
+            self._book.change_pool(tx, row.id, replace(row.facts, node_cores=cores), row.means)
+        for one in self._book.of_pool(row.id) if cores else ():
             if not one.facts.whole:  # asked for before this was known
-                self._charge(tx, one.token, one.facts.nodes * whole)
+                self._charge(tx, one.token, one.facts.nodes * cores)
+
+    def _given(self, tx: Tx, token: str, one: Seen) -> None:
+        """What it really has counts. Where that is its nodes, whole, though less was asked for, all others will have so, too."""
+        row, pool = self._book.live.get(token), self._book.pools.get(self.pool)
+        if row is None or pool is None or not one.nodes:
+            return
+        there = self.seen.cores(one.nodes, pool.facts.node_cores)
+        cores = one.cores or (there if pool.facts.node_cores else 0)
+        if cores == there > row.facts.nodes * row.facts.each.cores and not pool.facts.node_cores:
+            self._whole(tx, pool, self.seen.largest)
+        if cores:
+            self._charge(tx, token, cores)
 
     def _charge(self, tx: Tx, token: str, cores: int) -> None:
-        """It has whole nodes, of so many cores in all."""
+        """It has so many cores in all."""
         row = self._book.live.get(token)
-        if row is not None and row.facts.whole != cores:
+        if row is not None and cores != (row.facts.whole or row.facts.cores):
             self._book.put(tx, row, replace(row.facts, whole=cores))
             tx.after(self._happening.hands.stir)
 
@@ -330,9 +348,7 @@ class Hand:
                 if event is Event.SEEN_AGAIN or facts.state is not State.RUNNING or one.nodes != facts.ran_on:
                     happen(tx, row.token, event, at=begun, ran_on=one.nodes, native=one.native)
                 self._restarted(tx, row.token, one.restarts)
-                pool = self._book.pools.get(self.pool)
-                if pool is not None and pool.facts.node_cores and one.nodes:
-                    self._charge(tx, row.token, self.seen.cores(one.nodes, pool.facts.node_cores))
+                self._given(tx, row.token, one)
             case SeenState.ENDED:
                 if one.outcome is SeenOutcome.UNKNOWN:
                     # A worker that talks to us is better news than a batch system that has forgotten.
@@ -345,6 +361,7 @@ class Hand:
                             tx, row.token, Event.SEEN_RUNNING, at=max(facts.asked_at, self._when(tx, one.started)),
                             ran_on=one.nodes, native=one.native,
                         )  # fmt: skip
+                    self._given(tx, row.token, one)
                     happen(
                         tx, row.token, Event.SEEN_ENDED, at=self._when(tx, one.ended), ran_on=one.nodes, native=one.native,
                         reason=_REASONS[one.outcome or SeenOutcome.UNKNOWN], words=_words(one) + self._unheard(one),

@@ -56,6 +56,11 @@ class NodesSeen:
         """What was told of them is not so any more."""
         self._told = None
 
+    @property
+    def largest(self) -> int:
+        """Cores of the largest node; 0 as long as none is known."""
+        return max(self._cores.values(), default=0)
+
     def cores(self, names: tuple[str, ...], each: int) -> int:
         """What these nodes have in all; `each`: one that nobody has told of."""
         return sum(self._cores.get(name, each) for name in names)

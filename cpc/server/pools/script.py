@@ -39,11 +39,12 @@ umask 077
 [ "$left" -ge {least} ] || {{ echo 'no time is left for a worker'; exit 0; }}
 {work}
 {bundles}worker= told=
-trap 'told=yes; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null' TERM INT HUP
+tell() {{ {tell} 2>/dev/null; }}
+trap 'told=yes; [ -z "$worker" ] || tell' TERM INT HUP
 {command} <&"$bundle" {{bundle}}<&- &
 worker=$!
 exec {{bundle}}<&-
-[ -z "$told" ] || kill -TERM "$worker" 2>/dev/null
+[ -z "$told" ] || tell
 while :; do
     wait "$worker"; code=$?
     kill -0 "$worker" 2>/dev/null || break
@@ -110,6 +111,7 @@ def wanted(
             word for word in (every, pool.wrap.strip(), _worker(pool, means, allocation, project)) if word
         ),
         bundles=_table(bundles) if token != allocation.token else _bundle(bundles[0]),
+        tell=(scheduler.end_every_node() if every else "") or 'kill -TERM "$worker"',
     )
     return replace(asked, script=text).checked()
 
