@@ -36,11 +36,14 @@ class Place:
     start it (`MPIRUN` in `variables`); `env` is added to its environment.
 
     `variables` may be used by executables' command lines: a tuple becomes several arguments (`MPIRUN`).
+    `lost`: the exit code (−N: ended by signal N) of what starts the program when nobody knows how that has ended, because its
+    node died; 0: there is none. The job is not to blame then.
     """
 
     prefix: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Value] = field(default_factory=dict)
+    lost: int = 0
 
 
 CORES = Option("cores", ("-n",), "use this many cores altogether (default: all there are)", int, "N")

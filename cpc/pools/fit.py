@@ -113,7 +113,10 @@ def lacks(pool: Pool, learned: Learned, demand: Demand) -> list[tuple[str, str]]
     if not missing:
         missing = requirement.shortage(demand.exact.need, who.amounts, "in all")
     left = span(pool, learned, pool.walltime)
-    if not in_time(demand.exact, left):
+    if left <= 0:
+        words = f"its workers have no time for jobs within {show_span(pool.walltime)}, of which they leave the last "
+        missing.append(("time", words + f"{show_span(pool.margin)}; set a longer --walltime"))
+    elif not in_time(demand.exact, left):
         words = f"needs {show_span(demand.exact.walltime)} and has no checkpoints; it has {show_span(left)}"
         missing.append(("time", words))
     return missing

@@ -26,12 +26,12 @@ class Stop(enum.IntEnum):
     DROP = 4  # the server does not know this lease any more: report nothing
 
 
-def outcome(end: Exit, stop: Stop | None, task: Task, announced: bool) -> tuple[Outcome, str]:
+def outcome(end: Exit, stop: Stop | None, task: Task, announced: bool, lost: int = 0) -> tuple[Outcome, str]:
     """The outcome and a sentence about it.
 
     A program that ends after it was asked to stop is never counted as done, whatever its exit code: many end with 0 on
     SIGTERM. A program that cannot be started is the job's mistake when the job named it, the worker's when the worker
-    announced it.
+    announced it. `lost`: the exit code that says of no program how it has ended.
     """
     if stop is Stop.WALLTIME:
         return Outcome.WALLTIME, "the worker's own time was over"
@@ -50,7 +50,7 @@ def outcome(end: Exit, stop: Stop | None, task: Task, announced: bool) -> tuple[
         return Outcome.EXCEEDED, f"ran longer than its walltime of {show_span(task.walltime)}"
     if end.code == 0:
         return Outcome.OK, ""
-    if end.code is None:
+    if end.code is None or (lost and end.code == lost):
         return Outcome.REFUSED, "the program was lost: its end was not seen"
     if end.code < 0:
         return Outcome.FAILED, f"ended by signal {-end.code}"

@@ -95,8 +95,8 @@ def run(settings: Settings) -> int:
     """Do what was asked; the exit code."""
     assert settings.platform is not None
     clock = SystemClock()
-    until = _until(settings, clock)
     bundle = None if settings.show else bundle_of(settings, say)
+    until = _until(settings, clock, bundle is not None and bundle.role == "allocation")
     node = describe_node()
     if settings.most_memory:
         node = replace(node, memory=min(node.memory, settings.most_memory))
@@ -270,10 +270,11 @@ def _end_leftovers(work: str) -> None:
         say(f"ended {number} processes that a killed worker in {work} has left")
 
 
-def _until(settings: Settings, clock: SystemClock) -> float | None:
-    """The monotonic time at which this worker's own time is over."""
+def _until(settings: Settings, clock: SystemClock, asked_for: bool) -> float | None:
+    """The monotonic time at which this worker's own time is over. `asked_for`: it is in an allocation of a pool."""
     told = seconds_until(settings.until, clock.now()) if settings.until else None
-    batch = batch_seconds_left(os.environ, clock.now())
+    # The server that has asked for the allocation knows when it ends, and has said so with the time to leave.
+    batch = None if asked_for and told is not None else batch_seconds_left(os.environ, clock.now())
     left = min((each for each in (told, batch) if each is not None), default=None)
     return None if left is None else clock.monotonic() + left
 

@@ -34,7 +34,7 @@ class Programs:
             variables = _variables(task, key, directory, place)
             argv = program.command(argv, variables)
             env.update(program.environment(variables))
-        return Command(_whole(place, argv), env, announced=program is not None)
+        return Command(_whole(place, argv), env, announced=program is not None, lost=place.lost)
 
     def release(self, key: str) -> None:
         """The attempt has ended."""

@@ -83,6 +83,7 @@ class Attempt:
         self._stop: Stop | None = None
         self._words = ""
         self._announced = False
+        self._lost = 0
         self._stage_in = 0.0  # seconds
         self._listening: Deferred[None] | None = None
 
@@ -170,7 +171,7 @@ class Attempt:
         except CopernicusError as error:
             self._room.hooks.fault(words(error))
             raise
-        self._announced = command.announced
+        self._announced, self._lost = command.announced, command.lost
         return command
 
     async def _run(self, command: Command) -> Exit:
@@ -199,7 +200,7 @@ class Attempt:
         room = self._room
         self.checkpointer.close()
         await self._listen(end)
-        verdict, message = outcome(end, self._stop, self.task, self._announced)
+        verdict, message = self._outcome(end)
         if verdict is Outcome.CANCELLED:
             return await self._drop(end)
         verdict, message = await self._blame_disk(verdict, message)
@@ -222,10 +223,13 @@ class Attempt:
             return await self._refuse(error)
         await self._keep(kept)
 
+    def _outcome(self, end: Exit) -> tuple[Outcome, str]:
+        return outcome(end, self._stop, self.task, self._announced, self._lost)
+
     async def _listen(self, end: Exit) -> None:
         """A batch system that ends an allocation tells the programs in it as well as us, and they may be faster."""
         room = self._room
-        verdict, _ = outcome(end, self._stop, self.task, self._announced)
+        verdict, _ = self._outcome(end)
         if room.listens and self._stop is None and not room.told and may_be_told(verdict, self.task):
             self._listening = later(room.reactor, room.listens)
             with contextlib.suppress(CancelledError):

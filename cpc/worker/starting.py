@@ -11,11 +11,13 @@ from cpc.wire.messages import Task
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to start. `announced`: the program is one that the worker announced, so that it must be there."""
+    """What to start. `announced`: the program is one that the worker announced, so that it must be there.
+    `lost`: the exit code that says of no program how it has ended; 0: there is none."""
 
     argv: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
     announced: bool = False
+    lost: int = 0
 
 
 class Starter(Protocol):

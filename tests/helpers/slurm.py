@@ -372,6 +372,15 @@ class Cluster:
         words = Path(f"/proc/{self._running[name].pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """One daemon hangs: it is there, and does nothing."""
+        self._running[name].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._running[name].send_signal(signal.SIGCONT)
+
     def kill_node(self, name: str) -> None:
         """A node dies: its slurmd, the steps that run there, and their processes, all at once."""
         for pid in self.processes(name):

@@ -80,6 +80,13 @@ def test_only_the_jobs_own_end_is_blamed_on_it(
     assert outcome(end, stop, TASK, announced)[0] is expected
 
 
+def test_a_start_that_knows_no_end_blames_nobody() -> None:
+    """srun, whose node has died: the platform says so with a code of its own."""
+    assert outcome(Exit("k", -12), None, TASK, False, lost=-12)[0] is Outcome.REFUSED
+    assert outcome(Exit("k", -12), None, TASK, False)[0] is Outcome.FAILED
+    assert outcome(Exit("k", 0), None, TASK, False, lost=-12)[0] is Outcome.OK
+
+
 def test_what_is_free_is_what_is_not_granted_and_not_used_by_others() -> None:
     total = Amounts(cores=8, gpus=1, memory=16 * GIB, other={"licence": 2})
     assert free(total) == total

@@ -15,7 +15,7 @@ from cpc.api import Amounts, Found, Gpu, Node
 from cpc.core.errors import BadInput, NotFound, Unavailable
 from cpc.plugins.platforms.cray import Cray
 from cpc.plugins.platforms.mpi import Mpi
-from cpc.plugins.platforms.slurm import GENTLY, Slurm
+from cpc.plugins.platforms.slurm import GENTLY, LOST, Slurm
 from cpc.plugins.platforms.smp import Smp
 from cpc.wire.messages import Lease, Task
 from cpc.worker import platforms
@@ -338,7 +338,7 @@ def test_a_program_that_begins_with_mpirun_has_no_other_start_before_it(
             lease=Lease(1, 1, 1), project=1, executable=name, version="1", argv=("x",), granted=Amounts(cores=4)
         )
         argv = programs.command(task, name, str(tmp_path)).argv
-        assert argv[:2] == ("/bin/sh", GENTLY)
+        assert argv[:3] == ("/bin/sh", GENTLY, str(tmp_path))
         assert argv[-len(wanted) :] == wanted
         assert argv.count("/bin/sh") == 1
 
@@ -350,7 +350,7 @@ def test_gently_passes_sigterm_on_and_ends_as_its_program(tmp_path: Path) -> Non
                     "wait $c; code=$?\nwhile kill -0 $c 2>/dev/null; do wait $c; code=$?; done\nexit $code\n")  # fmt: skip
     srun.chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    start = ["/bin/sh", GENTLY, "--overlap", "--ntasks=1"]
+    start = ["/bin/sh", GENTLY, str(tmp_path), "--overlap", "--ntasks=1"]
     done = subprocess.run(
         [*start, "sh", "-c", 'printf "<%s>" "$@"; exit 7', "0", "a b", "", "-x"], env=env, capture_output=True
     )
@@ -368,6 +368,37 @@ def test_gently_passes_sigterm_on_and_ends_as_its_program(tmp_path: Path) -> Non
     os.killpg(running.pid, signal.SIGTERM)
     assert running.communicate(timeout=20) == (b"told\n", None)
     assert running.returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("srun", "tasks", "ends", "code"),
+    [
+        ("", 1, "exit 0", 0),
+        ("", 1, "exit 213", 213),
+        ("", 1, "exit 3", 3),
+        ("exit 0", 1, "exit 0", LOST),  # what srun says when a node dies
+        ("exit $SLURM_EXIT_ERROR", 1, "exit 0", LOST),  # it could not start anything
+        ("for i in 0 1 2; do run $i; done; exit 0", 3, "exit 0", 0),
+        ("for i in 0 2; do run $i; done; exit 0", 3, "exit 0", LOST),
+        ("for i in 0 1 2; do run $i; done; exit 213", 3, "[ $SLURM_PROCID = 1 ] && exit 213; exit 9", 213),
+    ],
+)
+def test_a_program_whose_end_nobody_has_seen_did_not_end_well(
+    srun: str, tasks: int, ends: str, code: int, tmp_path: Path
+) -> None:
+    # The real one starts $1 $2 …, after its options, as each of its tasks; here that is /bin/sh -c THERE task ENDS sh -c BODY.
+    text = '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nsaved() { ' + (srun or "run 0") + "; }\n"
+    text += (
+        'run() { SLURM_PROCID=$1 /bin/sh -c "$there" task "$ends" sh -c "$body"; }\nthere=$3 ends=$5 body=$8\nsaved\n'
+    )
+    (tmp_path / "srun").write_text(text)
+    (tmp_path / "srun").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    start = ["/bin/sh", GENTLY, str(tmp_path), f"--ntasks={tasks}"]
+    done = subprocess.run([*start, "sh", "-c", ends], env=env, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert ("nobody knows how these tasks have ended" in done.stderr) == (code == LOST)
+    assert [path.name for path in tmp_path.iterdir()] == ["srun"]
 
 
 def test_cray_starts_with_aprun_and_must_be_told_its_cores(tmp_path: Path) -> None:

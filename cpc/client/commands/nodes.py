@@ -9,7 +9,7 @@ import click
 
 from cpc.client.context import Context, pass_context
 from cpc.client.output import facts, harmless, table, when
-from cpc.core.errors import CopernicusError, NotFound
+from cpc.core.errors import CopernicusError, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from cpc.core.pool_views import AllocationView, NodeView
@@ -134,7 +134,12 @@ def drain(
     except NotFound as missing:
         raise (missing if error is None else _neither(name, missing)) from None
     if wait:
-        one = _drained(context, one)
+        try:
+            one = _drained(context, one)
+        except KeyboardInterrupt:
+            text = f"Node {one.name} stays drained. See what runs there: cpcc nodes {one.pool}   undo: cpcc resume {one.name}"
+            context.out.note(harmless(text))
+            return 130
     context.out.data("node", one, lambda: harmless(_still(one)), lambda: [one.name])
     return 0
 
@@ -145,17 +150,24 @@ def _neither(name: str, missing: NotFound) -> NotFound:
 
 
 def _drained(context: Context, one: NodeView) -> NodeView:
-    """Wait until nothing runs there, saying what still does whenever that changes."""
-    said = ""
+    """Wait until nothing runs there, saying what still does whenever that changes; also while nobody answers for a while."""
+    said, away = "", False
     while one.state != "drained" or any(worker.jobs for worker in one.workers):
         if one.state in ("down", "off"):
             break
         text = _still(one)
-        if text != said:
+        if text != said and not away:
             said = text
             context.out.note(text)
         time.sleep(PAUSE)
-        one = context.client().node(one.name, one.pool)
+        try:
+            one = context.client().node(one.name, one.pool)
+        except Unavailable as error:
+            if not away:
+                context.out.note(f"{error.message}; waiting for it")
+            away = True
+        else:
+            away = False
     return one
 
 

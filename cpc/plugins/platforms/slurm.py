@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,9 +20,11 @@ from typing import Any, ClassVar
 from cpc.api import Amounts, BadInput, CopernicusError, GpuPool, HostPool, Node, Place, Platform, Unavailable
 from cpc.plugins.schedulers.slurm_text import hosts
 
-#: srun that passes SIGTERM on; beside this file, on the worker's own node.
+#: srun that passes SIGTERM on and knows whether its program has ended; beside this file, on the worker's own node.
 GENTLY = str(Path(__file__).with_name("srun-gently.sh"))
-_STEP = ("/bin/sh", GENTLY, "--overlap", "--cpu-bind=none", "--mem=0", "--quiet")
+_STEP = ("--overlap", "--cpu-bind=none", "--mem=0", "--quiet")
+#: How that ends when it is not known how the program has, as an exit code.
+LOST = -signal.SIGUSR2
 _COUNT = re.compile(r"(\d{1,6})(?:\(x(\d{1,6})\))?")
 
 
@@ -67,7 +70,8 @@ class Slurm(Platform):
             raise Unavailable(f"{granted.gpus} GPUs were granted, {self._gpus.free()} are free")
         taken = self._pool.acquire(key, granted.cores, granted.gpus if self._each else 0)
         first = next(iter(taken))
-        mpirun = [*_STEP, f"--ntasks={granted.cores}", f"--nodes={len(taken)}"]
+        step = ("/bin/sh", GENTLY, directory, *_STEP)
+        mpirun = [*step, f"--ntasks={granted.cores}", f"--nodes={len(taken)}"]
         if len(taken) == 1:
             mpirun.append(f"--nodelist={first}")
         else:
@@ -80,8 +84,8 @@ class Slurm(Platform):
             env["CPC_STEP_GPUS"] = " ".join(f"{host}:{','.join(map(str, gpus))}" for host, gpus in held) or "-"
         else:
             env |= self._gpus.acquire(key, granted.gpus)
-        prefix = (*_STEP, "--ntasks=1", "--nodes=1", f"--nodelist={first}")
-        return Place(prefix=prefix, env=env, variables={"MPIRUN": tuple(mpirun)})
+        prefix = (*step, "--ntasks=1", "--nodes=1", f"--nodelist={first}")
+        return Place(prefix=prefix, env=env, variables={"MPIRUN": tuple(mpirun)}, lost=LOST)
 
     def release(self, key: str) -> None:
         """Its cores and GPUs are free again."""
