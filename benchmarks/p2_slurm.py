@@ -54,10 +54,10 @@ def run(options: Options) -> Table:
                 settings = PoolSettings(
                     cores=CORES, memory=100 << 20, walltime=1200.0, max_allocations=LIMIT, idle=IDLE,
                     worker=str(Path(sys.executable).parent / "cpc-worker"), directory=str(cluster.jobs),
-                    scheduler={"conf": str(cluster.conf)},
+                    scheduler={"conf": str(cluster.conf)}, prologue=f"date +%s%6N > {cluster.jobs}/begun-$SLURM_JOB_ID",
                 )  # fmt: skip
                 running.client.add_pool("hpc", "slurm", settings)
-                figures |= starting(running)
+                figures |= starting(running, cluster)
                 figures |= wasting(running, options.size)
             table.add(**figures)
     return table
@@ -135,17 +135,27 @@ def _cpu(cluster: Cluster) -> float:
     return ended.ru_utime + ended.ru_stime + cluster.cpu("slurmctld")
 
 
-def starting(running: System) -> dict[str, float]:
-    """A job submitted while there is no worker, until it runs."""
-    waits = []
+def starting(running: System, cluster: Cluster) -> dict[str, float]:
+    """A job submitted while there is no worker, until it runs; and where that time goes: until Slurm is asked, until it has
+    begun the script, until the worker has joined, and until it has the job."""
+    parts: dict[str, list[float]] = {
+        name: [] for name in ("to_asked_s", "slurm_s", "worker_s", "given_s", "to_running_s")
+    }
     for _ in range(ONE_BY_ONE):
         job = running.submit(argv=("true",))
         running.wait(job)
         found = running.detail(job)
+        (one,) = running.client.allocations(live=True)
+        (worker,) = running.client.workers()
+        begun = int((cluster.jobs / f"begun-{one.native}").read_text())
         assert found.started is not None
-        waits.append((found.started - found.submitted) / SECOND)
+        assert worker.joined is not None
+        moments = (found.submitted, one.asked, begun, worker.joined, found.started)
+        for name, before, after in zip(parts, moments, moments[1:], strict=False):
+            parts[name].append((after - before) / SECOND)
+        parts["to_running_s"].append((found.started - found.submitted) / SECOND)
         _empty(running)
-    return {"to_running_s": statistics.median(waits)}
+    return {name: statistics.median(values) for name, values in parts.items()}
 
 
 def wasting(running: System, size: int) -> dict[str, float]:

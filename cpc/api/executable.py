@@ -74,7 +74,7 @@ class Executable(abc.ABC):
     @abc.abstractmethod
     def find(self, platform: str, search: Search) -> tuple[Found, ...]:
         """The program for `platform`: one Found per version, or one that says `why_not`; nothing at all when this
-        platform is none of its business."""
+        platform is none of its business. Called in a thread, beside those of other executables."""
 
 
 def check_name(name: str) -> str:

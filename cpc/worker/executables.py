@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from cpc.worker.search import PathSearch
 GROUP = "cpc.executables.v1"
 BUILT_IN: tuple[type[Executable], ...] = (Python, Mdrun, Gmx, OpenMM, Deeptime)
 MAX_ENTRIES = 10_000
+TOGETHER = 8  # programs that are asked for their versions at a time
 
 
 def search_path(environ: Mapping[str, str], home: Path, setting: str = "") -> tuple[Path, ...]:
@@ -43,25 +46,27 @@ def discover(
     `runs`: other platforms whose executables it starts as well.
 
     Of two with one name and version the first is taken; programs that are missing here but were found elsewhere are left
-    out. Runs programs to ask for versions: takes seconds at worst, 20 for one that hangs.
+    out. Runs programs to ask for versions, side by side: takes seconds at worst, 20 for one that hangs.
     """
     search = search or PathSearch()
     there = tuple(directories)
-    return _first_of_each([one for name in (platform, *runs) for one in _on(there, name, search)])
+    looks = [look for name in (platform, *runs) for look in _on(there, name, search)]
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        return _first_of_each([one for found in pool.map(lambda look: look(), looks) for one in found])
 
 
-def _on(directories: Iterable[Path], platform: str, search: PathSearch) -> list[Found]:
-    """All there is for one platform."""
-    found: list[Found] = []
+def _on(directories: Iterable[Path], platform: str, search: PathSearch) -> list[Callable[[], Iterable[Found]]]:
+    """All there is to be looked at for one platform."""
+    looks: list[Callable[[], Iterable[Found]]] = []
     for directory in directories:
-        found.extend(_in_directory(directory, platform, search))
+        looks.append(partial(_in_directory, directory, platform, search))
     for point in metadata.entry_points(group=GROUP):
-        found.extend(_careful(point.value, platform, _from_point(point, platform, search)))
+        looks.append(partial(_careful, point.value, platform, _from_point(point, platform, search)))
     for kind in BUILT_IN:
-        found.extend(_careful(kind.name, platform, _from_kind(kind, platform, search)))
+        looks.append(partial(_careful, kind.name, platform, _from_kind(kind, platform, search)))
     for path in sorted(Path(cpc.plugins.executables.__file__).parent.glob("*.toml")):
-        found.extend(_described(path, platform, search))
-    return found
+        looks.append(partial(_described, path, platform, search))
+    return looks
 
 
 def _first_of_each(found: Sequence[Found]) -> tuple[Found, ...]:

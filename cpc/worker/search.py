@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from cpc.core.clock import Clock, SystemClock
@@ -35,6 +36,7 @@ class PathSearch:
         self._environ = dict(os.environ if environ is None else environ)
         self._clock = clock or SystemClock()
         self._timeout = timeout
+        self._told: dict[tuple[str, ...], Future[Answer]] = {}
 
     def which(self, program: str) -> str | None:
         """The path of `program` in the search path, or None."""
@@ -51,7 +53,14 @@ class PathSearch:
         return answer.code, answer.output + answer.errors
 
     def ask(self, argv: Sequence[str]) -> Answer:
-        """Run it with nothing to read. Never raises for what it does."""
+        """Run it with nothing to read. Never raises for what it does. What any thread has asked before is not asked again."""
+        words, mine = tuple(argv), Future[Answer]()
+        told = self._told.setdefault(words, mine)
+        if told is mine:
+            told.set_result(self._ask(words))
+        return told.result()
+
+    def _ask(self, argv: tuple[str, ...]) -> Answer:
         try:
             process = subprocess.Popen(
                 argv,

@@ -14,7 +14,7 @@ from tests.helpers.pool_lab import PLAIN, Lab, lab_of
 from tests.helpers.real_programs import gone
 
 NODES = 4
-JOBS = 20
+JOBS = 12
 
 
 @pytest.fixture(scope="module")

@@ -275,6 +275,21 @@ def test_a_plugin_script_that_fails_hangs_or_floods_is_ended(tmp_path: Path) -> 
     assert not tree.alive(pid)
 
 
+def test_programs_are_asked_side_by_side_and_each_once(tmp_path: Path) -> None:
+    """A worker starts as soon as the slowest has answered. Here each of the two waits for the other one."""
+    inside = "<executable name='lab/{name}' version='1' platform='smp'><run cmdline='true'/></executable>"
+    answer = f'echo "<executable-list>{inside}</executable-list>"'
+    for name, other in (("one", "two"), ("two", "one")):
+        (tmp_path / name).mkdir()
+        meet = f"echo >> {tmp_path}/{name}.here; until [ -e {tmp_path}/{other}.here ]; do :; done"
+        script(tmp_path / name / "asks", f"{meet}\n{answer.format(name=name)}")
+    search = looking_in()
+    found = discover((tmp_path / "one", tmp_path / "two"), "smp", search)
+    assert [one(found, name).why_not for name in ("lab/one", "lab/two")] == ["", ""]
+    discover((tmp_path / "one", tmp_path / "two"), "smp", search)
+    assert [(tmp_path / f"{name}.here").read_text() for name in ("one", "two")] == ["\n", "\n"]
+
+
 def test_a_program_that_leaves_its_output_open_does_not_hold_the_worker_up(tmp_path: Path) -> None:
     script(tmp_path / "leaves", "sleep 1000 & echo done")
     assert PathSearch(dict(os.environ)).run((str(tmp_path / "leaves"),)) == (0, "done\n")

@@ -37,6 +37,8 @@ log = Logger()
 
 #: Seconds between decisions, at least: what happens within them is decided together.
 GATHER = 0.5
+#: The first after a while comes sooner: somebody who has submitted one job waits for it.
+FIRST = 0.1
 #: A decision takes at most one part in so many of the writer's time, however many workers there are.
 SHARE = 20
 #: And at most, while there is a pool: what was learned, and limits, change with time.
@@ -67,6 +69,7 @@ class Keeper:
         self._stopped = True
         self._given: set[int] = set()
         self._took = 0.0  # seconds, the last decision
+        self._decided_at = float("-inf")
         happening.hands = self
 
     # --- from the start to the end ---
@@ -183,7 +186,8 @@ class Keeper:
 
     @property
     def _gather(self) -> float:
-        return max(GATHER, SHARE * self._took)
+        least = max(GATHER, SHARE * self._took)
+        return max(FIRST, least - (self.book.now - self._decided_at))
 
     # --- deciding ---
 
@@ -221,6 +225,7 @@ class Keeper:
             log.warn("pools are looked at again when the database takes writes: {error}", error=error)
         finally:
             self._deciding = False
+            self._decided_at = self.book.now
             again, self._again = self._again, False
             self._decide_in(self._gather if again else seconds)
 
