@@ -169,6 +169,31 @@ async def test_how_large_arrays_may_be_is_asked_of_slurm(cluster: Cluster) -> No
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_runs_on_every_node_is_told_to_end_and_that_of_others_of_the_array_is_not(cluster: Cluster) -> None:
+    rig = rig_for(cluster, "tell")
+    out = cluster.jobs / "tell"
+    body = 'trap "echo told; exit 0" TERM; while :; do sleep 0.05; done'
+    wanted = rig.request("", nodes=2, count=2)
+    each = rig.make().on_every_node(wanted)
+    # The last of an array has the array's own number.
+    text = (
+        f"#!/bin/sh\n{each} sh -c 'echo up; {body}' > {out}.$CPC_ALLOCATION_INDEX &\n"
+        f"while [ ! -e {out}.go$CPC_ALLOCATION_INDEX ]; do sleep 0.05; done\n{rig.make().end_every_node()}\nwait\n"
+    )
+    wanted = replace_struct(wanted, script=text)
+    mine = handles(wanted, await rig.make().submit(wanted))
+    paths = [Path(f"{out}.{index}") for index in range(2)]
+    wait_for(lambda: [path.exists() and path.read_text() for path in paths] == ["up\nup\n"] * 2, "they run")
+    Path(f"{out}.go1").touch()
+    (end,) = await rig.ended(rig.make(), mine[1:])
+    assert (end.outcome, paths[1].read_text()) == (SeenOutcome.OK, "up\nup\ntold\ntold\n")
+    assert paths[0].read_text() == "up\nup\n"
+    Path(f"{out}.go0").touch()
+    (end,) = await rig.ended(rig.make(), mine[:1])
+    assert (end.outcome, paths[0].read_text()) == (SeenOutcome.OK, "up\nup\ntold\ntold\n")
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_waits_says_why_and_what_can_never_start_is_stuck(cluster: Cluster) -> None:
     rig = rig_for(cluster, "wait")
     held = await submitted(rig, "exit 0", options=("--begin=now+1hour",))

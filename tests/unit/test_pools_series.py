@@ -186,7 +186,7 @@ def test_what_is_not_wanted_any_more_by_the_time_a_series_is_sent_does_not_stay(
 
     tokens = _asking(world, cancel(1, 3))
     world.until(lambda: world.system.entries)
-    world.advance(0.1)
+    world.advance(0.05)
     assert list(world.system.entries) == ["1_0", "1_1", "1_2"], "the last one was not even sent"
     assert "\n1) " not in world.system.entries["1_1"].wanted.script, "nobody can enrol with what is not wanted"
     world.until(lambda: not world.system.entries["1_1"].alive, 20.0)
@@ -196,7 +196,7 @@ def test_what_is_not_wanted_any_more_by_the_time_a_series_is_sent_does_not_stay(
     assert {row.token: row for row in world.rows()}[tokens[1]].facts.reason is Reason.CANCELLED
     sent = world.system.number
     _asking(world, cancel(0, 1, 2, 3))
-    world.advance(0.1)
+    world.advance(0.05)
     assert world.system.number == sent, "of which nothing is wanted, nothing is sent"
     world.settle()
 

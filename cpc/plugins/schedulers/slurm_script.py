@@ -90,8 +90,8 @@ def on_every_node(wanted: Wanted) -> str:
 
 
 #: Ends the steps of the script's own job, politely: srun itself answers SIGTERM by killing its step at once, and what it
-#: passes on (SIGUSR1) reaches every process of the step.
-END_EVERY_NODE = 'scancel --quiet --signal=TERM "$SLURM_JOB_ID"'
+#: passes on (SIGUSR1) reaches every process of the step. Not SLURM_JOB_ID: one of an array has that of the whole array.
+END_EVERY_NODE = 'scancel --quiet --signal=TERM "$CPC_ALLOCATION_NATIVE"'
 
 
 def describe(wanted: Wanted, options: tuple[str, ...] = ()) -> Described:
