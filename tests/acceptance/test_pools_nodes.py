@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def test_each_job_has_an_allocation_of_its_own_and_none_is_left(lab: Lab, tmp_pa
     lab.until(lambda: not lab.live("direct"), "nothing is left")
     assert not [line for line in lab.squeue("--format=%j") if line.startswith("cpc-direct")]
     had = [one for one in lab.all("direct") if one.started]
-    assert len(had) == len(jobs) + 2, "one for each, and one for the job that was cancelled as it ran"
-    assert sorted(one.cores for one in had) == sorted([*sizes, 2, 4])
+    # One for each, one for the job that was cancelled as it ran; that of the one that was cancelled before may have begun.
+    assert len(had) - len(jobs) in (2, 3)
+    assert Counter([*sizes, 2, 4]) <= Counter(one.cores for one in had)
     for one in had:
         assert lab.shown(one.native)["NumCPUs"] == str(one.cores)
     assert lab.network.job(fails).failures == 1
