@@ -54,13 +54,15 @@ TABLE: dict[tuple[State, Event], State] = {
 
 @dataclass(slots=True)
 class Spare:
-    """`free` and `ahead` as of the last commit. `prefer`: the path of the owner whose job left the room, asked first."""
+    """`free` and `ahead` as of the last commit. `prefer`: the path of the owner whose job left the room, asked first.
+    `fresh`: a job has left room since that owner was offered any, which it does not know yet."""
 
     worker: int
     profile: Profile
     free: Amounts = field(default_factory=Amounts)
     ahead: int = 0
     prefer: str = ""
+    fresh: bool = False
     state: State = State.FULL
 
     def happen(self, event: Event) -> State:
@@ -72,6 +74,20 @@ class Spare:
         """What there is now."""
         self.free, self.ahead = free, ahead
         self.happen(Event.ROOM if free.cores > 0 or (ahead > 0 and self.prefer) else Event.NO_ROOM)
+
+    def left_by(self, path: str) -> None:
+        """A job of this owner has ended here."""
+        self.prefer, self.fresh = path, True
+
+    def offered(self) -> None:
+        """What there is goes along with a report to the owner that is preferred."""
+        self.happen(Event.OFFER)
+        self.fresh = False
+
+    def refused(self) -> None:
+        """The owner has nothing for what it was offered. What was left since then it is offered with the next report."""
+        if not self.fresh:
+            self.prefer = ""
 
     def answered(self) -> None:
         """Whoever looked at it is done; what is left is open again."""

@@ -89,6 +89,12 @@ FEDERATION = (
         caught_by=_PARTING + "test_what_is_in_custody_is_handed_in_before_an_idle_worker_could_run_it_again", quick=True,
     ),
     defect(
+        "far-owner-left-too-soon", "cpc.queue.spare:Spare.refused", "if not self.fresh:", "if 1:",
+        promise="who is far away is told first what has ended, and asked again, before everybody else is",
+        caught_by="tests/unit/test_lending_parts.py::"
+        "test_an_owner_that_has_nothing_hears_of_what_has_ended_since_before_others_are_asked", quick=True,
+    ),
+    defect(
         "hop-budget-not-decreased", "cpc.queue.terms:beyond", "min(hops - 1, max(0, agreement.lend_on))",
         "max(0, agreement.lend_on)", promise="work is asked for no farther than the home's operator has agreed",
         caught_by=_STORIES + "test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for",

@@ -110,6 +110,22 @@ def test_room_ahead_is_for_the_owner_whose_jobs_run_there() -> None:
     assert spare.state is State.OPEN
 
 
+def test_an_owner_that_has_nothing_hears_of_what_has_ended_since_before_others_are_asked() -> None:
+    """While its answer was on the way, jobs of it have ended here: it may have thought that there was no room for more."""
+    spare = Spare(1, PLAIN)
+    spare.left_by("b/c")
+    spare.set_room(FOUR, 0)
+    spare.offered()
+    spare.left_by("b/c")
+    spare.refused()
+    spare.answered()
+    assert (spare.state, spare.prefer) == (State.OPEN, "b/c")
+    spare.offered()
+    spare.refused()
+    spare.answered()
+    assert (spare.state, spare.prefer) == (State.OPEN, "")
+
+
 # --- who is asked ----------------------------------------------------------------------------------------------------------
 
 

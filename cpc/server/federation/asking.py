@@ -106,7 +106,7 @@ class Asking:
         """What a job of this owner leaves is offered to the same owner first."""
         spare = self._spares.get(worker)
         if spare is not None:
-            spare.prefer = path
+            spare.left_by(path)
 
     def offer(self, worker: int, path: str) -> tuple[Amounts, int] | None:
         """The room that goes along with a report."""
@@ -122,7 +122,7 @@ class Asking:
         ahead = spare.ahead if self._ways.agreement(peer).lent.cores is None else 0
         if free.cores <= 0 and not ahead:
             return None
-        spare.happen(Event.OFFER)
+        spare.offered()
         return free, ahead
 
     def answered(self, worker: int, given: bool) -> None:
@@ -130,7 +130,7 @@ class Asking:
         spare = self._spares.get(worker)
         if spare is not None and spare.state is State.OFFERED:
             if not given:
-                spare.prefer = ""
+                spare.refused()
             spare.answered()
             self._soon()
 
