@@ -51,6 +51,7 @@ class Delivery:
         self.told_at = 0.0  # monotonic
         self._began = 0.0  # monotonic: when its upload began
         self._stage_out = 0.0  # seconds that the upload took
+        self._forgotten = False
         self.weight = 0  # about how many bytes it takes in a turn
 
     @property
@@ -61,8 +62,8 @@ class Delivery:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the server has it on record."""
-        return self.way is Way.SETTLED
+        """Whether nobody needs it here any more: the server has it on record, or it lies aside."""
+        return self._forgotten
 
     def begin(self) -> None:
         """Upload what is too big for the report itself."""
@@ -150,6 +151,7 @@ class Delivery:
         """The server's word is on record: forget it, and remove what was kept for it."""
         self.abandon()
         self.way = Way.SETTLED
+        self._forgotten = True
         if self._spool is not None:
             self._spool.forget(self.lease)
         if self._directory:

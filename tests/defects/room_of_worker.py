@@ -41,6 +41,12 @@ WORKER = (
         caught_by="tests/unit/test_agent_jobs.py::test_a_brief_result_that_the_server_has_before_the_disk_is_kept_no_longer",
     ),
     defect(
+        "forgotten-before-it-lies-aside", "cpc.worker.delivery:Delivery.is_settled", "self._forgotten", "self.way is Way.SETTLED",
+        promise="a result leaves the spool when it lies aside, not before",
+        caught_by="tests/unit/test_agent_aside.py::"
+        "test_what_cannot_be_kept_aside_yet_is_spooled_though_the_server_has_said_its_word",
+    ),
+    defect(
         "full-disk-blames-the-job", "cpc.worker.running:Attempt._blame_disk", "free < room.least_free", "free < 0",
         promise="a full disk is never the job's failure",
         caught_by="tests/unit/test_agent_jobs.py::test_a_job_that_fails_on_a_full_disk_is_not_blamed",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.wire.messages import Result
 from cpc.worker.aside import DAYS, Aside
+from cpc.worker.waiting import sleep
 from tests.helpers.memory_disk import MemoryDisk, Platter
 from tests.helpers.programs import Program
 from tests.helpers.worker_fixture import expected, world
@@ -18,6 +21,7 @@ from tests.helpers.worker_world import World
 
 __all__ = ["expected"]
 
+T = TypeVar("T")
 DAY = 86_400.0
 
 
@@ -63,6 +67,37 @@ def test_a_disk_that_does_not_let_us_keep_it_is_asked_again() -> None:
     worker = here.worker()
     here.until(lambda: any("cannot be kept aside" in line for line in here.said))
     assert worker.agent.left_behind == 1
+    here.until(lambda: any(name.endswith("/out.dat") for name in aside(here)))
+    here.until(lambda: worker.agent.left_behind == 0)
+
+
+def test_what_cannot_be_kept_aside_yet_is_spooled_though_the_server_has_said_its_word() -> None:
+    here = world(write=Program(5.0, writes=((1.0, "out.dat", b"science"),)))
+    here.script.verdict = "kept aside"
+    here.script.add(1, "write")
+    broken = [True]
+    here.platter.broken = lambda operation, path: (
+        OSError(errno.EIO, "Input/output error", path)
+        if broken[0] and operation == "rename" and "/runs/" in path
+        else None
+    )
+    worker = here.worker()
+    room = worker.agent.room
+    add, offload = room.spool.add, room.offload
+
+    async def slow(lease: Lease, body: bytes) -> None:
+        await sleep(here.reactor, 0.3)
+        await add(lease, body)
+
+    async def slower(work: Callable[[], T], /) -> T:
+        await sleep(here.reactor, 1.0)
+        return work()
+
+    room.spool.add, room.offload = slow, slower  # type: ignore[method-assign]
+    here.until(lambda: any("cannot be kept aside" in line for line in here.said))
+    assert worker.agent.left_behind == 1
+    room.offload = offload
+    broken[0] = False
     here.until(lambda: any(name.endswith("/out.dat") for name in aside(here)))
     here.until(lambda: worker.agent.left_behind == 0)
 
