@@ -170,7 +170,7 @@ def ended(one: Allocation, pool: str, worker: str, output: str, host: str, port:
     if probe.checks:
         return probe.checks
     node = ", ".join(one.ran_on) or probe.node or "the node"
-    more = f"see {output} on {node}" if output else f"cpcc pool set {pool} --output FILE, look again, and read it"
+    more = f"read {output} on {node}" if output else f"cpcc pool set {pool} --output FILE, look again, and read it"
     said = f": {one.words}" if one.words else ""
     match one.reason:
         case Reason.REFUSED:

@@ -202,7 +202,7 @@ def look(network: Network, *node: str, **settings: str) -> tuple[int, dict[str, 
         "pool", "set", "look", "--force", *(word for one in given.items() for word in (f"--{one[0]}", one[1]))
     ).done()
     said = network.cpcc("doctor", "look", "--node", *node, seconds=60.0)
-    assert " is running on " in said.err or " is submitted" in said.err, said.err
+    assert said.err.startswith("allocation "), said.err
     lines = [line for line in said.out.splitlines() if not line.startswith(" ")]
     return said.code, {line[5:].partition(":")[0]: line for line in lines}
 

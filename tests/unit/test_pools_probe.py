@@ -261,7 +261,7 @@ def test_what_is_printed_is_kept_where_the_pool_says(world: PoolWorld) -> None:
     entry.exit = 99
     world.system.end(entry, SeenOutcome.FAILED)
     world.settle(60.0)
-    assert seen(world, number).checks[0].hint == "see /shared/%j.log on n1"
+    assert seen(world, number).checks[0].hint == "read /shared/%j.log on n1"
 
 
 def test_a_refusal_and_a_hang_are_told_apart(world: PoolWorld) -> None:

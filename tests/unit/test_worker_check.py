@@ -80,14 +80,16 @@ def test_munge_is_asked_by_the_socket_that_slurm_uses(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
 
-    search = PathSearch({"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    def search() -> PathSearch:
+        return PathSearch({"PATH": f"{tmp_path}:/usr/bin:/bin"})
+
     program("scontrol", "echo 'AuthInfo                = socket=/x/munge,cred_expire=5'")
     program("munge", '[ "$1" = --socket=/x/munge ] && echo MUNGE:abc:')
     program(
         "unmunge", '[ "$1" = --socket=/x/munge ] && grep -q MUNGE:abc: || { echo STATUS: Invalid credential; exit 1; }'
     )
-    assert check.munge(search) == "ok"
+    assert check.munge(search()) == "ok"
     program("munge", "echo MUNGE:other:")
-    assert check.munge(search) == "STATUS: Invalid credential"
+    assert check.munge(search()) == "STATUS: Invalid credential"
     program("scontrol", "echo 'slurm_load_ctl_conf error: Unable to contact slurm controller' >&2; exit 1")
-    assert "Unable to contact" in check.munge(search)
+    assert "Unable to contact" in check.munge(search())
