@@ -92,7 +92,7 @@ WORKER = (
     ),
     defect(
         "every-attempt-fetches-ahead", "cpc.worker.fetching:Early.take", "if not self.left:", "if 0:",
-        promise="chunks that wait in memory for their turn do not grow with the number of attempts",
+        promise="chunks that wait in memory for their turn do not grow with the attempts",
         caught_by=_FETCHING + "test_what_is_fetched_early_is_bounded_for_all_attempts_together", quick=True,
     ),
     # --- processes ---
