@@ -13,7 +13,9 @@ from twisted.internet.defer import ensureDeferred
 
 from cpc.core.digest import CHUNK, Content
 from cpc.core.errors import BadInput, OverQuota
-from cpc.store import chunks, references
+from cpc.core.manifest import Manifest
+from cpc.store import attempts, chunks, history, references, schema, statement
+from cpc.store.attempts import Left
 from cpc.store.chunks import SMALL, Arrived
 from cpc.store.references import Kind, Missing, Owned
 from cpc.store.store import Store
@@ -21,6 +23,7 @@ from tests.helpers.files import add_project, arrived_of, content_of, counted, da
 from tests.helpers.stores import open_store, result, sqlite_url
 
 A, B = 1, 2
+_SET_QUOTA = statement.update(schema.projects, "quota")
 
 
 @pytest.fixture
@@ -234,3 +237,25 @@ def test_storage_is_exact_and_nothing_dangles_whatever_happens(tmp_path, steps):
         used = {d for d in (content_of(data).digest for data in NAMES) if read(store, references.who, d)}
         assert kept == used, step
     result(ensureDeferred(store.close()))
+
+
+def test_what_peers_have_brought_into_quarantine_does_not_count_against_the_quota(store):
+    """Only what is there for nothing else: what the project needs itself, it pays for."""
+    mine, theirs = b"m" * 60, b"t" * 300
+
+    def unit(tx):
+        tx.run(_SET_QUOTA, {"key_id": A, "quota": 100})
+        references.add(tx, Kind.FILE, 1, 0, A, [content_of(mine)], small_of(mine))
+        references.add(tx, Kind.RESULT, 7, -100_001, A, [content_of(mine), content_of(theirs)], small_of(mine, theirs))
+        attempts.add_results(tx, [Left(7, -100_001, Manifest(), "", False, "peer", 360)])
+
+    write(store, unit)
+    assert read(store, storage, A) == 360
+    assert read(store, attempts.in_quarantine, "peer") == (1, 360)
+    assert read(store, attempts.in_quarantine, "other") == (0, 0)
+    read(store, references.check_quota, A, 40)
+    with pytest.raises(OverQuota):
+        read(store, references.check_quota, A, 41)
+    write(store, history.drop_results, [(7, -100_001)], 100)
+    assert read(store, attempts.in_quarantine, "peer") == (0, 0)
+    assert read(store, storage, A) == 60

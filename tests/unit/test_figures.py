@@ -101,7 +101,8 @@ def oldest(bench: Bench) -> float:
     return (found - bench.clock.now()) / SECOND + bench.clock.seconds if found is not None else math.nan
 
 
-def test_the_oldest_job_that_waits_is_found_behind_others_of_its_class_and_priority(bench: Bench) -> None:
+def test_the_oldest_job_that_waits_is_found_behind_others_of_its_class_and_priority(database_url: str) -> None:
+    bench = Bench(url=database_url)
     assert math.isnan(oldest(bench))
     bench.submit(array=3, priority=-1)  # the oldest, and the last one of its class
     first = oldest(bench)
@@ -113,6 +114,7 @@ def test_the_oldest_job_that_waits_is_found_behind_others_of_its_class_and_prior
     worker = bench.worker("w", cores=203)
     assert len(worker.leases) == 203
     assert oldest(bench) == first + 20, "the one of the other class"
+    bench.close()
 
 
 def test_the_look_for_the_oldest_job_is_short_however_many_wait(bench: Bench) -> None:
