@@ -90,7 +90,7 @@ FEDERATION = (
     ),
     defect(
         "far-owner-left-too-soon", "cpc.queue.spare:Spare.refused", "if not self.fresh:", "if 1:",
-        promise="who is far away is told first what has ended, and asked again, before everybody else is",
+        promise="who is far away is told what has ended, and asked again, before others are",
         caught_by="tests/unit/test_lending_parts.py::"
         "test_an_owner_that_has_nothing_hears_of_what_has_ended_since_before_others_are_asked", quick=True,
     ),
