@@ -176,10 +176,12 @@ class Oracle:
 
     def entrusted(self, lease: Lease) -> None:
         """A worker is told that its home keeps the result: it need not come from the worker any more."""
+        self._told.add(lease)
         self._kept.pop(lease, None)
 
     def discarded(self, lease: Lease) -> None:
         """Nobody need take this result any more."""
+        self._told.add(lease)
         self._kept.pop(lease, None)
         self._good.pop(lease, None)
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cpc.core.lease import Lease
+from cpc.queue import terms
 from cpc.wire.messages import Task
 from tests.simulation.federation.idle import Idle
 from tests.simulation.versions import Release
@@ -199,7 +200,8 @@ class WideTruth:
                 found.append(f"{site.name} does not run")
             if server is None:
                 continue
-            if len(server.custody):
+            waiting = [item for item in server.custody._held.items.values() if not self._shut(site, item.lease)]
+            if waiting:
                 found.append(f"{site.name} has {len(server.custody)} results in custody: {server.custody.lines()}")
             sessions = list(server.queue.index.sessions.values())
             lent = [str(lease) for session in sessions for lease in session.lent]
@@ -209,6 +211,12 @@ class WideTruth:
             if borrowed:
                 found.append(f"{site.name} has borrowed {borrowed}")
         return found
+
+    def _shut(self, home: Site, lease: Lease) -> bool:
+        """Whether somebody on the way to the owner lets nothing of a neighbour's pass: then an operator has to decide."""
+        route = (home.number, *(self.universe.by_id[server].number for server in lease.route))
+        steps = [(here, peer) for pair in pairwise(route) for here, peer in (pair, pair[::-1]) if here != home.number]
+        return any(terms.withdrawn(self.universe.trust.bond(*step).agreement) for step in steps)
 
     def unsettled(self) -> str:
         """What is left between the servers, in words."""
