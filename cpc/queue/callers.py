@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cpc.core.resources import Amounts
 from cpc.queue.requirement import Profile
+from cpc.queue.served import Served
 
-HALF_LIFE = 3600.0  # seconds after which what a peer was given counts half
 LONGEST_PAUSE = 60.0  # seconds between calls that come to nothing
 MOST = 1000  # offers that are kept of one peer
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An offer that got nothing, or not enough. `onward`: our own peers may be asked for it too, and call us."""
+    """An offer that got nothing, or not enough. `onward`: our own peers may be asked for it too, and call us; but for those
+    to `avoid`, which others ask."""
 
     profile: Profile
     free: Amounts
     until: float
     onward: bool
+    avoid: frozenset[str] = frozenset()
 
 
 class Callers:
@@ -29,7 +30,7 @@ class Callers:
 
     def __init__(self) -> None:
         self._offers: dict[str, dict[tuple[str, int], Waiting]] = {}
-        self._served: dict[str, tuple[float, float]] = {}  # peer → (cores given, at what time)
+        self._served = Served()
         self._vain: dict[str, tuple[int, float]] = {}  # peer → (calls in vain, not to be called again before)
 
     def __bool__(self) -> bool:
@@ -57,7 +58,7 @@ class Callers:
 
     def serve(self, peer: str, cores: int, now: float) -> None:
         """The peer's workers were given work for so many cores."""
-        self._served[peer] = (self.served(peer, now) + cores, now)
+        self._served.give(peer, cores, now)
         self._vain.pop(peer, None)
 
     def called(self, peer: str, now: float) -> None:
@@ -68,8 +69,7 @@ class Callers:
 
     def served(self, peer: str, now: float) -> float:
         """What the peer's workers were given, older things counting less."""
-        cores, at = self._served.get(peer, (0.0, now))
-        return cores * math.exp(-math.log(2) / HALF_LIFE * max(0.0, now - at))
+        return self._served.of(peer, now)
 
     def fitting(self, fits: Callable[[Waiting], bool], now: float) -> list[tuple[str, int]]:
         """Peers with offers that `fits` likes, the least served first, and how many cores those offers have."""
@@ -86,17 +86,19 @@ class Callers:
         """What the peer has offered in vain."""
         return [one for one in self._offers.get(peer, {}).values() if one.until > now]
 
-    def onward(self, now: float) -> list[str]:
-        """Peers with offers for which our own peers may be asked, the least served first."""
+    def onward(self, following: str, now: float) -> list[str]:
+        """Peers with offers for which this peer of ours may be asked, the least served first."""
         found = [
             peer
             for peer, offers in self._offers.items()
-            if any(one.onward and one.until > now for one in offers.values())
+            if peer != following
+            and any(one.onward and one.until > now and following not in one.avoid for one in offers.values())
         ]
         return sorted(found, key=lambda peer: (self.served(peer, now), peer))
 
     def expire(self, now: float) -> None:
         """Drop what nobody waits for any more."""
+        self._served.expire(now)
         for peer, offers in list(self._offers.items()):
             for worker in [worker for worker, one in offers.items() if one.until <= now]:
                 del offers[worker]

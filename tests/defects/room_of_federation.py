@@ -5,6 +5,8 @@ from tests.defects.defect import defect
 _STORIES = "tests/simulation/federation/test_stories.py::"
 _PARTING = "tests/simulation/federation/test_parting.py::"
 _LINKS = "tests/unit/test_links.py::"
+_PRIORITIES = "tests/simulation/federation/test_priorities.py::"
+_PARTS = "tests/unit/test_lending_parts.py::"
 _FILES = "tests/unit/test_far_files.py::"
 _ENDS = "tests/unit/test_trust_ends.py::"
 
@@ -68,9 +70,39 @@ FEDERATION = (
         caught_by="tests/unit/test_lending.py::test_a_job_that_comes_later_calls_the_idle_worker",
     ),
     defect(
-        "call-not-passed-on", "cpc.server.federation.asked:Asked.demand", "if other != peer:", "if other == peer:",
+        "call-not-passed-on", "cpc.server.federation.asked:Asked.demand", "self._tell(other)", "pass",
         promise="a call for workers travels back to their home, hop by hop",
         caught_by=_STORIES + "test_an_idle_worker_is_called_when_there_is_work_behind_its_neighbour",
+    ),
+    defect(
+        "call-passed-on-to-everybody", "cpc.server.federation.asked:Asked.demand", "self._tried.called(peer, now)",
+        "self._callers.onward('', now)", promise="a call for workers is passed on to those only for whom it was promised",
+        caught_by="tests/simulation/federation/test_crowds.py", seconds=300.0,
+    ),
+    defect(
+        "asked-again-before-it-calls", "cpc.queue.tried:Tried.covers", "known is None or", "now > 0 or",
+        promise="who has promised to call is not asked again, also not on behalf of others",
+        caught_by="tests/simulation/federation/test_crowds.py", seconds=300.0,
+    ),
+    defect(
+        "promise-longer-than-what-it-rests-on", "cpc.queue.tried:Tried.covers", "return known.until - now if", "return inf if",
+        promise="nobody is promised to be called for longer than that rests on",
+        caught_by=_PARTS + "test_a_peer_that_has_promised_to_call_is_not_asked_again_for_the_same",
+    ),
+    defect(
+        "question-under-way-stays-counted", "cpc.server.federation.asked:Asked._ask", "del self._under_way[peer]", "pass",
+        promise="of a question that is answered nothing but the answer is kept",
+        caught_by="tests/simulation/federation/test_memory.py", seconds=120.0,
+    ),
+    defect(
+        "call-while-asked-is-forgotten", "cpc.queue.sources:Sources.in_vain", "if peer in self._called:",
+        "if peer in self._called and now < 0:", promise="a peer that calls while it is being asked is asked again",
+        caught_by=_PARTS + "test_a_peer_that_calls_while_our_own_workers_ask_it_is_asked_again",
+    ),
+    defect(
+        "call-while-asked-for-others-is-forgotten", "cpc.queue.tried:Tried.answered", "began != self._calls.get(peer, 0)",
+        "began > self._calls.get(peer, 0)", promise="a peer that calls while it is asked for others is asked again",
+        caught_by=_PARTS + "test_a_peer_that_calls_while_it_is_asked_is_asked_again",
     ),
     defect(
         "lent-nothing-means-asked", "cpc.queue.terms:covers", "unlimited and one.lend_on >= other.lend_on", "True",
@@ -100,9 +132,21 @@ FEDERATION = (
         caught_by=_STORIES + "test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for",
     ),
     defect(
-        "peers-in-any-order", "cpc.server.federation.book:Book.rows", "(row.priority, row.id)", "row.id",
+        "peers-in-any-order", "cpc.queue.sources:Sources.rank", "(each.priority, each.served, each.peer)", "each.peer",
         promise="peers are asked in the order that the operator has set",
         caught_by=_STORIES + "test_peers_are_asked_in_their_order",
+    ),
+    defect(
+        "higher-priority-waits-for-the-last-job", "cpc.queue.sources:Ranked.before", "return self.priority < other.priority",
+        "return has_work and self.priority < other.priority",
+        promise="work of a peer with a higher priority gets the next room, whoever had it before",
+        caught_by=_PRIORITIES + "test_work_of_a_higher_priority_that_comes_later_gets_the_next_room",
+    ),
+    defect(
+        "peers-of-one-priority-do-not-share", "cpc.queue.sources:Ranked.before",
+        "return has_work and self.served < other.served", "return False",
+        promise="peers of the same priority take turns",
+        caught_by=_PRIORITIES + "test_peers_of_the_same_priority_share_what_is_lent",
     ),
     defect(
         "own-work-does-not-come-first", "cpc.server.machines:_Worker._take",
@@ -120,6 +164,12 @@ FEDERATION = (
         "custody-before-fsync", "cpc.server.federation.held:Held._write", "self._disk.sync(part)", "pass",
         promise="a home that says it keeps a result has it on disk",
         caught_by=_STORIES + "test_a_home_keeps_a_result_for_an_owner_that_is_away",
+    ),
+    defect(
+        "handed-in-by-a-later-worker-is-lost", "cpc.server.federation.owner:Owner._take",
+        "worker or self.register.in_place_of(tx, caller.back, one.results)", "worker",
+        promise="what another worker of the same home hands in is accepted",
+        caught_by="tests/unit/test_custody_lending.py::test_what_a_later_worker_has_handed_over_is_accepted",
     ),
     defect(
         "custody-ends-without-a-verdict", "cpc.server.federation.custody:Custody._hand_in", "if settled is None:",

@@ -315,6 +315,9 @@ class FakeWays:
     def up(self) -> tuple[str, ...]:
         return tuple(self._net.peers(self._name)) if self.alive else ()
 
+    def priority(self, peer: str) -> int:
+        return list(self._net.peers(self._name)).index(peer)
+
     def agreement(self, peer: str) -> Agreement:
         return self._net.agreement(self._name, peer)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import ensureDeferred
 
 from cpc.core.chance import SeededChance
 from cpc.core.digest import EMPTY, Content, of_chunk
@@ -22,7 +23,7 @@ from cpc.server.gate import Gate
 from cpc.server.seal import Seal
 from cpc.server.storage import Storage
 from cpc.store import attempts
-from cpc.wire.messages import Checkpoint, Orders, Turn
+from cpc.wire.messages import Checkpoint, Orders, Result, Turn
 from tests.helpers.disks import FakeDisk
 from tests.helpers.files import block, content_of
 from tests.helpers.lending_world import Hand, House, World
@@ -153,3 +154,12 @@ def test_what_is_in_custody_is_not_lost_with_its_worker(tmp_path: Path) -> None:
     assert owner.outcomes(away.jobs[1])[0] == "lost"
     assert owner.queue.index.sessions == {}
     away.world.close()
+
+
+def test_what_a_later_worker_has_handed_over_is_accepted(away: Away) -> None:
+    """One that its owner has never heard of, and that has the disk of the one whose job it was."""
+    taken = away.custody.take(1 << 40, Result(lease=away.lease, outcome=Outcome.OK))
+    assert away.world.reactor.finish(ensureDeferred(taken))
+    away.back()
+    assert len(away.custody) == 0
+    assert away.world["c"].state(away.job) is State.SUCCEEDED

@@ -10,13 +10,16 @@ from cpc.core.peer import Agreement, Limits
 from cpc.core.resources import Amounts
 from cpc.queue import terms
 from cpc.queue.asks import KEPT, REMEMBERED, Asks, Standing
-from cpc.queue.callers import HALF_LIFE, MOST, Callers, Waiting
+from cpc.queue.callers import MOST, Callers, Waiting
 from cpc.queue.index import Index
 from cpc.queue.lent import Lent
 from cpc.queue.requirement import Requirement, misses, profile
+from cpc.queue.served import HALF_LIFE
 from cpc.queue.session import Running, Session
-from cpc.queue.sources import AGAIN, Sources
+from cpc.queue.sources import AGAIN, Ranked, Sources
 from cpc.queue.spare import TABLE, Event, Spare, State
+from cpc.queue.tried import MOST as TRIED
+from cpc.queue.tried import Tried, Try, Worker
 
 FOUR = Amounts(cores=4)
 PLAIN = profile((), (), FOUR)
@@ -129,48 +132,73 @@ def test_an_owner_that_has_nothing_hears_of_what_has_ended_since_before_others_a
 # --- who is asked ----------------------------------------------------------------------------------------------------------
 
 
+def order(*peers: str) -> tuple[Ranked, ...]:
+    return Sources().rank(peers, peers.index, 0.0)
+
+
 def everything(_peer: str) -> Amounts:
     return FOUR
 
 
 def test_peers_are_asked_in_order_and_none_twice_while_it_will_call() -> None:
     sources, spare, asked = Sources(), Spare(1, PLAIN), []
-    while peer := sources.choose(spare, ("a", "b", "c"), 0.0, everything):
+    while peer := sources.choose(spare, order("a", "b", "c"), 0.0, everything):
         asked.append(peer)
         sources.in_vain(peer, PLAIN, FOUR, 0.0, 300.0)
     assert asked == ["a", "b", "c"]
     assert sources.expire(0.0) == 300.0
-    assert sources.choose(spare, ("a", "b", "c"), 299.0, everything) == ""
-    assert sources.choose(spare, ("a", "b", "c"), 300.0, everything) == "a"
+    assert sources.choose(spare, order("a", "b", "c"), 299.0, everything) == ""
+    assert sources.choose(spare, order("a", "b", "c"), 300.0, everything) == "a"
     sources.called("b")
-    assert sources.choose(spare, ("a", "b", "c"), 1.0, everything) == "b"
+    assert sources.choose(spare, order("a", "b", "c"), 1.0, everything) == "b"
 
 
 def test_more_room_or_another_profile_is_worth_another_question() -> None:
     sources = Sources()
     sources.in_vain("a", PLAIN, Amounts(cores=1), 0.0, 300.0)
-    assert sources.choose(Spare(1, PLAIN), ("a",), 1.0, lambda _: Amounts(cores=1)) == ""
-    assert sources.choose(Spare(1, PLAIN), ("a",), 1.0, lambda _: Amounts(cores=2)) == "a"
-    assert sources.choose(Spare(1, GROMACS), ("a",), 1.0, lambda _: Amounts(cores=1)) == "a"
-    assert sources.choose(Spare(1, GROMACS), ("a",), 1.0, lambda _: Amounts()) == ""
+    assert sources.choose(Spare(1, PLAIN), order("a"), 1.0, lambda _: Amounts(cores=1)) == ""
+    assert sources.choose(Spare(1, PLAIN), order("a"), 1.0, lambda _: Amounts(cores=2)) == "a"
+    assert sources.choose(Spare(1, GROMACS), order("a"), 1.0, lambda _: Amounts(cores=1)) == "a"
+    assert sources.choose(Spare(1, GROMACS), order("a"), 1.0, lambda _: Amounts()) == ""
 
 
 def test_one_that_promises_nothing_is_asked_again_after_a_while() -> None:
     sources = Sources()
     sources.in_vain("a", PLAIN, FOUR, 0.0, 0.0)
-    assert sources.choose(Spare(1, PLAIN), ("a",), AGAIN - 1, everything) == ""
-    assert sources.choose(Spare(1, PLAIN), ("a",), AGAIN, everything) == "a"
+    assert sources.choose(Spare(1, PLAIN), order("a"), AGAIN - 1, everything) == ""
+    assert sources.choose(Spare(1, PLAIN), order("a"), AGAIN, everything) == "a"
 
 
-def test_a_peer_of_higher_priority_that_has_called_comes_before_the_owner_whose_jobs_run_there() -> None:
+def test_peers_of_a_higher_priority_come_before_the_owner_whose_jobs_run_there() -> None:
+    """If they may have work: they have called, or nobody has asked them for a while."""
     sources, spare = Sources(), Spare(1, PLAIN)
-    assert sources.choose(spare, ("a", "b", "c"), 0.0, everything, known="b") == ""
+    peers = order("a", "b", "c")
     sources.called("c")
-    assert sources.choose(spare, ("a", "b", "c"), 0.0, everything, known="b") == ""
-    sources.called("a")
-    assert sources.choose(spare, ("a", "b", "c"), 0.0, everything, known="b") == "a"
+    assert sources.choose(spare, peers, 0.0, everything, known="b") == "a"
     sources.asking("a")
-    assert sources.choose(spare, ("a", "b", "c"), 0.0, everything, known="b") == ""
+    sources.in_vain("a", PLAIN, FOUR, 0.0, 300.0)
+    assert sources.choose(spare, peers, 0.0, everything, known="b") == ""
+    sources.called("a")
+    assert sources.choose(spare, peers, 0.0, everything, known="b") == "a"
+
+
+def test_peers_of_the_same_priority_that_have_work_take_turns() -> None:
+    sources, spare = Sources(), Spare(1, PLAIN)
+
+    def chosen(known: str) -> str:
+        return sources.choose(spare, sources.rank("ab", lambda _: 0, 0.0), 0.0, everything, known)
+
+    sources.serve("a", 4, 0.0)
+    assert chosen("a") == "", "nobody knows whether the other has work: it is not asked for each job"
+    sources.called("b")
+    assert chosen("a") == "b"
+    sources.asking("b")
+    sources.filled("b")
+    sources.serve("b", 5, 0.0)
+    sources.called("a")
+    assert chosen("a") == "", "it was served less"
+    assert chosen("b") == "a"
+    assert chosen("") == "a", "the least served first"
 
 
 # --- what is answered once -------------------------------------------------------------------------------------------------
@@ -247,7 +275,85 @@ def test_a_call_goes_on_only_to_those_for_whom_it_was_asked() -> None:
     callers = Callers()
     callers.subscribe("a", ("h", 1), waiting(onward=True))
     callers.subscribe("b", ("h", 2), waiting())
-    assert callers.onward(0.0) == ["a"]
+    assert callers.onward("b", 0.0) == ["a"]
+
+
+def test_nobody_is_called_for_what_others_ask_anyway() -> None:
+    callers = Callers()
+    callers.subscribe("a", ("h", 1), Waiting(PLAIN, Amounts(cores=4), 300.0, True, frozenset("b")))
+    assert callers.onward("b", 0.0) == []
+    assert callers.onward("c", 0.0) == ["a"]
+
+
+# --- peers that were asked for others ---------------------------------------------------------------------------------------
+
+
+def a_try(cores: int = 4, hops: int = 3, until: float = 300.0, calls: bool = True) -> Try:
+    return Try(PLAIN, Amounts(cores=cores), hops, until, calls)
+
+
+def asked_in_vain(tried: Tried, worker: Worker, one: Try) -> None:
+    began = tried.ask("peer", [(worker, one)])
+    tried.answered("peer", [worker], [(worker, one)], began)
+
+
+def test_a_peer_that_has_promised_to_call_is_not_asked_again_for_the_same() -> None:
+    tried, worker = Tried(), ("a", "h", 1)
+    assert not tried.covers("peer", worker, a_try(), 0.0)
+    asked_in_vain(tried, worker, a_try())
+    assert tried.covers("peer", worker, a_try(cores=2, hops=1), 100.0) == 200.0, (
+        "nobody is promised more than was promised here"
+    )
+    assert not tried.covers("peer", worker, a_try(), 241.0), "it ends soon"
+    assert not tried.covers("peer", worker, a_try(cores=5), 0.0), "there is more room now"
+    assert not tried.covers("peer", worker, a_try(hops=4), 0.0), "it may go farther by this way"
+    assert not tried.covers("peer", ("b", "h", 1), a_try(), 0.0), "others ask others"
+
+
+def test_a_call_goes_back_to_those_it_was_promised_to_and_to_nobody_else() -> None:
+    tried = Tried()
+    asked_in_vain(tried, ("a", "h", 1), a_try())
+    asked_in_vain(tried, ("b", "h", 1), a_try(calls=False))
+    asked_in_vain(tried, ("c", "h", 2), a_try(until=50.0))
+    assert tried.called("peer", 60.0) == ["a"]
+    assert tried.called("peer", 60.0) == []
+    assert not tried.covers("peer", ("a", "h", 1), a_try(), 60.0), "it has called: it may be asked"
+
+
+def test_a_peer_that_calls_while_it_is_asked_is_asked_again() -> None:
+    tried, worker = Tried(), ("a", "h", 1)
+    began = tried.ask("peer", [(worker, a_try())])
+    assert tried.called("peer", 1.0) == ["a"]
+    asked_in_vain(tried, ("a", "h", 2), a_try())
+    tried.answered("peer", [worker], [(worker, a_try())], began)
+    assert not tried.covers("peer", worker, a_try(), 2.0)
+
+
+def test_what_is_given_is_not_waited_for() -> None:
+    tried, worker = Tried(), ("a", "h", 1)
+    tried.answered("peer", [worker], [], tried.ask("peer", [(worker, a_try())]))
+    assert tried.called("peer", 1.0) == []
+
+
+def test_what_is_kept_of_a_peer_that_was_asked_is_bounded() -> None:
+    tried = Tried()
+    asked = [(("a", "h", number), a_try()) for number in range(TRIED + 1)]
+    for worker, one in asked:
+        asked_in_vain(tried, worker, one)
+    assert not tried.covers("peer", ("a", "h", TRIED), a_try(), 0.0), "it is asked each time"
+    tried.expire(300.0)
+    assert tried.called("peer", 300.0) == []
+
+
+def test_a_peer_that_calls_while_our_own_workers_ask_it_is_asked_again() -> None:
+    sources = Sources()
+    sources.asking("peer")
+    sources.called("peer")
+    sources.in_vain("peer", PLAIN, Amounts(cores=4), 0.0, 300.0)
+    assert not sources.covered("peer", PLAIN, Amounts(cores=4), 1.0)
+    sources.asking("peer")
+    sources.in_vain("peer", PLAIN, Amounts(cores=4), 1.0, 300.0)
+    assert sources.covered("peer", PLAIN, Amounts(cores=4), 2.0)
 
 
 def test_what_is_kept_of_one_peer_is_bounded() -> None:

@@ -5,7 +5,8 @@ Who gets nothing, or not enough, is called when there is work: nobody has to ask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 
 import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -19,6 +20,8 @@ from cpc.queue import terms
 from cpc.queue.asks import Asks, Standing
 from cpc.queue.callers import Callers, Waiting
 from cpc.queue.requirement import Profile, profile
+from cpc.queue.sources import AGAIN
+from cpc.queue.tried import SOON, Tried, Try, Worker
 from cpc.server.federation.borrowed import sane
 from cpc.server.federation.owner import Owner
 from cpc.server.federation.ways import Caller, Ways
@@ -56,6 +59,7 @@ class Asked:
         self._repeats: dict[str, list[Deferred[None]]] = {}
         self._under_way: dict[str, int] = {}
         self._callers = Callers()
+        self._tried = Tried()
         self._soon = False  # a look is due at once
         self._looked = -PAUSE  # when the last one was
         self._timer: Timer | None = None
@@ -81,6 +85,8 @@ class Asked:
             answer = await self._look(peer, question)
         finally:
             self._under_way[peer] -= 1
+            if not self._under_way[peer]:
+                del self._under_way[peer]
             self._asks.answered(question.id, answer)
             for waiter in self._repeats.pop(question.id, []):
                 waiter.callback(None)
@@ -112,7 +118,7 @@ class Asked:
         home, given = question.route[0], list[Given]()
         onward = self._onward(peer, question)
         # Before looking: what is submitted meanwhile calls the peer.
-        promised = self._subscribe(peer, home, offers.values(), question.hops > 0)
+        promised = SUBSCRIBED if self._subscribe(peer, question, offers.values()) else 0.0
         if not self._ways.agreement(peer).accepted.off:
             tasks = await self._owner.give(peer, question.route, tuple(offers.values()))
             for worker, its in tasks.items():
@@ -120,21 +126,20 @@ class Asked:
                 self._fill(offers, worker, its)
         for following, hops in onward:
             left = until - self._clock.monotonic()
-            wanted = tuple(offer for offer in offers.values() if offer.free.cores > 0)
+            wanted = [offer for offer in offers.values() if offer.free.cores > 0]
             if left < LEAST or not wanted:
                 break
-            given += await self._ask_on(following, hops, left, question, wanted)
-            for one in given:
-                if one.route[0] == following:
-                    self._fill(offers, one.worker, one.tasks)
+            further, calls = await self._ask_on(peer, following, hops, left, question, offers)
+            given += further
+            promised = min(promised, calls)
         self._served(peer, given)
-        self._subscribe(peer, home, offers.values(), question.hops > 0)
+        self._subscribe(peer, question, offers.values())
         for worker, offer in offers.items():
             if offer.free.cores <= 0:
                 self._callers.withdraw(peer, (home, worker))
         if self._callers and (self._timer is None or not self._timer.active()):
             self._plan(LOOK_AGAIN)  # jobs may have come between the look and the promise
-        return WorkGiven(given=tuple(given), subscribed=SUBSCRIBED if promised else 0.0)
+        return WorkGiven(given=tuple(given), subscribed=promised)
 
     def _onward(self, peer: str, question: AskWork) -> list[tuple[str, int]]:
         """Own peers that may be asked for it, with how far the question may go from there."""
@@ -152,35 +157,64 @@ class Asked:
         return found
 
     async def _ask_on(
-        self, following: str, hops: int, seconds: float, question: AskWork, wanted: Sequence[Offer]
-    ) -> list[Given]:
-        """What a peer of ours has for these workers of others."""
-        here, agreement = self._ways.here, self._ways.agreement(following)
-        limits = agreement.lent
-        offers = [limited for offer in wanted if (limited := _limited(offer, limits.cores, limits.executables))]
-        if not offers:
-            return []
+        self, peer: str, following: str, hops: int, seconds: float, question: AskWork, offers: dict[int, Offer]
+    ) -> tuple[list[Given], float]:
+        """What a peer of ours has for these workers of others, which `peer` asks for; and for how many seconds it calls, and that
+        is passed on. What is left of them is in `offers`."""
+        here, home, now = self._ways.here, question.route[0], self._clock.monotonic()
+
+        def tries(until: float, calls: bool = True) -> Iterator[tuple[Offer, Worker, Try]]:
+            """Of what there is room at now, as the peer may have it."""
+            for offer in self._limited(following, offers):
+                yield offer, (peer, home, offer.worker), Try(_profile(offer), offer.free, hops, until, calls)
+
+        fresh, calls = [], inf
+        for each in tries(now + seconds + SOON):
+            good = self._tried.covers(following, each[1], each[2], now)
+            if good:
+                calls = min(calls, good)
+            else:
+                fresh.append(each)
+        if not fresh:
+            return [], calls
+        workers = {worker for _, worker, _ in fresh}
+        agreement = self._ways.agreement(following)
         own = (each for each in self._ways.up() if terms.covers(self._ways.agreement(each), agreement))
-        asked = dict.fromkeys((*question.asked, *own))
+        others = dict.fromkeys((*question.asked, *own))
         further = msgspec.structs.replace(
-            question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, asked=tuple(asked),
-            offers=tuple(offers),
+            question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, asked=tuple(others),
+            offers=tuple(offer for offer, _, _ in fresh),
         )  # fmt: skip
+        began = self._tried.ask(following, [(worker, one) for _, worker, one in fresh])
+        left: list[tuple[Worker, Try]] = []
+        given: list[Given] = []
         try:
             answer = await self._ways.ask(following, "ask-work", further, WorkGiven, seconds)
+            given = [
+                msgspec.structs.replace(one, route=(here, *one.route))
+                for one in answer.given
+                if (peer, home, one.worker) in workers
+                and one.route
+                and one.route[0] == following
+                and len(one.route) - 1 <= hops
+                and not terms.broken((*question.route, here, *one.route))
+            ]
+            for one in given:
+                self._fill(offers, one.worker, one.tasks)
+            until = self._clock.monotonic() + (min(answer.subscribed, SUBSCRIBED) or AGAIN)
+            left = [(worker, one) for _, worker, one in tries(until, answer.subscribed > 0) if worker in workers]
+            calls = min(calls, answer.subscribed or inf)
         except CopernicusError as error:
             log.debug("peer {peer} could not be asked for work: {why}", peer=following, why=str(error))
-            return []
-        workers = {offer.worker for offer in offers}
-        return [
-            msgspec.structs.replace(one, route=(here, *one.route))
-            for one in answer.given
-            if one.worker in workers
-            and one.route
-            and one.route[0] == following
-            and len(one.route) - 1 <= hops
-            and not terms.broken((*question.route, here, *one.route))
-        ]
+        finally:
+            self._tried.answered(following, workers, left, began)
+        return given, calls if began is not None else 0.0
+
+    def _limited(self, following: str, offers: dict[int, Offer]) -> list[Offer]:
+        """What there is room at, as this peer of ours may have it."""
+        limits = self._ways.agreement(following).lent
+        free = (offer for offer in offers.values() if offer.free.cores > 0)
+        return [found for offer in free if (found := _limited(offer, limits.cores, limits.executables))]
 
     def _fill(self, offers: dict[int, Offer], worker: int, tasks: Sequence[Task]) -> None:
         """What is left of an offer when these tasks run there."""
@@ -197,13 +231,17 @@ class Asked:
 
     # --- calls ----------------------------------------------------------------------------------------------------------
 
-    def _subscribe(self, peer: str, home: str, offers: Iterable[Offer], onward: bool) -> bool:
-        now = self._clock.monotonic()
+    def _subscribe(self, peer: str, question: AskWork, offers: Iterable[Offer]) -> bool:
+        now, home = self._clock.monotonic(), question.route[0]
         self._callers.expire(now)
+        self._tried.expire(now)
+        # Of those who are asked by others only our own peers matter: so it is no longer than the list of these.
+        others = (*question.route, *question.asked)
+        avoid = frozenset(server for server in others if not terms.withdrawn(self._ways.agreement(server)))
         promised = True
         for offer in offers:
             if offer.free.cores > 0:
-                waiting = Waiting(_profile(offer), offer.free, now + SUBSCRIBED, onward)
+                waiting = Waiting(_profile(offer), offer.free, now + SUBSCRIBED, question.hops > 0, avoid)
                 promised = self._callers.subscribe(peer, (home, offer.worker), waiting) and promised
         return promised
 
@@ -295,13 +333,21 @@ class Asked:
         self._ways.tell(peer, "demand", Demand())
 
     def demand(self, peer: str) -> None:
-        """A peer of ours has work, or may give us some from now on: those whose questions may go on to it are told."""
-        for other in self._callers.onward(self._clock.monotonic()):
-            if other != peer:
-                self._tell(other)
+        """A peer of ours has work: those for whom it has promised to call are told."""
+        now = self._clock.monotonic()
+        for other in sorted(self._tried.called(peer, now), key=lambda each: (self._callers.served(each, now), each)):
+            self._tell(other)
+
+    def agreed(self, peer: str) -> None:
+        """A peer of ours may give us work from now on: those whose questions may go on to it are told."""
+        now = self._clock.monotonic()
+        self._tried.called(peer, now)
+        for other in self._callers.onward(peer, now):
+            self._tell(other)
 
     def down(self, peer: str) -> None:
         """A peer is away: it asks again when it is back."""
+        self._tried.called(peer, self._clock.monotonic())
         self._callers.forget(peer)
 
     def stop(self) -> None:

@@ -17,7 +17,7 @@ from cpc.core.errors import CopernicusError
 from cpc.core.resources import Amounts
 from cpc.queue import terms
 from cpc.queue.requirement import Profile
-from cpc.queue.sources import Sources
+from cpc.queue.sources import Ranked, Sources
 from cpc.queue.spare import Event, Spare, State
 from cpc.server.federation.home import Home
 from cpc.server.federation.placing import Given
@@ -116,7 +116,8 @@ class Asking:
         peer = path.partition("/")[0]
         if self.held(peer):
             return None
-        if self._sources.choose(spare, self._ways.up(), self._clock.monotonic(), lambda p: self._room(spare, p), peer):
+        now = self._clock.monotonic()
+        if self._sources.choose(spare, self._ranked(now), now, lambda p: self._room(spare, p), peer):
             return None
         free = self._room(spare, peer)
         ahead = spare.ahead if self._ways.agreement(peer).lent.cores is None else 0
@@ -124,6 +125,10 @@ class Asking:
             return None
         spare.offered()
         return free, ahead
+
+    def lent(self, path: str, cores: int) -> None:
+        """Jobs of this owner were given so much room."""
+        self._sources.serve(path.partition("/")[0], cores, self._clock.monotonic())
 
     def answered(self, worker: int, given: bool) -> None:
         """The owner has given something, or nothing: then everybody else is asked."""
@@ -153,7 +158,8 @@ class Asking:
         self._due = False
         if self._stopped:
             return
-        now, peers = self._clock.monotonic(), tuple(peer for peer in self._ways.up() if not self.held(peer))
+        now = self._clock.monotonic()
+        peers = self._ranked(now)
         by_peer: dict[str, list[Spare]] = {}
         for spare in self._spares.values():
             if spare.state is not State.OPEN:
@@ -175,6 +181,9 @@ class Asking:
             if peer not in self._busy:
                 self._ask(peer, spares[:MAX_OFFERS])
         self._set_alarm(now)
+
+    def _ranked(self, now: float) -> tuple[Ranked, ...]:
+        return self._sources.rank((peer for peer in self._ways.up() if not self.held(peer)), self._ways.priority, now)
 
     def _room(self, spare: Spare, peer: str) -> Amounts:
         """What of the worker the peer may have now."""
@@ -237,21 +246,24 @@ class Asking:
         except CopernicusError as error:
             log.debug("peer {peer} could not be asked for work: {why}", peer=peer, why=str(error))
         finally:
-            self._looked(peer, offers, answer.subscribed)
+            self._looked(peer, offers, answer.subscribed, bool(answer.given))
 
-    def _looked(self, peer: str, offers: dict[int, Offer], subscribed: float) -> None:
+    def _looked(self, peer: str, offers: dict[int, Offer], subscribed: float, given: bool) -> None:
         """The peer has said its word, or is late: what it has left is open again, for the next one."""
         self._busy.discard(peer)
         self._promised.pop(peer, None)
-        now = self._clock.monotonic()
+        now, filled = self._clock.monotonic(), True
         for worker in offers:
             spare = self._spares.get(worker)
             if spare is None or spare.state is not State.ASKED:
                 continue
             left = self._room(spare, peer)
             if left.cores > 0:
+                filled = False
                 self._sources.in_vain(peer, spare.profile, left, now, subscribed)
             spare.answered()
+        if filled and given:
+            self._sources.filled(peer)
         self._soon()
 
     def _good(self, peer: str, lend_on: int, offers: dict[int, Offer], given: Sequence[PeerGiven]) -> list[Given]:

@@ -185,7 +185,9 @@ class Custody:
                 self._check()
             item = await self._held.add(lease, kept)
         except Unavailable as refusal:
-            self._owner(lease.route[-1]).trouble = str(refusal)
+            known_owner = self._owners.get(lease.route[-1])
+            if known_owner is not None:
+                known_owner.trouble = str(refusal)
             return False
         if item is None:
             return False

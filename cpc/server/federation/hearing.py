@@ -39,6 +39,11 @@ class Hearing:
         """It is heard of now, by this way."""
         self._heard[back] = self._queue.now
 
+    def forget(self, back: tuple[str, ...]) -> None:
+        """Nothing is lent by this way any more."""
+        self._heard.pop(back, None)
+        self._probed.pop(back, None)
+
     def last(self, back: tuple[str, ...]) -> float:
         """When it was heard of by this way; it has a full period from our start on."""
         return self._heard.get(back, 0.0)

@@ -410,10 +410,10 @@ class Home:
         for each in others:
             placed.back.extend((each.worker, task.lease.along(each.route), NOT_OFFERED) for task in each.tasks)
         for worker, task in placed.lent:
-            path = task.lease.path
-            known = path in self._owners and worker in self._owners[path].loans
-            loan = self._loan(path, worker)
+            owner = self._owners.get(path := task.lease.path)
+            known, loan = owner is not None and worker in owner.loans, self._loan(path, worker)
             loan.lent[task.lease] = Use(task.granted.cores, self._queue.now)
+            self.spares.lent(path, task.granted.cores)
             loan.dirty = loan.dirty and known  # the owner knows what it has just given
             self._look(path)
         for worker, lease, words in placed.back:

@@ -85,7 +85,8 @@ class Lending:
     # --- the links ------------------------------------------------------------------------------------------------------
 
     async def _demand(self, caller: Caller, _demand: Demand) -> None:
-        self.agreed(caller.peer)
+        self.asking.called(caller.peer)
+        self.asked.demand(caller.peer)
 
     def _changed(self, peer: str, up: bool) -> None:
         if up:
@@ -101,10 +102,10 @@ class Lending:
         return self.home.custody is not None and self.home.custody.waits(peer)
 
     def agreed(self, peer: str) -> None:
-        """A peer is here, has work, or the operator has set something else for it: it is worth asking now, for our own
-        workers and for those of others that may be lent on to it."""
+        """A peer is here, or the operator has set something else for it: it is worth asking now, for our own workers and for
+        those of others that may be lent on to it."""
         self.asking.called(peer)
-        self.asked.demand(peer)
+        self.asked.agreed(peer)
 
     def revoked(self, tx: Tx, peer: str, hand_back: bool) -> None:
         """In the unit that ends the trust in a peer: what runs for it here, and for us there, ends. Without `hand_back`

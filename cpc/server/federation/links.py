@@ -176,6 +176,11 @@ class Links:
         link = self._links.get(peer)
         return link is not None and link.up and self.book.trusts(peer)
 
+    def priority(self, peer: str) -> int:
+        """The smaller, the sooner this peer is asked."""
+        row = self.book.get(peer)
+        return row.priority if row is not None else 0
+
     def agreement(self, peer: str) -> Agreement:
         """What the operator has set for this peer; everything off for one that is not trusted."""
         return self.book.agreement(peer)

@@ -50,6 +50,10 @@ class Spares(Protocol):
         """That owner has said what it gives."""
         ...
 
+    def lent(self, path: str, cores: int) -> None:
+        """Jobs of the owner at the end of `path` were given so many cores."""
+        ...
+
     def prefer(self, worker: int, path: str) -> None:
         """A job of this owner has ended at the worker: what it leaves is offered to the same owner first."""
         ...

@@ -65,6 +65,7 @@ class Owner:
         self.register = Register(ways.here)
         self.quarantine = quarantine
         self._hearing = Hearing(queue, store, ways, answers=self._renew_all, closed=self._close)
+        self.register.on_end = self._hearing.forget
         self._orders: dict[tuple[str, ...], list[WorkerOrders]] = {}
         self._era = Era(queue.journal)
         ways.serve("report", Report, self._report, far=True)
@@ -295,7 +296,8 @@ class Owner:
             elif session is None and not one.gone and (one.wants or self._has_something(tx, worker, caller.back, one)):
                 answer.unknown[one.worker] = None
             if worker or one.results:
-                self._judge(tx, worker, session, one, answer, caller.peer)
+                judged = worker or self.register.in_place_of(tx, caller.back, one.results)
+                self._judge(tx, judged, session, one, answer, caller.peer)
             answer.cancel[one.worker] = [
                 lease for lease in one.holds if lease not in said.told and not _current(self._queue, lease, worker)
             ]
@@ -342,10 +344,7 @@ class Owner:
 
     def _has_something(self, tx: Tx, worker: int, back: tuple[str, ...], one: WorkerReport) -> bool:
         """Whether it has jobs of ours, or, when it is not known yet, brings what another one lent by the same way has done."""
-        if worker:
-            return bool(self._queue.index.held(worker))
-        found = (attempts.get(tx, result.lease.job, result.lease.attempt) for result in one.results)
-        return any(attempt is not None and self.register.way_to(attempt.worker) == back for attempt in found)
+        return bool(self._queue.index.held(worker) if worker else self.register.in_place_of(tx, back, one.results))
 
     def _needed(self, tx: Tx, session: Session, back: tuple[str, ...], one: WorkerReport) -> bool:
         """Whether a worker that reports needs a session: it has a job of ours, brings a result, or could be given a job."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from cpc.server.federation.borrowed import key_of
-from cpc.store import workers
+from cpc.store import attempts, workers
 from cpc.store.transaction import Tx
+from cpc.wire.messages import Result
 
 
 class Register:
     """All borrowed workers that have a row, by their numbers here. `here` is this server's id."""
 
     def __init__(self, here: str) -> None:
+        self.on_end: Callable[[tuple[str, ...]], None] = lambda back: (
+            None
+        )  # nobody is known any more that was lent by this way
         self._here = here
         self._rows: dict[str, int] = {}  # key → worker, as far as it is known in memory
         self._ways: dict[int, tuple[str, ...]] = {}  # worker → the servers from here to it, as it was lent
@@ -44,6 +50,12 @@ class Register:
         """The servers from here to its home; empty for one of ours."""
         return self._ways.get(worker, ())
 
+    def in_place_of(self, tx: Tx, back: tuple[str, ...], results: Iterable[Result]) -> int:
+        """Which worker, lent by this way, has had what one brings that is not known here yet; 0: none."""
+        found = (attempts.get(tx, result.lease.job, result.lease.attempt) for result in results)
+        lent = (attempt.worker for attempt in found if attempt is not None)
+        return next((worker for worker in lent if self.way_to(worker) == back), 0)
+
     def leads(self, back: tuple[str, ...]) -> bool:
         """Whether a worker was lent by this way."""
         return back in self._ways.values()
@@ -66,8 +78,9 @@ class Register:
             )  # now: who comes in the same commit gets a new row. Were it undone, `row` looks anew
 
         def effect() -> None:
-            for number, _ in gone:
-                self._ways.pop(number, None)
+            ended = {self._ways.pop(number, ()) for number, _ in gone}
+            for back in ended.difference(self._ways.values()):
+                self.on_end(back)
 
         tx.after(effect)
         return len(gone)

@@ -75,6 +75,10 @@ class Ways(Protocol):
         """The trusted peers that are connected now, those first that are asked first."""
         ...
 
+    def priority(self, peer: str) -> int:
+        """The smaller, the sooner this peer is asked."""
+        ...
+
     def agreement(self, peer: str) -> Agreement:
         """What the operator has set for this peer; everything off for one that is not trusted."""
         ...

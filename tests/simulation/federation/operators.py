@@ -133,7 +133,7 @@ class Operators:
 
         def done() -> None:
             bond = trust.bond(*key)
-            trust.bonds[key] = replace(bond, agreement=agreement or bond.agreement)
+            trust.bonds[key] = Bond(bond.priority if priority is None else priority, agreement or bond.agreement)
             trust.changed[key] = self.universe.now
 
         trust.changed[key] = self.universe.now

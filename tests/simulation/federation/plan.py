@@ -28,7 +28,8 @@ class WidePlan:
     """How a network is made. `bonds`: (server, peer) → what the server's operator has set for that peer.
 
     `workers`, `clients`: how many each server has, first that of server 1. `dials`: of a pair, which of the two can
-    connect to the other: 0 is both. `trust`: whether operators change their minds in mid-flight.
+    connect to the other: 0 is both. `trust`: whether operators change their minds in mid-flight. `plain`: links without TLS,
+    for many servers (see `plain.py`).
     """
 
     servers: int
@@ -45,7 +46,7 @@ class WidePlan:
     old: tuple[int, ...] = ()  # servers whose release knows nothing of other servers
     releases: tuple[Release, ...] = ()  # that of each server; none: all of this one
     peer_grace: float = 900.0
-    subscription: float = 300.0
+    plain: bool = False
 
     @classmethod
     def of(cls, chance: random.Random) -> WidePlan:

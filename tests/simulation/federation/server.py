@@ -20,6 +20,7 @@ from cpc.wire.identity import Identity, Name, Role
 from cpc.wire.messages import Message
 from cpc.wire.tls import ServerTls
 from tests.helpers.memory_disk import MemoryDisk
+from tests.simulation.federation import plain
 from tests.simulation.federation.releases import speak
 from tests.simulation.server import PORT, YEARS, Server
 from tests.simulation.threads import Pool
@@ -98,6 +99,8 @@ class PeerServer(Server):
     async def start(self) -> None:
         """The doors open when everything is loaded, and the peers are dialled."""
         await super().start()
+        if self.world.universe.plan.plain:
+            await self.listener.listen(self.world.universe.plain(self.host.listen(plain.PORT)))
         self.federation.start(self.listener)
         self.since = self.world.now
 

@@ -16,6 +16,7 @@ from cpc.wire.connection import ClientEndpoint
 from cpc.wire.messages import Settled, Task
 from tests.helpers.memory_disk import Platter
 from tests.helpers.stores import open_store, result
+from tests.simulation.federation import plain
 from tests.simulation.federation.releases import mixed
 from tests.simulation.federation.server import PeerServer
 from tests.simulation.oracle import Oracle
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from tests.simulation.federation.universe import Universe
 
 CUSTODY = "in custody"
-WAITED = 10_000_000  # µs
 
 
 class Site(Realm):
@@ -63,6 +63,10 @@ class Site(Realm):
     def dial(self, host: str, port: int) -> ClientEndpoint:
         """How to get to another server. A firewall lets through what the plan says."""
         other = self.universe.by_name(host)
+        if self.universe.plan.plain:
+            return self.universe.plain(
+                self.server_host.connect(host, plain.PORT if self.dials(other) else plain.PORT + 1)
+            )
         return self.server_host.connect(host, port if self.dials(other) else port + 1)
 
     def dials(self, other: Site) -> bool:
@@ -107,19 +111,20 @@ class Site(Realm):
         for task in tasks:
             self.universe.truth.given(self, worker, task)
 
-    def waits_for(self, worker: Worker) -> bool:
-        """Whether a job that any room would fit has waited here for some seconds, and this worker could run it."""
+    def waits_for(self, kind: Kind, seconds: float = 10.0) -> bool:
+        """Whether a job that any room would fit has waited here for so long, and a worker of this kind could run it."""
         server = self.peers
-        if server is None or worker.agent is None or worker.agent.link.session is None:
+        if server is None or kind.project:
             return False
         now = self.server_host.clock.now()
-        for text, since in self.oracle.rows(
-            "SELECT a.spec, a.submitted FROM arrays a WHERE a.open > 0 AND EXISTS (SELECT 1 FROM jobs j WHERE j.id >= a.id "
-            "AND j.id < a.id + 1048576 AND j.state = 1 AND j.attempts = 0)"
+        paused = server.queue.index.paused
+        for text, project, since in self.oracle.rows(
+            "SELECT a.spec, a.project, a.submitted FROM arrays a WHERE a.open > 0 AND EXISTS (SELECT 1 FROM jobs j "
+            "WHERE j.id >= a.id AND j.id < a.id + 1048576 AND j.state = 1 AND j.attempts = 0)"
         ):
             spec = msgspec.msgpack.decode(text, type=JobSpec)
-            small = spec.need.cores == 1 and not spec.need.memory and not spec.after and not worker.kind.project
-            if small and not spec.walltime and now - since > WAITED and fits(spec, worker.kind):
+            small = spec.need.cores == 1 and not spec.need.memory and not spec.after and project not in paused
+            if small and not spec.walltime and now - since > seconds * 1e6 and fits(spec, kind):
                 return True
         return False
 

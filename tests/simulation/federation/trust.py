@@ -38,19 +38,21 @@ class Trust:
     def found(self) -> None:
         """Before the first life: every pair of the plan trusts each other."""
         sites = self.universe.sites
+        known: dict[int, list[PeerRow]] = {number: [] for number in sites}
         for one, other in self.universe.plan.pairs:
-            self._row(sites[one], sites[other])
-            self._row(sites[other], sites[one])
+            known[one].append(self._row(sites[one], sites[other]))
+            known[other].append(self._row(sites[other], sites[one]))
+        for number, rows in known.items():
+            sites[number].write(lambda tx, rows=rows: [peers.add(tx, row) for row in rows])  # type: ignore[misc]
 
-    def _row(self, here: Site, other: Site) -> None:
-        """`here` has `other` on record, and an address when it can reach it."""
+    def _row(self, here: Site, other: Site) -> PeerRow:
+        """What `here` has on record of `other`: with an address when it can reach it."""
         bond = self.bond(here.number, other.number)
         where = Addresses(typed=Address(other.name, PORT, CLIENT_PORT)) if here.dials(other) else Addresses()
-        row = PeerRow(
+        return PeerRow(
             other.id, PeerState.TRUSTED, other.name, other.given.authority.certificate_pem, bond.priority, where,
             bond.agreement, "", "", 0, 0, 0,
         )  # fmt: skip
-        here.write(lambda tx: peers.add(tx, row))
 
     def bond(self, here: int, peer: int) -> Bond:
         """What an operator has set for a peer."""

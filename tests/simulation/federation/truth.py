@@ -7,8 +7,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cpc.core.lease import Lease
+from cpc.core.peer import Limits
 from cpc.queue import terms
 from cpc.wire.messages import Task
+from tests.simulation.federation import memory
 from tests.simulation.federation.idle import Idle
 from tests.simulation.versions import Release
 
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
     from tests.simulation.workers import Worker
 
 LINK_TIME = 180.0  # seconds after the last fault in which all that trust each other are connected
+REMEMBER_EVERY = 60.0  # seconds between looks at what is remembered
+REST = 300.0  # seconds in which that is forgotten, when nothing is left to be done
 SOON = 5.0  # seconds in which what one server has on record has come about at others, when all is well
 HEARD = 120.0  # seconds in which two servers that run and can reach each other have met
 CALM = 90.0  # seconds without any fault, after which all is well
+CALLED = 90.0  # seconds in which a server that has work has called whoever waits for it, the longest pause between calls included
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class WideTruth:
         self.loans: dict[tuple[int, Lease], Loan] = {}  # (owner's number, its lease) → who has it
         self._healed: float | None = None
         self._idle = Idle(universe)
+        self._remembered = -1e9
 
     # --- what is heard --------------------------------------------------------------------------------------------------
 
@@ -102,12 +108,50 @@ class WideTruth:
             self.wrong(f"{lease} goes by {route}; s{route[-1]} accepts nothing by s{route[-2]}")
 
     def _check_order(self, home: Site, worker: Worker, route: tuple[int, ...]) -> None:
-        """Own work first, then that of the peers in their order. Only what is certain counts: jobs that any room would fit,
-        which have waited while nothing happened."""
-        if not self.universe.calm(CALM):
-            return
-        if home.waits_for(worker):
+        """Own work first, then that of the peers by their priorities. Only what is certain counts: jobs that any room would fit,
+        which have waited while nothing happened, for longer than a call for them may take."""
+        if self.universe.calm(CALM) and worker.agent is not None and home.waits_for(worker.kind):
             self.wrong(f"{worker.name} is given a job of s{route[-1]}, and one of its own server waits")
+        for peer in self._before(home, route[1]):
+            if self._lends(home, peer) and peer.waits_for(worker.kind, CALLED):
+                self.wrong(
+                    f"{worker.name} is given a job of s{route[-1]} by way of s{route[1]}, and one of {peer.name} waits, "
+                    f"which has a higher priority at {home.name}"
+                )
+
+    def _before(self, home: Site, peer: int) -> list[Site]:
+        """Peers of a higher priority at `home` than this one, for longer than a question takes."""
+        trust, now = self.universe.trust, self.universe.now
+        if now - trust.changed.get((home.number, peer), -1e9) < CALLED:
+            return []
+        priority = trust.bond(home.number, peer).priority
+        return [
+            site
+            for number, site in self.universe.sites.items()
+            if number != home.number
+            and trust.trusted(home.number, number)
+            and trust.bond(home.number, number).priority < priority
+            and now - trust.changed.get((home.number, number), -1e9) > CALLED
+        ]
+
+    def _lends(self, home: Site, peer: Site) -> bool:
+        """Whether nothing has stood in the way of small jobs of `peer` at workers of `home`."""
+        trust, now = self.universe.trust, self.universe.now
+        pair = (min(home.number, peer.number), max(home.number, peer.number))
+        ours, theirs = (
+            trust.bond(*each).agreement for each in ((home.number, peer.number), (peer.number, home.number))
+        )
+        base, network = self.universe.plan.base, self.universe.network
+        return (
+            not (base.faults.cut or base.faults.stall)
+            and all(network.undisturbed(site.name, CALLED) and site.slowness == 1.0 for site in (home, peer))
+            and trust.up(home.number, peer.number)
+            and pair not in trust.doubtful
+            and now - trust.since.get(pair, -1e9) > CALLED
+            and now - trust.changed.get((peer.number, home.number), -1e9) > CALLED
+            and ours.lent == Limits()
+            and theirs.accepted == Limits()
+        )
 
     def withdrawn(self, home: Site, lease: Lease) -> bool:
         """Whether the trust along a lease's path has ended, now or not long ago, so that its result may be refused."""
@@ -128,11 +172,26 @@ class WideTruth:
 
     def check(self) -> None:
         """What must hold at any time."""
+        if self.universe.now - self._remembered >= REMEMBER_EVERY:
+            self._remembered = self.universe.now
+            self._check_memory()
         self._check_links()
         self._check_ended()
         if self._healed is not None:
             for words in self._idle.check():
                 self.wrong(words)
+
+    def _check_memory(self) -> None:
+        """What servers keep of each other stays within its bounds."""
+        for site in self.universe.sites.values():
+            if site.peers is not None:
+                for words in memory.too_many(site.peers):
+                    self.wrong(f"{site.name} remembers too much: {words}")
+
+    def at_rest(self) -> bool:
+        """Whether nothing is kept any more of what is over."""
+        servers = [site.peers for site in self.universe.sites.values()]
+        return not any(server is not None and memory.left(server) for server in servers)
 
     def _check_links(self) -> None:
         """Whoever trusts each other and can be reached is connected soon after the last fault."""
@@ -226,6 +285,13 @@ class WideTruth:
 
     def verdict(self) -> None:
         """What must hold when all has settled."""
+        self._check_memory()
+        end = self.universe.now + REST
+        while not self.at_rest() and self.universe.reactor.step(end):
+            pass
+        for site in self.universe.sites.values():
+            if site.peers is not None and (words := memory.left(site.peers)):
+                self.wrong(f"{site.name} keeps what is over: {words}")
         enemy = self.universe.enemy
         if enemy is not None and enemy.given:
             self.wrong(

@@ -11,10 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cpc.store import peers
+from cpc.wire.connection import ClientEndpoint, ServerEndpoint
+from cpc.wire.identity import Identity
 from tests.simulation import logs
 from tests.simulation.federation.chaos import WideChaos
 from tests.simulation.federation.hostile import Hostile
 from tests.simulation.federation.operators import Operators
+from tests.simulation.federation.plain import PlainWay
 from tests.simulation.federation.plan import WidePlan
 from tests.simulation.federation.site import Site
 from tests.simulation.federation.trust import Trust
@@ -48,6 +51,9 @@ class Universe:
             victims = [site for site in self.sites.values() if site.number not in self.plan.old]
             self.enemy = Hostile(self, self.chance.choice(victims), random.Random(seed + 4), each=5.0)
         self.messages: Counter[str] = Counter()  # that servers have sent each other, by method
+        self.frames: Counter[str] = (
+            Counter()
+        )  # all that has come over links without TLS: by method, answers as "answer"
         self._seen = 0
         self._looked = 0.0
         for site in self.sites.values():
@@ -77,6 +83,14 @@ class Universe:
     def by_name(self, host: str) -> Site:
         """The server whose machine this is."""
         return self.sites[int(host[1:])]
+
+    def plain(self, endpoint: ClientEndpoint | ServerEndpoint) -> PlainWay:
+        """The same way, without TLS."""
+        return PlainWay(endpoint, self._identity_at, self.frames)
+
+    def _identity_at(self, host: str) -> Identity | None:
+        server = self.by_name(host).peers
+        return server.identity if server is not None else None
 
     def pause(self, seconds: float) -> Deferred[None]:
         """So long, by nobody's clock."""
