@@ -31,7 +31,7 @@ PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"
 #: Written by hand, about this release.
 WRITTEN = tuple(page for page in PAGES if page.parent.name not in ("openapi", "adr", "charts"))
 #: Not ours: names of PostgreSQL, of Python's futures, and of a test's fixture.
-ELSEWHERE = {"synchronous_standby_names", "add_done_callback", "database_url"}
+ELSEWHERE = {"synchronous_standby_names", "add_done_callback", "database_url", "tcp_wmem"}
 #: Names of Copernicus 2 stand beside ours here.
 COMPARISON = DOCS / "admin" / "original.md"
 
