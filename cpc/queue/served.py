@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 HALF_LIFE = 3600.0  # seconds after which what a peer was given counts half
+NOTHING = 0.01  # cores
 
 
 class Served:
@@ -23,6 +24,6 @@ class Served:
         return cores * math.exp(-math.log(2) / HALF_LIFE * max(0.0, now - at))
 
     def expire(self, now: float) -> None:
-        """Forget what counts for less than a core."""
-        for peer in [peer for peer in self._served if self.of(peer, now) < 1.0]:
+        """Forget what counts for next to nothing."""
+        for peer in [peer for peer in self._served if self.of(peer, now) < NOTHING]:
             del self._served[peer]

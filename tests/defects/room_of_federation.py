@@ -127,6 +127,16 @@ FEDERATION = (
         "test_an_owner_that_has_nothing_hears_of_what_has_ended_since_before_others_are_asked", quick=True,
     ),
     defect(
+        "room-kept-for-who-hears-nothing", "cpc.server.federation.home:Home.reports", "loan is not None and not loan.gone",
+        "True", promise="no room is kept for an owner that hears of the worker no more",
+        caught_by="tests/unit/test_lending.py::test_no_room_is_kept_for_an_owner_that_hears_of_the_worker_no_more",
+    ),
+    defect(
+        "peers-forgotten-that-were-served", "cpc.queue.served:Served.expire", "< NOTHING", "< 1.0",
+        promise="peers that are alike take turns, also with small jobs",
+        caught_by="tests/unit/test_lending_networks.py::test_peers_that_have_asked_in_vain_are_called_in_turn",
+    ),
+    defect(
         "hop-budget-not-decreased", "cpc.queue.terms:beyond", "min(hops - 1, max(0, agreement.lend_on))",
         "max(0, agreement.lend_on)", promise="work is asked for no farther than the home's operator has agreed",
         caught_by=_STORIES + "test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for",

@@ -132,6 +132,24 @@ def test_peers_are_asked_in_their_order_and_one_that_has_asked_for_help_before_c
     assert world["d"].states(low, 9)["succeeded"] == 1
 
 
+def test_no_room_is_kept_for_an_owner_that_hears_of_the_worker_no_more(two: World) -> None:
+    two["c"].submit("sleep", array=2)
+    other, worker = two["a"].worker(cores=1), two["a"].worker(cores=1)
+    two.run(1)
+    assert other.jobs == ["1 of c"]
+    worker.finish()
+    two.run(1)
+    worker.beat()
+    two.run(1)
+    asking = two["a"].lending.asking
+    (spare,) = (each for each in asking._spares.values() if each.free.cores)
+    asking.prefer(spare.worker, "c")  # too late: the last report of it has been answered
+    asking.called("c")
+    two["c"].submit("sleep")
+    two.run(1)
+    assert worker.jobs == ["2 of c"]
+
+
 def test_a_cancel_reaches_the_worker_over_all_hops(chain: World) -> None:
     job = chain["c"].submit("sleep", array=2)
     worker = chain["a"].worker()

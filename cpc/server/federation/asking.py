@@ -108,6 +108,12 @@ class Asking:
         if spare is not None:
             spare.left_by(path)
 
+    def over(self, worker: int, path: str) -> None:
+        """No report to this owner speaks of the worker any more: somebody else is found for its room."""
+        spare = self._spares.get(worker)
+        if spare is not None and spare.prefer == path:
+            self._soon()
+
     def offer(self, worker: int, path: str) -> tuple[Amounts, int] | None:
         """The room that goes along with a report."""
         spare = self._spares.get(worker)
@@ -164,7 +170,7 @@ class Asking:
         for spare in self._spares.values():
             if spare.state is not State.OPEN:
                 continue
-            if spare.prefer and not self._home.reachable(spare.prefer):
+            if spare.prefer and not self._home.reports(spare.worker, spare.prefer):
                 spare.prefer = ""
                 if spare.free.cores <= 0:
                     spare.happen(Event.NO_ROOM)

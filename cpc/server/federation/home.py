@@ -83,10 +83,13 @@ class Home:
                 found[owner.route[-1]] = (len(uses), sum(use.cores for use in uses))
         return found
 
-    def reachable(self, path: str) -> bool:
-        """Whether the owner's answer can be expected soon."""
+    def reports(self, worker: int, path: str) -> bool:
+        """Whether the owner will hear of the worker with a report, and an answer can be expected soon."""
         owner = self._owners.get(path)
-        return owner is not None and not owner.failures and owner.neighbour in self._ways.up()
+        if owner is None or owner.failures or owner.neighbour not in self._ways.up():
+            return False
+        loan = owner.loans.get(worker)
+        return loan is not None and not loan.gone
 
     def knows(self, lease: Lease) -> bool:
         """Whether a job of another server may go on here."""
@@ -256,6 +259,7 @@ class Home:
             return  # trust in it has ended meanwhile
         for worker in [worker for worker, loan in owner.loans.items() if loan.over]:
             del owner.loans[worker]
+            self.spares.over(worker, owner.path)
         if not owner.loans:
             self._plan(owner, None)
             del self._owners[owner.path]
@@ -273,7 +277,7 @@ class Home:
             orders = by_worker.get(loan.worker, Orders())
             if loan.worker in answer.unknown:
                 loan.told, loan.dirty = False, True
-                self._put_back(each)
+                each.put_back()
             else:
                 loan.told = True
                 self._settle(owner, each, orders)
@@ -297,14 +301,6 @@ class Home:
         )
         if silent:
             self._tell(each.loan.worker, Orders(retry=silent))
-
-    def _put_back(self, each: Sent) -> None:
-        loan = each.loan
-        for result in each.results:
-            if result.lease not in each.own:
-                loan.results.setdefault(result.lease, result)
-        for checkpoint in each.checkpoints:
-            loan.checkpoints.setdefault(checkpoint.lease, checkpoint)
 
     def _failed(self, owner: Owner, sent: list[Sent], error: CopernicusError) -> None:
         """The owner could not be told: its results stay with the worker, or come into custody."""

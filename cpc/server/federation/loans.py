@@ -58,6 +58,10 @@ class Spares(Protocol):
         """A job of this owner has ended at the worker: what it leaves is offered to the same owner first."""
         ...
 
+    def over(self, worker: int, path: str) -> None:
+        """That owner hears of the worker no more: what it was to be offered is for whoever is next."""
+        ...
+
     def describe(self, worker: int, peer: str) -> Offer | None:
         """The worker as a peer may use it; None when it is not joined."""
         ...
@@ -156,6 +160,14 @@ class Sent:
     checkpoints: tuple[Checkpoint, ...]
     offered: bool
     own: frozenset[Lease]
+
+    def put_back(self) -> None:
+        """The owner did not take it: what the worker has brought is told again."""
+        for result in self.results:
+            if result.lease not in self.own:
+                self.loan.results.setdefault(result.lease, result)
+        for checkpoint in self.checkpoints:
+            self.loan.checkpoints.setdefault(checkpoint.lease, checkpoint)
 
 
 @dataclass(slots=True)

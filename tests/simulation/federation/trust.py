@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from cpc.core.peer import Address, PeerState
@@ -86,7 +86,8 @@ class Trust:
         `plenty`: only by ways without limits that other jobs could use up."""
         found = {owner.number}
         for route in self._routes((owner.number,)):
-            if self._lets(route[::-1], spec, project) and not (plenty and self._scarce(route[::-1])):
+            way = route[::-1]
+            if self._lets(way, spec, project) and not self._detour(way) and not (plenty and self._scarce(way)):
                 found.add(route[-1])
         return [self.universe.sites[number] for number in sorted(found)]
 
@@ -95,6 +96,20 @@ class Trust:
             if number not in begun and self.trusted(begun[-1], number):
                 yield (*begun, number)
                 yield from self._routes((*begun, number))
+
+    def _detour(self, route: tuple[int, ...]) -> bool:
+        """Whether somebody on this way asks another one on it directly, and so not by way of those in between."""
+        agreement = {
+            (here, there): self.bond(here, there).agreement
+            for here, there in combinations(route, 2)
+            if self.trusted(here, there)
+        }
+        return any(
+            terms.covers(agreement[here, there], agreement[here, peer])
+            for place, (here, peer) in enumerate(pairwise(route))
+            for there in route[place + 2 :]
+            if (here, there) in agreement
+        )
 
     def _scarce(self, route: tuple[int, ...]) -> bool:
         lent = [self.bond(here, peer).agreement.lent for here, peer in pairwise(route)]
