@@ -221,6 +221,11 @@ POOLS = (
         + "test_a_pool_whose_plugin_is_gone_for_good_is_forgotten_and_what_may_still_run_is_told",
     ),
     defect(
+        "forgotten-ones-come-back", "cpc.server.pools.happening:Happening.happen", "row.pool not in self.book.pools", "False",
+        promise="what a forgotten pool is still told brings nothing back",
+        caught_by=_UNUSABLE + "test_what_a_forgotten_pool_is_still_told_brings_nothing_back",
+    ),
+    defect(
         "sent-again-for-want-of-a-row", "cpc.server.pools.requests:Requests.send", "if base in self._untold:", "if False:",
         promise="what was sent is not sent again because its answer was not written",
         caught_by=_SERIES + "test_what_was_sent_is_not_sent_again_because_the_answer_could_not_be_written",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from cpc.core.chance import SeededChance
 from cpc.core.errors import Conflict, NotFound, Unavailable
@@ -121,6 +122,37 @@ def test_a_pool_whose_batch_system_is_away_can_be_forgotten(world: PoolWorld) ->
     assert world.alive() == []
     with pytest.raises(NotFound, match="there is no pool 'nosuch'"):
         offline.find(world.url, "nosuch")
+
+
+@pytest.mark.parametrize("under_way", ["adopt", "submit"])
+def test_what_a_forgotten_pool_is_still_told_brings_nothing_back(world: PoolWorld, under_way: str) -> None:
+    world.pool(max_allocations=2)
+    world.submit(1)
+    world.until(lambda: world.workers)
+    (hand,) = world.keeper.hands.values()
+    answer, asked = getattr(hand.scheduler, under_way), Deferred[None]()
+    called = []
+
+    async def late(*words: object) -> object:
+        called.append(under_way)
+        found = await answer(*words)
+        await asked
+        return found
+
+    setattr(hand.scheduler, under_way, late)
+    if under_way == "adopt":
+        hand.look(search=True)
+    else:
+        world.submit(20)
+    world.until(lambda: called)
+    hand.trouble = "it was away a moment ago"  # as long as this look at it is not over
+    world.finish(world.pools.forget(world.call(), "hpc"))
+    assert world.alive() == []
+    asked.callback(None)
+    world.advance(30.0)
+    assert world.alive() == [], "nobody could ever end it"
+    assert world.events("allocation.orphaned") == 0
+    world.check()
 
 
 class Away:

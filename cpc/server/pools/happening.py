@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 
 from cpc.core import ids
-from cpc.core.resources import Amounts
 from cpc.core.texts import plain
 from cpc.pools import learning, nodes
 from cpc.pools.allocation import Allocation, Effect, Event, Reason, State, apply, orphan
@@ -112,6 +111,9 @@ class Happening:
         if row is None:
             return None
         before = row.facts
+        if before.state is State.ENDED and row.pool not in self.book.pools:
+            # Its pool was forgotten while an answer was on its way: there is nobody left who could end it again.
+            return self.book.put(tx, row, before, native)
         words = plain(words, MAX_WORDS)
         facts, effects = apply(
             before, event, self.book.now, at=at, reason=reason, words=words, ran_on=ran_on
@@ -227,11 +229,10 @@ class Happening:
 
     def stranger(self, tx: Tx, pool: int, token: str, native: str) -> None:
         """Something in the batch system has a token of this pool that nobody knows: asked for in a life that was lost."""
-        if self.book.find(tx, token) is not None:
-            return
         row = self.book.pools.get(pool)
-        each = row.facts.each if row else Amounts(cores=1)
-        facts = orphan(token, pool, self.book.now, each, row.facts.nodes if row else 1)
+        if row is None or self.book.find(tx, token) is not None:
+            return
+        facts = orphan(token, pool, self.book.now, row.facts.each, row.facts.nodes)
         made = self.book.add(
             tx, tx.next("allocation"), facts, native=native, why="found in the batch system"
         )  # fmt: skip
