@@ -154,7 +154,8 @@ POOLS = (
         caught_by=_CREDENTIALS + "test_a_bundle_enrols_no_more_workers_than_its_nodes_explain",
     ),
     defect(
-        "lost-submission-is-a-refusal", "cpc.server.pools.requests:Requests._send", "(Event.SILENT,", "(Event.REFUSED,",
+        "lost-submission-is-a-refusal", "cpc.server.pools.requests:Requests._send",
+        "silent = {token: (Event.SILENT,", "silent = {token: (Event.REFUSED,",
         promise="a submission whose answer was lost is settled by its token",
         caught_by=_KEPT + "test_a_lost_answer_is_settled_by_the_token",
     ),
@@ -224,6 +225,24 @@ POOLS = (
         "forgotten-ones-come-back", "cpc.server.pools.happening:Happening.happen", "row.pool not in self.book.pools", "False",
         promise="what a forgotten pool is still told brings nothing back",
         caught_by=_UNUSABLE + "test_what_a_forgotten_pool_is_still_told_brings_nothing_back",
+    ),
+    defect(
+        "failing-plugin-asked-at-once", "cpc.server.pools.hand:Hand._work", "self.trouble = failed(self.scheduler, error)",
+        "pass",
+        promise="a plugin that fails in a way of its own is left alone for a while, and told",
+        caught_by=_KEPT + "test_a_plugin_that_always_fails_is_not_asked_without_end",
+    ),
+    defect(
+        "failing-plugin-has-sent-nothing", "cpc.server.pools.requests:Requests._send",
+        "(Event.SILENT, {\"words\": words})", "(Event.REFUSED, {\"words\": words})",
+        promise="what a plugin that fails may have sent is looked for, not sent again",
+        caught_by=_KEPT + "test_a_plugin_that_fails_in_a_way_of_its_own_is_not_asked_for_the_same_again",
+    ),
+    defect(
+        "missed-since-it-was-written", "cpc.server.pools.hand:Hand._look", "self._lost.get(row.token, now)",
+        "row.facts.asked_at",
+        promise="what was sent late has its time to become visible",
+        caught_by=_KEPT + "test_what_was_sent_late_has_its_time_to_become_visible",
     ),
     defect(
         "sent-again-for-want-of-a-row", "cpc.server.pools.requests:Requests.send", "if base in self._untold:", "if False:",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from cpc.api.scheduler import Unsettled
 from cpc.core.allocation import SeenOutcome, SeenState, Wanted
 from cpc.core.errors import Unavailable
 from cpc.core.resources import Amounts
@@ -291,3 +292,56 @@ def test_what_other_servers_lend_is_no_worker_of_a_pool(world: PoolWorld) -> Non
     )  # fmt: skip
     world.queue.index.sessions |= {1: ours, 2: theirs}
     assert [one.number for one in demand.workers(world.queue, world.happening.book)] == [1]
+
+
+def test_a_plugin_that_fails_in_a_way_of_its_own_is_not_asked_for_the_same_again(world: PoolWorld) -> None:
+    world.pool(max_allocations=1)
+    take = world.system.take
+
+    def broken(wanted: Wanted) -> str:
+        take(wanted)
+        world.system.take = take  # type: ignore[method-assign]
+        raise RuntimeError("no such key")
+
+    world.system.take = broken  # type: ignore[method-assign]
+    world.submit(1)
+    world.until(lambda: world.system.entries)
+    world.advance(1.0)
+    assert "fake failed: RuntimeError: no such key" in world.finish(world.pools.get(SERVER, "hpc")).note
+    world.settle()
+    assert len(world.system.entries) == 1, "it may have got through, and had"
+
+
+def test_a_plugin_that_always_fails_is_not_asked_without_end(world: PoolWorld) -> None:
+    world.pool(max_allocations=1)
+    (hand,) = world.keeper.hands.values()
+    calls = []
+
+    async def broken(handles: object) -> None:
+        calls.append(handles)
+        raise KeyError("id")
+
+    hand.scheduler.cancel = broken  # type: ignore[method-assign]
+    hand.cancel(f"{world.happening.prefix(hand.pool)}9", "9")
+    world.advance(25.0)
+    assert len(calls) == 3
+    assert world.finish(world.pools.get(SERVER, "hpc")).state == "unreachable"
+
+
+def test_what_was_sent_late_has_its_time_to_become_visible(world: PoolWorld) -> None:
+    world.pool(max_allocations=1)
+    (hand,) = world.keeper.hands.values()
+    world.system.trouble.extend([("cancel", "lost")] * 4)
+    hand.cancel(f"{world.happening.prefix(hand.pool)}9", "9")
+
+    async def hanging(wanted: Wanted) -> tuple[str, ...]:
+        del hand.scheduler.submit  # type: ignore[attr-defined]
+        world.reactor.callLater(15.0, world.system.take, wanted)  # within its settle time
+        raise Unsettled("no answer in time")
+
+    hand.scheduler.submit = hanging  # type: ignore[method-assign]
+    world.submit(1)
+    world.until(lambda: world.rows())
+    world.settle()
+    assert [row.facts.reason for row in world.rows()] == [Reason.LEFT]
+    assert len(world.system.entries) == 1

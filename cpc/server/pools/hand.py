@@ -24,7 +24,7 @@ from cpc.server.pools import series
 from cpc.server.pools.happening import Happening
 from cpc.server.pools.means import read
 from cpc.server.pools.nodes_seen import NodesSeen
-from cpc.server.pools.requests import Requests
+from cpc.server.pools.requests import Requests, failed
 from cpc.store.allocations import AllocationRow
 from cpc.store.pools import PoolRow
 from cpc.store.store import Store
@@ -87,6 +87,7 @@ class Hand:
         self.seen = NodesSeen(lambda: happening.book.now)
         self._requests = Requests(pool, happening, store)
         self._cancels: dict[str, str] = {}
+        self._lost: dict[str, float] = {}  # by token: since when those are missed that may be there or not
         self._some = True  # something of ours may be there
         self._pause = FASTEST
         self._look_at = 0.0
@@ -222,6 +223,9 @@ class Hand:
             if str(error) != self.trouble:
                 self.trouble = str(error)
                 log.warn("pool {pool}: {error}", pool=self.name, error=error)
+        except Exception as error:
+            self.trouble = failed(self.scheduler, error)
+            raise
         finally:
             self._busy = False
             if not self._stopped:
@@ -272,7 +276,9 @@ class Hand:
             if now >= self._search_at:
                 await self._count_nodes()
             self._search_at = now + SEARCH_EVERY
-            settled = {row.token for row in lost if now - row.facts.asked_at >= self.scheduler.settle_time}
+            # Not since they were written down: that may have been long before they were sent.
+            self._lost = {row.token: self._lost.get(row.token, now) for row in lost}
+            settled = {token for token, at in self._lost.items() if now - at >= self.scheduler.settle_time}
             changed = await self._store.write(lambda tx: self._found(tx, found, settled))
         if handles:
             seen = await self.scheduler.poll(handles)

@@ -49,6 +49,11 @@ class _Asked:
         )  # fmt: skip
 
 
+def failed(scheduler: Scheduler, error: Exception) -> str:
+    """What a plugin has raised that it should not."""
+    return f"the scheduler {scheduler.name} failed: {type(error).__name__}: {error}"
+
+
 class Requests:
     """Of one pool, one after the other."""
 
@@ -119,6 +124,11 @@ class Requests:
                 if isinstance(error, Unavailable):  # nothing has left this machine
                     raise
                 return False
+            except Exception as error:
+                # A plugin that fails in a way of its own may have been heard all the same.
+                words = failed(scheduler, error)
+                await self._tell(base, {token: (Event.SILENT, {"words": words}) for token in tokens}, rest, limit)
+                raise
             else:
                 named = zip(tokens, natives, strict=True)
                 taken = {token: (Event.ACCEPTED, {"native": native}) for token, native in named}
