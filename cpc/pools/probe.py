@@ -175,7 +175,7 @@ def ended(one: Allocation, pool: str, worker: str, output: str, host: str, port:
     match one.reason:
         case Reason.REFUSED:
             return (Check("request", False, f"the batch system did not take it{said}", "mend that, then look again"),)
-        case Reason.CANCELLED | Reason.REMOVED | Reason.ORPHAN:
+        case Reason.CANCELLED | Reason.REMOVED | Reason.ORPHAN | Reason.FORGOTTEN:
             return (Check("request", False, f"it was ended before {node} had told anything{said}", "look again"),)
         case Reason.WALLTIME | Reason.UNJOINED:
             words = f"what was started on {node} came to no end: the prologue, {worker} or a file system hangs there"

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import socket
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
@@ -119,7 +120,8 @@ def directory(work: str) -> tuple[str, int, tuple[str, ...]]:
         return words(error), free, _marks(work)
     marks = _marks(work)
     if made:
-        os.rmdir(work)
+        with suppress(OSError):  # a worker may have begun in it since
+            os.rmdir(work)
     return "", free, marks
 
 

@@ -115,6 +115,17 @@ POOLS = (
         caught_by=_PROBE + "test_a_node_tells_what_it_finds_once_and_can_do_nothing_else",
     ),
     defect(
+        "look-of-part-of-a-node", "cpc.server.pools.probing:Probing.start.unit", "else row.facts.node_cores", "else 0",
+        promise="a look counts with the whole node that its queue gives",
+        caught_by="tests/unit/test_pools_whole.py::test_a_look_counts_with_the_whole_node_that_its_queue_gives",
+    ),
+    defect(
+        "look-takes-the-others-file", "cpc.server.pools.probing:Probing._remove_mark", "self._book.live.values()",
+        "self._book.of_pool(row.pool)",
+        promise="a look leaves others what they wait for",
+        caught_by=_PROBE + "test_looks_at_the_same_place_do_not_take_each_other_s_file_away",
+    ),
+    defect(
         "look-told-twice", "cpc.server.pools.probing:Probing.report.unit", "if asked.checks or not", "if not",
         promise="a look is told once",
         caught_by=_PROBE + "test_a_node_tells_what_it_finds_once_and_can_do_nothing_else",

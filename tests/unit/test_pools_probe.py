@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cpc.core.resources import GIB, Amounts
 from cpc.pools import probe
 from cpc.pools.facts import HOUR, Pool
 from cpc.queue.job import State as JobState
+from cpc.server.pools import probing
 from cpc.server.principal import SERVER
 from cpc.wire.identity import fingerprint_of
 from tests.helpers.fake_batch import Entry
@@ -216,6 +218,47 @@ def test_what_the_server_writes_is_to_be_seen_on_nodes_that_share_files(world: P
     started(world, number)
     assert (tmp_path / "work" / MARK).exists()
     assert "--no-shared-files" in bad(tell(world))["shared files"]
+
+
+def test_looks_at_the_same_place_do_not_take_each_other_s_file_away(world: PoolWorld, tmp_path: Path) -> None:
+    world.pool(shared_files=True, work=str(tmp_path / "work"))
+    world.pool("other", shared_files=True, work=str(tmp_path / "scratch"))
+    number = look(world)
+    started(world, number)
+    with pytest.raises(Conflict, match="looks at pool hpc already"):
+        look(world)
+    mark = (tmp_path / MARK).read_text()
+    other = look(world, pool="other")
+    assert bad(tell(world, marks=(mark,))) == {}
+    assert seen(world, number).done
+    assert (tmp_path / MARK).exists(), "somebody else still looks"
+    started(world, other)
+    assert bad(tell(world, marks=((tmp_path / MARK).read_text(),))) == {}
+    assert seen(world, other).done
+    assert not (tmp_path / MARK).exists()
+
+
+def test_what_others_have_laid_where_the_server_writes_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "key"
+    victim.write_text("secret")
+    victim.chmod(0o600)
+    place = tmp_path / "shared"
+    place.mkdir()
+    laid = 'ln -s "$4" "$1/$3.$$"; ln -s "$4" "$1/$3.$2"\n'
+    subprocess.run(["sh", "-c", laid + probing._WRITE, "sh", place, "mark", MARK, victim], check=False)
+    assert victim.read_text() == "secret"
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_look_whose_pool_was_forgotten_says_so(world: PoolWorld) -> None:
+    world.pool()
+    number = look(world)
+    started(world, number)
+    next(iter(world.keeper.hands.values())).trouble = "away"
+    world.finish(world.pools.forget(world.call(), "hpc"))
+    (found,) = seen(world, number).checks
+    assert found.name == "request"
+    assert found.text.endswith("had told anything: its pool is forgotten by server: it may still run")
 
 
 #: exit code → (the check, words in it, words in what to do)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cpc.core.errors import Conflict
 from cpc.core.pool_views import PoolSettings
 from cpc.pools.allocation import State
 from cpc.store import pools
@@ -95,3 +96,16 @@ def test_parts_of_nodes_count_as_they_are(world: PoolWorld) -> None:
     world.until(lambda: len(world.workers) == 2)
     world.advance(5.0)
     assert running(world) == [1, 1]
+
+
+def test_a_look_counts_with_the_whole_node_that_its_queue_gives(world: PoolWorld) -> None:
+    world.system.gives = NODE
+    world.pool(cores=1, max_cores=2 * NODE - 1, max_allocations=0)
+    world.seconds_per_job = 100.0
+    world.submit(1)
+    world.until(lambda: running(world) == [NODE])
+    with pytest.raises(Conflict, match=f"at most {2 * NODE - 1} cores are allowed at once; one allocation is {NODE}"):
+        world.finish(world.pools.probe(world.call(), "hpc", ""))
+    world.finish(world.pools.set(world.call(), "hpc", PoolSettings(max_cores=2 * NODE), False))
+    world.finish(world.pools.probe(world.call(), "hpc", ""))
+    assert [row.facts.cores for row in world.alive()] == [NODE, NODE]

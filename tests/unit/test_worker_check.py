@@ -28,6 +28,20 @@ def test_a_work_directory_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     assert sorted(path.name for path in work.iterdir()) == [MARK, "other"]
 
 
+def test_a_work_directory_in_which_a_worker_has_begun_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+
+    def begun(place: str) -> tuple[str, ...]:
+        (work / "w1").mkdir()
+        return ()
+
+    monkeypatch.setattr(check, "_marks", begun)
+    assert check.directory(str(work))[0] == ""
+    assert (work / "w1").is_dir()
+
+
 def test_a_work_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     trouble, *_ = check.directory(str(tmp_path / "file" / "work"))

@@ -40,10 +40,12 @@ _PATIENCE = 5.0
 _CLOSED = {
     NodeState.DRAINED: "is drained", NodeState.DRAINING: "is being drained", NodeState.DOWN: "is down",
 }  # fmt: skip
-#: Writes $2 into $1/$3 if that can be, else into the directory above it; prints which of them it is.
-_WRITE = """for d in "$1" "$(dirname "$1")"; do
+#: Writes $2 into $1/$3 if that can be, else into the directory above it. Others may write there too: what they have laid is
+#: neither followed nor written over (set -C, mv -T).
+_WRITE = """umask 022; set -C
+for d in "$1" "$(dirname "$1")"; do
     [ -d "$d" ] && [ -w "$d" ] || continue
-    printf %s "$2" > "$d/$3.$$" && chmod 644 "$d/$3.$$" && mv "$d/$3.$$" "$d/$3" && exit 0
+    printf %s "$2" > "$d/$3.$$" && mv -fT "$d/$3.$$" "$d/$3" && exit 0
 done; exit 3"""
 _REMOVE = 'rm -f "$1/$2" "$(dirname "$1")/$2"'
 
@@ -61,6 +63,7 @@ class Probing:
         self._shows = shows
         self._bundles = bundles
         self._way = way
+        self._mark = ""
 
     # --- for people ---
 
@@ -87,12 +90,14 @@ class Probing:
                     f"cpcc allocation cancel {number}",
                 )
             each, walltime = probe.shape(row.facts)
-            denial = self._keeper.survey(tx).rooms[row.id].full(each.cores, walltime)
+            # It asks for no node of its own; a queue may give it one all the same.
+            whole = 0 if read(row.means, row.name).exclusive else row.facts.node_cores
+            denial = self._keeper.survey(tx).rooms[row.id].full(max(each.cores, whole), walltime)
             if denial is not None:
                 raise Conflict(f"pool {row.name} is full: {denial.words}", denial.step)
             wanted = Ask(
-                pool=row.id, nodes=1, each=each, walltime=walltime, probe=Probe(node=node, others=others, mark=mark),
-                why=f"{call.who.name} looks from a node",
+                pool=row.id, nodes=1, each=each, walltime=walltime, whole=whole,
+                probe=Probe(node=node, others=others, mark=mark), why=f"{call.who.name} looks from a node",
             )  # fmt: skip
             (made,) = self._keeper.happening.ask(tx, [wanted])
             tx.after(self._keeper.stir)
@@ -147,7 +152,9 @@ class Probing:
         place = work_place(read(row.means, row.name), row.facts.shared_files, row.name)
         if not row.facts.shared_files or not place:
             return ""
-        mark = self._keeper.tools.chance.token(12).hex()
+        # Pools may have the same place: what others wait for there must stay what it is.
+        here = (one.facts.probe.mark for one in self._book.live.values() if one.facts.probe is not None and _looks(one))
+        self._mark = mark = next(filter(None, here), self._mark) or self._keeper.tools.chance.token(12).hex()
         with suppress(CopernicusError):
             if not (await self._sh(_WRITE, place, mark, MARK)).code:
                 return mark
@@ -155,7 +162,7 @@ class Probing:
 
     async def _remove_mark(self, row: AllocationRow) -> None:
         pool = self._book.pools.get(row.pool)
-        others = any(_looks(one) for one in self._book.of_pool(row.pool))
+        others = any(_looks(one) for one in self._book.live.values())
         if pool is None or others:
             return
         place = work_place(read(pool.means, pool.name), True, pool.name)
