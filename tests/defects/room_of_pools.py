@@ -193,6 +193,13 @@ POOLS = (
         caught_by="tests/unit/test_pools_whole.py::test_whole_nodes_count_with_all_of_their_cores",
     ),
     defect(
+        "whole-nodes-asked-for-unseen", "cpc.server.pools.keeper:Keeper.decide", "hand is not None and hand.sized",
+        "hand is not None",
+        promise="a pool of whole nodes is not asked before it is known how large they are",
+        caught_by="tests/unit/test_pools_whole.py::"
+        "test_a_pool_of_whole_nodes_is_not_asked_before_it_is_known_how_large_they_are",
+    ),
+    defect(
         "one-bundle-for-a-series", "cpc.server.pools.script:_table", "_bundle(text)", "_bundle(bundles[0])",
         promise="each enrols with credentials of its own, also those asked for together",
         caught_by=(

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from cpc.core.allocation import NodeSeen
 from cpc.core.errors import Conflict
 from cpc.core.pool_views import PoolSettings
 from cpc.pools.allocation import State
 from cpc.store import pools
+from tests.helpers.fake_batch import FakeBatch
 from tests.helpers.pool_world import PoolWorld
 from tests.helpers.stores import sqlite_url
 
@@ -109,3 +112,27 @@ def test_a_look_counts_with_the_whole_node_that_its_queue_gives(world: PoolWorld
     world.finish(world.pools.set(world.call(), "hpc", PoolSettings(max_cores=2 * NODE), False))
     world.finish(world.pools.probe(world.call(), "hpc", ""))
     assert [row.facts.cores for row in world.alive()] == [NODE, NODE]
+
+
+@pytest.mark.parametrize("trouble", ["", "no"])
+def test_a_pool_of_whole_nodes_is_not_asked_before_it_is_known_how_large_they_are(
+    world: PoolWorld, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    nodes = FakeBatch.nodes
+
+    async def slow(self: FakeBatch, queue: str = "") -> tuple[NodeSeen, ...]:
+        waited = Deferred[None]()
+        world.reactor.callLater(2.0, waited.callback, None)
+        await waited
+        if trouble:
+            world.system.trouble.append(("nodes", trouble))
+        return await nodes(self, queue)
+
+    monkeypatch.setattr(FakeBatch, "nodes", slow)
+    world.seconds_per_job = 100.0
+    world.submit(12)
+    world.pool(exclusive=True, cores=1, max_cores=2 * NODE, max_allocations=0, force=True)
+    world.advance(1.5)
+    assert not world.rows()
+    world.advance(10.0)
+    assert len(world.rows()) == (2 * NODE if trouble else 2), "where nobody tells, what is asked for is what counts"

@@ -88,6 +88,7 @@ class Hand:
         self._requests = Requests(pool, happening, store)
         self._cancels: dict[str, str] = {}
         self._lost: dict[str, float] = {}  # by token: since when those are missed that may be there or not
+        self._counted = False  # its nodes, or nobody tells
         self._some = True  # something of ours may be there
         self._pause = FASTEST
         self._look_at = 0.0
@@ -108,9 +109,20 @@ class Hand:
         try:
             found = await self.nodes(queue)
         except CopernicusError:
-            return  # said elsewhere; it is only worth knowing
-        largest = max((one.cores for one in found), default=0)
-        await self._store.write(lambda tx: self._know(tx, len(found), largest))
+            pass  # said elsewhere; it is only worth knowing
+        else:
+            largest = max((one.cores for one in found), default=0)
+            await self._store.write(lambda tx: self._know(tx, len(found), largest))
+        if not self._counted:
+            self._counted = True
+            self._happening.hands.stir()
+
+    @property
+    def sized(self) -> bool:
+        """Whether it is known what an allocation will count for, as far as the batch system tells: whole nodes are counted
+        before one is asked for."""
+        row = self._book.pools.get(self.pool)
+        return self._counted or row is None or row.facts.node_cores > 0 or not read(row.means, row.name).exclusive
 
     def _queue_name(self) -> str:
         row = self._book.pools.get(self.pool)
@@ -182,6 +194,7 @@ class Hand:
         """From now on this one: a person has changed the pool."""
         former, self.scheduler = self.scheduler, scheduler
         self.seen.changed()
+        self._counted = False
         ensureDeferred(former.close()).addErrback(lambda failure: log.failure("closing a scheduler failed", failure))
         self.look(search=True)
 

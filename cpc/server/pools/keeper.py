@@ -236,7 +236,7 @@ class Keeper:
         decision = scale.concluded(self.survey(tx))
         for asks in _alike(decision.asks):
             hand = self.hands.get(asks[0].pool)
-            for some in _batched(asks, hand.together) if hand is not None else ():
+            for some in _batched(asks, hand.together) if hand is not None and hand.sized else ():
                 happening.ask(tx, some)
         for event, stops in (
             (Event.CANCELLED, decision.cancels), (Event.DISMISSED, decision.leaves), (Event.OVERDUE, decision.overdue),
