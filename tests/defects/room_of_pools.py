@@ -268,6 +268,17 @@ POOLS = (
         caught_by=_SERIES + "test_what_was_sent_is_not_sent_again_because_the_answer_could_not_be_written",
     ),
     defect(
+        "lost-though-it-speaks", "cpc.server.pools.hand:Hand._found", " - set(self._book.workers.values())", "",
+        promise="what has a worker that talks is not given up because its request got lost",
+        caught_by=_KEPT + "test_one_whose_worker_speaks_is_not_given_up_because_its_request_got_lost",
+    ),
+    defect(
+        "part-of-its-nodes-is-all", "cpc.server.pools.hand:Hand._given", "if every and cores", "if cores",
+        promise="what is left of an allocation that ends says nothing of whole nodes",
+        caught_by="tests/unit/test_pools_whole.py::"
+        "test_what_is_left_of_an_ending_one_is_not_taken_for_all_of_its_nodes",
+    ),
+    defect(
         "given-is-what-was-asked-for", "cpc.server.pools.hand:Hand._one", "self._given(tx, row.token, one)\n            case",
         "pass\n            case",
         promise="limits and budget are charged with what the batch system gives by itself",

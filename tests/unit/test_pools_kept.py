@@ -345,3 +345,18 @@ def test_what_was_sent_late_has_its_time_to_become_visible(world: PoolWorld) -> 
     world.settle()
     assert [row.facts.reason for row in world.rows()] == [Reason.LEFT]
     assert len(world.system.entries) == 1
+
+
+def test_one_whose_worker_speaks_is_not_given_up_because_its_request_got_lost(world: PoolWorld) -> None:
+    world.pool(max_allocations=1)
+    world.seconds_per_job = 200.0
+    world.system.trouble.append(("submit", "silent"))
+    world.submit(1)
+    world.until(lambda: world.system.entries)
+    (entry,) = world.system.entries.values()
+    entry.forgotten = True
+    world.until(lambda: world.workers and world.rows()[0].facts.used)
+    world.advance(60.0)
+    assert [row.facts.state for row in world.rows()] == [State.RUNNING]
+    world.until(lambda: world.unfinished() == 0)
+    assert len(world.rows()) == 1

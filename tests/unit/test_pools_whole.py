@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 
-from cpc.core.allocation import NodeSeen
+from cpc.core.allocation import NodeSeen, Seen, SeenState
 from cpc.core.errors import Conflict
 from cpc.core.pool_views import PoolSettings
 from cpc.pools.allocation import State
@@ -136,3 +136,16 @@ def test_a_pool_of_whole_nodes_is_not_asked_before_it_is_known_how_large_they_ar
     assert not world.rows()
     world.advance(10.0)
     assert len(world.rows()) == (2 * NODE if trouble else 2), "where nobody tells, what is asked for is what counts"
+
+
+def test_what_is_left_of_an_ending_one_is_not_taken_for_all_of_its_nodes(world: PoolWorld) -> None:
+    world.pool(cores=1, nodes=2, platform="mpi")
+    world.submit(1)
+    world.until(lambda: running(world))
+    (row,), (hand,) = world.alive(), world.keeper.hands.values()
+    assert hand.seen.largest == NODE
+    # Two threads on each of two nodes; Slurm names only those that are not free again yet.
+    left = Seen(native=row.native, token=row.token, state=SeenState.RUNNING, nodes=("n1",), cores=NODE)
+    world.do(lambda tx: hand._given(tx, row.token, left))
+    assert world.keeper.book.pools[row.pool].facts.node_cores == 0
+    assert running(world) == [NODE], "what it had, it has"

@@ -152,7 +152,8 @@ class Hand:
             return
         there = self.seen.cores(one.nodes, pool.facts.node_cores)
         cores = one.cores or (there if pool.facts.node_cores else 0)
-        if cores == there > row.facts.nodes * row.facts.each.cores and not pool.facts.node_cores:
+        every = len(one.nodes) == row.facts.nodes  # one that ends may have given some back
+        if every and cores == there > row.facts.nodes * row.facts.each.cores and not pool.facts.node_cores:
             self._whole(tx, pool, self.seen.largest)
         if cores:
             self._charge(tx, token, cores)
@@ -282,6 +283,9 @@ class Hand:
         self.waits = {row.token: self.waits[row.token] for row in rows if row.token in self.waits}
         handles = [series.handle(row.token, row.native) for row in rows if row.native]
         lost = [row for row in rows if not row.native and row.facts.state is not State.ASKED]
+        # Not since they were written down: that may have been long before they were sent.
+        self._lost = {row.token: self._lost.get(row.token, now) for row in lost}
+        settled = {token for token, at in self._lost.items() if now - at >= self.scheduler.settle_time}
         changed = False
         if lost or now >= self._search_at:
             since = min((row.asked for row in rows), default=0)
@@ -289,22 +293,20 @@ class Hand:
             if now >= self._search_at:
                 await self._count_nodes()
             self._search_at = now + SEARCH_EVERY
-            # Not since they were written down: that may have been long before they were sent.
-            self._lost = {row.token: self._lost.get(row.token, now) for row in lost}
-            settled = {token for token, at in self._lost.items() if now - at >= self.scheduler.settle_time}
             changed = await self._store.write(lambda tx: self._found(tx, found, settled))
         if handles:
             seen = await self.scheduler.poll(handles)
             changed = await self._store.write(lambda tx: self._take(tx, seen)) or changed
         self.looked_at = now
-        self._pause = FASTEST if changed or lost else min(SLOWEST, self._pause * 1.5)
+        self._pause = FASTEST if changed or len(settled) < len(lost) else min(SLOWEST, self._pause * 1.5)
         self._look_at = self._now() + self._pause
 
     def _found(self, tx: Tx, found: Sequence[Seen], settled: set[str]) -> bool:
         """All that has our token, known or not; `settled`: what would be there by now if it had got through."""
         there = {series.own(one) for one in found}
         changed = self._take(tx, found, strangers=True)
-        for token in settled - there:
+        # A worker that talks to us is better news than a batch system that has forgotten.
+        for token in settled - there - set(self._book.workers.values()):
             changed = (
                 self._happening.happen(tx, token, Event.MISSING, words="the submission got lost") is not None or changed
             )
@@ -370,7 +372,6 @@ class Hand:
                 self._given(tx, row.token, one)
             case SeenState.ENDED:
                 if one.outcome is SeenOutcome.UNKNOWN:
-                    # A worker that talks to us is better news than a batch system that has forgotten.
                     if row.token not in self._book.workers.values():
                         happen(tx, row.token, Event.MISSING, words=one.reason)
                 elif facts.state is not State.ENDED:
