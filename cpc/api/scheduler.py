@@ -133,6 +133,8 @@ class Scheduler(abc.ABC):
     summary: ClassVar[str] = ""
     #: How many copies one submission may ask for. 1: each allocation is a submission of its own.
     most_at_once: ClassVar[int] = 1
+    #: Whether it can leave nodes out of a request (`Wanted.exclude`); False: none is left out, however often workers fail there.
+    excludes: ClassVar[bool] = True
     #: Seconds after which a submission that was not answered has either become visible or never will.
     settle_time: ClassVar[float] = 60.0
 

@@ -263,6 +263,12 @@ POOLS = (
         caught_by=_KEPT + "test_what_was_sent_late_has_its_time_to_become_visible",
     ),
     defect(
+        "leaves-out-what-it-cannot", "cpc.server.pools.requests:Requests._asked", "if excludes else ()", "if True else ()",
+        promise="a batch system that can leave no node out is asked all the same",
+        caught_by="tests/unit/test_pools_nodes.py::"
+        "test_a_batch_system_that_can_leave_no_node_out_is_asked_all_the_same",
+    ),
+    defect(
         "sent-again-for-want-of-a-row", "cpc.server.pools.requests:Requests.send", "if base in self._untold:", "if False:",
         promise="what was sent is not sent again because its answer was not written",
         caught_by=_SERIES + "test_what_was_sent_is_not_sent_again_because_the_answer_could_not_be_written",

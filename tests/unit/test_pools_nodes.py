@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 
-from cpc.core.allocation import NodeSeen, NodeState
-from cpc.core.errors import NotFound, Unavailable
+from cpc.core.allocation import NodeSeen, NodeState, Wanted
+from cpc.core.errors import BadInput, Conflict, NotFound, Unavailable
 from cpc.pools.allocation import Reason
+from cpc.pools.facts import NodeRecord
 from cpc.queue.job import State as JobState
 from cpc.server.principal import SERVER
+from tests.helpers.fake_batch import FakeBatch
 from tests.helpers.pool_world import PoolWorld
 from tests.helpers.stores import sqlite_url
 
@@ -52,6 +54,29 @@ def test_a_node_on_which_everything_ends_at_once_is_left_out_and_named(world: Po
     world.finish(world.pools.undrain(world.call(), "bad", ""))
     page = world.finish(world.pools.nodes(SERVER, "hpc"))
     assert next(one for one in page.items if one.name == "bad").excluded == 0
+
+
+def test_a_batch_system_that_can_leave_no_node_out_is_asked_all_the_same(
+    world: PoolWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = FakeBatch.submit
+
+    async def strict(self: FakeBatch, wanted: Wanted) -> tuple[str, ...]:
+        if wanted.exclude:
+            raise BadInput("nodes cannot be excluded")
+        return await submit(self, wanted)
+
+    monkeypatch.setattr(FakeBatch, "submit", strict)
+    monkeypatch.setattr(FakeBatch, "excludes", False, raising=False)
+    world.pool(max_allocations=1)
+    number = next(iter(world.keeper.book.pools))
+    bad = NodeRecord(pool=number, node="n2", failures=3, failed_at=world.keeper.book.now)
+    world.do(lambda tx: world.keeper.book.put_node(tx, bad))
+    world.submit(4)
+    world.until(lambda: world.unfinished() == 0, 600.0)
+    assert {row.facts.reason for row in world.rows()} == {Reason.NONE}, "none was refused"
+    with pytest.raises(Conflict, match="cannot be told on which node to start anything"):
+        world.finish(world.pools.probe(world.call(), "hpc", "n3"))
 
 
 def test_a_node_is_drained_together_with_the_workers_on_it(world: PoolWorld) -> None:

@@ -56,6 +56,7 @@ class SlurmRest(Scheduler):
     summary: ClassVar[str] = "Slurm, through slurmrestd with a JWT; no Slurm on the server's machine is needed"
     #: What names the elements that wait is broken off after 64 letters: that many can be named whichever of them are gone.
     most_at_once: ClassVar[int] = 40
+    excludes: ClassVar[bool] = False
     settle_time: ClassVar[float] = 60.0
 
     @classmethod

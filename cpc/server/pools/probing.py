@@ -77,6 +77,9 @@ class Probing:
         hand = self._keeper.hands.get(row.id)
         if hand is None:
             raise Unavailable(f"pool {row.name} cannot be used: {self._keeper.broken.get(row.id, 'it is being made')}")
+        if node and not hand.scheduler.excludes:
+            words = f"scheduler {row.facts.scheduler} cannot be told on which node to start anything"
+            raise Conflict(words, f"look from any: cpcc doctor {row.name} --node")
         others = await self._others(row, node) if node else ()
         mark = await self._write_mark(row)
 

@@ -92,7 +92,7 @@ class Requests:
         return accepted
 
     async def _send(self, scheduler: Scheduler, base: str) -> bool:
-        asked = await self._store.write(lambda tx: self._asked(tx, self._waiting[base]))
+        asked = await self._store.write(lambda tx: self._asked(tx, self._waiting[base], scheduler.excludes))
         if asked is None:
             return False
         tokens = list(asked.bundles)
@@ -181,7 +181,7 @@ class Requests:
         await self._store.write(unit)
         del self._untold[base]
 
-    def _asked(self, tx: Tx, bundles: Mapping[str, bytes]) -> _Asked | None:
+    def _asked(self, tx: Tx, bundles: Mapping[str, bytes], excludes: bool) -> _Asked | None:
         """What is to be sent; None when nothing of it is wanted any more."""
         pool = self._book.pools.get(self._pool)
         rows = {token: self._book.live.get(token) for token in bundles}
@@ -198,7 +198,8 @@ class Requests:
         if last < 0:
             return None
         facts = rows[wanted[0]].facts  # type: ignore[union-attr]
-        avoid = tuple(one.node for one in nodes.excluded(pool.facts, self._book.nodes.values(), self._book.now))
+        bad = nodes.excluded(pool.facts, self._book.nodes.values(), self._book.now) if excludes else ()
+        avoid = tuple(one.node for one in bad)
         if facts.probe is not None and facts.probe.node:
             avoid = facts.probe.others
         sent = {token: text.decode() if token in wanted else "" for token, text in list(bundles.items())[: last + 1]}
