@@ -105,7 +105,7 @@ POOLS = (
         caught_by=_PROBE + "test_a_full_pool_is_not_looked_at_and_a_paused_one_is",
     ),
     defect(
-        "look-blames-the-node", "cpc.server.pools.happening:Happening._judge", "if facts.probe is not None:", "if False:",
+        "look-blames-the-node", "cpc.server.pools.happening:Happening._judge", "if facts.probe is not None or", "if",
         promise="no node is left out because a look failed there",
         caught_by=_PROBE + "test_a_node_that_cannot_tell_is_understood_by_how_it_ended",
     ),
@@ -267,6 +267,11 @@ POOLS = (
         promise="a batch system that can leave no node out is asked all the same",
         caught_by="tests/unit/test_pools_nodes.py::"
         "test_a_batch_system_that_can_leave_no_node_out_is_asked_all_the_same",
+    ),
+    defect(
+        "left-out-in-words-only", "cpc.server.pools.happening:Happening._judge", " or not self.hands.excludes(facts.pool)", "",
+        promise="no node is said to be left out where none can be",
+        caught_by="tests/unit/test_pools_nodes.py::test_no_node_is_said_to_be_left_out_where_none_can_be",
     ),
     defect(
         "sent-again-for-want-of-a-row", "cpc.server.pools.requests:Requests.send", "if base in self._untold:", "if False:",

@@ -79,6 +79,19 @@ def test_a_batch_system_that_can_leave_no_node_out_is_asked_all_the_same(
         world.finish(world.pools.probe(world.call(), "hpc", "n3"))
 
 
+def test_no_node_is_said_to_be_left_out_where_none_can_be(world: PoolWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeBatch, "excludes", False)
+    world.system.nodes = ("bad",)
+    world.poisonous = {"bad"}
+    world.pool(max_allocations=1)
+    world.submit(1)
+    world.until(lambda: len(world.rows()) == 4, 2000.0)
+    assert world.events("node.excluded") == 0
+    assert world.finish(world.pools.node(SERVER, "bad")).excluded == 0
+    reasons = world.finish(world.pools.why(SERVER, "hpc")).reasons
+    assert not any("left out" in reason.text for reason in reasons)
+
+
 def test_a_node_is_drained_together_with_the_workers_on_it(world: PoolWorld) -> None:
     world.pool(idle=3000.0)
     world.submit(60)

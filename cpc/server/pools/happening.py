@@ -47,6 +47,7 @@ class Hands(Protocol):
     def cancel(self, pool: int, token: str, native: str) -> None: ...
     def look(self, pool: int) -> None: ...
     def stir(self) -> None: ...
+    def excludes(self, pool: int) -> bool: ...
     def cut(self, sessions: list[int], reason: str) -> None: ...
 
 
@@ -159,7 +160,7 @@ class Happening:
     def _judge(self, tx: Tx, facts: Allocation, reason: Reason, words: str) -> None:
         """What the run says about the nodes that it was on."""
         pool = self.book.pools[facts.pool].facts
-        if facts.probe is not None:
+        if facts.probe is not None or not self.hands.excludes(facts.pool):
             return
         for name in facts.ran_on:
             record = self.book.node(facts.pool, name)

@@ -176,6 +176,10 @@ class Keeper:
         if pool in self.hands and not self._stopped:
             self.hands[pool].look()
 
+    def excludes(self, pool: int) -> bool:
+        """Whether it can be asked to leave nodes out."""
+        return pool not in self.hands or self.hands[pool].scheduler.excludes
+
     def stir(self) -> None:
         """Something has changed: decide, soon."""
         self._decide_in(self._gather)
