@@ -60,7 +60,11 @@ class Strangers(Generic[T]):
 
 
 def origin(host: str) -> str:
-    """What counts as one address: whoever has one of IPv6 has its whole network of 64 bits."""
+    """What counts as one address: whoever has one of IPv6 has its whole network of 64 bits. One of IPv4 is one, also as it
+    shows where the server listens on all addresses of IPv6."""
     if ":" not in host:
         return host
-    return ":".join(ipaddress.ip_address(host.partition("%")[0]).exploded.split(":")[:4])
+    found = ipaddress.IPv6Address(host.partition("%")[0])
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return ":".join(found.exploded.split(":")[:4])

@@ -34,6 +34,16 @@ def test_a_network_of_ipv6_counts_as_one_address() -> None:
     assert strangers.has_room("fe80::1%eth0")
 
 
+def test_addresses_of_ipv4_are_told_apart_where_a_server_listens_on_all_of_ipv6() -> None:
+    reactor = VirtualReactor()
+    strangers: Strangers[int] = Strangers(9, 2)
+    for number in range(2):
+        strangers.add(number, "::ffff:10.0.0.1", reactor.callLater(20, lambda: None))
+    assert not strangers.has_room("::ffff:10.0.0.1")
+    assert not strangers.has_room("10.0.0.1"), "the same one"
+    assert strangers.has_room("::ffff:10.0.0.2")
+
+
 def test_the_timer_of_who_is_known_ends() -> None:
     reactor = VirtualReactor()
     strangers: Strangers[int] = Strangers(9, 2)
