@@ -344,3 +344,32 @@ def test_of_a_peers_reports_one_is_looked_at_at_a_time_and_no_other_peer_waits_f
     lab.until(lambda: len(held) == 4)
     held[3].callback(None)
     assert lab.finish(again) == ReportAnswer()
+
+
+def test_a_report_that_waits_for_its_turn_is_overtaken_by_the_end_of_trust_in_a_server_on_its_way() -> None:
+    lab = chain("abc")
+    held: list[Deferred[None]] = []
+    begun: list[str] = []
+
+    async def take(caller: Caller, _: Report) -> ReportAnswer:
+        begun.append(lab.name(caller.sender))
+        held.append(Deferred())
+        await held[-1]
+        return ReportAnswer()
+
+    lab["c"].links.serve("report", Report, take, far=True)
+
+    def report(names: str) -> Deferred[ReportAnswer]:
+        question = Report(number=1)
+        return ensureDeferred(lab[names[0]].links.ask_far(lab.route(names), "report", question, ReportAnswer, 300.0))
+
+    first = report("bc")
+    lab.reactor.advance(1)
+    second = report("abc")
+    lab.reactor.advance(1)
+    lab["c"].knows(lab["a"], state=PeerState.REVOKED)
+    held[0].callback(None)
+    assert lab.finish(first) == ReportAnswer()
+    with pytest.raises(Refused, match="nothing that a "):
+        lab.finish(second)
+    assert begun == ["b"]

@@ -121,8 +121,12 @@ class Relaying:
         if place == len(route) - 1:
             if envelope.method not in IN_TURN:
                 return await self._answer(caller, envelope, bulk)
-            line = self._lines.setdefault(peer, _Line())
-            return await line.wait(connection, lambda: self._answer(caller, envelope, bulk))
+
+            async def answer() -> Body | None:
+                self._book.check_route(route, peer)  # trust may have ended while it waited
+                return await self._answer(caller, envelope, bulk)
+
+            return await self._lines.setdefault(peer, _Line()).wait(connection, answer)
         return await self._pass_on(caller, envelope, route[place + 1], bulk)
 
     async def _answer(self, caller: Caller, envelope: Envelope, bulk: bool) -> Body | None:
