@@ -59,7 +59,7 @@ def settle(
     work = _Work()
     arrived = 0  # bytes
     once = {result.lease: result for result in reversed(results)}  # told twice in one turn: the first time counts
-    results = [_sane(result) for result in reversed(once.values())]
+    results = [sane(result) for result in reversed(once.values())]
     for result, missing in zip(results, _refer(queue, tx, worker, results), strict=True):
         if missing:
             answer.retry.append(result.lease)
@@ -74,7 +74,7 @@ def settle(
     return answer
 
 
-def _sane(result: Result) -> Result:
+def sane(result: Result) -> Result:
     """The result, its texts as they can be kept; one whose files cannot be what a worker of ours collected is the worker's
     fault, and without files."""
     try:

@@ -239,4 +239,17 @@ FEDERATION = (
         caught_by="tests/unit/test_quarantine.py::"
         "test_what_a_peer_brings_into_quarantine_counts_against_it_and_not_against_the_project",
     ),
+    defect(
+        "report-by-a-way-that-has-ended", "cpc.server.federation.relaying:Relaying.routed",
+        "self._book.check_route(route, peer)  # trust", "pass  # trust",
+        promise="a report that waits is overtaken by the end of trust on its way",
+        caught_by=_LINKS
+        + "test_a_report_that_waits_for_its_turn_is_overtaken_by_the_end_of_trust_in_a_server_on_its_way",
+    ),
+    defect(
+        "room-from-files-of-less-than-nothing", "cpc.server.federation.quarantine:Quarantine.refuse",
+        "settling.weight(settling.sane(result))", "settling.weight(result)",
+        promise="no result makes room in quarantine for another",
+        caught_by="tests/unit/test_quarantine.py::test_files_of_less_than_nothing_make_no_room",
+    ),
 )  # fmt: skip

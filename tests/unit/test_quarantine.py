@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from twisted.internet.defer import ensureDeferred
 
 from cpc.core import ids
+from cpc.core.digest import Content
 from cpc.core.errors import OverQuota
 from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
@@ -88,6 +90,35 @@ def test_what_a_peer_brings_into_quarantine_counts_against_it_and_not_against_th
         house.do(lambda tx: references.check_quota(tx, house.project, 1))
     assert house.do(lambda tx: history.drop_results(tx, [(job, -100_007)], 100)) == 1
     assert judged(world, evil, strange(job + 30, 32_000))[0].verdict == "quarantined", "there is room again"
+
+
+def test_files_of_less_than_nothing_make_no_room(make: Make) -> None:
+    world = make("c")
+    house = world["c"]
+    evil = world.net.server("e")
+    world.net.trust("e", "c")
+    job = house.submit("sleep", array=3)
+    house.quarantine_limit = 20_000
+    house.restored()
+    less = Manifest((Entry(b"out", content=Content(bytes(32), -(1 << 40))),))
+    first = replace_files(strange(job, 64), less)
+    found = judged(world, evil, first, strange(job + 1, 32_000))
+    assert {ids.index(each.lease.job): each.verdict for each in found} == {0: "quarantined", 1: "dropped"}
+    assert house.do(lambda tx: storage(tx, house.project)) == 0
+
+
+def test_a_result_of_a_job_that_was_deleted_is_not_said_to_be_of_none(make: Make) -> None:
+    world = make("c")
+    evil = world.net.server("e")
+    world.net.trust("e", "c")
+    job = world["c"].submit("sleep")
+    gone = job + (1 << 20)
+    (settled,) = judged(world, evil, strange(gone, 64, incarnation=world["c"].queue.incarnation))
+    assert (settled.verdict, settled.note) == ("gone", "")
+
+
+def replace_files(result: Result, files: Manifest) -> Result:
+    return msgspec.structs.replace(result, files=files, small={})
 
 
 def judged_by(world: World, peer: FakeWays, result: Result) -> list[Settled]:

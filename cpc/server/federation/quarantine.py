@@ -40,17 +40,17 @@ class Quarantine:
         left: tuple[int, int] | None = None
         for result in results:
             lease = result.lease
+            if not (jobs.get(tx, lease.job) or jobs.done(tx, lease.job)):
+                continue  # nothing of it is kept
             if not 0 < lease.incarnation < self._queue.incarnation:
                 refused.append(Settled(lease=lease, verdict="dropped", note=NEVER))
                 continue
-            if not (jobs.get(tx, lease.job) or jobs.done(tx, lease.job)):
-                continue  # nothing of it is kept
             if attempts.result(tx, lease.job, settling.quarantined(lease)) is not None:
                 continue  # it is here
             if left is None:
                 count, size = attempts.in_quarantine(tx, peer)
                 left = (MOST - count, self._limit() - size)
-            size = settling.weight(result)
+            size = settling.weight(settling.sane(result))
             if left[0] > 0 and size <= left[1]:
                 left = (left[0] - 1, left[1] - size)
             else:
