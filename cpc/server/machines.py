@@ -118,7 +118,9 @@ class Machines:
     ) -> None:
         """Close every open connection, bulk ones too, of whoever is refused now."""
         for connection in connections:
-            why = refused(connection.peer, connection.peer_fingerprint) if connection.peer else None
+            if connection.peer is None or connection.closed:
+                continue  # closing, perhaps for long: nothing more is said over it
+            why = refused(connection.peer, connection.peer_fingerprint)
             if why:
                 connection.refuse(why if isinstance(why, Refused) else TurnedAway(why, NEW_BUNDLE))
 

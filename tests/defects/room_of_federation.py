@@ -252,4 +252,16 @@ FEDERATION = (
         promise="no result makes room in quarantine for another",
         caught_by="tests/unit/test_quarantine.py::test_files_of_less_than_nothing_make_no_room",
     ),
+    defect(
+        "end-said-after-trust-anew", "cpc.server.federation.parting:Parting.tell",
+        "if self._row(server) is not row:  # trusted", "if self._row(server) is row and not row:  # trusted",
+        promise="an end of trust is not said after trust was given anew",
+        caught_by="tests/unit/test_trust_ends.py::"
+        "test_an_end_is_not_said_any_more_when_trust_was_given_anew_while_the_other_was_looked_for",
+    ),
+    defect(
+        "cut-is-told", "cpc.server.machines:Machines.cut_names", "connection.peer is None or connection.closed",
+        "connection.peer is None", promise="whose connections were cut is not taken for told of the end of trust",
+        caught_by="tests/unit/test_trust_ends.py::test_whose_connections_were_cut_is_not_taken_for_told",
+    ),
 )  # fmt: skip

@@ -7,15 +7,17 @@ from contextlib import suppress
 from itertools import product
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from cpc.core.chance import SeededChance
 from cpc.core.errors import CopernicusError, Refused, TrustEndedNow
+from cpc.core.peer import Address
 from cpc.server.federation.ways import Caller
 from cpc.wire.connection import SERVER, Connection, Listener, connect
 from cpc.wire.identity import Authority, Identity, Name, Role
 from cpc.wire.messages import Message
 from cpc.wire.peer_messages import Ping, Pong, Withdrawn
-from cpc.wire.tls import ClientTls, ServerTls
+from cpc.wire.tls import ClientTls, Refuse, ServerTls
 from tests.helpers.members import Member, Members
 from tests.helpers.sites import PORT, YEAR, Lab, Site, keys, server_id
 
@@ -78,6 +80,19 @@ def test_it_is_heard_after_restarts_of_both_too(lab: Members) -> None:
     apart(lab, end)
     lab.until(lambda: a.state(b) == "withdrawn", 100)
     assert a.ended == [("b", False)]
+
+
+def test_whose_connections_were_cut_is_not_taken_for_told(lab: Members) -> None:
+    """It had come to our door, by a way that is broken, and cannot come again."""
+    lab.befriend("ab")
+    a, b = lab["a"], lab["b"]
+
+    def end() -> None:
+        b.revoke(a)
+        lab.finish(b.listener.stop())
+
+    apart(lab, end)
+    lab.until(lambda: a.state(b) == "withdrawn", 200)
 
 
 def test_a_revoked_server_can_do_nothing_but_be_told(lab: Members) -> None:
@@ -151,6 +166,26 @@ def test_who_has_agreed_anew_waits_and_is_told_nothing_again(lab: Members) -> No
     assert shown.note == ""
     a.refuse_server(b)
     assert both(lab) == ("", "revoked")
+
+
+def test_an_end_is_not_said_any_more_when_trust_was_given_anew_while_the_other_was_looked_for(lab: Members) -> None:
+    a, b = lab["a"], lab["b"]
+    lab.befriend("ab")
+    looked_for: list[Deferred[None]] = []
+    really = b.links._parting._connect
+
+    async def slowly(server: str, address: Address, refuse: Refuse) -> Connection:
+        looked_for.append(Deferred())
+        await looked_for[-1]
+        return await really(server, address, refuse)
+
+    b.links._parting._connect = slowly
+    apart(lab, lambda: (b.revoke(a), lab.reactor.advance(5), b.trust(a)))
+    lab.until(lambda: lab.connected("ab"), 200)
+    looked_for[0].callback(None)
+    lab.reactor.advance(100)
+    assert both(lab) == ("trusted", "trusted")
+    assert lab.connected("ab")
 
 
 # --- nobody else ends anything --------------------------------------------------------------------------------------------------

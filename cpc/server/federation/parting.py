@@ -60,6 +60,9 @@ class Parting:
             if error.message != tls.NOT_PINNED:  # else it has heard of it, or knows this server no more
                 raise
         else:
+            if self._row(server) is not row:  # trusted anew meanwhile: the two may be connected already
+                connection.close("there is nothing to be said any more")
+                return
             await self._say(connection, Withdrawn(hand_back=not row.finish))
         if self._row(server) is row:
             self.told(server)
