@@ -264,4 +264,11 @@ FEDERATION = (
         "connection.peer is None", promise="whose connections were cut is not taken for told of the end of trust",
         caught_by="tests/unit/test_trust_ends.py::test_whose_connections_were_cut_is_not_taken_for_told",
     ),
+    defect(
+        "tasks-dropped-with-anothers-trust", "cpc.server.federation.home:Home.lend", "if placed is None:  # trust",
+        "if placed is None and self._stopped:  # trust",
+        promise="the end of trust in one server loses no task of another",
+        caught_by="tests/unit/test_lending_hostile.py::"
+        "test_tasks_of_one_server_are_placed_though_trust_in_another_has_ended_meanwhile",
+    ),
 )  # fmt: skip

@@ -413,3 +413,26 @@ def test_what_a_peer_says_is_overtaken_by_the_end_of_the_trust_in_it(make: Make)
     with pytest.raises(Unavailable, match="trust in a server has ended"):
         world.reactor.finish(question)
     assert world["c"].outcomes(task.lease.job) == ["preempted"]
+
+
+def test_tasks_of_one_server_are_placed_though_trust_in_another_has_ended_meanwhile(make: Make) -> None:
+    world = make("a", "c", "d")
+    world.net.trust("a", "c")
+    world.net.trust("a", "d")
+    home = world["a"]
+    worker = home.worker(cores=1)
+    world.run(1)
+    threads, held = home.store.writer._threads, HeldThreads()
+    job = world["c"].submit("sleep")
+    while not world["c"].outcomes(job):
+        world.run(0.0005)
+    home.store.writer._threads = held
+    home.store.write(lambda tx: None)
+    world.run(0.5)
+    home.store.write(lambda tx: home.lending.revoked(tx, "d", hand_back=True))
+    while held.held:
+        held.go()
+    home.store.writer._threads = threads
+    world.run(1)
+    assert worker.jobs == ["1 of c"]
+    assert world["c"].outcomes(job) == ["runs"]

@@ -19,7 +19,7 @@ from cpc.queue import terms
 from cpc.server.abroad import Abroad
 from cpc.server.federation.era import Era
 from cpc.server.federation.loans import Custody, Loan, Owner, Sent, Spares, Use, compose, theirs
-from cpc.server.federation.placing import NOT_OFFERED, Given, Placed, give_up, place, through
+from cpc.server.federation.placing import NOT_OFFERED, Given, give_up, place, through
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
 from cpc.store.store import Store
@@ -359,8 +359,7 @@ class Home:
             if use.seen < limit and self.silence(loan.worker) < self._queue.limits.heartbeat_time / 2
         ]  # fmt: skip
         if lost:
-            gone = [(loan.worker, lease) for loan, lease in lost]
-            await self._store.write(lambda tx: give_up(self._queue, tx, gone))
+            await self._store.write(lambda tx: give_up(self._queue, tx, [(loan.worker, lease) for loan, lease in lost]))
             for loan, lease in lost:
                 loan.lose(lease, "its worker does not have it", counts=False)
 
@@ -394,15 +393,16 @@ class Home:
         given = [each for each in given if each.tasks and self.knows(each.first) and not self._parted(each.route)]
         if not given:
             return
-        good: list[Given] = []
-        others: list[Given] = []
-        for each in given:
-            (good if asked or self._lends(each) else others).append(each)
+        good = [each for each in given if asked or self._lends(each)]
+        others = [each for each in given if not (asked or self._lends(each))]
         era, size = self._era.now, sum(len(each.tasks) for each in given)
         placed = await self._store.write(
-            lambda tx: place(self._queue, tx, self._ways, good, self.used) if self._era.now == era else Placed(),
+            lambda tx: place(self._queue, tx, self._ways, good, self.used) if self._era.now == era else None,
             given[0].route[0], size,
         )  # fmt: skip
+        if placed is None:  # trust in a server has ended meanwhile, perhaps in another one
+            await self.lend(given, asked)
+            return
         for each in others:
             placed.back.extend((each.worker, task.lease.along(each.route), NOT_OFFERED) for task in each.tasks)
         for worker, task in placed.lent:
