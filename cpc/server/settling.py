@@ -150,16 +150,27 @@ def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work, peer:
         _accept_late(queue, tx, live, attempt, result, work)
     elif said is Verdict.KNOWN and attempts.result(tx, lease.job, lease.attempt) is None:
         work.kept.append(Left(lease.job, lease.attempt, result.files, result.tail, False))
-    elif said is Verdict.QUARANTINE and attempts.result(tx, lease.job, quarantined(lease)) is None:
-        size = weight(result) if peer else 0
-        work.kept.append(Left(lease.job, quarantined(lease), result.files, result.tail, False, peer, size))
-        tx.event(
-            "server", "result.quarantined", subject=ids.array(lease.job), outcome=result.outcome.value,
-            job=ids.show(lease.job, True), attempt=lease.attempt, incarnation=lease.incarnation,
-        )  # fmt: skip
-    elif said is Verdict.ASIDE and not peer:
+    elif said is Verdict.QUARANTINE:
+        said = _quarantine(tx, result, work, peer)
+    if said is Verdict.ASIDE and not peer:
         _tell_unknown(tx, worker, result)
     return Settled(lease=lease, verdict=said.value)
+
+
+def _quarantine(tx: Tx, result: Result, work: _Work, peer: str) -> Verdict:
+    """Keep it apart. Who is the first to say that it had an attempt, which nobody here knows, is kept; another one that brings
+    other files for it may be the one that tells the truth, and is asked to keep them."""
+    lease, number = result.lease, quarantined(result.lease)
+    there = attempts.result(tx, lease.job, number)
+    if there is not None:
+        other = result.outcome is Outcome.OK and there[0] != result.files
+        return Verdict.ASIDE if other else Verdict.QUARANTINE
+    work.kept.append(Left(lease.job, number, result.files, result.tail, False, peer, weight(result) if peer else 0))
+    tx.event(
+        "server", "result.quarantined", subject=ids.array(lease.job), outcome=result.outcome.value,
+        job=ids.show(lease.job, True), attempt=lease.attempt, incarnation=lease.incarnation,
+    )  # fmt: skip
+    return Verdict.QUARANTINE
 
 
 def _tell_unknown(tx: Tx, worker: int, result: Result) -> None:

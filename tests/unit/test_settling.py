@@ -262,6 +262,21 @@ def test_files_in_quarantine_lie_where_the_result_does(bench: Bench) -> None:
     assert bench.count(schema.references, owner=job, number=number) == bench.count(schema.results, number=number) == 1
 
 
+def test_what_was_said_first_of_an_attempt_that_nobody_knows_costs_nobody_else_its_files(bench: Bench) -> None:
+    """Anybody may say that it had that attempt: who brings other files keeps them."""
+    worker = bench.worker(cores=1)
+    job = bench.submit()
+    lost = Lease(job, 7, worker.leases[job].incarnation + 1)
+    false, its = files(b"false")
+    true, small = files(b"true")
+    assert bench.report(worker, lost, files=false, small=its) == "quarantined"
+    for _ in range(2):
+        assert bench.report(worker, lost, files=true, small=small) == "kept aside"
+        assert bench.report(worker, lost, files=false, small=its) == "quarantined"
+    assert bench.report(worker, lost, Outcome.FAILED, files=true, small=small) == "quarantined"
+    assert bench.count(schema.results) == 1
+
+
 # --- limits ---------------------------------------------------------------------------------------------------------------
 
 
