@@ -277,4 +277,16 @@ FEDERATION = (
         caught_by="tests/unit/test_settling.py::"
         "test_what_was_said_first_of_an_attempt_that_nobody_knows_costs_nobody_else_its_files",
     ),
+    defect(
+        "unknown-results-hold-up-lending", "cpc.server.federation.custody:Custody.waits", "if lease not in self._unknown",
+        "if lease.path", promise="a result that its owner does not know keeps nobody from asking it for work",
+        caught_by="tests/unit/test_custody.py::"
+        "test_a_result_of_a_job_that_its_restored_server_does_not_know_stays_in_custody",
+    ),
+    defect(
+        "what-was-not-taken-counts", "cpc.server.federation.quarantine:Quarantine.not_taken", "came - size", "came",
+        promise="what could not be taken into quarantine takes no room there",
+        caught_by="tests/unit/test_far_files.py::"
+        "test_chunks_of_a_life_that_is_lost_are_taken_up_to_the_limit_of_the_peer",
+    ),
 )  # fmt: skip

@@ -258,10 +258,14 @@ def test_a_result_of_a_job_that_its_restored_server_does_not_know_stays_in_custo
     world.net.cut("b", "c")
     give(world, undone, block(1, HUNDRED_KIB))
     world.owner.bench.queue.incarnation = 2
+    told: list[bool] = []
+    world.home.custody.gone = lambda: told.append(world.home.custody.waits("b"))
+    assert world.home.custody.waits("b")
     world.net.heal("b", "c")
     world.reactor.advance(600.0)
     assert len(world.home.custody) == 1
     assert any("restored from a backup" in line for line in world.home.custody.lines())
+    assert set(told) == {False}, "nobody has to wait for it"
 
 
 def test_what_the_disk_has_lost_is_said_and_the_job_runs_again(world: FarWorld) -> None:

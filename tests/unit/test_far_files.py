@@ -292,5 +292,14 @@ def test_chunks_of_a_life_that_is_lost_are_taken_up_to_the_limit_of_the_peer(wor
     with pytest.raises(Refused, match=r"B may have .* in quarantine"):
         put(lost, 4)
     put(mine, 5)  # of an attempt that is known
-    world.owner.bench.clock.seconds += 86_400
+    world.owner.quarantine_limit = 4 * BIG
+    world.owner.disk.full = True
+    for _ in range(9):
+        with pytest.raises(Unavailable):
+            put(lost, 4)
+    world.owner.disk.full = False
     put(lost, 4)
+    with pytest.raises(Refused, match=r"B may have .* in quarantine"):
+        put(lost, 6)
+    world.owner.bench.clock.seconds += 86_400
+    put(lost, 6)

@@ -100,8 +100,9 @@ class Custody:
         self._owners: dict[str, _Owner] = {}
         self._sweeping: Timer | None = None
         self._stopped = False
+        self._unknown: set[Lease] = set()  # those that their owners have said to keep
         self.reports: Reports | None = None
-        self.gone: Callable[[], None] = lambda: None  # told when a result has left
+        self.gone: Callable[[], None] = lambda: None  # told when nobody waits for a result any more
         self.handed_in = 0  # since the start
 
     async def load(self) -> None:
@@ -147,8 +148,8 @@ class Custody:
         return any(item.worker == worker and item.lease.path == path for item in self._held.items.values())
 
     def waits(self, peer: str) -> bool:
-        """Whether something is to be handed in by way of this peer."""
-        return any(item.lease.route[0] == peer for item in self._held.items.values())
+        """Whether something is to be handed in by way of this peer. What its owner does not know waits for people."""
+        return any(lease.route[0] == peer for lease in self._held.items if lease not in self._unknown)
 
     def has(self, lease: Lease) -> bool:
         """Whether the result of this lease (with its path) is in custody."""
@@ -295,8 +296,11 @@ class Custody:
         if settled is None:
             return "the owner cannot take the result now"
         if settled.verdict == Verdict.ASIDE:
+            self._unknown.add(item.lease)
+            self.gone()
             return "its server, restored from a backup, does not know the job: `cpcc custody-drop`, if nobody wants it"
         await self._held.forget(item.lease)
+        self._unknown.discard(item.lease)
         self.gone()
         self.handed_in += 1
         self._tell("custody.handed-in", item, verdict=settled.verdict)
@@ -377,6 +381,7 @@ class Custody:
         return await self._gate.write(call, Act.CUSTODY_DROP, unit, answer=CustodyView)
 
     def _drop(self, lease: Lease) -> None:
+        self._unknown.discard(lease)
         ensureDeferred(self._held.forget(lease)).addCallbacks(
             lambda _: self.gone(), lambda failure: _log.failure("dropping a result from custody failed", failure)
         )

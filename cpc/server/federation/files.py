@@ -153,9 +153,15 @@ class OwnerFiles:
 
     async def _put(self, caller: Caller, question: FarChunkPut) -> None:
         place = await self._place(caller, question.lease)
-        if place.quarantine:
-            self._quarantine.check(caller.peer, len(question.data))
-        await self._files.put(place.project, question.lease, question.digest, question.data)
+        size = len(question.data) if place.quarantine else 0
+        if size:
+            self._quarantine.check(caller.peer, size)
+        try:
+            await self._files.put(place.project, question.lease, question.digest, question.data)
+        except Exception:
+            if size:
+                self._quarantine.not_taken(caller.peer, size)
+            raise
 
     async def _missing(self, caller: Caller, question: FarMissing) -> ChunkList:
         project = (await self._place(caller, question.lease)).project

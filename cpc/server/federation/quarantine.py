@@ -69,6 +69,11 @@ class Quarantine:
             raise Refused(self._words(peer), f"its administrator may raise {SETTING}")
         self._came[peer] = (since, came + size)
 
+    def not_taken(self, peer: str, size: int) -> None:
+        """It was not taken after all, and will come again."""
+        since, came = self._came.get(peer, (0.0, 0))
+        self._came[peer] = (since, max(0, came - size))
+
     def _words(self, peer: str) -> str:
         return f"{self._called(peer)} may have {show_size(self._limit())} in quarantine, and this is more"
 
