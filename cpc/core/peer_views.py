@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from cpc.core.errors import BadInput
 from cpc.core.peer import Address, Agreement
 from cpc.core.views import View
 
@@ -83,9 +84,13 @@ class PeerRequest(View, frozen=True):
 
 
 def signed_part(request: bytes) -> bytes:
-    """What the signature of a request (JSON, as it was sent) is of: all of it, in its order, with an empty signature."""
-    said = msgspec.json.decode(request, type=dict[str, Any])
-    return b"copernicus request between servers\0" + msgspec.json.encode({**said, "signature": ""})
+    """What the signature of a request (JSON, as it was sent) is of: all of it, in its order, with an empty signature. BadInput
+    for what cannot be read, or written again, though it may be skipped: numbers beyond all bounds, lists without end."""
+    try:
+        said = msgspec.json.decode(request, type=dict[str, Any])
+        return b"copernicus request between servers\0" + msgspec.json.encode({**said, "signature": ""})
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        raise BadInput("the request says what cannot be read", "compare the releases") from None
 
 
 class PeerAnswer(View, frozen=True):

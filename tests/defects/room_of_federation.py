@@ -289,4 +289,11 @@ FEDERATION = (
         caught_by="tests/unit/test_far_files.py::"
         "test_chunks_of_a_life_that_is_lost_are_taken_up_to_the_limit_of_the_peer",
     ),
+    defect(
+        "unreadable-request-is-a-defect", "cpc.core.peer_views:signed_part",
+        "except (msgspec.MsgspecError, RecursionError, ValueError):", "except RecursionError:",
+        promise="no stranger's request costs a traceback",
+        caught_by="tests/unit/test_peer_requests_of_tomorrow.py::"
+        "test_what_no_server_would_say_beside_a_request_is_refused_in_words",
+    ),
 )  # fmt: skip

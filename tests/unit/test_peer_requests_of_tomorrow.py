@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from cpc.core.peer_views import signed_part
-from tests.helpers.http_wire import House, Reply
+from tests.helpers.http_wire import House, Reply, logged
 from tests.helpers.members import Members
 
 REQUESTS = "/api/v1/peer-requests"
@@ -76,3 +77,16 @@ def test_requests_of_people_are_read_as_strictly_as_ever(house: House) -> None:
     assert "unknown field 'wishes'" in reply.json["message"]
     lacking = send(house, {"to": "b", "wishes": 1})
     assert (lacking.status, lacking.json["code"]) == (400, "bad-input")
+
+
+@pytest.mark.parametrize(
+    "more", ['"z": 1e400', '"z": 1e400, "name": "\\u0000"', '"z": ' + "[" * 900 + "]" * 900 + ', "name": "\\u0000"']
+)
+def test_what_no_server_would_say_beside_a_request_is_refused_in_words(lab: Members, house: House, more: str) -> None:
+    """Anybody may send one: it must not cost a traceback in the log."""
+    told = json.dumps(of_tomorrow(lab))
+    raw = f"{told[:-1]}, {more}}}".encode()
+    with logged() as events:
+        reply = house.ask("POST", REQUESTS, raw=raw, user="", Content_Type="application/json")
+    assert (reply.status, reply.json["code"]) == (400, "bad-input")
+    assert not [event for event in events if event.get("log_failure")]

@@ -37,14 +37,14 @@ class Json(Generic[T]):
             if self._names is not None:
                 self._names.decode(raw)
             value = self._read.decode(raw)
+            if b"\\u0000" in raw:
+                _no_nul(msgspec.json.decode(raw), "$")
         except RecursionError:
             raise BadInput("the body is nested too deeply") from None
         except msgspec.ValidationError as error:
             raise BadInput(_in_words(str(error))) from None
         except (msgspec.DecodeError, ValueError):
             raise BadInput("the body is not JSON", "send one JSON object in UTF-8") from None
-        if b"\\u0000" in raw:
-            _no_nul(msgspec.json.decode(raw), "$")
         return value
 
 
