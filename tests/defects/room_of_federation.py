@@ -296,4 +296,9 @@ FEDERATION = (
         caught_by="tests/unit/test_peer_requests_of_tomorrow.py::"
         "test_what_no_server_would_say_beside_a_request_is_refused_in_words",
     ),
+    defect(
+        "checkpoints-weigh-nothing", "cpc.server.federation.loans:compose", "size += weight(checkpoint.files)", "size += 0",
+        promise="no home reports more at a time than an owner takes",
+        caught_by="tests/unit/test_reports_composed.py",
+    ),
 )  # fmt: skip

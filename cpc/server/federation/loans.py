@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
 
 from cpc.core.clock import Timer
 from cpc.core.lease import Lease
+from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
 from cpc.server.queue import Queue
@@ -230,9 +232,9 @@ def theirs(path: str, orders: Orders, own: frozenset[Lease] = frozenset()) -> Or
     )
 
 
-def weight(result: Result) -> int:
-    """About how many bytes a result is."""
-    return sum(map(len, result.small.values())) + 200 * len(result.files.entries) + (result.files.size >> 17) + 5000
+def weight(files: Manifest, small: Mapping[bytes, bytes] = MappingProxyType({})) -> int:
+    """About how many bytes a result or a checkpoint is."""
+    return sum(map(len, small.values())) + 200 * len(files.entries) + (files.size >> 17) + 5000
 
 
 def report_of(sent: Sent, offer: Offer | None, room: tuple[Amounts, int] | None, left: float | None) -> WorkerReport:
@@ -268,22 +270,31 @@ def compose(
             loan.dirty = True
             continue
         loan.dirty = False
+        checkpoints: list[Checkpoint] = []
+        for checkpoint in loan.checkpoints.values():
+            if checkpoints and size > MOST_BYTES:
+                loan.dirty = True
+                break
+            size += weight(checkpoint.files)
+            checkpoints.append(checkpoint)
         results: list[Result] = []
-        for result in (*loan.own.values(), *loan.results.values()):
+        # None goes ahead of its checkpoint.
+        for result in () if loan.dirty else (*loan.own.values(), *loan.results.values()):
             if results and size > MOST_BYTES:
                 loan.dirty = True
                 break
-            size += weight(result)
+            size += weight(result.files, result.small)
             results.append(result)
         room = None if loan.gone or loan.dirty else spares.offer(loan.worker, owner.path)
         offer = None if loan.told or loan.gone else spares.describe(loan.worker, owner.neighbour)
         loan.offered = room is not None
-        each = Sent(loan, tuple(results), tuple(loan.checkpoints.values()), loan.offered, frozenset(loan.own))
+        each = Sent(loan, tuple(results), tuple(checkpoints), loan.offered, frozenset(loan.own))
         sent.append(each)
         session = queue.index.of_worker(loan.worker)
         left = session.deadline - queue.now if session and session.deadline is not None else None
         reports.append(report_of(each, offer, room, left))
-        loan.results, loan.checkpoints, loan.tails = {
-            lease: result for lease, result in loan.results.items() if result not in results
-        } if loan.dirty else {}, {}, []  # fmt: skip
+        told, saved = {result.lease for result in results}, {checkpoint.lease for checkpoint in checkpoints}
+        loan.results = {lease: result for lease, result in loan.results.items() if lease not in told}
+        loan.checkpoints = {lease: one for lease, one in loan.checkpoints.items() if lease not in saved}
+        loan.tails = []
     return sent, Report(number=owner.number, workers=tuple(reports))
