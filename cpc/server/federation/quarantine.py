@@ -38,13 +38,16 @@ class Quarantine:
         """In a unit: which of these, that no attempt of ours has left, are not taken, and why in words."""
         refused: list[Settled] = []
         left: tuple[int, int] | None = None
+        full = False
         for result in results:
             lease = result.lease
-            if not (jobs.get(tx, lease.job) or jobs.done(tx, lease.job)):
-                continue  # nothing of it is kept
+            known = jobs.get(tx, lease.job) or jobs.done(tx, lease.job)
             if not 0 < lease.incarnation < self._queue.incarnation:
-                refused.append(Settled(lease=lease, verdict="dropped", note=NEVER))
+                verdict, words = ("dropped", NEVER) if known else ("gone", "")  # it may have been deleted
+                refused.append(Settled(lease=lease, verdict=verdict, note=words))
                 continue
+            if not known:
+                continue  # nothing of it is kept
             if attempts.result(tx, lease.job, settling.quarantined(lease)) is not None:
                 continue  # it is here
             if left is None:
@@ -54,9 +57,10 @@ class Quarantine:
             if left[0] > 0 and size <= left[1]:
                 left = (left[0] - 1, left[1] - size)
             else:
+                full = True
                 refused.append(Settled(lease=lease, verdict="dropped", note=self._words(peer)))
         if left is not None:
-            self._say(tx, peer, any(each.note != NEVER for each in refused))
+            self._say(tx, peer, full)
         return refused
 
     def check(self, peer: str, size: int) -> None:
