@@ -242,12 +242,12 @@ FEDERATION = (
     defect(
         "report-by-a-way-that-has-ended", "cpc.server.federation.relaying:Relaying.routed",
         "self._book.check_route(route, peer)  # trust", "pass  # trust",
-        promise="a report that waits is overtaken by the end of trust on its way",
+        promise="a report that waits is overtaken by the end of trust",
         caught_by=_LINKS
         + "test_a_report_that_waits_for_its_turn_is_overtaken_by_the_end_of_trust_in_a_server_on_its_way",
     ),
     defect(
-        "room-from-files-of-less-than-nothing", "cpc.server.federation.quarantine:Quarantine.refuse",
+        "files-of-less-than-nothing", "cpc.server.federation.quarantine:Quarantine.refuse",
         "settling.weight(settling.sane(result))", "settling.weight(result)",
         promise="no result makes room in quarantine for another",
         caught_by="tests/unit/test_quarantine.py::test_files_of_less_than_nothing_make_no_room",
@@ -261,7 +261,7 @@ FEDERATION = (
     ),
     defect(
         "cut-is-told", "cpc.server.machines:Machines.cut_names", "connection.peer is None or connection.closed",
-        "connection.peer is None", promise="whose connections were cut is not taken for told of the end of trust",
+        "connection.peer is None", promise="who was only cut off is not taken for told",
         caught_by="tests/unit/test_trust_ends.py::test_whose_connections_were_cut_is_not_taken_for_told",
     ),
     defect(
@@ -279,13 +279,13 @@ FEDERATION = (
     ),
     defect(
         "unknown-results-hold-up-lending", "cpc.server.federation.custody:Custody.waits", "if lease not in self._unknown",
-        "if lease.path", promise="a result that its owner does not know keeps nobody from asking it for work",
+        "if lease.path", promise="what its owner does not know holds up no lending",
         caught_by="tests/unit/test_custody.py::"
         "test_a_result_of_a_job_that_its_restored_server_does_not_know_stays_in_custody",
     ),
     defect(
         "what-was-not-taken-counts", "cpc.server.federation.quarantine:Quarantine.not_taken", "came - size", "came",
-        promise="what could not be taken into quarantine takes no room there",
+        promise="what quarantine could not take takes no room there",
         caught_by="tests/unit/test_far_files.py::"
         "test_chunks_of_a_life_that_is_lost_are_taken_up_to_the_limit_of_the_peer",
     ),

@@ -80,7 +80,9 @@ def test_requests_of_people_are_read_as_strictly_as_ever(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", ['"z": 1e400', '"z": 1e400, "name": "\\u0000"', '"z": ' + "[" * 900 + "]" * 900 + ', "name": "\\u0000"']
+    "more",
+    ['"z": 1e400', '"z": 1e400, "name": "\\u0000"', '"z": ' + "[" * 900 + "]" * 900 + ', "name": "\\u0000"'],
+    ids=["number", "number and NUL", "lists and NUL"],
 )
 def test_what_no_server_would_say_beside_a_request_is_refused_in_words(lab: Members, house: House, more: str) -> None:
     """Anybody may send one: it must not cost a traceback in the log."""
