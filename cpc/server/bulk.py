@@ -78,7 +78,7 @@ class JobFiles:
         attempt = attempts.get(tx, lease.job, lease.attempt)
         if attempt is None or attempt.incarnation != lease.incarnation:
             # Leased in a life of this server that a restore has undone: its files go into quarantine.
-            if lease.incarnation >= self._queue.incarnation:
+            if not 0 < lease.incarnation < self._queue.incarnation:
                 raise Refused(f"{lease} was never given out")
             return Place(job.project, quarantine=True)
         if not mine(tx, attempt.worker):

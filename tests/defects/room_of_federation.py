@@ -301,4 +301,10 @@ FEDERATION = (
         promise="no home reports more at a time than an owner takes",
         caught_by="tests/unit/test_reports_composed.py",
     ),
+    defect(
+        "files-for-a-life-before-the-first", "cpc.server.bulk:JobFiles.place", "not 0 < lease.incarnation <",
+        "not 0 <= lease.incarnation <",
+        promise="an attempt that was never given out gets at nothing",
+        caught_by="tests/unit/test_far_files.py::test_an_attempt_that_was_never_given_out_gets_at_nothing",
+    ),
 )  # fmt: skip

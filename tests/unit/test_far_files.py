@@ -121,6 +121,22 @@ def test_a_worker_does_not_get_at_the_files_of_another_ones_job(world: FarWorld)
             world.reactor.finish(ask)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("incarnation", [0, 1, 2])
+def test_an_attempt_that_was_never_given_out_gets_at_nothing(world: FarWorld, incarnation: int) -> None:
+    digest = world.owner.keep(block(1, BIG))
+    _, mine = world.owner.lend(7)
+    forged = Lease(mine.job, 9, incarnation)
+    data = block(2, BIG)
+    for method, question in (
+        ("far-chunk-get", FarChunkGet(lease=forged, worker=7, digest=digest)),
+        ("far-chunk-put", FarChunkPut(lease=forged, worker=7, digest=of_chunk(data), data=memoryview(data))),
+        ("far-missing", FarMissing(lease=forged, worker=7, digests=(digest,))),
+    ):
+        asked = world.home.ways.ask_far(("a", "b", "c"), method, question, Message, 9.0, bulk=True)
+        with pytest.raises(Refused, match="was never given out"):
+            world.reactor.finish(ensureDeferred(asked))
+
+
 def test_an_attempt_that_is_over_still_reads_and_writes(world: FarWorld) -> None:
     session, lease = world.owner.lend(7)
     digest = world.owner.keep(block(1, BIG))
