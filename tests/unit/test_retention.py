@@ -91,7 +91,15 @@ class House(Shop):
         )  # fmt: skip
         tx.run(
             RESULT,
-            {"job": job, "number": 1, "manifest": msgspec.msgpack.encode(manifest), "tail": "", "used": True},
+            {
+                "job": job,
+                "number": 1,
+                "manifest": msgspec.msgpack.encode(manifest),
+                "tail": "",
+                "used": True,
+                "peer": "",
+                "size": 0,
+            },
         )
         contents = [content for _, content in manifest.files()]
         references.add(tx, Kind.RESULT, job, 1, project, contents, small_of(own, shared))
