@@ -44,7 +44,7 @@ soak: $(VENV)/.test $(VENV)/.fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 	$(MAKE) defects
 
-# Some seventy deliberate defects, each of which the tests must catch: ten minutes at most on two processors.
+# Some two hundred deliberate defects, each of which the tests must catch: about a quarter of an hour on two processors.
 defects: $(VENV)/.test
 	$(BIN)/python -m tests.defects --jobs $(JOBS) $(ARGS)
 
