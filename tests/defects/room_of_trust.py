@@ -49,7 +49,7 @@ TRUST = (
     defect(
         "path-traversal-accepted", "cpc.core.manifest:safe_path", '(b"", b".", b"..")', '(b"", b".")',
         promise="no path of a result or checkpoint leads out of its directory",
-        caught_by="tests/unit/test_agent_jobs.py::test_a_checkpoint_that_leads_out_of_the_directory_is_refused",
+        caught_by="tests/unit/test_agent_files.py::test_a_checkpoint_that_leads_out_of_the_directory_is_refused",
     ),
     defect(
         "link-leads-out", "cpc.core.manifest:_check_link", "if depth < 0:", "if depth < -1000:",

@@ -78,7 +78,7 @@ WORKER = (
     defect(
         "chunk-not-verified-on-download", "cpc.worker.transfer:Transfer.fetch", "!= digest", "== b''",
         promise="a job never begins with other bytes than it was given",
-        caught_by="tests/unit/test_agent_jobs.py::test_bytes_that_are_not_what_was_asked_for_never_reach_a_job",
+        caught_by="tests/unit/test_agent_files.py::test_bytes_that_are_not_what_was_asked_for_never_reach_a_job",
     ),
     defect(
         "damaged-result-handed-in", "cpc.worker.collecting:check_chunk", "!= digest", "== b''",

@@ -64,9 +64,7 @@ class Requests:
         self._store = store
         self._waiting: dict[str, dict[str, bytes]] = {}
         self._told: tuple[Scheduler, int] | None = None
-        self._untold: dict[
-            str, Callable[[Tx], None]
-        ] = {}  # what became of those that were sent, and is not written yet
+        self._untold: dict[str, Callable[[Tx], None]] = {}  # what became of what was sent, and is not written yet
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -184,28 +182,26 @@ class Requests:
     def _asked(self, tx: Tx, bundles: Mapping[str, bytes], excludes: bool) -> _Asked | None:
         """What is to be sent; None when nothing of it is wanted any more."""
         pool = self._book.pools.get(self._pool)
-        rows = {token: self._book.live.get(token) for token in bundles}
-        wanted = [token for token, row in rows.items() if row is not None and row.facts.state is State.ASKED]
+        rows = {token: row for token in bundles if (row := self._book.live.get(token)) is not None}
+        wanted = {token: row.facts for token, row in rows.items() if row.facts.state is State.ASKED}
         if pool is None:
             return None
-        project, refusal = self._project(tx, rows[wanted[0]].facts.project) if wanted else ("", "")  # type: ignore[union-attr]
+        facts = next(iter(wanted.values()), None)
+        project, refusal = self._project(tx, facts.project) if facts is not None else ("", "")
         # What is not wanted and lies between others is sent with them, and cancelled when the answer comes.
-        last = list(bundles).index(wanted[-1]) if wanted and not refusal else -1
+        last = list(bundles).index(list(wanted)[-1]) if wanted and not refusal else -1
         for token in list(bundles)[last + 1 :]:
-            row = rows[token]
+            row = rows.get(token)
             if row is not None and row.facts.state in (State.ASKED, State.LEAVING) and not row.native:
                 self._happening.happen(tx, token, Event.REFUSED, words=refusal or _NOT_ANY_MORE)
-        if last < 0:
+        if facts is None or last < 0:
             return None
-        facts = rows[wanted[0]].facts  # type: ignore[union-attr]
         bad = nodes.excluded(pool.facts, self._book.nodes.values(), self._book.now) if excludes else ()
         avoid = tuple(one.node for one in bad)
         if facts.probe is not None and facts.probe.node:
             avoid = facts.probe.others
         sent = {token: text.decode() if token in wanted else "" for token, text in list(bundles.items())[: last + 1]}
-        return _Asked(
-            pool.facts, read(pool.means, pool.name), facts, project, avoid, sent
-        )  # fmt: skip
+        return _Asked(pool.facts, read(pool.means, pool.name), facts, project, avoid, sent)
 
     def _project(self, tx: Tx, number: int) -> tuple[str, str]:
         """(the name of the only project that is served, "" for any; why nothing is asked for it)."""
