@@ -305,12 +305,10 @@ def test_one_way_messages_for_a_server_that_does_not_read_are_dropped() -> None:
     assert lab.connected("ab")
 
 
-def test_of_a_peers_reports_one_is_looked_at_at_a_time_and_no_other_peer_waits_for_it() -> None:
-    lab = Lab("abc")
-    lab.trust("ac", "bc")
-    lab.until(lambda: lab.connected("ac") and lab.connected("bc"))
-    held: list[Deferred[None]] = []
+def slow_reports(lab: Lab, site: str) -> tuple[list[str], list[Deferred[None]]]:
+    """It takes reports, each for as long as the test wants: from whom those came that were begun, and what ends each."""
     begun: list[str] = []
+    held: list[Deferred[None]] = []
 
     async def take(caller: Caller, _: Report) -> ReportAnswer:
         begun.append(lab.name(caller.sender))
@@ -318,7 +316,15 @@ def test_of_a_peers_reports_one_is_looked_at_at_a_time_and_no_other_peer_waits_f
         await held[-1]
         return ReportAnswer()
 
-    lab["c"].links.serve("report", Report, take, far=True)
+    lab[site].links.serve("report", Report, take, far=True)
+    return begun, held
+
+
+def test_of_a_peers_reports_one_is_looked_at_at_a_time_and_no_other_peer_waits_for_it() -> None:
+    lab = Lab("abc")
+    lab.trust("ac", "bc")
+    lab.until(lambda: lab.connected("ac") and lab.connected("bc"))
+    begun, held = slow_reports(lab, "c")
 
     def report(name: str) -> Deferred[ReportAnswer]:
         route = lab.route(name + "c")
@@ -348,16 +354,7 @@ def test_of_a_peers_reports_one_is_looked_at_at_a_time_and_no_other_peer_waits_f
 
 def test_a_report_that_waits_for_its_turn_is_overtaken_by_the_end_of_trust_in_a_server_on_its_way() -> None:
     lab = chain("abc")
-    held: list[Deferred[None]] = []
-    begun: list[str] = []
-
-    async def take(caller: Caller, _: Report) -> ReportAnswer:
-        begun.append(lab.name(caller.sender))
-        held.append(Deferred())
-        await held[-1]
-        return ReportAnswer()
-
-    lab["c"].links.serve("report", Report, take, far=True)
+    begun, held = slow_reports(lab, "c")
 
     def report(names: str) -> Deferred[ReportAnswer]:
         question = Report(number=1)

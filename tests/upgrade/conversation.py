@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -32,6 +33,15 @@ def begin(world: World) -> None:
     world.reactor.run_until(lambda: world.server is not None and world.server.ready)
     assert world.server is not None
     world.server.machines.terms.certificate_time = world.server.bundles.terms.certificate_time = CERTIFICATE_TIME
+
+
+def told(lines: Sequence[Line], one: Callable[[Line], None]) -> None:
+    """Each line in its turn; where one is not kept, its number is said."""
+    for number, line in enumerate(lines, 1):
+        try:
+            one(line)
+        except AssertionError as error:
+            raise AssertionError(f"line {number}: {error}") from error
 
 
 def act(world: World, what: str, facts: dict[str, Any]) -> Any:

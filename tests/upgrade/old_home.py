@@ -11,7 +11,7 @@ from typing import Any
 from cpc.wire.tls import ClientTls
 from tests.simulation.federation.by_hand import asleep
 from tests.simulation.server import PORT, given
-from tests.upgrade import peer_conversation, raw_peer, shapes
+from tests.upgrade import conversation, peer_conversation, raw_peer, shapes
 from tests.upgrade.old_worker import ORDERS
 from tests.upgrade.peer_conversation import HOME, OWNER, WORLD
 from tests.upgrade.raw_peer import RawPeer
@@ -40,11 +40,7 @@ class OldHome:
         try:
             self.owner.start_server()
             self._until(lambda: self.owner.peers, "that it runs")
-            for number, line in enumerate(self.lines, 1):
-                try:
-                    self._one(line)
-                except AssertionError as error:
-                    raise AssertionError(f"line {number}: {error}") from error
+            conversation.told(self.lines, self._one)
         finally:
             self.made.close()
         return self

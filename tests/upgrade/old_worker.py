@@ -42,11 +42,7 @@ class OldWorker:
         """From the first line to the last."""
         try:
             conversation.begin(self.world)
-            for number, line in enumerate(self.lines, 1):
-                try:
-                    self._one(line)
-                except AssertionError as error:
-                    raise AssertionError(f"line {number}: {error}") from error
+            conversation.told(self.lines, self._one)
         finally:
             self.world.close()
         return self
