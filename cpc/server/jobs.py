@@ -21,9 +21,21 @@ from cpc.server.lookup import Target, target
 from cpc.server.principal import Call, Principal
 from cpc.server.queue import Queue
 from cpc.server.roles import Act
-from cpc.server.specs import Submission
 from cpc.server.storage import Storage
-from cpc.store import arrays, attempts, dependencies, history, instances, jobs, members, projects, steps, users, workers
+from cpc.store import (
+    arrays,
+    attempts,
+    dependencies,
+    history,
+    instances,
+    jobs,
+    members,
+    page,
+    projects,
+    steps,
+    users,
+    workers,
+)
 from cpc.store.arrays import ArrayRow
 from cpc.store.attempts import AttemptRow
 from cpc.store.jobs import DoneRow, JobRow, Range
@@ -264,19 +276,12 @@ class Jobs:
         if not what.single:
             return views.array(row, names.project(row.project), names.user(row.submitter), self._states(tx, row.id))
         job: JobRow | DoneRow | None = ended or jobs.get(tx, what.job) or jobs.done(tx, what.job)
-        spec = arrays.spec(tx, row.id)
-        if job is None or spec is None:
+        about = page.job(tx, row.id, what.job)
+        if job is None or about is None:
             raise Conflict(f"{what.shown} has just been removed")
-        history = attempts.of_job(tx, what.job)
-        tail = next((found[1] for one in reversed(history) if (found := attempts.result(tx, what.job, one.number))), "")
-        checkpoint = attempts.checkpoint(tx, what.job)
-        what_is = Submission(row, spec, Exact(spec.need, spec.max_cores, spec.walltime, bool(spec.checkpoint)))
-        used = {number: workers.get(tx, number) for number in {one.worker for one in history}}
-        names.workers = {number: worker.name if worker else "" for number, worker in used.items()}
-        return views.detail(
-            self._view(tx, names, job, row, history), what_is, [(one, used[one.worker]) for one in history],
-            checkpoint[1] if checkpoint else None, tail,
-        )  # fmt: skip
+        names.projects[row.project], names.users[row.submitter] = about.project, about.submitter
+        names.workers = {one.row.worker: one.worker for one in about.history}
+        return views.detail(self._view(tx, names, job, row, [one.row for one in about.history]), about)
 
     def _view(
         self, tx: Tx, names: _Names, row: JobRow | DoneRow,

@@ -9,11 +9,10 @@ import msgspec
 from cpc.core import ids
 from cpc.core.manifest import Entry
 from cpc.core.views import ArrayView, AttemptView, FileView, JobDetail, JobView
-from cpc.server.specs import Submission
 from cpc.store.arrays import ArrayRow
 from cpc.store.attempts import AttemptRow
 from cpc.store.jobs import DoneRow, JobRow
-from cpc.store.workers import WorkerRow
+from cpc.store.page import Shown, Try
 
 
 def job(
@@ -46,29 +45,24 @@ def job(
     )
 
 
-def detail(
-    shown: JobView,
-    what: Submission,
-    history: list[tuple[AttemptRow, WorkerRow | None]],
-    checkpoint: int | None,
-    tail: str,
-) -> JobDetail:
+def detail(shown: JobView, about: Shown) -> JobDetail:
     """A job with everything that is known of it."""
     return JobDetail(
         **{name: getattr(shown, name) for name in shown.__struct_fields__},
-        spec=msgspec.to_builtins(what.spec, builtin_types=()),
-        history=tuple(attempt(row, worker) for row, worker in history),
-        checkpoint=checkpoint,
-        tail=tail,
+        spec=msgspec.to_builtins(about.spec, builtin_types=()),
+        history=tuple(attempt(one) for one in about.history),
+        checkpoint=about.checkpoint,
+        tail=next((one.tail for one in reversed(about.history) if one.tail is not None), ""),
     )
 
 
-def attempt(row: AttemptRow, worker: WorkerRow | None) -> AttemptView:
+def attempt(one: Try) -> AttemptView:
     """One try."""
+    row = one.row
     return AttemptView(
         number=row.number,
-        worker=worker.name if worker else "",
-        host=worker.host if worker else "",
+        worker=one.worker,
+        host=one.host,
         granted=row.granted,
         started=row.started,
         ended=row.ended,

@@ -18,24 +18,25 @@ from cpc.store.schema import attempts, checkpoints, jobs, results
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
 
-_COLUMNS = (
+#: What `read` makes a row of, in this order.
+COLUMNS = (
     "job", "number", "incarnation", "worker", "session", "granted", "started", "ended", "outcome", "exit_code",
     "late", "message", "wall", "cpu", "memory",
 )  # fmt: skip
 _KEY = ("job", "number")
-_ADD = statement.insert(attempts, *_COLUMNS)
+_ADD = statement.insert(attempts, *COLUMNS)
 _END = statement.update(
     attempts, "ended", "outcome", "exit_code", "late", "message", "wall", "cpu", "memory", key=_KEY
 )  # fmt: skip
-_GET = statement.select(attempts, *_COLUMNS, key=_KEY)
+_GET = statement.select(attempts, *COLUMNS, key=_KEY)
 _OF_JOB = Statement(
-    sa.select(*[attempts.c[name] for name in _COLUMNS])
+    sa.select(*[attempts.c[name] for name in COLUMNS])
     .where(attempts.c.job == sa.bindparam("job"))
     .order_by(attempts.c.number)
 )
 _RUNNING = Statement(
     sa.select(
-        *[attempts.c[name] for name in _COLUMNS], jobs.c.project, jobs.c["class"], jobs.c.rank,
+        *[attempts.c[name] for name in COLUMNS], jobs.c.project, jobs.c["class"], jobs.c.rank,
         jobs.c.failures, jobs.c.losses,
         sa.exists(sa.select(checkpoints.c.job).where(checkpoints.c.job == attempts.c.job)),
     )
@@ -95,7 +96,8 @@ class RunningRow:
     checkpoint: bool
 
 
-def _row(found: tuple[Any, ...]) -> AttemptRow:
+def read(found: tuple[Any, ...]) -> AttemptRow:
+    """The row with these columns."""
     granted = unpack(found[5], Amounts, "the resources of an attempt")
     return AttemptRow(*(*found[:5], granted, *found[6:10], bool(found[10]), *found[11:]))
 
@@ -134,17 +136,17 @@ def end(tx: Tx, rows: Iterable[AttemptRow]) -> None:
 def get(tx: Tx, job: int, number: int) -> AttemptRow | None:
     """One attempt."""
     found = tx.one(_GET, {"key_job": job, "key_number": number, "job": job, "number": number})
-    return _row(found) if found else None
+    return read(found) if found else None
 
 
 def of_job(tx: Tx, job: int) -> list[AttemptRow]:
     """All attempts of a job, first to last."""
-    return [_row(found) for found in tx.rows(_OF_JOB, {"job": job})]
+    return [read(found) for found in tx.rows(_OF_JOB, {"job": job})]
 
 
 def running(tx: Tx) -> list[RunningRow]:
     """What ran when the database was last written."""
-    return [RunningRow(*(_row(found[:15]), *found[15:20], bool(found[20]))) for found in tx.rows(_RUNNING)]
+    return [RunningRow(*(read(found[:15]), *found[15:20], bool(found[20]))) for found in tx.rows(_RUNNING)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ SQLite runs in WAL mode with `synchronous=FULL`, PostgreSQL with `synchronous_co
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +49,9 @@ class Connection(Protocol):
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None: ...
     def fetch(self, sql: str, arguments: Sequence[Any] = ()) -> Rows: ...
+    def together(self, changes: Callable[[], None]) -> None:
+        """Runs what executes several statements whose outcome it does not look at: their errors come at the end."""
+
     def close(self) -> None: ...
     def tidy(self) -> None:
         """Between batches: what the writer alone may do (checkpointing the WAL)."""
@@ -103,6 +106,9 @@ class SQLite:
 
     def fetch(self, sql: str, arguments: Sequence[Any] = ()) -> Rows:
         return self._guard(self._db.execute, sql, arguments).fetchall()  # type: ignore[no-any-return]
+
+    def together(self, changes: Callable[[], None]) -> None:
+        changes()  # no network is in between
 
     def close(self) -> None:
         self._db.close()

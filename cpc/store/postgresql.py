@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -55,6 +55,14 @@ class PostgreSQL:
     def fetch(self, sql: str, arguments: Sequence[Any] = ()) -> Rows:
         self._guard(self._cursor.execute, sql, arguments)
         return self._cursor.fetchall()
+
+    def together(self, changes: Callable[[], None]) -> None:
+        """One way to the server and back for all of them."""
+        self._guard(self._in_pipeline, changes)
+
+    def _in_pipeline(self, changes: Callable[[], None]) -> None:
+        with self._db.pipeline():
+            changes()
 
     def close(self) -> None:
         with contextlib.suppress(psycopg.Error):

@@ -156,6 +156,9 @@ class Connection:
         self._statement()
         return self._real.fetch(sql, arguments)
 
+    def together(self, changes: Callable[[], None]) -> None:
+        self._real.together(changes)  # each of its statements comes by here
+
     def tidy(self) -> None:
         self._check()
         self._real.tidy()
