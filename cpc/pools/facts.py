@@ -15,6 +15,8 @@ from cpc.queue.requirement import Requirement
 
 HOUR = 3600.0
 DAY = 24 * HOUR
+#: How long jobs have run is looked at again after so many seconds.
+LOOK = 30.0
 
 __all__ = [
     "Allocation",
@@ -130,8 +132,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Demand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Jobs of one project and class that wait and could run now. `exact`: what the first of them really needs.
 
-    `seconds`: how long such jobs take, as learned; 0: not known. `rank` as in the queue: the lowest goes first.
-    `waited`: of the one that has waited longest.
+    `seconds`: how long such jobs take, as those that have ended did; 0: none has. `before`: the same of jobs that were submitted
+    earlier. `rank` as in the queue: the lowest goes first. `waited`: of the one that has waited longest. `running`: how many
+    more of them run; the one that has run longest has for `longest` seconds, half of them have for `half`.
     """
 
     project: int
@@ -141,6 +144,16 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rank: int = 0
     waited: float = 0.0
     seconds: float = 0.0
+    before: float = 0.0
+    running: int = 0
+    longest: float = 0.0
+    half: float = 0.0
+
+    @property
+    def takes(self) -> float:
+        """About how long the next one takes; 0: nobody knows. Where the first to end was brief, as those that fail at once are,
+        most of those that run show it."""
+        return max(self.seconds, self.half // LOOK * LOOK) if self.seconds else 0.0
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -55,7 +55,7 @@ def concluded(survey: Survey) -> Decision:
         overdue=tuple(stops.overdue),
         notes=why.notes(survey),
         needed=frozenset(survey.needed),
-        again_at=min((when for when in stops.times if when > survey.now), default=0.0),
+        again_at=min((when for when in (*stops.times, *survey.times) if when > survey.now), default=0.0),
     )
 
 

@@ -61,19 +61,19 @@ class Flow:
         """How many of `count` jobs it can do within so many seconds; whole rounds only: who knows when the first begins."""
         if count <= 0 or self.project not in (0, demand.project):
             return 0
-        rounds = int((min(within, self.left) - self.used) / demand.seconds)
+        rounds = int((min(within, self.left) - self.used) / demand.takes)
         if rounds <= 0 or not fit.in_time(demand.exact, self.left) or not fit.could(demand.requirement, self.profile):
             return 0
         at_a_time = fit.how_many(self.total, demand.exact.need)
         taken = min(count, at_a_time * rounds)
         if taken:
-            self.used += -(-taken // at_a_time) * demand.seconds
+            self.used += -(-taken // at_a_time) * demand.takes
         return taken
 
 
 def one_after_another(worth: float, demand: Demand) -> int:
     """How many jobs of a class one slot should be given, so that a worker is worth its start."""
-    return max(1, int(worth / demand.seconds)) if demand.seconds > 0 else 1
+    return max(1, int(worth / demand.takes)) if demand.takes > 0 else 1
 
 
 def fill(seats: Iterable[Seat], demand: Demand, count: int, used: set[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import astuple
 
-from cpc.pools import fit, learning, nodes
+from cpc.pools import fit, learning, nodes, ramp
 from cpc.pools.allocation import Allocation, State
 from cpc.pools.facts import Ask, Demand, Learned, NodeRecord, Pool, Worker
 from cpc.pools.room import Denial, Room
@@ -38,12 +38,16 @@ class Served:
     soon: int = 0  # by workers that are there
     coming: dict[int, int] = field(default_factory=dict)  # pool → by its allocations that are still to start
     asked: dict[int, int] = field(default_factory=dict)  # pool → allocations that are asked for now
-    left: int = 0  # by nothing
+    held: int = 0  # by nothing, until it is known how long they take
+    left: int = 0  # by nothing, with those
     denials: dict[int, list[Denial]] = field(default_factory=dict)  # pool → why it cannot serve it, or not now
 
 
 class Survey:
-    """One look at everything. `served` in the order of the claim; `asks`; `needed`: tokens that something waits for."""
+    """One look at everything. `served` in the order of the claim; `asks`; `needed`: tokens that something waits for.
+
+    `times`: when what jobs that run show of themselves is to be looked at again.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class Survey:
         self.asks: list[Ask] = []
         self.needed: set[str] = set()
         self.busy: set[str] = set()  # tokens of running allocations whose free room something waits for
+        self.times: list[float] = []
         self.full: set[tuple[int, str, int]] = set()  # (pool, limit, project) that something waits for in vain
         self._free: list[Seat] = []
         self._flows: list[Flow] = []
@@ -151,19 +156,21 @@ class Survey:
         late = {number: self._count(seats, demand, outstanding, found) for number, seats in self._late.items()}
         starved = left == demand.count
         for room in pools:
-            rest = left - late.get(room.pool.number, 0)
+            rest = left - found.held - late.get(room.pool.number, 0)
             if rest <= 0:
                 continue
             served = self._ask(room, demand, rest, starved, found)
             left -= served
             starved = starved and not served
         found.left = max(0, left - sum(late.values()))
+        if found.held or demand.seconds:
+            self.times.append(self.now + ramp.again(demand))
         return found
 
     def _flow(self, demand: Demand, count: int, within: float) -> int:
         """Lay jobs on workers that are busy, and have done with them so many seconds from now."""
         left = count
-        if demand.seconds <= 0 or demand.seconds > within:
+        if demand.takes <= 0 or demand.takes > within:
             return 0
         for flow in self._flows:
             if left <= 0:
@@ -231,9 +238,17 @@ class Survey:
             return count  # too little to start a worker for: those that are there or on their way take it too
         probe = fit.unknown(pool, room.learned, demand.requirement)
         number, denial = room.most(wanted, project, draft.cores, walltime, probe)
+        part = number
+        if ramp.applies(room, demand):
+            part = min(number, ramp.most(demand, demand.count - count, jobs, shape, room.worth))
+        if part < number:
+            number, denial = part, ramp.denial()
+            found.held = count
+            self.times += [one.asked_at + ramp.SOON for one in room.allocations if one.state.pending]
+        elif denial is not None:
+            self.full.add((pool.number, denial.kind, project))
         if denial is not None:
             found.denials[pool.number] = [denial]
-            self.full.add((pool.number, denial.kind, project))
         if not number:
             return 0
         room.take(number, project, draft.cores, walltime)
@@ -249,4 +264,5 @@ class Survey:
         seats = [self._seat(room, draft, left) for _ in range(number * people)]
         self._coming += seats
         served = fill(seats, demand, count)
+        found.held = max(0, found.held - served)
         return count if number == wanted else served

@@ -14,7 +14,7 @@ from cpc.pools.survey import Served, Survey
 
 #: Of notes, stable. The first ones are about a pool, those from `served` on about a class that waits.
 KINDS = (
-    "paused", "backing-off", "trying", "unknown", "backlog", "allocations", "cores", "project", "budget", "unfit", "nodes",
+    "paused", "backing-off", "trying", "unknown", "part", "backlog", "allocations", "cores", "project", "budget", "unfit", "nodes",
     "asked", "idle", "waiting", "stuck", "served", "coming", "no-pool",
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ Every change notes its inverse in the journal of the writer's batch (`cpc.core.j
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from cpc.core.journal import Journal
 from cpc.core.lease import Lease
@@ -30,6 +31,7 @@ class Index:
         self.changed: dict[int, Session] = {}  # workers that may be lent whose room has changed; the queue empties it
         self._by_worker: dict[int, int] = {}  # worker → its session
         self._held: dict[int, dict[int, Running]] = {}  # worker → what of `running` names it
+        self._alike: dict[tuple[int, int], dict[int, Running]] = {}  # (project, class) → what of `running` is of it, in order
         self._hungry: dict[Profile, dict[int, Session]] = {}
         self._can_run: dict[Profile, dict[int, bool]] = {}
 
@@ -72,10 +74,19 @@ class Index:
         """A job that runs already, at the start."""
         self.running[run.lease.job] = run
         self._held.setdefault(run.worker, {})[run.lease.job] = run
+        self._alike.setdefault((run.project, run.requirement), {})[run.lease.job] = run
 
     def held(self, worker: int) -> list[Running]:
         """What a worker runs, joined or not; a copy: the caller ends some."""
         return list(self._held.get(worker, {}).values())
+
+    def ages(self, project: int, requirement: int, now: int) -> tuple[int, int, int]:
+        """How many jobs of a project and class run, for how long (µs) the one that began first has, and the one in the middle."""
+        runs = self._alike.get((project, requirement), {})
+        if not runs:
+            return 0, 0, 0
+        first, middle = next(iter(runs.values())), next(islice(runs.values(), len(runs) // 2, None))
+        return len(runs), max(0, now - first.started), max(0, now - middle.started)
 
     def start(self, run: Running) -> None:
         """A job got a lease."""
@@ -185,6 +196,10 @@ class Index:
         del held[job]
         if not held:
             del self._held[worker]
+        alike = self._alike[run.project, run.requirement]
+        del alike[job]
+        if not alike:
+            del self._alike[run.project, run.requirement]
 
     def _session_of(self, worker: int) -> Session | None:
         number = self._by_worker.get(worker)

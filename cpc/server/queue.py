@@ -100,7 +100,7 @@ class Queue:
         for number, requirement, count in jobs.waiting(tx):
             self.need(tx, requirement)
             self.index.window(number, requirement).forget(count)
-        for row in attempts.running(tx):
+        for row in sorted(attempts.running(tx), key=lambda row: row.attempt.started):
             self.need(tx, row.requirement)
             self.index.load(self._running(row))
         self.edges = dependencies.count(tx)

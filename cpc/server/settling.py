@@ -222,6 +222,7 @@ def _current(queue: Queue, tx: Tx, run: Running, result: Result, said: Verdict, 
     queue.tallies.stage(tx, result.stage_in_seconds, result.stage_out_seconds)
     if result.wall_seconds:
         queue.pace.note(run.array, result.wall_seconds)
+        queue.pace.note_alike(run.project, run.requirement, result.wall_seconds)
     elif run.ahead and result.outcome is Outcome.PREEMPTED:
         queue.pace.doubt(run.array)
     if result.files.entries or result.tail:

@@ -11,6 +11,7 @@ _SERIES = "tests/unit/test_pools_series.py::"
 _UNUSABLE = "tests/unit/test_pools_unusable.py::"
 _SCALE = "tests/unit/test_pools_scale.py::"
 _PROBE = "tests/unit/test_pools_probe.py::"
+_RAMP = "tests/unit/test_pools_ramp.py::"
 
 POOLS = (
     defect(
@@ -134,6 +135,57 @@ POOLS = (
         "stuck-ones-just-wait", "cpc.server.pools.hand:Hand._one", "Waits(one.reason, one.stuck)", "Waits(one.reason)",
         promise="what waits for what does not come by itself is told from what waits for its turn",
         caught_by="tests/unit/test_pools_waiting.py::test_what_waits_for_what_does_not_come_is_told_from_it",
+    ),
+    # --- a part first ---
+    defect(
+        "all-at-once-though-nobody-knows", "cpc.pools.ramp:applies", "not room.pool.direct and", "False and",
+        promise="as long as nobody knows how long jobs take, a pool that starts soon is asked for a part",
+        caught_by=_RAMP + "test_a_part_is_asked_for_first",
+        quick=True,
+    ),
+    defect(
+        "a-part-for-ever", "cpc.pools.ramp:applies", "_proven(demand) < LONG", "True",
+        promise="what has run for some minutes without an end is long, and the rest is asked for",
+        caught_by=(
+            _RAMP + "test_it_grows_as_they_run_and_the_rest_is_asked_for_when_they_have_run_for_some_minutes",
+            _SIMULATION + "test_long_jobs_wait_a_few_minutes_for_it_to_be_known_that_they_are",
+        ),
+    ),
+    defect(
+        "a-part-of-what-is-known", "cpc.pools.ramp:applies", "not demand.seconds and", "",
+        promise="when the first has ended it is known how long they take",
+        caught_by=_RAMP + "test_when_the_first_has_ended_it_is_known",
+    ),
+    defect(
+        "direct-ones-in-parts", "cpc.pools.ramp:applies", "not room.pool.direct and", "",
+        promise="a pool with one job for each allocation is asked for all of them",
+        caught_by=_RAMP + "test_direct_pools_are_asked_for_all_of_it",
+    ),
+    defect(
+        "long-waits-in-parts", "cpc.pools.ramp:applies", "room.wait < SOON", "True",
+        promise="a pool with a long queue is asked for everything at once",
+        caught_by=_RAMP + "test_a_pool_that_does_not_start_soon_is_asked_for_all_of_it",
+    ),
+    defect(
+        "held-back-ones-passed-on", "cpc.pools.survey:Survey._serve", "left - found.held -", "left -",
+        promise="what waits for it to be known how long it takes is asked of no other pool",
+        caught_by=_RAMP + "test_another_pool_is_asked_only_for_what_this_one_may_not_take",
+    ),
+    defect(
+        "first-end-speaks-for-all", "cpc.pools.facts:Demand.takes", "max(self.seconds, self.half // LOOK * LOOK)", "self.seconds",
+        promise="jobs that go on are long, though one failed at once",
+        caught_by=_RAMP + "test_jobs_that_go_on_though_the_first_to_end_were_brief_are_long",
+    ),
+    defect(
+        "restart-forgets-since-when-jobs-run", "cpc.server.queue:Queue._running", "started=attempt.started", "started=1 << 62",
+        promise="a server that was restarted knows for how long jobs have run",
+        caught_by=_RAMP + "test_a_server_that_was_restarted_goes_on_with_what_runs",
+    ),
+    defect(
+        "rounds-begin-with-a-part", "cpc.server.pools.demand:demand", "before=queue.pace.of_alike(project, number) or 0.0",
+        "before=0.0",
+        promise="of jobs whose like were long all is asked for at once",
+        caught_by=_RAMP + "test_the_next_round_of_long_jobs_is_asked_for_at_once",
     ),
     # --- the server's side: what is asked, and found again ---
     defect(

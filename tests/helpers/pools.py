@@ -26,7 +26,9 @@ def pool(number: int = 1, **fields: Any) -> Pool:
 def demand(
     count: int = 1, cores: int = 1, project: int = 1, walltime: float = 3600.0, program: str = "", **fields: Any
 ) -> Demand:
-    """Jobs without checkpoints that just began to wait. `need`, `labels`, `checkpoints`, `max_cores`: as for jobs."""
+    """Jobs without checkpoints that just began to wait; earlier ones took an hour. `need`, `labels`, `checkpoints`, `max_cores`:
+    as for jobs."""
+    fields = {"before": HOUR} | fields
     need = fields.pop("need", Amounts(cores=cores))
     labels = fields.pop("labels", ())
     exact = Exact(need, fields.pop("max_cores", need.cores), walltime, fields.pop("checkpoints", False))

@@ -43,7 +43,8 @@ DEMAND = st.lists(
         count=st.sampled_from([1, 2, 5, 17, 300, 0]), cores=st.sampled_from([1, 1, 3, 16, 40]), project=st.integers(1, 2),
         walltime=st.sampled_from([0.0, 60.0, HOUR, 30 * HOUR]), program=st.sampled_from(["", "", "mdrun", "other"]),
         checkpoints=st.booleans(), labels=st.sampled_from([(), (), ("big",)]), waited=AGO, rank=st.integers(-1, 1),
-        seconds=st.sampled_from([0.0, 0.0, HOUR, 30.0, 0.01, 99 * HOUR]),
+        seconds=st.sampled_from([0.0, 0.0, HOUR, 30.0, 0.01, 99 * HOUR]), before=st.sampled_from([0.0, 0.0, 20.0, HOUR]),
+        ran=st.sampled_from([(0, 0.0, 0.0), (0, 0.0, 0.0), (7, 5.0, 2.0), (40, 170.0, 95.0), (200, 280.0, 1.0), (16, HOUR, HOUR)]),
     ),
     min_size=1,
     max_size=4,
@@ -81,7 +82,8 @@ class World:
     def _demand(self, draw: st.DataObject) -> list[Demand]:
         classes = {}
         for fields in draw.draw(DEMAND):
-            one = demand(**fields)
+            running, longest, half = fields.pop("ran")
+            one = demand(**fields, running=running, longest=longest, half=half)
             classes[one.project, repr(one.requirement)] = one
         return list(classes.values())
 
@@ -89,8 +91,14 @@ class World:
         return Survey(NOW, self.pools, self.demand, self.allocations, self.workers, self.nodes, self.learned)
 
     def decide(self, now: float = NOW) -> Decision:
-        wanted = [replace(one, waited=one.waited + now - NOW) for one in self.demand]
+        wanted = [_later(one, now - NOW) for one in self.demand]
         return decide(now, self.pools, wanted, self.allocations, self.workers, self.nodes, self.learned)
+
+
+def _later(one: Demand, after: float) -> Demand:
+    """The same jobs still wait, and others still run."""
+    ran = after if one.running else 0.0
+    return replace(one, waited=one.waited + after, longest=one.longest + ran, half=one.half + ran)
 
 
 def _pool(number: int, fields: dict[str, Any]) -> Pool:

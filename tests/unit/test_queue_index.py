@@ -49,7 +49,8 @@ def state(index: Index) -> Any:
         for job, run in index.running.items()
     }
     held = {worker: {run.lease for run in index.held(worker)} for worker in index._held}
-    found = windows, sessions, dict(sorted(hungry.items())), usage, running, held, dict(index._by_worker)
+    alike = {kind: {run.lease for run in runs.values()} for kind, runs in index._alike.items()}
+    found = windows, sessions, dict(sorted(hungry.items())), usage, running, held, alike, dict(index._by_worker)
     return copy.deepcopy(found)
 
 

@@ -23,6 +23,7 @@ def demand(queue: Queue, tx: Tx) -> list[Demand]:
         rank, job = window.head
         array = ids.array(job)
         submission = queue.specs.get(tx, array)
+        running, longest, half = queue.index.ages(project, number, tx.now)
         found.append(
             Demand(
                 project=project,
@@ -32,6 +33,10 @@ def demand(queue: Queue, tx: Tx) -> list[Demand]:
                 rank=rank,
                 waited=max(0.0, (tx.now - submission.row.submitted) / SECOND),
                 seconds=queue.pace.of(array) or 0.0,
+                before=queue.pace.of_alike(project, number) or 0.0,
+                running=running,
+                longest=longest / SECOND,
+                half=half / SECOND,
             )
         )
     return found

@@ -5,20 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cpc.core.resources import Amounts
+from cpc.queue.requirement import Requirement, grid
 from tests.simulation.pools.batch import Entry
 from tests.simulation.pools.trace import Job
 
 
 @dataclass(slots=True)
 class Task:
-    """A job and what has become of it. `left`: seconds of its run that are still to be done."""
+    """A job and what has become of it. `left`: seconds of its run that are still to be done; `kind`: (project, class)."""
 
     job: Job
     number: int
     left: float
+    kind: tuple[int, Requirement] = field(init=False)
     began: float = 0.0  # the first time
     ended: float = 0.0
     tries: int = 0
+
+    def __post_init__(self) -> None:
+        job = self.job
+        self.kind = job.project, Requirement(job.program, "", (), job.cores, job.gpus, 0, (), grid(job.walltime))
 
 
 @dataclass(slots=True)

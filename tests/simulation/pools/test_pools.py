@@ -67,6 +67,15 @@ def test_it_grows_to_its_limit_and_shrinks_to_nothing() -> None:
     assert world.now < 10 + 5 * 900 + 600  # 200 jobs, 40 at a time
 
 
+def test_long_jobs_wait_a_few_minutes_for_it_to_be_known_that_they_are() -> None:
+    world = run(one_pool(Faults(), batch_of(16, cores=16, seconds=2 * HOUR), max_allocations=20, backlog=20))
+    ended(world)
+    began = sorted(task.began for task in world.tasks)
+    assert began[3] < 300.0, "a few are asked for at once"
+    assert began[4] >= began[0] + truth.LONG
+    assert began[15] < began[0] + truth.LONG + 300.0, "and then the others"
+
+
 def _running_at(world: World, at: float) -> int:
     runs = [run for entry in world.batches[1].past for run in entry.runs]
     return max(sum(begin <= when < end for begin, end in runs) for when in (at, at + 120))
@@ -156,7 +165,7 @@ def test_a_pool_that_is_paused_lets_go_and_goes_on_when_it_is_resumed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wait", "most"), [("ensemble", "quick", 1.05), ("ensemble", "busy", 1.1), ("bursts", "busy", 1.12)]
+    ("name", "wait", "most"), [("ensemble", "quick", 1.05), ("ensemble", "busy", 1.1), ("bursts", "busy", 1.12), ("array", "quick", 1.1)]
 )
 def test_node_hours_beside_the_oracle(name: str, wait: str, most: float) -> None:
     """All traces and seeds: benchmarks/p1_autoscaler.py."""

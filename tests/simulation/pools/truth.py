@@ -5,11 +5,16 @@ from __future__ import annotations
 from cpc.pools.allocation import State
 from cpc.pools.facts import DAY, HOUR, PER_NODE, Ask, Pool
 from cpc.pools.learning import FIRST, LONGEST
+from cpc.queue.requirement import Requirement
 from tests.simulation.pools.trace import Job
 from tests.simulation.pools.world import PROGRAMS, World
 
 #: Seconds after which a class that a pool could serve has an allocation there, faults apart: the longest back-off, and a bit.
 TRIED_WITHIN = LONGEST + 600.0
+#: Seconds after which jobs of which none has ended are known to be long, so that what waits of them is asked for; and the time
+#: for that to be decided and written down.
+LONG = 300.0
+SEEN_WITHIN = 120.0
 #: And after which nothing is left when all is done.
 GONE_WITHIN = 2 * HOUR
 
@@ -24,6 +29,7 @@ class Truth:
             tuple[int, int, float, str], tuple[float, bool]
         ] = {}  # kind → (when it was last so, whether now)
         self._done_at = 0.0
+        self._unasked: dict[tuple[int, Requirement], float] = {}  # kind → since when nothing comes for it, though it could
 
     def __call__(self, world: World) -> None:
         if world.decisions == self._decisions:
@@ -37,6 +43,7 @@ class Truth:
             self._limits(world, world.pools[number])
         self._idle(world)
         self._stall(world)
+        self._long(world)
         if world.done:
             if not self._done_at or any(batch.away for batch in world.batches.values()):
                 self._done_at = world.now
@@ -90,6 +97,36 @@ class Truth:
             self._tried[kind] = (world.now if was or tried or excused else last, tried or excused)
             self._hold(world, world.now - self._tried[kind][0] < TRIED_WITHIN, f"{job} is tried somewhere")
         self._tried = {kind: last for kind, last in self._tried.items() if kind in waiting}
+
+    def _long(self, world: World) -> None:
+        """Of jobs that have run for some minutes without an end nothing is held back."""
+        unasked: dict[tuple[int, Requirement], float] = {}
+        for task in world.waiting.values():
+            began = world.began[task.kind]
+            if task.kind in unasked or task.kind in world.seconds or not began or world.now - min(began.values()) < LONG:
+                continue
+            able = [pool for pool in world.pools.values() if could(pool, task.job)]
+            live = [one for one in world.allocations.values() if one.state.live and one.pool in {p.number for p in able}]
+            comes = any(not one.joined and one.project in (0, task.job.project) for one in live)
+            room = any(hand.free >= task.job.cores for hand in world.hands.values())
+            if not comes and not room and any(self._may(world, pool, task.job) for pool in able):
+                unasked[task.kind] = self._unasked.get(task.kind, world.now)
+                self._hold(world, world.now - unasked[task.kind] < SEEN_WITHIN, f"{task.job} is long, and asked for")
+        self._unasked = unasked
+
+    def _may(self, world: World, pool: Pool, job: Job) -> bool:
+        """Whether nothing keeps a pool from being asked for one more allocation for the job."""
+        live = [one for one in world.allocations.values() if one.pool == pool.number and one.state is not State.ENDED]
+        size, known = pool.nodes * pool.each.cores, world.learned[pool.number]
+        limit = pool.projects.get(job.project, pool.project_cores)
+        return not (
+            world.batches[pool.number].away or known.refused.count or known.brief.count or pool.budget
+            or (pool.max_allocations and len(live) >= pool.max_allocations)
+            or (pool.max_cores and sum(one.cores for one in live) + size > pool.max_cores)
+            or (limit and sum(one.cores for one in live if one.project == job.project) + size > limit)
+            or sum(not one.started_at for one in live) >= pool.backlog
+            or (job.program and pool.programs is None and known.programs is None)
+        )  # fmt: skip
 
 
 def fits(pool: Pool, ask: Ask, job: Job, programs: tuple[tuple[str, str], ...] | None) -> bool:

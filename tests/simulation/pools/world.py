@@ -16,7 +16,7 @@ from cpc.pools.allocation import Allocation, Effect, Event, Reason, State, apply
 from cpc.pools.facts import PER_NODE, Ask, Decision, Demand, Learned, NodeRecord, Pool, Worker
 from cpc.pools.scale import decide
 from cpc.queue.match import Exact
-from cpc.queue.requirement import Requirement, grid
+from cpc.queue.requirement import Requirement
 from tests.simulation.pools.batch import Batch, Entry
 from tests.simulation.pools.tasks import Hand, Task
 from tests.simulation.pools.trace import Job
@@ -57,7 +57,8 @@ class World:
         self._count = itertools.count(1)
         self._numbers = itertools.count(1)
         self._due = 0.0
-        self._seconds: dict[tuple[int, Requirement], float] = {}
+        self.seconds: dict[tuple[int, Requirement], float] = {}  # by class, how long jobs of it took
+        self.began: dict[tuple[int, Requirement], dict[int, float]] = defaultdict(dict)  # by class, when what runs began
         for task in self.tasks:
             self.after(task.job.at, lambda task=task: self._arrive(task))
         self.after(POLL, self._poll)
@@ -138,7 +139,7 @@ class World:
         task.began = task.began or self.now
         hand.free -= task.job.cores
         hand.gpus -= task.job.gpus
-        hand.runs[task.number] = self.now
+        hand.runs[task.number] = self.began[task.kind][task.number] = self.now
         hand.idle_since = 0.0
         hand.used = True
         one = self.allocations.get(hand.token)
@@ -155,9 +156,8 @@ class World:
         self._off(task, hand)
         task.ended = self.now
         self.intervals.append((began, self.now, task.job.cores, self._pool(hand)))
-        key = (task.job.project, _requirement(task.job))
-        before = self._seconds.get(key, task.job.seconds)
-        self._seconds[key] = before + 0.25 * (task.job.seconds - before)
+        before = self.seconds.get(task.kind, task.job.seconds)
+        self.seconds[task.kind] = before + 0.25 * (task.job.seconds - before)
         record = self.records.get((self._pool(hand), hand.node))
         if record is not None:
             self.records[record.pool, record.node] = nodes.worked(record)
@@ -168,7 +168,7 @@ class World:
         self.place()
 
     def _off(self, task: Task, hand: Hand) -> None:
-        del hand.runs[task.number]
+        del hand.runs[task.number], self.began[task.kind][task.number]
         hand.free += task.job.cores
         hand.gpus += task.job.gpus
 
@@ -277,7 +277,7 @@ class World:
         """What waits, by class."""
         classes: dict[tuple[int, Requirement], list[Task]] = defaultdict(list)
         for task in self.waiting.values():
-            classes[task.job.project, _requirement(task.job)].append(task)
+            classes[task.kind].append(task)
         return [
             Demand(
                 project=project,
@@ -290,9 +290,13 @@ class World:
                 ),
                 count=len(tasks),
                 waited=self.now - min(task.job.at for task in tasks),
-                seconds=self._seconds.get((project, requirement), 0.0),
+                seconds=self.seconds.get((project, requirement), 0.0),
+                running=len(began),
+                longest=self.now - began[0] if began else 0.0,
+                half=self.now - began[len(began) // 2] if began else 0.0,
             )
             for (project, requirement), tasks in classes.items()
+            for began in ([*self.began[project, requirement].values()],)
         ]
 
     def workers(self) -> list[Worker]:
@@ -412,7 +416,3 @@ class World:
             self._happens(token, Event.SEEN_AGAIN if again else Event.SEEN_RUNNING, at=entry.started)
         elif one.state is not State.ENDED:
             self._happens(token, Event.SEEN_ENDED, at=entry.ended, reason=entry.reason)
-
-
-def _requirement(job: Job) -> Requirement:
-    return Requirement(job.program, "", (), job.cores, job.gpus, 0, (), grid(job.walltime))
