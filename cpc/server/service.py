@@ -51,7 +51,7 @@ from cpc.server.worker_files import WorkerFiles
 from cpc.server.workers import Workers
 from cpc.store import projects, schema
 from cpc.store.chunks import ChunkFiles
-from cpc.store.chunkstore import ChunkStore
+from cpc.store.chunkstore import RECENT, ChunkStore
 from cpc.store.disk import RealDisk
 from cpc.store.projects import ProjectRow
 from cpc.store.statement import Statement
@@ -143,7 +143,7 @@ class Service:
         disk_threads = self._pool("disk", 4)
         clock, chance, gate, store = self._clock, self._chance, self.gate, self._store
         disk = RealDisk(Path(self.config.run_dir))
-        chunk_store = ChunkStore(store, ChunkFiles(disk), disk_threads, clock)
+        chunk_store = ChunkStore(store, ChunkFiles(disk), disk_threads, clock, RECENT)
         self.storage = Storage(disk, disk_threads, self._reactor, lambda: self.settings.whole("min_free_space"))
         self.queue = Queue(store.journal, clock, store.incarnation, Outbox(self._reactor), Limits())
         self.tokens = Tokens(store, gate, clock, chance)

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from cpc.core.clock import SECOND, Clock
 from cpc.core.digest import of_chunk
 from cpc.core.errors import CopernicusError, Damaged
+from cpc.core.recent import Recent
 from cpc.store import chunks, references
 from cpc.store.chunks import SMALL, Arrived, ChunkFiles
 from cpc.store.references import Kind
@@ -35,6 +36,7 @@ Piece = tuple[bytes, bytes | memoryview]
 ArrivedMap = dict[bytes, Arrived]
 Tried = Callable[[BaseException | None], None]
 
+RECENT = 64 << 20  # bytes: what comes in a third of a second at the pace that two cores allow
 LANES = 3  # batches being written at the same time
 BATCH = 8  # chunks that share a flush of their directory
 STEP = 200  # chunks removed in one commit
@@ -62,15 +64,19 @@ class Fault:
 
 
 class ChunkStore:
-    """Chunks of one server. `threads` may run several calls at a time; more of them make larger transfers faster."""
+    """Chunks of one server. `threads` may run several calls at a time; more of them make larger transfers faster.
 
-    def __init__(self, store: Store, files: ChunkFiles, threads: Threads, clock: Clock) -> None:
+    `recent`: bytes of chunks that came last that are kept in memory.
+    """
+
+    def __init__(self, store: Store, files: ChunkFiles, threads: Threads, clock: Clock, recent: int = 0) -> None:
         self._store = store
         self._files = files
         self._threads = threads
         self._clock = clock
         self._queue: deque[tuple[Piece, Tried]] = deque()
         self._lanes = 0
+        self._recent = Recent(recent)
         self._landing: Counter[bytes] = Counter()
         self._leaving: dict[bytes, list[Deferred[None]]] = {}
 
@@ -95,7 +101,11 @@ class ChunkStore:
                     chunks.check(digest, piece)
                 arrived[digest] = Arrived(len(piece), bytes(piece) if small else None)
             await self._land([(digest, piece) for digest, piece in pieces.items() if arrived[digest].data is None])
-            return await self._store.write(lambda tx: record(tx, arrived))
+            value = await self._store.write(lambda tx: record(tx, arrived))
+            for digest, piece in pieces.items():
+                if arrived[digest].data is None:
+                    self._recent.keep(digest, piece, self._clock.monotonic())
+            return value
         finally:
             self._landing.subtract(pieces.keys())
             self._landing = +self._landing
@@ -170,6 +180,8 @@ class ChunkStore:
 
     async def _read(self, digest: bytes, size: int, offset: int, length: int, checked: bool) -> bytes:
         if size > SMALL:
+            if (kept := self._recent.find(digest, offset, length)) is not None:
+                return kept
             read = self._files.read if checked else self._files.read_checked
             return await self._threads.run(lambda: read(digest, size, offset, length))
         found = await self._store.read(lambda tx: chunks.data(tx, digest))
@@ -185,7 +197,8 @@ class ChunkStore:
     # --- away ---
 
     async def collect(self, grace: float = GRACE) -> Removed:
-        """Remove all chunks that nobody has referred to for `grace` seconds, in small steps."""
+        """Remove all chunks that nobody has referred to for `grace` seconds, in small steps; let go of recent ones."""
+        self._recent.expire(self._clock.monotonic())
         count = freed = 0
         before = self._clock.now() - int(grace * SECOND)
         while True:
@@ -224,6 +237,7 @@ class ChunkStore:
             self._leaving[digest] = []
         try:
             gone = await self._store.write(lambda tx: decide(tx, digests))
+            self._recent.forget(gone)
             if gone:
                 await self._threads.run(lambda: self._files.remove(gone))
             return gone

@@ -122,7 +122,9 @@ def test_a_reader_who_is_slow_slows_the_reading_and_one_who_stops_is_cut_off(hou
     digest = house.services.store_file(big)
     client = house.client()
     client.send(client.head("GET", f"{API}/projects/villin/files/{digest}", {"Authorization": "Bearer alice-token"}))
-    # The transport in memory takes everything; a real one says pause.
+    # The transport in memory takes everything; a real one says pause. Others have their turn between two pieces.
+    assert PIECE < len(client.wire.value()) < 2 * PIECE
+    house.reactor.advance(0)
     assert len(client.wire.value()) > len(big)
     slow = house.client()
     slow.wire.full_after = PIECE
@@ -130,6 +132,7 @@ def test_a_reader_who_is_slow_slows_the_reading_and_one_who_stops_is_cut_off(hou
     sent = len(slow.wire.value())
     assert sent < 2 * PIECE
     slow.wire.drain()
+    house.reactor.advance(0)
     assert sent < len(slow.wire.value()) < 3 * PIECE + 1000
     house.reactor.advance(59)
     assert not slow.wire.aborted
@@ -158,5 +161,6 @@ def test_a_file_that_ends_too_early_cuts_the_connection(house: House) -> None:
         client.send(
             client.head("GET", f"{API}/projects/villin/files/{digest}", {"Authorization": "Bearer alice-token"})
         )
+        house.reactor.advance(0)
     assert client.wire.aborted
     assert any("log_failure" in event for event in events)

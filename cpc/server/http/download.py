@@ -67,6 +67,7 @@ class Download:
                 start += len(data)
                 if start >= stop:
                     return
+                await flow.let_others()
                 data = await self.read(start, min(PIECE, stop - start))
                 if not data:
                     raise OSError(f"file {self.digest} ends at {start} of {self.size} bytes")

@@ -53,6 +53,12 @@ class Flow:
         if self._over():
             raise Gone
 
+    async def let_others(self) -> None:
+        """Let a turn of the reactor pass: what is at hand would otherwise be sent in one go, and everybody else wait."""
+        turn: Deferred[None] = Deferred(lambda _: timer.cancel())
+        timer = self._reactor.callLater(0, turn.callback, None)
+        await turn
+
     def _over(self) -> bool:
         return self._stopped or self._request.gone
 

@@ -1,0 +1,46 @@
+"""Chunks that have just come, in memory: whoever needs them next nearly always does so within a second.
+
+They are the bytes that were hashed when they came, so they are neither read from the disk nor hashed again. Nothing here is
+needed: what is not here any more comes from the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+STAY = 60.0  # seconds: nothing is here long enough for memory to go bad
+
+
+class Recent:
+    """At most `most` bytes of chunks, in the order in which they came."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._chunks: dict[bytes, tuple[float, bytes | memoryview]] = {}
+        self.size = 0  # bytes
+
+    def keep(self, digest: bytes, data: bytes | memoryview, now: float) -> None:
+        """A chunk that came at `now` (monotonic). It is not copied, so it must not change."""
+        self.forget((digest,))
+        if len(data) > self._most:
+            return
+        self._chunks[digest] = now, data
+        self.size += len(data)
+        while self.size > self._most:
+            # Whatever was read since: the chunks of one upload share their memory, so they go together.
+            self.forget((next(iter(self._chunks)),))
+
+    def find(self, digest: bytes, offset: int, length: int) -> bytes | None:
+        """`length` bytes from `offset`, fewer at the end; None when the chunk is not here."""
+        found = self._chunks.get(digest)
+        return None if found is None else bytes(found[1][offset : offset + length])
+
+    def forget(self, digests: Iterable[bytes]) -> None:
+        """These are not needed any more."""
+        for digest in digests:
+            found = self._chunks.pop(digest, None)
+            self.size -= 0 if found is None else len(found[1])
+
+    def expire(self, now: float) -> None:
+        """What came STAY seconds before `now` goes; to be called each minute or so."""
+        self.forget([digest for digest, (came, _) in self._chunks.items() if came + STAY <= now])
