@@ -99,20 +99,17 @@ class Secure(TLSMemoryBIOProtocol):
         if self._lostTLSConnection or not data:
             return
         view = memoryview(data)
-        start = unflushed = 0
-        while start < len(view):
+        for start in range(0, len(view), MUCH):
             try:
-                start += self._tlsConnection.send(view[start : start + RECORD])
+                # All of it, or nothing: what TLS makes of it has room in memory (see `tls`, partial writes).
+                self._tlsConnection.send(view[start : start + MUCH])
             except WantReadError:
                 self._bufferedWrite(bytes(view[start:]))
                 return
             except Error:
                 self._tlsShutdownFinished(Failure())
                 return
-            if start - unflushed >= MUCH:
-                unflushed = start
-                self._flushSendBIO()
-        self._flushSendBIO()
+            self._flushSendBIO()
 
     def _flushSendBIO(self) -> None:
         """Give the transport all that is ready to leave."""
