@@ -15,6 +15,7 @@ from cpc.worker.spares import STREAMS
 
 SMALL_CHUNK = 64 << 10
 SMALL_TOTAL = 1 << 20
+FRESH = 32 << 20
 TAIL = 4 << 10
 _EMPTY = of_chunks(())
 
@@ -22,13 +23,14 @@ _EMPTY = of_chunks(())
 @dataclass(slots=True)
 class Collected:
     """The manifest, contents that travel inside the result, and what had to be left out, in words. `listing`: all that
-    is in the directory, with its facts.
+    is in the directory, with its facts. `fresh`: chunks that were read, at most FRESH bytes, for whoever sends them soon.
     """
 
     files: Manifest = field(default_factory=Manifest)
     small: dict[bytes, bytes] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     listing: tuple[tuple[str, Stat], ...] = ()
+    fresh: dict[bytes, bytes] = field(default_factory=dict)
 
 
 def collect(
@@ -47,7 +49,7 @@ def collect(
     kept = tuple(always)
     wanted = tuple(patterns)
     entries: list[Entry] = []
-    small = 0
+    small, fresh = 0, FRESH
     found.listing = tuple(walk(disk, directory))
     parents = {path.rpartition("/")[0] for path, _ in found.listing}
     for path, stat in found.listing:
@@ -55,13 +57,16 @@ def collect(
         if path not in kept and not manifests.wanted(name, wanted):
             continue
         if stat.kind == "file":
-            content, contents = _read(disk, os.path.join(directory, path), stat, SMALL_TOTAL - small)
+            content, contents, read = _read(disk, os.path.join(directory, path), stat, SMALL_TOTAL - small, fresh)
             if inputs is not None and path not in kept and inputs.get(path) == content.digest:
                 continue
             for digest, data in contents.items():
                 if digest not in found.small:
                     found.small[digest] = data
                     small += len(data)
+            for digest, data in zip(content.chunks, read, strict=False):
+                found.fresh[digest] = data
+                fresh -= len(data)
             entries.append(Entry(name, mode=stat.mode & 0o777, content=content))
         elif stat.kind == "dir":
             if path not in parents:
@@ -84,11 +89,12 @@ def _take_link(disk: Disk, directory: str, path: str, entries: list[Entry], left
         entries.append(entry)
 
 
-def _read(disk: Disk, path: str, stat: Stat, room: int) -> tuple[Content, dict[bytes, bytes]]:
-    """A file's address and, while they fit into `room`, its small chunks."""
+def _read(disk: Disk, path: str, stat: Stat, room: int, fresh: int) -> tuple[Content, dict[bytes, bytes], list[bytes]]:
+    """A file's address and, while they fit into `room`, its small chunks; the first ones of a large file, up to `fresh` bytes."""
     if not stat.size:
-        return _EMPTY, {}
+        return _EMPTY, {}, []
     small: dict[bytes, bytes] = {}
+    first: list[bytes] = []
 
     def pieces() -> Iterator[bytes]:
         offset = 0
@@ -98,11 +104,13 @@ def _read(disk: Disk, path: str, stat: Stat, room: int) -> tuple[Content, dict[b
             if len(piece) <= min(SMALL_CHUNK, left):
                 small[of_chunk(piece)] = piece
                 left -= len(piece)
+            if stat.size > SMALL_CHUNK and offset <= fresh:
+                first.append(piece)
             yield piece
             if len(piece) < CHUNK:
                 return
 
-    return of_chunks(pieces()), small
+    return of_chunks(pieces()), small, first
 
 
 def _read_part(disk: Disk, path: str, offset: int, stat: Stat) -> bytes:

@@ -218,9 +218,10 @@ class Attempt:
             stage_in_seconds=self._stage_in,
         )
         try:
-            kept = await room.offload(lambda: self._collect(result))
+            kept, fresh = await room.offload(lambda: self._collect(result))
         except OSError as error:
             return await self._refuse(error)
+        room.transfer.will_send(fresh)
         await self._keep(kept)
 
     def _outcome(self, end: Exit) -> tuple[Outcome, str]:
@@ -250,8 +251,8 @@ class Attempt:
             room.hooks.fault(message)
         return verdict, message
 
-    def _collect(self, result: Result) -> Kept:
-        """Hash what the job made. Runs off the reactor."""
+    def _collect(self, result: Result) -> tuple[Kept, dict[bytes, bytes]]:
+        """Hash what the job made; some of its chunks, as they were read. Runs off the reactor."""
         disk, task = self._room.disk, self.task
         handed_back = result.outcome in (Outcome.PREEMPTED, Outcome.WALLTIME)
         patterns = () if handed_back or result.outcome is Outcome.REFUSED else task.outputs
@@ -273,7 +274,7 @@ class Attempt:
         self._sync(found, checkpoint)
         last = tail(disk, self.directory, found.listing)
         whole = msgspec.structs.replace(result, files=found.files, small=found.small, tail=last)
-        return Kept(whole, checkpoint if checkpoint and checkpoint.entries else None)
+        return Kept(whole, checkpoint if checkpoint and checkpoint.entries else None), found.fresh
 
     def _sync(self, found: Collected, checkpoint: Manifest | None) -> None:
         sync_files(self._room.disk, self.directory, found.files, found.small)

@@ -17,11 +17,12 @@ from cpc.core.digest import of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, OverQuota, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.offload import Offload
+from cpc.core.recent import Recent
 from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
 from cpc.wire.connection import Connection
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing, Message
-from cpc.worker.collecting import Source, check_chunk, read_chunk
+from cpc.worker.collecting import FRESH, Source, check_chunk, read_chunk
 from cpc.worker.fetching import Early
 from cpc.worker.waiting import Backoff, Gate, sleep
 
@@ -60,6 +61,14 @@ class Transfer:
         self._lines = DeferredSemaphore(IN_FLIGHT)
         self.trouble = ""  # why the last call must be repeated, in words
         self._fetching: dict[bytes, list[Deferred[None]]] = {}
+        self._fresh = Recent(FRESH)
+
+    def will_send(self, fresh: Mapping[bytes, bytes]) -> None:
+        """Chunks as they were read when they were hashed: if they are sent soon, they need not be read again."""
+        now = self._clock.monotonic()
+        self._fresh.expire(now)
+        for digest, data in fresh.items():
+            self._fresh.keep(digest, data, now)
 
     def attach(self, opener: Opener) -> None:
         """A session is there: go on."""
@@ -114,6 +123,8 @@ class Transfer:
         for start in range(0, len(digests), ASK_AT_ONCE):
             asked = tuple(digests[start : start + ASK_AT_ONCE])
             missing = await self._ask("chunks-missing", ChunksMissing(lease=lease, digests=asked), ChunkList, wanted)
+            wants = set(missing.digests)
+            self._fresh.forget(each for each in asked if each not in wants)
             await self._put_all(lease, [each for each in missing.digests if each in parts], parts, wanted)
 
     async def _put_all(
@@ -137,7 +148,10 @@ class Transfer:
 
     async def _put(self, lease: Lease, digest: bytes, source: Source, wanted: Callable[[], bool]) -> None:
         """One chunk. The server hashes what it gets; only if it finds something else is it hashed here too."""
-        data = await self._offload(lambda: read_chunk(self._disk, source))
+        data = self._fresh.find(digest, 0, source.size)
+        self._fresh.forget((digest,))
+        if data is None:
+            data = await self._offload(lambda: read_chunk(self._disk, source))
         try:
             await self._ask("chunk-put", ChunkPut(lease=lease, digest=digest, data=memoryview(data)), Nothing, wanted)
         except BadInput:
