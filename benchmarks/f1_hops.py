@@ -38,8 +38,9 @@ def latency(row: Chain, count: int) -> dict[str, float]:
 
 def payload(row: Chain, count: int) -> dict[str, float]:
     """W4: MiB/s from the worker over all servers into the client's memory."""
+    commands = w4_payload.writers(row.owner.directory, count)
     with row.meter() as meter:
-        w4_payload.fetch(row.owner, count)
+        w4_payload.fetch(row.owner, commands)
     size = count * w4_payload.PAYLOAD / usage.MIB
     return {"mib_s": size / meter.wall}
 

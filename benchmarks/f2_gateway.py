@@ -15,8 +15,9 @@ def run(options: Options) -> Table:
         with chain(2) as row:
             relay = row.servers[1].server
             before = usage.resident(relay)
+            commands = w4_payload.writers(row.owner.directory, count)
             with row.meter() as meter:
-                w4_payload.fetch(row.owner, count)
+                w4_payload.fetch(row.owner, commands)
             payload = count * w4_payload.PAYLOAD / usage.MIB
             table.add(
                 before_mib=before,

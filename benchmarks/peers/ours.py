@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from peerlib import Meter, emit, lat, rss  # type: ignore[import-not-found]
 
 from benchmarks.system import System, system
-from benchmarks.w4_payload import PAYLOAD, fetch
+from benchmarks.w4_payload import PAYLOAD, fetch, writers
 from cpc.core.spec import Dependency
 
 #: size → W1 jobs, W1 runs, W2 jobs, W3 jobs, W4 jobs, W5 jobs
@@ -56,9 +56,11 @@ class Case:
         self._emit("W3", n=count, **meter.out)
 
     def w4(self, count: int) -> None:
-        with self._system() as running, self._meter(running) as meter:
-            fetch(running, count)
-            memory = rss(*self._server(running))
+        with self._system() as running:
+            commands = writers(running.directory, count)
+            with self._meter(running) as meter:
+                fetch(running, commands)
+                memory = rss(*self._server(running))
         note = "through the server's disk; every payload differs, so that no chunk is saved"
         self._emit("W4", n=count, mib=count * PAYLOAD / 2**20, **meter.out, server_rss_mib=memory, note=note)
 
