@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 STAY = 60.0  # seconds: nothing is here long enough for memory to go bad
+USED = 16 << 20  # bytes: beyond, what has been read to its end goes before the rest
 
 
 class Recent:
@@ -17,6 +18,7 @@ class Recent:
     def __init__(self, most: int) -> None:
         self._most = most
         self._chunks: dict[bytes, tuple[float, bytes | memoryview]] = {}
+        self._used: dict[bytes, None] = {}  # an ordered set
         self.size = 0  # bytes
 
     def keep(self, digest: bytes, data: bytes | memoryview, now: float) -> None:
@@ -26,19 +28,27 @@ class Recent:
             return
         self._chunks[digest] = now, data
         self.size += len(data)
+        # Most are read once. Memory that comes back soon is used again; new memory is what costs.
+        while self.size > USED and self._used:
+            self.forget((next(iter(self._used)),))
         while self.size > self._most:
-            # Whatever was read since: the chunks of one upload share their memory, so they go together.
             self.forget((next(iter(self._chunks)),))
 
     def find(self, digest: bytes, offset: int, length: int) -> bytes | None:
         """`length` bytes from `offset`, fewer at the end; None when the chunk is not here."""
         found = self._chunks.get(digest)
-        return None if found is None else bytes(found[1][offset : offset + length])
+        if found is None:
+            return None
+        data = found[1]
+        if offset + length >= len(data):
+            self._used[digest] = None
+        return bytes(data[offset : offset + length])
 
     def forget(self, digests: Iterable[bytes]) -> None:
         """These are not needed any more."""
         for digest in digests:
             found = self._chunks.pop(digest, None)
+            self._used.pop(digest, None)
             self.size -= 0 if found is None else len(found[1])
 
     def expire(self, now: float) -> None:

@@ -15,7 +15,7 @@ from cpc.worker.spares import STREAMS
 
 SMALL_CHUNK = 64 << 10
 SMALL_TOTAL = 1 << 20
-FRESH = 32 << 20
+FRESH = 8 << 20
 TAIL = 4 << 10
 _EMPTY = of_chunks(())
 

@@ -22,12 +22,13 @@ from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
 from cpc.wire.connection import Connection
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing, Message
-from cpc.worker.collecting import FRESH, Source, check_chunk, read_chunk
+from cpc.worker.collecting import Source, check_chunk, read_chunk
 from cpc.worker.fetching import Early
 from cpc.worker.waiting import Backoff, Gate, sleep
 
 IN_FLIGHT = 4
 ASK_AT_ONCE = 1000
+SOON = 32 << 20  # bytes of chunks that were read and are sent soon
 CHUNK_TIMEOUT = 300.0
 
 Answer = TypeVar("Answer", bound=Message)
@@ -61,7 +62,7 @@ class Transfer:
         self._lines = DeferredSemaphore(IN_FLIGHT)
         self.trouble = ""  # why the last call must be repeated, in words
         self._fetching: dict[bytes, list[Deferred[None]]] = {}
-        self._fresh = Recent(FRESH)
+        self._fresh = Recent(SOON)
 
     def will_send(self, fresh: Mapping[bytes, bytes]) -> None:
         """Chunks as they were read when they were hashed: if they are sent soon, they need not be read again."""

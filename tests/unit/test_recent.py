@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cpc.core.digest import CHUNK
 from cpc.core.errors import BadInput, Damaged
-from cpc.core.recent import STAY, Recent
+from cpc.core.recent import STAY, USED, Recent
 from cpc.store.chunks import SMALL, ChunkFiles
 from cpc.store.chunkstore import ChunkStore
 from tests.helpers.files import Shop, block, content_of, wait
@@ -59,6 +59,19 @@ def test_the_oldest_go_when_there_is_no_room(shop):
         assert read(shop, digests[number]) == block(number, SIZE)
     with pytest.raises(Damaged, match="missing"):
         read(shop, digests[0])
+
+
+def test_what_has_been_read_goes_before_what_has_not():
+    kept = Recent(2 * USED)
+    for number in range(5):
+        kept.keep(b"%d" % number, bytes(USED // 4), 0.0)
+        if number in (1, 2):
+            assert kept.find(b"%d" % number, 0, CHUNK) is not None
+    assert kept.find(b"0", 0, 1) == b"\0"  # not to its end
+    assert [number for number in range(5) if kept.find(b"%d" % number, 0, 1) is not None] == [0, 2, 3, 4]
+    for number in range(5, 12):
+        kept.keep(b"%d" % number, bytes(USED // 4), 0.0)
+    assert [number for number in range(12) if kept.find(b"%d" % number, 0, 1)] == [*range(4, 12)]
 
 
 def test_memory_is_given_back_when_nothing_comes(shop):
