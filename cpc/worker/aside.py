@@ -2,6 +2,9 @@
 
 WORK/aside/SERVER-ATTEMPT/      the run directory, as the job left it
 WORK/aside/SERVER-ATTEMPT.json  which job it was, and how it ended
+
+What jobs of other servers have left takes half of the room at most, and only what our own server's jobs do not need: another
+server says by itself what it does not know.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import msgspec
 
 from cpc.core import ids
 from cpc.core.lease import Lease
+from cpc.core.reading import UNREADABLE
 from cpc.spool.disk import Disk, walk
 from cpc.wire.messages import Result
 from cpc.worker.placing import key_of
@@ -37,6 +41,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     wall_seconds: float
     files: int
     bytes: int
+    lent: bool = False
 
 
 class Aside:
@@ -47,6 +52,11 @@ class Aside:
         self._disk = disk
         self._server = server
         self._most = most
+
+    @property
+    def most_lent(self) -> int:
+        """Bytes that jobs of other servers may leave here."""
+        return self._most // 2
 
     def put(self, lease: Lease, run_directory: str, result: Result) -> str:
         """Move what the attempt has left here; where it is, on disk. "": there is nothing of it, or no room for it."""
@@ -71,6 +81,7 @@ class Aside:
             server=lease.path or self._server, job=ids.show(lease.job, ids.index(lease.job) > 0), attempt=lease.attempt,
             incarnation=lease.incarnation, outcome=result.outcome.value, exit_code=result.exit_code,
             wall_seconds=result.wall_seconds, files=sum(1 for _ in result.files.files()), bytes=result.files.size,
+            lent=bool(lease.path),
         )  # fmt: skip
 
     def count(self) -> int:
@@ -78,19 +89,27 @@ class Aside:
         return sum(1 for _ in self._notes()) if self._disk.stat(self.directory) is not None else 0
 
     def tidy(self) -> None:
-        """What is too old goes, and what does not fit beside what is newer."""
+        """What is too old goes, and what does not fit beside what is newer, or our own."""
         disk = self._disk
         if disk.stat(self.directory) is None:
             return
-        left = self._most
-        now = self._now()
-        for changed, place in sorted(self._notes(), reverse=True):
+        left, now = {False: self._most, True: self.most_lent}, self._now()
+        notes = sorted((self._is_lent(place), -changed, place) for changed, place in self._notes())
+        for lent, changed, place in notes:
             size = sum(stat.size for _, stat in walk(disk, place)) if disk.stat(place) is not None else 0
-            if size <= left and now - changed <= DAYS * 86_400 * 10**9:
-                left -= size
+            if size <= left[lent] and now + changed <= DAYS * 86_400 * 10**9:
+                left[lent] -= size
+                left[True] = min(left[True], left[False])
             else:
                 disk.remove_tree(place)
                 disk.unlink(place + _NOTE)
+
+    def _is_lent(self, place: str) -> bool:
+        """Whether a job of another server has left it. A note that cannot be read is none of those."""
+        try:
+            return msgspec.json.decode(self._disk.read(place + _NOTE), type=Note).lent
+        except (OSError, *UNREADABLE):
+            return False
 
     def _notes(self) -> Iterator[tuple[int, str]]:
         """(since when, where) of each."""

@@ -12,6 +12,7 @@ from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
 from cpc.core.reading import UNREADABLE
+from cpc.core.resources import show_size
 from cpc.spool.spool import Spool
 from cpc.wire.messages import Result
 from cpc.worker.aside import DAYS
@@ -175,13 +176,17 @@ class Delivery:
                 self.postpone()
                 return
         if self._directory:
-            kept = (
-                f"what it has left is kept for {DAYS} days in {place}"
-                if place
-                else "there is no room to keep what it has left"
-            )
-            self._room.say(f"{self.lease} is of a job that the server, restored from a backup, does not know: {kept}")
+            kept = f"what it has left is kept for {DAYS} days in {place}" if place else self._no_room()
+            whose = "its server" if self.lease.path else "the server"
+            self._room.say(f"{self.lease} is of a job that {whose}, restored from a backup, does not know: {kept}")
         await self.settle()
+
+    def _no_room(self) -> str:
+        words_ = "there is no room to keep what it has left"
+        if not self.lease.path:
+            return words_
+        aside = self._room.aside
+        return f"{words_}: all jobs of other servers may leave {show_size(aside.most_lent)} in {aside.directory}"
 
     def abandon(self) -> None:
         """No more timers: the agent ends. What is in the spool stays there."""

@@ -9,9 +9,11 @@ from typing import TypeVar
 import msgspec
 import pytest
 
+from cpc.core import ids
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
-from cpc.wire.messages import Result
+from cpc.core.resources import Amounts
+from cpc.wire.messages import Result, Task
 from cpc.worker.aside import DAYS, Aside
 from cpc.worker.waiting import sleep
 from tests.helpers.memory_disk import MemoryDisk, Platter
@@ -111,11 +113,12 @@ class Shelf:
         self.disk.make_directory("/work")
         self.aside = Aside(self.disk, "/work", "server-1234", most=100)
 
-    def put(self, number: int, size: int) -> str:
+    def put(self, number: int, size: int, path: str = "") -> str:
         run = f"/work/runs/{number}"
         self.disk.make_directory(run)
         self.disk.write(f"{run}/out", bytes(size))
-        return self.aside.put(Lease(number << 20, 1, 1), run, Result(lease=Lease(1, 1, 1), outcome=Outcome.OK))
+        lease = Lease(number << 20, 1, 1, path)
+        return self.aside.put(lease, run, Result(lease=lease, outcome=Outcome.OK))
 
     def there(self) -> list[int]:
         return [
@@ -138,6 +141,50 @@ def test_the_oldest_goes_when_there_is_too_much(shelf: Shelf) -> None:
     shelf.time += 1.0
     assert shelf.put(9, 101) == "", "too large for itself"
     assert shelf.there() == [3, 4]
+
+
+def test_what_jobs_of_other_servers_leave_takes_half_and_none_of_what_our_own_need(shelf: Shelf) -> None:
+    """Another server says by itself that it does not know a job: it could say so of all that its jobs do here."""
+
+    def put(number: int, size: int, path: str = "") -> str:
+        shelf.time += 1.0
+        return shelf.put(number, size, path)
+
+    assert put(1, 40)
+    for number in range(2, 6):
+        assert put(number, 20, "b/c" if number % 2 else "d")
+    assert shelf.there() == [1, 4, 5], "the oldest of others' went, not our own"
+    assert put(6, 51, "d") == "", "too large for what others may have"
+    assert put(7, 60)
+    assert shelf.there() == [1, 7], "our own has all of the room when it needs it"
+    assert put(8, 10, "d") == ""
+    for number in (2, 3):
+        assert put(number, 30), "and the oldest of our own goes for what is newer"
+    assert shelf.there() == [2, 3]
+    assert put(9, 40, "d")
+    assert shelf.there() == [2, 3, 9]
+
+
+def test_a_note_that_cannot_be_read_is_counted_as_our_own(shelf: Shelf) -> None:
+    place = shelf.put(1, 60)
+    shelf.disk.write(f"{place}.json", b"")
+    shelf.aside.tidy()
+    assert shelf.there() == [1]
+    assert shelf.put(2, 50, "d") == ""
+
+
+def test_that_there_is_no_room_for_what_another_servers_job_has_left_is_said_with_the_limit() -> None:
+    here = world(write=Program(5.0, writes=((1.0, "out.dat", b"science" * 20_000),)))
+    here.script.verdict = "kept aside"
+    lease = Lease(ids.make(1, 1), 1, 1, "b/c")
+    task = Task(lease=lease, project=ids.make(1, 1), granted=Amounts(cores=1), argv=("write",))
+    here.script.tasks.append(task)
+    worker = here.worker()
+    worker.agent.room.aside._most = 200_000
+    here.until(lambda: any("does not know" in line for line in here.said))
+    (said,) = (line for line in here.said if "does not know" in line)
+    assert "all jobs of other servers may leave 97.7 KiB in" in said
+    assert aside(here) == []
 
 
 def test_what_is_kept_aside_goes_after_some_days(shelf: Shelf) -> None:
