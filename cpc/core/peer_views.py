@@ -55,8 +55,10 @@ class PeerSeen(View, frozen=True):
 class PeerRequest(View, frozen=True):
     """A server asks another one, `to`, to be trusted, or takes that back (`withdrawn`).
 
-    `authority` is its certificate (PEM), `signature` (base64) that of the same key over all the rest: nobody can ask in the
-    name of somebody else. Newer releases may say more; what is not known here is signed all the same, and ignored.
+    `word` is one that the asked server has just given (the header X-Copernicus-Word of `/server`): a request is good once, and
+    who has kept one cannot send it again. `authority` is its certificate (PEM), `signature` (base64) that of the same key
+    over all the rest: nobody can ask in the name of somebody else. Newer releases may say more; what is not known here is
+    signed all the same, and ignored.
     """
 
     to: str
@@ -67,6 +69,7 @@ class PeerRequest(View, frozen=True):
     port: int
     client_port: int
     withdrawn: bool = False
+    word: str = ""
     signature: str = ""
 
     @property

@@ -91,6 +91,9 @@ class FakePeerRequests:
     def __init__(self, world: World) -> None:
         self.world = world
 
+    def word(self) -> str:
+        return "a word"
+
     async def take(self, request: PeerRequest, address: str, signed: bytes) -> PeerAnswer:
         if request.to != "00000000-0000-4000-8000-000000000001":
             raise Conflict("that is another server")

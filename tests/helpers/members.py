@@ -204,7 +204,7 @@ class _Outside:
             id=other.id, name=said.name, release=said.release, protocol=1, incarnation=1, host=said.host, port=said.port,
             client_port=said.client_port, fingerprint=other.authority.fingerprint, started=0, heartbeat_time=120.0,
         )  # fmt: skip
-        return Stranger(view, other.authority.certificate_pem)
+        return Stranger(view, other.authority.certificate_pem, other.federation.requests.word())
 
     async def ask(self, host: str, port: int, request: PeerRequest) -> PeerAnswer:
         other = self._find(host, port)

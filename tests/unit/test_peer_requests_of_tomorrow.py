@@ -36,7 +36,7 @@ def house(lab: Members) -> Iterator[House]:
 def of_tomorrow(lab: Members) -> dict[str, Any]:
     """What a of a newer release would send to b."""
     a, b = lab["a"], lab["b"]
-    told = msgspec.to_builtins(a.trusting.request(b.id))
+    told = msgspec.to_builtins(a.trusting.request(b.id, b.federation.requests.word()))
     told = {"protocols": [3, 4], **told, "wishes": {"lend_on": 2, "ports": [{"quic": 443}]}}
     signature = a.authority.sign(signed_part(msgspec.json.encode(told)))
     return {**told, "signature": base64.b64encode(signature).decode()}

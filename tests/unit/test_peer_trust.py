@@ -263,8 +263,9 @@ def sign(authority: Authority, request: PeerRequest) -> PeerRequest:
 
 def request_of(authority: Authority, to: Member, **changes: object) -> PeerRequest:
     plain = PeerRequest(
-        to=to.id, authority=authority.certificate_pem.decode(), name="x", release="3", host="x", port=1, client_port=2
-    )
+        to=to.id, authority=authority.certificate_pem.decode(), name="x", release="3", host="x", port=1, client_port=2,
+        word=to.federation.requests.word(),
+    )  # fmt: skip
     return sign(authority, msgspec.structs.replace(plain, **changes))
 
 

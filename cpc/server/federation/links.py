@@ -88,6 +88,7 @@ class Links:
         self._diallers: dict[str, Dialler] = {}
         self._parting = Parting(book, self._connect)
         self._silent: Counter[str] = Counter()  # connections of each server that have not said hello
+        self._met: Counter[str] = Counter()  # how often each server has come to be part of a link
         self._turned_away: dict[str, str] = {}  # servers that came and speak no protocol number of ours: in words
         self._greeters: WeakSet[Connection] = WeakSet()  # those that have, or are gone
         self._direct: dict[str, _Direct] = {}
@@ -208,7 +209,7 @@ class Links:
     ) -> T:
         """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there."""
         connection = self._connected(self._first(route), bulk)
-        return await connection.call(method, question, answer, timeout, bulk, route)
+        return await connection.call(method, question, answer, timeout, bulk, route, most)
 
     def tell_far(self, route: tuple[str, ...], method: str, message: Message) -> None:
         """A one-way message to the end of `route`; it may be lost."""
@@ -252,7 +253,7 @@ class Links:
             connection.on_closed(lambda _: self._heard_of(connection))
             connection.drop_when_idle(SILENCE)
             connection.serve("peer-hello", PeerHello, self._hello)
-            connection.serve("withdrawn", Withdrawn, self._withdrawn)
+            connection.serve("withdrawn", Withdrawn, partial(self._withdrawn, self._met[peer]))
 
     def turned_away(self, connection: Connection) -> None:
         """A server has come to the machines' door, and was not let in because of what it speaks."""
@@ -276,10 +277,18 @@ class Links:
         await self._admit(connection, peer, said, None, peer)
         return self._hello_of(said.bulk)
 
-    async def _withdrawn(self, connection: Connection, said: Withdrawn) -> None:
+    async def _withdrawn(self, met: int, connection: Connection, said: Withdrawn) -> None:
         """Instead of a hello."""
         assert connection.peer is not None
-        await self.ended(connection.peer.server, said)
+        await self._has_ended(connection.peer.server, met, said)
+
+    async def _has_ended(self, server: str, met: int, said: Withdrawn) -> None:
+        """Said on a connection that was made when the two had met so often. If they have met since, trust was given anew since:
+        whoever is on the way can hold words back."""
+        if self._met[server] == met:
+            await self.ended(server, said)
+        else:
+            log.info("{called} has ended a trust that was given anew since", called=self.book.called(server))
 
     async def _open(self, server: str, address: Address) -> None:
         """Both connections, or those that are not there."""
@@ -295,9 +304,10 @@ class Links:
         if not peering.pinned(self.book.state(server)):
             raise Refused("it is not trusted any more")
         try:
+        met = self._met[server]
             connection = await self._connect(server, address, self.book.refusal)
         except TrustEnded as error:  # in its own words: that it is this server was checked before any was read
-            await self.ended(server, Withdrawn(hand_back=error.hand_back))
+            await self._has_ended(server, met, Withdrawn(hand_back=error.hand_back))
             raise
         try:
             said = await connection.call("peer-hello", self._hello_of(bulk), PeerHello, timeout=CONNECT_TIME)
@@ -340,6 +350,7 @@ class Links:
         connection.route(partial(self.relaying.routed, bulk=said.bulk), said.bulk, HELD_BULK if said.bulk else HELD)
         link.take(connection, said.bulk, dialler)
 
+        self._met[peer] += 1
     def _serve_one(self, connection: Connection, method: str, served: _Direct) -> None:
         async def handle(connection: Connection, question: Any) -> Message | None:
             assert connection.peer is not None

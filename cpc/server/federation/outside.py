@@ -45,10 +45,11 @@ _NOT_ONE = "give the port for people, 14807 by default"
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """What a server says of itself, and its authority's certificate (PEM)."""
+    """What a server says of itself, its authority's certificate (PEM), and a word for one request to it (see `fresh`)."""
 
     view: ServerView
     authority: bytes
+    word: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -76,7 +77,7 @@ class Outside:
             raise Refused(f"what answers at {host} port {port} is not a Copernicus server", _NOT_ONE) from None
         if server != view.id:
             raise Refused(f"the server at {host} port {port} says it is {view.id}, its certificate {server}")
-        return Stranger(view, authority)
+        return Stranger(view, authority, headers.getRawHeaders("X-Copernicus-Word", [""])[0])
 
     async def ask(self, host: str, port: int, request: PeerRequest) -> PeerAnswer:
         """Send a request; what the other server answers or refuses."""

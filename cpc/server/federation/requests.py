@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict, deque
 
+from cpc.core.chance import Chance
 from cpc.core.clock import DAY, Clock
 from cpc.core.errors import BadInput, Conflict, CopernicusError, RateLimited, Refused, TooLarge
 from cpc.core.peer import Agreement, PeerState
@@ -12,6 +13,7 @@ from cpc.core.peer_views import PeerAnswer, PeerRequest
 from cpc.core.texts import plain
 from cpc.server.federation import addresses, peering
 from cpc.server.federation.book import Book
+from cpc.server.federation.fresh import Fresh
 from cpc.server.federation.peering import Event
 from cpc.server.federation.trust import MAX_NAME, Trust
 from cpc.server.gate import Gate
@@ -33,14 +35,19 @@ MAX_ADDRESSES = 5000  # that are remembered
 
 
 class Requests:
-    """Takes them, and lets them be taken back."""
+    """Takes them, and lets them be taken back; each once (see `fresh`)."""
 
-    def __init__(self, gate: Gate, book: Book, trust: Trust, clock: Clock) -> None:
+    def __init__(self, gate: Gate, book: Book, trust: Trust, clock: Clock, chance: Chance) -> None:
         self._gate = gate
         self._book = book
         self._trust = trust
         self._clock = clock
+        self._fresh = Fresh(clock, chance)
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def word(self) -> str:
+        """For whoever will send one."""
+        return self._fresh.word()
 
     async def take(self, request: PeerRequest, address: str, signed: bytes = b"") -> PeerAnswer:
         """A server asks, or takes back what it has asked. `address` is where it comes from, `signed` what its signature is of,
@@ -127,6 +134,7 @@ class Requests:
             raise BadInput("a server cannot ask itself", "give the address of another one")
         if not is_signed_by(pem, signed, request.signature_bytes):
             raise Refused("the request is not signed by the server that it names")
+        self._fresh.use(request.word)
         return server
 
     def _count(self, address: str) -> None:

@@ -65,7 +65,7 @@ class Federation:
         )  # fmt: skip
         self.trust.on_revoke.append(self.lending.revoked)
         self.trust.on_agreed.append(self.lending.agreed)
-        self.requests = Requests(gate, self.book, self.trust, clock)
+        self.requests = Requests(gate, self.book, self.trust, clock, chance)
         self.surveying = Surveying(
             ways=self.links, book=self.book, gate=gate, about=self.about, name=self.say().name, clock=clock, chance=chance,
         )  # fmt: skip

@@ -151,7 +151,7 @@ class Trust:
                 f"server {seen.id} has asked with another fingerprint than it has now",
                 f"somebody may pretend to be it; refuse that request first: cpcc refuse-server {seen.id}",
             )
-        answer = await self._outside.ask(seen.host, client_port, self.request(seen.id))
+        answer = await self._outside.ask(seen.host, client_port, self.request(seen.id, stranger.word))
         if answer.id != seen.id:
             raise Refused(f"another server than {seen.id} has answered", "try again")
         typed = Address(seen.host, seen.port, seen.client_port)
@@ -177,12 +177,12 @@ class Trust:
 
         return await self._gate.write(call, Act.PEER_ASK, unit, answer=PeerView)
 
-    def request(self, to: str, withdrawn: bool = False) -> PeerRequest:
-        """What is sent to a server that is to trust this one; signed."""
+    def request(self, to: str, word: str, withdrawn: bool = False) -> PeerRequest:
+        """What is sent to a server that is to trust this one, with the word that it has given for that; signed."""
         said = self._say()
         plain_request = PeerRequest(
             to=to, authority=self._authority.certificate_pem.decode(), name=said.name, release=__version__, host=said.host,
-            port=said.port, client_port=said.client_port, withdrawn=withdrawn,
+            port=said.port, client_port=said.client_port, withdrawn=withdrawn, word=word,
         )  # fmt: skip
         signature = base64.b64encode(self._authority.sign(plain_request.signed)).decode()
         return msgspec.structs.replace(plain_request, signature=signature)
@@ -228,7 +228,9 @@ class Trust:
         """Tell the server that was asked; it may as well find out by itself."""
         for address in row.addresses.to_try:
             try:
-                await self._outside.ask(address.host, address.client_port, self.request(row.id, withdrawn=True))
+                word = (await self._outside.look(address.host, address.client_port)).word
+                request = self.request(row.id, word, withdrawn=True)
+                await self._outside.ask(address.host, address.client_port, request)
                 return
             except CopernicusError as error:
                 log.info("{name} was not told that the request is taken back: {why}", name=row.name, why=str(error))

@@ -12,7 +12,10 @@ from cpc.server.roles import Act
 
 @route("GET", "/server", act=Act.SERVER_INFO)
 async def view(ask: Ask) -> ServerView:
-    """Name, release, ports and fingerprint. The header X-Copernicus-Authority has the server's CA, base64 of its DER."""
+    """Name, release, ports and fingerprint. The header X-Copernicus-Authority has the server's CA, base64 of its DER;
+    X-Copernicus-Word is for one request of another server to be trusted.
+    """
+    ask.add_header(b"X-Copernicus-Word", ask.services.peer_requests.word().encode())
     ask.add_header(b"X-Copernicus-Authority", base64.b64encode(ask.services.authority()))
     return ask.services.view()
 

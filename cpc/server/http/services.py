@@ -254,6 +254,9 @@ class Peers(Protocol):
 class PeerRequests(Protocol):
     """Requests of servers that are not trusted yet. Whoever sends one has not logged in."""
 
+    def word(self) -> str:
+        """Makes one request fresh."""
+
     def take(self, request: PeerRequest, address: str, signed: bytes) -> Awaitable[PeerAnswer]: ...
 
 

@@ -126,12 +126,13 @@ class PeoplesDoors:
 
     async def look(self, host: str, port: int) -> Stranger:
         """Who is there."""
-        other = (await self._reach(host, port)).world
+        server = await self._reach(host, port)
+        other = server.world
         view = ServerView(
             id=other.id, name=other.name, release=__version__, protocol=1, incarnation=1, host=other.name, port=PORT,
             client_port=CLIENT_PORT, fingerprint=other.given.authority.fingerprint, started=0, heartbeat_time=60.0,
         )  # fmt: skip
-        return Stranger(view, other.given.authority.certificate_pem)
+        return Stranger(view, other.given.authority.certificate_pem, server.federation.requests.word())
 
     async def ask(self, host: str, port: int, request: PeerRequest) -> PeerAnswer:
         """Send a request."""
