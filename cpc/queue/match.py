@@ -5,7 +5,8 @@ on; but a job that fits the worker and has been passed over for too long gets a 
 lower rank until that job fits.
 
 A worker with no room left is given brief jobs *ahead*: no slot of it is idle for a round trip, and one message carries
-many of them. What is ahead is at most AHEAD seconds of its work, so nothing of higher rank waits longer than that.
+many of them. What is ahead is at most AHEAD seconds of its work, or what it does until more can come from far away; so nothing
+of higher rank waits longer than that.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ TRIED = 500
 #: Seconds of a worker's work that it may be given ahead of its room, and the shortest time that a job is taken to last.
 AHEAD = 0.5
 BRIEFEST = 0.002
+#: What has ended just after a report has left is told with the next one: it takes two ways there and back until more comes,
+#: and so much longer, because neither jobs nor answers all take the same time.
+WAYS, MARGIN = 2, AHEAD / 2
+#: Seconds of work ahead at most, however far away: less than a worker waits before it hands back what found no room.
+FARTHEST = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +250,15 @@ def _place(index: Index, session: Session, window: Window, round_: Round) -> Run
 
 
 def _brief(session: Session, begun: int, exact: Exact, pace: float | None) -> bool:
-    """Whether one more such job ahead is no more than AHEAD seconds of work, when `begun` of them run there at a time."""
+    """Whether one more such job ahead is no more work than it may have, when `begun` of them run there at a time."""
     if pace is None or pace > AHEAD or exact.max_cores > exact.need.cores:
         return False  # nothing is known, or what it would be granted depends on what is free then
-    return len(session.ahead) < begun * AHEAD / max(pace, BRIEFEST)
+    return len(session.ahead) < begun * reach(session) / max(pace, BRIEFEST)
+
+
+def reach(session: Session) -> float:
+    """Seconds of work that the worker may be given ahead of its room: its slots are busy until more can come."""
+    return min(FARTHEST, max(AHEAD, WAYS * session.way + MARGIN))
 
 
 def _may_take(index: Index, session: Session, window: Window, key: Key, exact: Exact, now: float) -> bool:

@@ -61,6 +61,7 @@ class Session:
         default_factory=dict
     )  # job, or lease of another's → it, oldest first
     home: str = ""  # the server that it is joined at; "": this one
+    way: float = 0.0  # seconds there and back, as its home has measured them
     projects: frozenset[int] | None = None  # a borrowed worker: what it may be used for; None: for any
     paths: bool = False  # it may be lent: it knows that jobs may be others'
     lent: dict[Lease, Lent] = field(default_factory=dict)  # jobs of other servers that it has

@@ -212,11 +212,18 @@ class Queue:
         self.index.changed = {}
         rooms = [
             Room(
-                session.worker, session.profile, session.spare, session.spare_ahead, session.number in self.index.sessions
+                session.worker, session.profile, session.spare,
+                0 if session.spare_ahead and self.own_waits(session) else session.spare_ahead,
+                session.number in self.index.sessions,
             )
             for session in changed.values()
         ]  # fmt: skip
         tx.after(lambda: self.loans.rooms(rooms))
+
+    def own_waits(self, session: Session) -> bool:
+        """Whether a job of ours waits that the worker could run. One of our own workers is then given no jobs of others beyond
+        its room, or ours would never find it without one."""
+        return any(True for _ in self.index.candidates(session))
 
     def _look_again(self, hungry: dict[int, None], fresh: dict[tuple[int, int], None]) -> None:
         """The round was rolled back: what it was to look at is still to be looked at."""

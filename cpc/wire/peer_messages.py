@@ -194,9 +194,11 @@ class WorkerReport(Message, frozen=True):
 
 
 class Report(Message, frozen=True):
-    """Heartbeat and turn of a home server for those of its workers that have jobs of the owner."""
+    """Heartbeat and turn of a home server for those of its workers that have jobs of the owner. `way`: how long the owner's
+    answers take at present, to the home's knowledge; 0: it does not know yet."""
 
     number: int
+    way: Seconds = 0.0
     workers: Annotated[tuple[WorkerReport, ...], msgspec.Meta(max_length=MAX_REPORTED)] = ()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
+
 from cpc.core.peer import Agreement
 from cpc.queue.job import State
 from tests.helpers.lending_fixture import Make, make
@@ -117,6 +119,54 @@ def test_a_worker_on_loan_is_given_brief_jobs_ahead_of_its_room(make: Make) -> N
         world.run(0.2)
     assert world["c"].states(job, 60) == {"succeeded": 60}
     assert session.free.cores == 2
+
+
+@pytest.mark.parametrize(("one_way", "seconds"), [(0.05, 0.5), (0.2, 1.05), (0.5, 1.5)])
+def test_what_is_given_ahead_covers_the_way_to_the_owner_as_far_as_a_worker_waits(
+    make: Make, one_way: float, seconds: float
+) -> None:
+    world = make("a", "c")
+    world.net.trust("a", "c").latency = one_way
+    job = world["c"].submit("brief", array=400)
+    worker = world["a"].worker(cores=2, ahead=100)
+    world.run(3)
+    for _ in range(3):
+        worker.finish(*list(worker.tasks)[:2], wall_seconds=0.1)
+        world.run(3)
+    session = world["a"].queue.index.of_worker(worker.row)
+    assert session is not None
+    assert abs(len(session.ahead) - 2 * seconds / 0.1) <= 1
+    told = len(session.ahead)
+    worker.kill()
+    world.run(150)
+    assert world["c"].states(job, 400) == {"succeeded": 6, "waiting": 394}
+    lost = [world["c"].outcomes(job + each) for each in range(6, 8 + told)]
+    assert lost == [["lost"]] * 2 + [["preempted"]] * told, "what never began is not lost with its worker"
+
+
+def test_own_work_does_not_wait_for_what_others_have_ahead_of_it_to_end_for_good(make: Make) -> None:
+    """Its worker always has brief jobs of a peer ahead, and is never without one."""
+    world = make("a", "c")
+    world.net.trust("a", "c")
+    world["c"].submit("brief", array=300)
+    worker = world["a"].worker(cores=2, ahead=50)
+    world.run(1)
+    for _ in range(3):
+        worker.finish(*list(worker.tasks)[:2], wall_seconds=0.1)
+        world.run(0.2)
+    before = len(worker.tasks)
+    assert before > 10
+    own = world["a"].submit("long", array=2)
+    ended = 0
+    while world["a"].states(own, 2) != {"running": 2}:
+        worker.finish(*[lease for lease in worker.tasks if lease.path][:2], wall_seconds=0.1)
+        ended += 2
+        world.run(0.2)
+        assert ended <= before + 4, world["a"].states(own, 2)
+    worker.finish(wall_seconds=0.1)
+    world.run(1)
+    assert worker.tasks
+    assert all(lease.path for lease in worker.tasks), "and then others have it again"
 
 
 def test_the_messages_of_a_loan_are_few(make: Make) -> None:

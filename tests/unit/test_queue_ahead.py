@@ -15,7 +15,7 @@ from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
 from cpc.core.views import JobDetail
 from cpc.queue.job import State
-from cpc.queue.match import AHEAD
+from cpc.queue.match import AHEAD, FARTHEST
 from cpc.queue.pace import KEPT, Pace
 from cpc.queue.session import Session
 from cpc.server import joining, settling
@@ -24,6 +24,7 @@ from cpc.server.jobs import Jobs
 from cpc.server.principal import SERVER
 from cpc.server.seal import Seal
 from cpc.server.storage import Storage
+from cpc.worker.agent import PATIENCE
 from tests.helpers.benches import Bench
 from tests.helpers.disks import FakeDisk
 from tests.helpers.stores import InlineThreads, result
@@ -60,6 +61,20 @@ def test_a_full_worker_is_given_half_a_second_of_brief_jobs_ahead(bench: Bench) 
     assert begun(worker) == [2, 3]
     assert ahead(worker) == list(range(4, 4 + int(2 * AHEAD / 0.1)))
     assert worker.free.cores == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "seconds"), [(0.0, AHEAD), (0.1, AHEAD), (0.3, 0.85), (9.0, FARTHEST), (1e12, FARTHEST)]
+)
+def test_who_is_far_away_is_given_what_it_does_until_more_can_come(bench: Bench, way: float, seconds: float) -> None:
+    worker = bench.worker(cores=2, ahead=50)
+    worker.way = way
+    brief(bench, worker, seconds=0.1)
+    assert len(ahead(worker)) == round(2 * seconds / 0.1)
+
+
+def test_a_job_given_ahead_does_not_wait_until_its_worker_gives_it_back() -> None:
+    assert FARTHEST < PATIENCE
 
 
 def test_what_the_slots_that_long_jobs_have_cannot_do_is_not_counted_on(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from cpc.wire.peer_messages import Offer, Report, WorkerReport
 MOST_WORKERS = 256  # in one report
 MOST_BYTES = 4 << 20  # of results and checkpoints in one report
 MOST_UNSAID = 1000  # jobs on their way back to one owner; what it gives beyond them, it misses in our reports
+TRUST = 0.25  # how much of another time from report to answer is believed at once
 MOST_TAILS = 64  # pieces of live output that wait for the next report; older ones are left out
 
 
@@ -183,6 +184,7 @@ class Owner:
     loans: dict[int, Loan] = field(default_factory=dict)
     number: int = 0
     beat: float = 30.0
+    way: float = 0.0  # seconds from a report to its answer, lately
     failures: int = 0
     refused: int = 0  # of these failures, the last so many were refusals
     busy: bool = False
@@ -198,6 +200,10 @@ class Owner:
     def neighbour(self) -> str:
         """Where the way there begins."""
         return self.path.partition("/")[0]
+
+    def took(self, seconds: float) -> None:
+        """An answer has come after so long."""
+        self.way = self.way + TRUST * (seconds - self.way) if self.way else seconds
 
     @property
     def full(self) -> bool:
@@ -297,4 +303,4 @@ def compose(
         loan.results = {lease: result for lease, result in loan.results.items() if lease not in told}
         loan.checkpoints = {lease: one for lease, one in loan.checkpoints.items() if lease not in saved}
         loan.tails = []
-    return sent, Report(number=owner.number, workers=tuple(reports))
+    return sent, Report(number=owner.number, way=owner.way, workers=tuple(reports))

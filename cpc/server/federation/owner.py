@@ -144,9 +144,7 @@ class Owner:
                 session = session_of(worker, home, offer, limits, allowed, self._queue.now)
                 session.free, session.wants = free, True
                 row = workers.get(tx, worker) if worker else None
-                if (row is not None and row.drain is not None) or not any(
-                    True for _ in self._queue.index.candidates(session)
-                ):
+                if (row is not None and row.drain is not None) or not self._queue.own_waits(session):
                     continue
                 self._join(tx, session, back, offer)
             most_ahead = len(session.ahead) + (max(0, min(offer.ahead, MOST_AHEAD)) if limits.cores is None else 0)
@@ -232,7 +230,7 @@ class Owner:
 
             def unit(tx: Tx, portion: Sequence[Said] = portion) -> Answer:
                 self._era.check(era)
-                return self._take(tx, caller, portion)
+                return self._take(tx, caller, portion, report.way)
 
             answer.add(await self._store.write(unit, caller.peer, sum(said.weight for said in portion)))
         if self._hearing.last(caller.back) or self.register.leads(caller.back):
@@ -274,7 +272,7 @@ class Owner:
         if terms.withdrawn(agreement) or terms.denied(route, agreement):
             raise Refused("this server takes nothing that comes by this way", "ask its administrator")
 
-    def _take(self, tx: Tx, caller: Caller, portion: Sequence[Said]) -> Answer:
+    def _take(self, tx: Tx, caller: Caller, portion: Sequence[Said], way: float) -> Answer:
         answer = Answer()
         hungry: list[Session] = []
         limits, allowed = self._limits(tx, caller.peer)
@@ -308,7 +306,7 @@ class Owner:
             if one.gone:
                 self._gone(tx, worker, session, one)
             elif session is not None:
-                self._set_room(session, one, limits, caller.peer)
+                self._set_room(session, one, limits, caller.peer, way)
                 hungry.append(session)
         self._fill(tx, hungry)
         for said in portion:
@@ -351,7 +349,7 @@ class Owner:
         if self._has_something(tx, session.worker, back, one):
             return True
         session.wants = True
-        return one.wants and any(True for _ in self._queue.index.candidates(session))
+        return one.wants and self._queue.own_waits(session)
 
     def _judge(
         self, tx: Tx, worker: int, session: Session | None, one: WorkerReport, answer: Answer, peer: str
@@ -371,7 +369,7 @@ class Owner:
         if one.tails:
             answer.tails.append((worker, one))
 
-    def _set_room(self, session: Session, one: WorkerReport, limits: Limits, peer: str) -> None:
+    def _set_room(self, session: Session, one: WorkerReport, limits: Limits, peer: str, way: float) -> None:
         used = self._used(peer) if limits.cores is not None else 0
         free = terms.room(one.free, limits, used)
         # What waits at the worker begins whenever there is room, so it cannot be kept below a limit.
@@ -380,6 +378,7 @@ class Owner:
             "free": free,
             "wants": one.wants and (free.cores > 0 or ahead > 0),
             "most_ahead": len(session.ahead) + ahead,
+            "way": way,
         }
         if one.time_left is not None:
             values["deadline"] = self._queue.now + one.time_left

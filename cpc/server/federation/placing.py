@@ -53,13 +53,14 @@ def place(queue: Queue, tx: Tx, ways: Ways, given: Sequence[Given], used: Callab
     left: dict[str, int | None] = {}
     for each in given:
         session = queue.index.of_worker(each.worker)
+        own_waits = session is not None and queue.own_waits(session)
         route = each.route
         limits = ways.agreement(route[0]).lent
         if route[0] not in left:
             left[route[0]] = None if limits.cores is None else limits.cores - used(route[0])
         for task in each.tasks:
             lease = task.lease.along(route)
-            why = refusal(session, task, left[route[0]])
+            why = refusal(session, task, left[route[0]], own_waits)
             if limits.off or (limits.executables is not None and task.executable not in limits.executables):
                 why = "its worker is not lent for that"
             if session is None or why:
@@ -97,8 +98,9 @@ def through(queue: Queue, peer: str) -> list[tuple[int, Lease]]:
     ]
 
 
-def refusal(session: Session | None, task: Task, left: int | None) -> str:
-    """Why the worker does not take the task now; empty when it does. `left`: cores that its server may still have."""
+def refusal(session: Session | None, task: Task, left: int | None, own_waits: bool) -> str:
+    """Why the worker does not take the task now; empty when it does. `left`: cores that its server may still have; `own_waits`:
+    it is given nothing beyond its room."""
     if session is None or session.home or not session.paths:
         return "its worker is not there any more"
     if not sane(task.granted):
@@ -110,7 +112,7 @@ def refusal(session: Session | None, task: Task, left: int | None) -> str:
     if session.free.covers(task.granted):
         return ""
     # What waits at the worker begins whenever there is room, so it cannot be kept below a limit.
-    if left is None and session.total.covers(task.granted) and len(session.ahead) < session.most_ahead:
+    if left is None and not own_waits and session.room_ahead > 0 and session.total.covers(task.granted):
         return ""
     return OWN_FIRST
 
