@@ -1,6 +1,7 @@
 """Files of running jobs, for the machines that run them: chunks of inputs and checkpoints out, of results and checkpoints in.
 
-Whoever has, or had, the lease of a job may touch the files of its project. `JobFiles` decides and carries that out for
+Whoever has, or had, the lease of a job may touch the files of its project; for an attempt of a life that a restore has undone
+files are taken, into quarantine, and none are given, since anybody can name one. `JobFiles` decides and carries that out for
 jobs of this server; `WorkerFiles` is one worker's connection, and passes on what belongs to jobs of other servers.
 """
 
@@ -55,6 +56,15 @@ class Place:
 
     project: int
     quarantine: bool = False
+
+    def to_read(self, lease: Lease) -> int:
+        """The project whose files it may read. Refused where nobody here knows who had the attempt, if anybody had it."""
+        if self.quarantine:
+            raise Refused(
+                f"{lease} is of a life of this server that a restore has undone; nothing is read for it",
+                "its job runs again, and what it has done can be handed in",
+            )
+        return self.project
 
 
 class JobFiles:
@@ -162,11 +172,11 @@ class WorkerFiles:
             raise Refused(f"{lease} is of another server, and this one knows none")
         return far
 
-    async def _project(self, lease: Lease) -> int:
+    async def _place(self, lease: Lease) -> Place:
         run = self._files.running(lease)
         if run is not None and run.worker == self._worker:
-            return run.project
-        return (await self._former.place("", lease, self._mine)).project
+            return Place(run.project)
+        return await self._former.place("", lease, self._mine)
 
     def _mine(self, tx: Tx, worker: int) -> bool:
         return worker == self._worker or settling.same_bundle(tx, worker, self._worker)
@@ -175,7 +185,7 @@ class WorkerFiles:
         far = self._of_others(question.lease)
         if far is not None:
             return ChunkData(data=await far.get(self._worker, question.lease, question.digest))
-        project = await self._project(question.lease)
+        project = (await self._place(question.lease)).to_read(question.lease)
         return ChunkData(data=memoryview(await self._files.get(project, question.lease, question.digest)))
 
     async def _put(self, _connection: Connection, question: ChunkPut) -> None:
@@ -183,11 +193,12 @@ class WorkerFiles:
         if far is not None:
             await far.put(self._worker, question.lease, question.digest, question.data)
         else:
-            project = await self._project(question.lease)
+            project = (await self._place(question.lease)).project
             await self._files.put(project, question.lease, question.digest, question.data)
 
     async def _missing(self, _connection: Connection, question: ChunksMissing) -> ChunkList:
         far = self._of_others(question.lease)
         if far is not None:
             return ChunkList(digests=await far.missing(self._worker, question.lease, question.digests))
-        return ChunkList(digests=await self._files.missing(await self._project(question.lease), question.digests))
+        project = (await self._place(question.lease)).project
+        return ChunkList(digests=await self._files.missing(project, question.digests))

@@ -137,6 +137,26 @@ def test_an_attempt_that_was_never_given_out_gets_at_nothing(world: FarWorld, in
             world.reactor.finish(ensureDeferred(asked))
 
 
+def test_nothing_is_read_in_the_name_of_a_life_that_is_lost(world: FarWorld, tmp_path: Path) -> None:
+    """After a restore nobody here knows who had its attempts: a peer, even one that was never lent anything, can make one up
+    for any job, and would get at whatever chunk of its project it knows the digest of."""
+    _, mine = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    stranger = world.another_home(tmp_path, "d")
+    world.owner.bench.queue.incarnation = 3
+    for lease in (Lease(mine.job, 9, 1, mine.path), Lease(mine.job, 1, 2, mine.path)):
+        for home in (world.home, stranger):
+            with pytest.raises(Refused, match="nothing is read for it"):
+                world.get(lease, digest, home=home)
+    assert world.get(mine, digest) == block(1, BIG), "an attempt that is on record is served as ever"
+    with pytest.raises(Refused, match="not this worker's"):
+        world.get(mine, digest, home=stranger)
+    for lease in (Lease(mine.job, 9, 1, mine.path), Lease(mine.job, 1, 2, mine.path)):  # also not from a cache
+        with pytest.raises(Refused, match="nothing is read for it"):
+            world.get(lease, digest)
+    world.send(Lease(mine.job, 9, 1, mine.path), block(2, BIG))  # what it has done is taken
+
+
 def test_an_attempt_that_is_over_still_reads_and_writes(world: FarWorld) -> None:
     session, lease = world.owner.lend(7)
     digest = world.owner.keep(block(1, BIG))

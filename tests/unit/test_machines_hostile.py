@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cpc.core.errors import CopernicusError, Refused
+from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.queue.job import State
 from cpc.server import closing
@@ -134,3 +135,22 @@ def test_a_result_that_no_database_takes_is_cut_to_size_or_refused(
         assert [one.verdict for one in answer.settled] == ["accepted"]
         assert door.bench.state(job) is State.SUCCEEDED
     door.bench.check()
+
+
+def test_nothing_is_read_in_the_name_of_a_life_that_is_lost(doors: Callable[[], MachineDoor]) -> None:
+    """A worker can make up an attempt of such a life for the job of any project, and nobody here knows better."""
+    door = doors()
+    good, bad = door.worker(), door.worker()
+    good.ask("bulk", Bulk(session=good.join(labels=("good",)).session))
+    bad.ask("bulk", Bulk(session=bad.join(labels=("bad",)).session))
+    door.bench.queue.incarnation = 3
+    job = door.submit(labels=("good",))
+    lease = good.tasks[job]
+    digest, data = SMALL_CHUNK
+    good.ask("chunk-put", ChunkPut(lease=lease, digest=digest, data=data))
+    for lost in (Lease(job, 1, 2), Lease(job, 5, 1)):
+        answer = bad.ask("chunk-get", ChunkGet(lease=lost, digest=digest))
+        assert isinstance(answer, Refused)
+        assert "nothing is read for it" in answer.message
+        assert not isinstance(bad.ask("chunk-put", ChunkPut(lease=lost, digest=digest, data=data)), CopernicusError)
+    assert not isinstance(good.ask("chunk-get", ChunkGet(lease=lease, digest=digest)), CopernicusError)

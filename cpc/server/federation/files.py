@@ -145,7 +145,7 @@ class OwnerFiles:
         return await self._former.place(way, lease.of_owner(), mine)
 
     async def _get(self, caller: Caller, question: FarChunkGet) -> ChunkData:
-        project = (await self._place(caller, question.lease)).project
+        project = (await self._place(caller, question.lease)).to_read(question.lease)
         if question.have:
             await self._files.check(project, question.digest)
             return ChunkData(data=_NOTHING)
