@@ -1,6 +1,7 @@
 """F4: three servers in a row, 0 and 100 ms away from each other, one way; for the rest as F1. Needs root, for namespaces.
 
-Inputs and results are of 64 MiB, once each, so their rates have the way there and back in them, twice.
+Inputs and results are of 64 MiB, once each, so their rates have the way there and back in them, twice. Small inputs are of 10 KB,
+many of them for one job.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cpc.core.spec import Input
 DELAYS = (0.0, 0.1)  # seconds
 PAYLOAD = 64 << 20  # bytes
 LATENCIES = 5
+SMALL, MANY = 10_000, 200  # bytes of a small input, and how many a job has
 
 
 def run(options: Options) -> list[Table]:
@@ -59,7 +61,20 @@ def _files(row: Chain) -> dict[str, float]:
     begin = time.perf_counter()
     owner.wait(owner.submit(argv=("sh", "-c", f"head -c {PAYLOAD} /dev/urandom > result")))
     back = time.perf_counter() - begin
-    return {"input_mib_s": mib / there, "result_mib_s": mib / back}
+    return {"input_mib_s": mib / there, "result_mib_s": mib / back, "small_inputs_s": MANY / _small(row)}
+
+
+def _small(row: Chain) -> float:
+    """Seconds that a job with many small inputs takes, all of them."""
+    owner = row.owner
+    path = owner.directory / "input"
+    inputs = []
+    for number in range(MANY):
+        path.write_bytes(secrets.token_bytes(SMALL))
+        inputs.append(Input(f"data{number}", transfer.upload(owner.client, path)))
+    begin = time.perf_counter()
+    owner.wait(owner.submit(inputs=tuple(inputs)))
+    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from cpc.server.seats import Seats
 from cpc.store import attempts, jobs, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
+from cpc.wire.calls import MARGIN, answer_of
 from cpc.wire.connection import Connection
 from cpc.wire.messages import Bulk, ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing
 
@@ -33,7 +34,9 @@ class Chunks(Protocol):
     """The part of the file service that workers use. All answers are durable."""
 
     def put_chunk(self, project: int, digest: bytes, data: memoryview) -> Awaitable[None]: ...
-    def get_chunk(self, project: int, digest: bytes) -> Awaitable[bytes]: ...
+    def get_chunk(self, project: int, digest: bytes, most: int) -> Awaitable[bytes]:
+        """Of at most so many bytes, or it is not read; 0: of any size."""
+
     def has_chunk(self, project: int, digest: bytes) -> Awaitable[object]:
         """NotFound where `get_chunk` would say so; nothing is read."""
 
@@ -45,7 +48,7 @@ class Chunks(Protocol):
 class FarFiles(Protocol):
     """Files of jobs of other servers, for our worker with this number."""
 
-    def get(self, worker: int, lease: Lease, digest: bytes) -> Awaitable[memoryview]: ...
+    def get(self, worker: int, lease: Lease, digest: bytes, size: int) -> Awaitable[memoryview]: ...
     def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> Awaitable[None]: ...
     def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]: ...
 
@@ -95,10 +98,11 @@ class JobFiles:
             raise Refused(f"{lease} is not this worker's")
         return Place(job.project)
 
-    async def get(self, project: int, lease: Lease, digest: bytes) -> bytes:
-        """A chunk; NotFound. When it is damaged, the job that needs it ends, in words."""
+    async def get(self, project: int, lease: Lease, digest: bytes, most: int = 0) -> bytes:
+        """A chunk, of at most so many bytes if that is not 0; NotFound. When it is damaged, the job that needs it ends, in
+        words."""
         try:
-            return await self._chunks.get_chunk(project, digest)
+            return await self._chunks.get_chunk(project, digest, most)
         except Damaged as error:
             words = str(error)
             await self._store.write(lambda tx: unreadable.give_up(self._queue, tx, lease, digest, words))
@@ -150,8 +154,8 @@ class WorkerFiles:
         self._far = far
         self._worker = 0
         connection.serve("bulk", Bulk, self._bulk)
-        connection.serve("chunk-get", ChunkGet, self._get, bulk=True)
-        connection.serve("chunk-put", ChunkPut, self._put, bulk=True)
+        connection.serve("chunk-get", ChunkGet, self._get, bulk=True, most=lambda asked: answer_of(asked.size))
+        connection.serve("chunk-put", ChunkPut, self._put, bulk=True, most=lambda _: MARGIN)
         connection.serve("chunks-missing", ChunksMissing, self._missing)
 
     async def _bulk(self, connection: Connection, question: Bulk) -> None:
@@ -184,9 +188,10 @@ class WorkerFiles:
     async def _get(self, _connection: Connection, question: ChunkGet) -> ChunkData:
         far = self._of_others(question.lease)
         if far is not None:
-            return ChunkData(data=await far.get(self._worker, question.lease, question.digest))
+            return ChunkData(data=await far.get(self._worker, question.lease, question.digest, question.size))
         project = (await self._place(question.lease)).to_read(question.lease)
-        return ChunkData(data=memoryview(await self._files.get(project, question.lease, question.digest)))
+        data = await self._files.get(project, question.lease, question.digest, question.size)
+        return ChunkData(data=memoryview(data))
 
     async def _put(self, _connection: Connection, question: ChunkPut) -> None:
         far = self._of_others(question.lease)

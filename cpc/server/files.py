@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
 
 from cpc.core import ids
 from cpc.core.digest import CHUNK, DIGEST_SIZE, Content
-from cpc.core.errors import BadInput, NotFound, TooLarge
+from cpc.core.errors import BadInput, NotFound, Refused, TooLarge
 from cpc.core.views import UploadView
 from cpc.server.gate import Gate
 from cpc.server.principal import Call, Principal
@@ -280,9 +280,12 @@ class Files:
             raise NotFound(f"chunk {digest.hex()} is not in this project")
         return known[digest].size
 
-    async def chunk(self, project: int, digest: bytes) -> bytes:
-        """A chunk that the project refers to; NotFound."""
-        data = await self._chunks.read(digest, await self.has_chunk(project, digest))
+    async def chunk(self, project: int, digest: bytes, most: int = 0) -> bytes:
+        """A chunk that the project refers to; NotFound. Refused, unread, when it has more than `most` bytes, if that is not 0."""
+        size = await self.has_chunk(project, digest)
+        if most and size > most:
+            raise Refused(f"chunk {digest.hex()} has {size} bytes, and {most} were asked for")
+        data = await self._chunks.read(digest, size)
         self.moved("out", len(data))
         return data
 

@@ -18,8 +18,8 @@ class WorkerFiles:
     def put_chunk(self, project: int, digest: bytes, data: memoryview) -> Awaitable[None]:
         return self._files.put_chunk(project, digest, data)
 
-    def get_chunk(self, project: int, digest: bytes) -> Awaitable[bytes]:
-        return self._files.chunk(project, digest)
+    def get_chunk(self, project: int, digest: bytes, most: int) -> Awaitable[bytes]:
+        return self._files.chunk(project, digest, most)
 
     def has_chunk(self, project: int, digest: bytes) -> Awaitable[int]:
         return self._files.has_chunk(project, digest)

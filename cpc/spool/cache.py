@@ -79,6 +79,10 @@ class Cache:
             await self._remove(name)
         return data
 
+    def size_of(self, name: bytes) -> int:
+        """Of a chunk that is here; 0: it is not."""
+        return self._sizes.get(name, 0)
+
     def __contains__(self, name: bytes) -> bool:
         return name in self._sizes
 

@@ -1,8 +1,10 @@
 """The calls that one side has made on a connection and that are not answered yet: how many, how large, for how long.
 
-A side asks at most MAX_CALLS questions at once, FAR_CALLS for servers behind the other side, and BULK_CALLS of them with
-files in them; further ones wait here for their turn. The other side stops reading beyond these numbers, so both sides stay
-bounded and neither waits for ever.
+A side asks at most MAX_CALLS questions at once, FAR_CALLS for servers behind the other side, and of those with files in them
+as many as BULK_BYTES allow: BULK_CALLS for whole chunks, or where nothing is said of how large the answer is, and up to
+SMALL_CALLS for small ones, or each would cost a way there and back. Further ones wait here for their turn. The other side stops
+reading beyond these numbers, so both sides stay bounded and neither waits for ever. An answer that is larger than was said is not
+taken.
 """
 
 from __future__ import annotations
@@ -14,14 +16,29 @@ from dataclasses import dataclass, field
 from twisted.internet.defer import Deferred
 
 from cpc.core.clock import Timer, Timers
+from cpc.core.digest import CHUNK
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.wire import frames
 
 MAX_CALLS = 64
 FAR_CALLS = 64  # of those for servers behind the other side: that one of them is slow keeps nobody else waiting
 BULK_CALLS = 4
+SMALL_CALLS = 64
+MARGIN = 4 << 10  # bytes that are around a chunk in an answer, or that are an answer without one
+WHOLE = CHUNK + MARGIN
+BULK_BYTES = BULK_CALLS * WHOLE
 MAX_CALL_BYTES = 32 << 20
 MAX_WAITING = 4096
+
+
+def bulk_weight(size: int, most: int) -> int:
+    """Bytes that a question of `size` bytes and an answer of at most `most` take; 0: nothing is said of the answer."""
+    return max(size, most or WHOLE)
+
+
+def answer_of(size: int) -> int:
+    """What is said of an answer with a chunk of `size` bytes; 0: nothing, because nobody knows its size."""
+    return size + MARGIN if size else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +48,8 @@ class _Call:
     lane: _Lane
     route: tuple[str, ...]
     within: float
+    most: int  # bytes of the answer; 0: nothing is said of it
+    weight: int  # bytes that it takes in its lane
     timer: Timer | None = None
     number: int = 0
     answer: Deferred[bytes | memoryview] = field(default_factory=Deferred)
@@ -43,12 +62,13 @@ class _Call:
 @dataclass(slots=True, eq=False)
 class _Lane:
     limit: int
+    most: int = MAX_CALL_BYTES
     calls: int = 0
     size: int = 0
     waiting: deque[_Call] = field(default_factory=deque)
 
     def has_room(self, size: int) -> bool:
-        return self.calls == 0 or (self.calls < self.limit and self.size + size <= MAX_CALL_BYTES)
+        return self.calls == 0 or (self.calls < self.limit and self.size + size <= self.most)
 
 
 class Calls:
@@ -61,23 +81,25 @@ class Calls:
         self._sent: dict[int, _Call] = {}
         self._control = _Lane(MAX_CALLS)
         self._far = _Lane(FAR_CALLS)
-        self._bulk = _Lane(BULK_CALLS)
+        self._bulk = _Lane(SMALL_CALLS, BULK_BYTES)
 
     def __len__(self) -> int:
         """How many are sent and not answered."""
         return len(self._sent)
 
     def ask(
-        self, method: str, data: frames.Body, timeout: float, bulk: bool, route: tuple[str, ...] = ()
+        self, method: str, data: frames.Body, timeout: float, bulk: bool, route: tuple[str, ...] = (), most: int = 0
     ) -> Deferred[bytes | memoryview]:
-        """Send a question, or queue it. The body of the answer, or the error that was answered; Unavailable when late."""
+        """Send a question, or queue it. The body of the answer, of at most `most` bytes if that is not 0, or the error that was
+        answered; Unavailable when late."""
         lane = self._bulk if bulk else self._far if route else self._control
         if len(lane.waiting) >= MAX_WAITING:
             raise Unavailable(f"{method}: {MAX_WAITING} calls wait for the other side already", "try again later")
-        call = _Call(method, data, lane, route, timeout if route else 0.0)
+        weight = bulk_weight(len(data), most) if bulk else len(data)
+        call = _Call(method, data, lane, route, timeout if route else 0.0, most, weight)
         call.timer = self._reactor.callLater(timeout, self._late, call, timeout)
         call.answer = Deferred(lambda _: self._forget(call))
-        if lane.waiting or not lane.has_room(len(data)):
+        if lane.waiting or not lane.has_room(weight):
             lane.waiting.append(call)
         else:
             self._go(call)
@@ -93,6 +115,11 @@ class Calls:
         self._forget(call)
         if envelope.error is not None:
             call.answer.errback(envelope.error)
+        elif call.most and len(envelope.body) > call.most:
+            size = len(envelope.body)
+            call.answer.errback(
+                Refused(f"{call.method}: the answer has {size} bytes, at most {call.most} were asked for")
+            )
         else:
             call.answer.callback(envelope.body)
 
@@ -113,9 +140,9 @@ class Calls:
         self._last += 1
         call.number = self._last
         call.lane.calls += 1
-        call.lane.size += len(call.data)
+        call.lane.size += call.weight
         self._sent[call.number] = call
-        self._send(frames.question(call.method, call.number, call.data, call.route, call.within))
+        self._send(frames.question(call.method, call.number, call.data, call.route, call.within, call.most))
 
     def _late(self, call: _Call, timeout: float) -> None:
         self._forget(call)
@@ -127,8 +154,8 @@ class Calls:
         lane = call.lane
         if self._sent.pop(call.number, None) is not None:
             lane.calls -= 1
-            lane.size -= len(call.data)
+            lane.size -= call.weight
         elif call in lane.waiting:
             lane.waiting.remove(call)
-        while lane.waiting and lane.has_room(len(lane.waiting[0].data)):
+        while lane.waiting and lane.has_room(lane.waiting[0].weight):
             self._go(lane.waiting.popleft())

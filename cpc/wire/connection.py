@@ -36,7 +36,7 @@ from cpc.wire.identity import Name, Role
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
-from cpc.wire.questions import MAX_QUESTION_BYTES, Handler, Questions, Router
+from cpc.wire.questions import MAX_QUESTION_BYTES, Handler, Questions, Router, unknown
 from cpc.wire.strangers import MAX_OF_ONE_ADDRESS, MAX_STRANGERS, Strangers
 
 T = TypeVar("T")
@@ -121,9 +121,10 @@ class Connection:
 
     async def call(
         self, method: str, body: Message, answer: type[T], timeout: float = 60.0, bulk: bool = False,
-        route: tuple[str, ...] = (),
+        route: tuple[str, ...] = (), most: int = 0,
     ) -> T:  # fmt: skip
-        """Ask, and wait at most `timeout` seconds, queueing included. `bulk` is for questions or answers with files.
+        """Ask, and wait at most `timeout` seconds, queueing included. `bulk` is for questions or answers with files;
+        `most`, if it is known, how many bytes the answer has.
 
         With a `route`, from this server over the other side to its last one, that one is asked. Only servers relay.
         Raises what the other side answered (any CopernicusError), Unavailable when it is late or the connection is lost
@@ -131,13 +132,13 @@ class Connection:
         """
         data = frames.body(body)
         self._check_open()
-        return frames.decode(await self._calls.ask(method, data, timeout, bulk, route), answer, method)
+        return frames.decode(await self._calls.ask(method, data, timeout, bulk, route, most), answer, method)
 
     async def pass_on(self, envelope: frames.Envelope, timeout: float, bulk: bool = False) -> bytes | memoryview:
         """Ask what a routed question asks, on its way; the body of the answer. Bodies are not looked into. Errors as `call`."""
         self._check_open()
         data = frames.raw(envelope.body)
-        return await self._calls.ask(envelope.method, data, timeout, bulk, envelope.route)
+        return await self._calls.ask(envelope.method, data, timeout, bulk, envelope.route, envelope.most)
 
     def pass_on_word(self, envelope: frames.Envelope) -> None:
         """The same with a one-way message. It is dropped when the other side is slow to read."""
@@ -154,12 +155,14 @@ class Connection:
             self._finish(Unavailable("the other side does not read what it is told"))
             self.channel.abort("the other side does not read what it is told")
 
-    def serve(self, method: str, question: type[Q], handler: Handler[Q], bulk: bool = False) -> None:
-        """Answer `method`. The handler gets this connection and the question; None answers an empty map.
-
-        A CopernicusError that it raises is sent. Of `bulk` methods at most BULK_CALLS handlers run at once.
+    def serve(
+        self, method: str, question: type[Q], handler: Handler[Q], bulk: bool = False,
+        most: Callable[[Q], int] = unknown,
+    ) -> None:  # fmt: skip
+        """Answer `method`. The handler gets this connection and the question; None answers an empty map. A CopernicusError that
+        it raises is sent. Of `bulk` methods so many handlers run as BULK_BYTES allow, by what each may answer (`most`: bytes).
         """
-        self._questions.serve(method, question, handler, bulk)
+        self._questions.serve(method, question, handler, bulk, most)
 
     def route(self, router: Router, bulk: bool = False, most: int = MAX_QUESTION_BYTES) -> None:
         """Give every message with a route to `router`, with this connection; it answers with the body of the answer.

@@ -11,6 +11,7 @@
 | t   | relayed           | route: the ids of the servers on its way, from the sender to the owner, each once       |
 | o   | relayed           | owner: the server that the message is for, the last of the route                        |
 | s   | relayed question  | seconds in which the answer is wanted                                                   |
+| a   | relayed question  | bytes that the answer has at most; more are not taken                                   |
 
 A message that ends with a chunk of a file is never copied: its frame is written as a head and the chunk (`Bulk`), and read
 as a view of what came. On the wire it is a frame like any other.
@@ -85,6 +86,7 @@ class Envelope(msgspec.Struct, frozen=True):
     owner: str = ""
     route: tuple[str, ...] = ()
     within: float = 0.0  # seconds; 0: not said
+    most: int = 0  # bytes of the answer; 0: not said
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -123,7 +125,9 @@ def raw(data: bytes | memoryview) -> Body:
     return bytes(data)
 
 
-def question(method: str, call: int, data: Body, route: tuple[str, ...] = (), within: float = 0.0) -> Frame:
+def question(
+    method: str, call: int, data: Body, route: tuple[str, ...] = (), within: float = 0.0, most: int = 0
+) -> Frame:  # fmt: skip
     """The frame of a call, or of a one-way message when `call` is 0; for the server at the end of `route`, if there is one."""
     envelope: dict[str, object] = {"m": method}
     if call:
@@ -133,6 +137,8 @@ def question(method: str, call: int, data: Body, route: tuple[str, ...] = (), wi
         envelope["t"] = route
         if within:
             envelope["s"] = within
+        if most:
+            envelope["a"] = most
     return _frame(envelope, data)
 
 
@@ -246,6 +252,7 @@ class FrameReader:
 _Server = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SERVER)]
 _Route = Annotated[tuple[_Server, ...], msgspec.Meta(max_length=MAX_ROUTE)]
 _Within = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_WITHIN)]
+_Most = Annotated[int, msgspec.Meta(ge=0, le=MAX_FRAME)]
 
 
 class _Plain(msgspec.Struct):
@@ -259,6 +266,7 @@ class _Plain(msgspec.Struct):
     o: Annotated[str, msgspec.Meta(max_length=MAX_SERVER)] = ""
     t: _Route = ()
     s: _Within = 0.0
+    a: _Most = 0
     p: msgspec.Raw = msgspec.Raw()
 
 
@@ -277,7 +285,7 @@ def _read_large(frame: bytes) -> Envelope | None:
         return Envelope(answers=found.r, body=found.b) if not found.m else None
     if not 0 < len(found.m) <= 100 or (found.t or (found.o,))[-1] != found.o:
         return None
-    return Envelope(found.m, found.i, body=found.b, owner=found.o, route=found.t, within=found.s)
+    return Envelope(found.m, found.i, body=found.b, owner=found.o, route=found.t, within=found.s, most=found.a)
 
 
 def read(frame: bytes) -> Envelope:
@@ -302,8 +310,8 @@ def read(frame: bytes) -> Envelope:
         method = found["m"]
         if type(method) is not str or not 0 < len(method) <= 100:
             raise Refused("this is not a frame: its method is not a short text")
-        owner, route, within = _way(found)
-        return Envelope(method, _number(found, "i"), body=data, owner=owner, route=route, within=within)
+        owner, route, within, most = _way(found)
+        return Envelope(method, _number(found, "i"), body=data, owner=owner, route=route, within=within, most=most)
     if "p" in found:
         return Envelope(greeting=_greeting(found))
     raise Refused("this is not a frame: it neither asks, answers nor greets")
@@ -343,11 +351,11 @@ def _greeting(found: dict[Any, Any]) -> Greeting:
     return Greeting(newest, oldest, release[:100], tuple(capabilities))
 
 
-def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float]:
-    """For whom, along which servers, within how many seconds; ("", (), 0) for the one who reads it."""
-    owner, route, within = found.get("o", ""), found.get("t", ()), found.get("s", 0.0)
+def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float, int]:
+    """For whom, along which servers, within how many seconds, for how many bytes; ("", (), 0, 0) for the one who reads it."""
+    owner, route, within, most = found.get("o", ""), found.get("t", ()), found.get("s", 0.0), found.get("a", 0)
     if not owner and not route:
-        return "", (), 0.0
+        return "", (), 0.0, 0
     try:
         msgspec.convert(route, _Route)
         msgspec.convert(within, _Within)
@@ -355,4 +363,6 @@ def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float]:
         raise Refused("this is not a frame: its route or its time is not one") from None
     if type(owner) is not str or not 0 < len(owner) <= MAX_SERVER or (route and route[-1] != owner):
         raise Refused("this is not a frame: its owner is not the end of its route")
-    return owner, tuple(route), float(within)
+    if type(most) is not int or not 0 <= most <= MAX_FRAME:
+        raise Refused("this is not a frame: its answer cannot have so many bytes")
+    return owner, tuple(route), float(within), most

@@ -254,10 +254,11 @@ class Bulk(Message, frozen=True):
 
 
 class ChunkGet(Message, frozen=True):
-    """A chunk of an input or checkpoint of this lease."""
+    """A chunk of an input or checkpoint of this lease. `size`: its bytes; 0: not said. One that is larger is not given."""
 
     lease: Lease
     digest: bytes
+    size: int = 0
 
 
 class ChunkData(Message, frozen=True):

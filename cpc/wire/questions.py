@@ -1,5 +1,8 @@
 """The other side's questions on a connection: which methods are served, and how many handlers run at once.
 
+Of questions with files so many are under way as BULK_BYTES allow (see `calls`): each takes its own bytes, or those that it says
+its answer may have.
+
 At most MAX_QUESTIONS calls are held at a time, MAX_MESSAGES with one-way messages, MAX_QUESTION_BYTES of bodies: beyond that
 nothing more is read until some are done, so the other side waits. A side that keeps to `calls` never gets there. No handler
 starts while ANSWER_BACKLOG bytes of answers wait to be read. A side that asks MAX_UNSERVED times for what is not served here
@@ -19,7 +22,7 @@ from twisted.logger import Logger
 import cpc
 from cpc.core.errors import CopernicusError, Refused
 from cpc.wire import frames
-from cpc.wire.calls import BULK_CALLS, FAR_CALLS, MAX_CALLS
+from cpc.wire.calls import BULK_BYTES, FAR_CALLS, MAX_CALLS, SMALL_CALLS, bulk_weight
 from cpc.wire.channel import Channel
 from cpc.wire.messages import Message
 
@@ -30,7 +33,7 @@ Q = TypeVar("Q")
 Handler = Callable[["Connection", Q], Awaitable[Message | None]]
 Router = Callable[["Connection", frames.Envelope], Awaitable[frames.Body | None]]
 
-MAX_QUESTIONS = MAX_CALLS + FAR_CALLS + BULK_CALLS
+MAX_QUESTIONS = MAX_CALLS + FAR_CALLS + SMALL_CALLS
 MAX_MESSAGES = 1024
 MAX_QUESTION_BYTES = 64 << 20
 ANSWER_BACKLOG = 8 << 20
@@ -39,11 +42,26 @@ MAX_UNSERVED = 10_000
 _log = Logger()
 
 
+def unknown(_question: object) -> int:
+    """Nothing is known of how large the answer will be."""
+    return 0
+
+
 @dataclass(slots=True)
 class _Served:
     question: type[Any]
     handler: Handler[Any]
     bulk: bool
+    most: Callable[[Any], int] = unknown
+
+    def answers(self, envelope: frames.Envelope) -> int:
+        """Bytes of the answer at most; 0: that is not known."""
+        if self.most is unknown:
+            return 0
+        try:
+            return self.most(frames.decode(envelope.body, self.question, envelope.method))
+        except CopernicusError:
+            return 0  # and the handler is not called
 
     async def answer(self, connection: Connection, envelope: frames.Envelope) -> frames.Body | None:
         question = frames.decode(envelope.body, self.question, envelope.method)
@@ -60,6 +78,10 @@ class _Routed:
     answer: Router
     bulk: bool
 
+    def answers(self, envelope: frames.Envelope) -> int:
+        """As the envelope says: what is asked is for another server to read."""
+        return envelope.most
+
 
 _Answering = _Served | _Routed
 
@@ -73,8 +95,9 @@ class Questions:
         self._served: dict[str, _Served] = {}
         self._routed: _Routed | None = None
         self._inbox: deque[tuple[_Answering, frames.Envelope]] = deque()
-        self._bulk_inbox: deque[tuple[_Answering, frames.Envelope]] = deque()
+        self._bulk_inbox: deque[tuple[_Answering, frames.Envelope, int]] = deque()  # and what each takes
         self._bulk_running = 0
+        self._bulk_bytes = 0
         self._calls = 0
         self._messages = 0
         self._bytes = 0
@@ -86,9 +109,11 @@ class Questions:
         """How many calls of the other side are not answered yet."""
         return self._calls
 
-    def serve(self, method: str, question: type[Q], handler: Handler[Q], bulk: bool) -> None:
+    def serve(
+        self, method: str, question: type[Q], handler: Handler[Q], bulk: bool, most: Callable[[Q], int] = unknown
+    ) -> None:
         """Answer `method` from now on."""
-        self._served[method] = _Served(question, handler, bulk)
+        self._served[method] = _Served(question, handler, bulk, most)
 
     def route(self, router: Router, bulk: bool) -> None:
         """Give what has a route to `router` from now on."""
@@ -108,7 +133,11 @@ class Questions:
             self._messages += 1
             self._calls += envelope.call != 0
             self._bytes += len(envelope.body)
-            (self._bulk_inbox if served.bulk else self._inbox).append((served, envelope))
+            if served.bulk:
+                weight = bulk_weight(len(envelope.body), served.answers(envelope))
+                self._bulk_inbox.append((served, envelope, weight))
+            else:
+                self._inbox.append((served, envelope))
             self.start()
             if self._is_full():
                 self._channel.hold()
@@ -121,9 +150,11 @@ class Questions:
         """Start handlers of what waits, as far as there is room for their answers."""
         while self._inbox and self._has_room():
             ensureDeferred(self._handle(*self._inbox.popleft()))
-        while self._bulk_inbox and self._bulk_running < BULK_CALLS and self._has_room():
+        while self._bulk_inbox and self._has_room() and self._has_room_for(self._bulk_inbox[0][2]):
+            served, envelope, weight = self._bulk_inbox.popleft()
             self._bulk_running += 1
-            ensureDeferred(self._handle(*self._bulk_inbox.popleft()))
+            self._bulk_bytes += weight
+            ensureDeferred(self._handle(served, envelope, weight))
 
     def end(self) -> None:
         """The connection has ended: what waits is dropped; handlers that run go on, their answers go nowhere."""
@@ -142,7 +173,11 @@ class Questions:
     def _has_room(self) -> bool:
         return self._channel.backlog < ANSWER_BACKLOG and not self._ended
 
-    async def _handle(self, served: _Answering, envelope: frames.Envelope) -> None:
+    def _has_room_for(self, weight: int) -> bool:
+        running = self._bulk_running
+        return not running or (running < SMALL_CALLS and self._bulk_bytes + weight <= BULK_BYTES)
+
+    async def _handle(self, served: _Answering, envelope: frames.Envelope, weight: int = 0) -> None:
         """Run one handler to its end; whatever happens is answered, and never raised from here."""
         method = envelope.method
         try:
@@ -162,6 +197,7 @@ class Questions:
         self._calls -= envelope.call != 0
         self._bytes -= len(envelope.body)
         self._bulk_running -= served.bulk
+        self._bulk_bytes -= weight
         if not self._ended:
             self.start()
             if not self._is_full():

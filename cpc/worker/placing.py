@@ -43,7 +43,7 @@ async def place(
     _check_inputs(task)
     if not (at_once and spares.take_ready(directory)):
         await offload(lambda: spares.take(directory))
-    chunks = InOrder(_digests(task), fetch, early)
+    chunks = InOrder(_chunks(task), fetch, early)
     try:
         for name, content, executable in task.inputs:
             path = os.path.join(directory, os.fsdecode(manifests.safe_path(os.fsencode(name))))
@@ -54,13 +54,13 @@ async def place(
         chunks.close()
 
 
-def _digests(task: Task) -> Iterator[bytes]:
-    """All chunks, in the order in which they are written."""
-    for _, content, _ in task.inputs:
-        yield from content.chunks
-    for entry in task.checkpoint.entries if task.checkpoint is not None else ():
-        if entry.content is not None:
-            yield from entry.content.chunks
+def _chunks(task: Task) -> Iterator[tuple[bytes, int]]:
+    """All chunks with their sizes, in the order in which they are written."""
+    contents = [content for _, content, _ in task.inputs]
+    contents += [entry.content for entry in task.checkpoint.entries if entry.content] if task.checkpoint else []
+    for content in contents:
+        for index, digest in enumerate(content.chunks):
+            yield digest, max(0, content.chunk_size(index))
 
 
 def _check_inputs(task: Task) -> None:

@@ -151,8 +151,8 @@ class Attempt:
             words_ = f"the disk is full: less than {show_size(room.least_free)} are free"
             raise OSError(errno.ENOSPC, words_, room.directory)
 
-        async def fetch(digest: bytes) -> bytes:
-            return await room.transfer.fetch(lease, digest, self._wanted)
+        async def fetch(digest: bytes, size: int) -> bytes:
+            return await room.transfer.fetch(lease, digest, self._wanted, size)
 
         began = room.clock.monotonic()
         at_once = room.slots.has_room(self.task.granted)

@@ -9,24 +9,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, DeferredSemaphore, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, ensureDeferred
 
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
-from cpc.core.digest import of_chunk
+from cpc.core.digest import CHUNK, of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, OverQuota, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.offload import Offload
 from cpc.core.recent import Recent
 from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
+from cpc.wire.calls import BULK_CALLS, MARGIN, SMALL_CALLS, answer_of
 from cpc.wire.connection import Connection
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing, Message
 from cpc.worker.collecting import Source, check_chunk, read_chunk
 from cpc.worker.fetching import Early
-from cpc.worker.waiting import Backoff, Gate, sleep
+from cpc.worker.waiting import Backoff, Budget, Gate, sleep
 
-IN_FLIGHT = 4
+IN_FLIGHT = BULK_CALLS * CHUNK  # bytes of what is put
 ASK_AT_ONCE = 1000
 SOON = 32 << 20  # bytes of chunks that were read and are sent soon
 CHUNK_TIMEOUT = 300.0
@@ -59,7 +60,7 @@ class Transfer:
         self._opener: Gate[Opener] = Gate()
         self._connection: Connection | None = None
         self._door = DeferredLock()
-        self._lines = DeferredSemaphore(IN_FLIGHT)
+        self._lines = Budget(IN_FLIGHT)
         self.trouble = ""  # why the last call must be repeated, in words
         self._fetching: dict[bytes, list[Deferred[None]]] = {}
         self._fresh = Recent(SOON)
@@ -87,8 +88,9 @@ class Transfer:
         if connection is not None:
             connection.close("not needed now")
 
-    async def fetch(self, lease: Lease, digest: bytes, wanted: Callable[[], bool]) -> bytes:
-        """One chunk, from the cache or the server, verified. Several jobs that want the same one share the way.
+    async def fetch(self, lease: Lease, digest: bytes, wanted: Callable[[], bool], size: int = 0) -> bytes:
+        """One chunk of `size` bytes, if that is known, from the cache or the server, verified. Several jobs that want the same
+        one share the way.
 
         Waits while the server is away; Stopped when `wanted` says no; the server's own refusal is raised.
         """
@@ -105,7 +107,8 @@ class Transfer:
                 raise Stopped
         self._fetching[digest] = []
         try:
-            answer = await self._ask("chunk-get", ChunkGet(lease=lease, digest=digest), ChunkData, wanted)
+            question = ChunkGet(lease=lease, digest=digest, size=size)
+            answer = await self._ask("chunk-get", question, ChunkData, wanted, answer_of(size))
             if await self._offload(lambda: of_chunk(answer.data)) != digest:
                 raise Damaged("the server sent a chunk that is not what was asked for", "see the server's doctor")
             data = bytes(answer.data)
@@ -135,13 +138,14 @@ class Transfer:
 
         async def lane() -> None:
             for digest in left:
-                await self._lines.acquire()
+                size = parts[digest].size
+                await self._lines.take(size)
                 try:
                     await self._put(lease, digest, parts[digest], wanted)
                 finally:
-                    self._lines.release()
+                    self._lines.give(size)
 
-        lanes = [ensureDeferred(lane()) for _ in range(min(IN_FLIGHT, len(digests)))]
+        lanes = [ensureDeferred(lane()) for _ in range(min(SMALL_CALLS, len(digests)))]
         results: list[tuple[bool, Any]] = await DeferredList(lanes, consumeErrors=True)
         for good, failure in results:
             if not good:
@@ -154,13 +158,16 @@ class Transfer:
         if data is None:
             data = await self._offload(lambda: read_chunk(self._disk, source))
         try:
-            await self._ask("chunk-put", ChunkPut(lease=lease, digest=digest, data=memoryview(data)), Nothing, wanted)
+            question = ChunkPut(lease=lease, digest=digest, data=memoryview(data))
+            await self._ask("chunk-put", question, Nothing, wanted, MARGIN)
         except BadInput:
             await self._offload(lambda: check_chunk(self._disk, source, digest))
             raise
 
-    async def _ask(self, method: str, body: Message, answer: type[Answer], wanted: Callable[[], bool]) -> Answer:
-        """One call, repeated while the server is away or cannot take it now."""
+    async def _ask(
+        self, method: str, body: Message, answer: type[Answer], wanted: Callable[[], bool], most: int = 0
+    ) -> Answer:  # fmt: skip
+        """One call, repeated while the server is away or cannot take it now. `most`: bytes of the answer, if that is known."""
         backoff = Backoff(self._chance)
         while True:
             if not wanted():
@@ -169,7 +176,7 @@ class Transfer:
             connection: Connection | None = None
             try:
                 connection = await self._line()
-                got = await connection.call(method, body, answer, timeout=CHUNK_TIMEOUT, bulk=True)
+                got = await connection.call(method, body, answer, CHUNK_TIMEOUT, bulk=True, most=most)
                 self.trouble = ""
                 return got
             except CopernicusError as error:

@@ -1,7 +1,8 @@
-"""Small helpers for waiting: a gate that many wait at, a pause, a back-off with jitter."""
+"""Small helpers for waiting: a gate that many wait at, a budget that many share, a pause, a back-off with jitter."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
@@ -45,6 +46,33 @@ class Gate(Generic[T]):
         waiter: Deferred[T] = Deferred()
         self._waiting.append(waiter)
         return await waiter
+
+
+class Budget:
+    """So much at a time, first come, first served. What is more than all of it has its turn alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._waiting: deque[tuple[int, Deferred[None]]] = deque()
+
+    async def take(self, amount: int) -> None:
+        """Wait for it; `give` it back."""
+        turn: Deferred[None] = Deferred()
+        self._waiting.append((amount, turn))
+        self._next()
+        await turn
+
+    def give(self, amount: int) -> None:
+        """It is done with."""
+        self._taken -= amount
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting and (not self._taken or self._taken + self._waiting[0][0] <= self._most):
+            amount, turn = self._waiting.popleft()
+            self._taken += amount
+            turn.callback(None)
 
 
 class Backoff:

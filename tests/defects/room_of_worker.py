@@ -86,12 +86,12 @@ WORKER = (
         caught_by="tests/unit/test_transfer_files.py::test_chunks_are_read_back_and_damage_is_seen",
     ),
     defect(
-        "one-chunk-for-each-round-trip", "cpc.worker.fetching:InOrder.next", "len(self._coming) < WINDOW - 1", "0",
+        "one-chunk-for-each-round-trip", "cpc.worker.fetching:InOrder.next", "self._fits(self._left[0][1])", "0",
         promise="a file from far away costs no round trip for each of its chunks",
         caught_by=_FETCHING + "test_some_chunks_are_on_their_way_at_once_and_come_in_order", quick=True,
     ),
     defect(
-        "every-attempt-fetches-ahead", "cpc.worker.fetching:Early.take", "if not self.left:", "if 0:",
+        "every-attempt-fetches-ahead", "cpc.worker.fetching:Early.take", "if size > self.left:", "if 0:",
         promise="chunks that wait in memory for their turn do not grow with the attempts",
         caught_by=_FETCHING + "test_what_is_fetched_early_is_bounded_for_all_attempts_together", quick=True,
     ),

@@ -332,7 +332,7 @@ class FakeWays:
 
     async def ask_far(
         self, route: tuple[str, ...], method: str, question: Message, answer: type[T], timeout: float,
-        bulk: bool = False,
+        bulk: bool = False, most: int = 0,
     ) -> T:  # fmt: skip
         return await self._ask(route, method, question, answer, timeout, True)
 

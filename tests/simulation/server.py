@@ -310,8 +310,8 @@ class _Chunks:
     async def put_chunk(self, project: int, digest: bytes, data: bytes) -> None:
         await self._files.put_chunk(project, digest, data)
 
-    async def get_chunk(self, project: int, digest: bytes) -> bytes:
-        return await self._files.chunk(project, digest)
+    async def get_chunk(self, project: int, digest: bytes, most: int) -> bytes:
+        return await self._files.chunk(project, digest, most)
 
     def has_chunk(self, project: int, digest: bytes) -> Awaitable[int]:
         return self._files.has_chunk(project, digest)

@@ -104,15 +104,18 @@ def _translate(connection: Connection, release: Release) -> None:
     ask = connection.call
     curious = release is Release.NEWER
 
-    async def call(method: str, body: Message, answer: type[Any], timeout: float = 60.0, bulk: bool = False) -> Any:
+    async def call(
+        method: str, body: Message, answer: type[Any], timeout: float = 60.0, bulk: bool = False,
+        route: tuple[str, ...] = (), most: int = 0,
+    ) -> Any:  # fmt: skip
         nonlocal curious
         if release is Release.OLDER:
-            heard = await ask(method, fewer(body, UNSAID), answer, timeout, bulk)
+            heard = await ask(method, fewer(body, UNSAID), answer, timeout, bulk, route)
             return fewer(heard, UNHEARD)
         if curious and method == "turn":
             curious = False
             await _try_what_nobody_knows(ask)
-        return await ask(method, more(body), answer, timeout, bulk)
+        return await ask(method, more(body), answer, timeout, bulk, route, most)
 
     connection.call = call  # type: ignore[method-assign]
 

@@ -15,6 +15,7 @@ from cpc.core.offload import inline
 from cpc.server.federation.cache import RelayCache, kept_as
 from cpc.server.federation.ways import Caller, Passing
 from cpc.wire import frames
+from cpc.wire.calls import answer_of
 from cpc.wire.messages import ChunkData, ChunkList, Message
 from cpc.wire.peer_messages import FarChunkGet, FarChunkPut, FarMissing
 from tests.helpers.far_world import FarWorld
@@ -155,6 +156,24 @@ def test_nothing_is_read_in_the_name_of_a_life_that_is_lost(world: FarWorld, tmp
         with pytest.raises(Refused, match="nothing is read for it"):
             world.get(lease, digest)
     world.send(Lease(mine.job, 9, 1, mine.path), block(2, BIG))  # what it has done is taken
+
+
+def test_nothing_larger_than_was_asked_for_is_read_at_the_owner_or_in_a_cache(world: FarWorld) -> None:
+    """Else whoever asks for small chunks, of which many may be on their way at once, would fill memory with whole ones."""
+    _, lease = world.owner.lend(7)
+    digest = world.owner.keep(block(1, BIG))
+    route = ("a", "b", "c")
+    _, handler, _ = world.owner.ways.handlers["far-chunk-get"]
+    question = FarChunkGet(lease=lease.of_owner(), worker=7, digest=digest)
+    with pytest.raises(Refused, match=r"has 1048576 bytes, and 1000 were asked for"):
+        world.reactor.finish(handler(Caller("b", route, answer_of(1000)), question))
+    found = world.reactor.finish(handler(Caller("b", route, answer_of(BIG)), question))
+    assert isinstance(found, ChunkData)
+    assert len(found.data) == BIG
+    assert world.get(lease, digest) == block(1, BIG)  # now it is in caches
+    with pytest.raises(Refused, match=r"has 1048576 bytes, and 1000 were asked for"):
+        world.reactor.finish(world.home.files.get(7, lease, digest, 1000))
+    assert bytes(world.reactor.finish(world.home.files.get(7, lease, digest, BIG))) == block(1, BIG)
 
 
 def test_an_attempt_that_is_over_still_reads_and_writes(world: FarWorld) -> None:

@@ -136,7 +136,7 @@ def task(**fields: object) -> Task:
 
 @pytest.mark.parametrize("path", ["../x", "/x", "a/../x", "", "a//b", "./a", "a/" + "b" * 300])
 def test_an_input_never_leaves_the_directory(tmp_path: Path, path: str) -> None:
-    async def fetch(digest: bytes) -> bytes:
+    async def fetch(digest: bytes, size: int) -> bytes:
         return b"x"
 
     with pytest.raises(BadInput):
@@ -158,7 +158,7 @@ def test_a_link_of_a_checkpoint_is_never_written_through(tmp_path: Path) -> None
     outside = tmp_path / "outside"
     outside.write_text("mine")
 
-    async def fetch(digest: bytes) -> bytes:
+    async def fetch(digest: bytes, size: int) -> bytes:
         return b"x"
 
     bad = Manifest((Entry(b"a", kind="link", target=b"../outside"), Entry(b"a/b", content=content(b"x"))))
@@ -183,7 +183,7 @@ def test_a_link_of_a_checkpoint_is_never_written_through(tmp_path: Path) -> None
 
 
 def test_one_input_below_another_is_the_jobs_mistake(tmp_path: Path) -> None:
-    async def fetch(digest: bytes) -> bytes:
+    async def fetch(digest: bytes, size: int) -> bytes:
         return b"x"
 
     inputs = (("a", content(b"x"), False), ("a/b", content(b"x"), False))

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
 from cpc.core.digest import CHUNK, DIGEST_SIZE, of_chunk
-from cpc.core.errors import BadInput, CopernicusError, Damaged
+from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused
 from cpc.core.offload import Offload
 from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
@@ -108,10 +108,11 @@ class RelayCache:
             self._cache.limit = self._limit()
             await self._cache.shrink(self._cache.limit)
 
-    async def fetch(self, way: str, digest: bytes, ask: Ask) -> memoryview:
+    async def fetch(self, way: str, digest: bytes, ask: Ask, most: int = 0) -> memoryview:
         """The chunk, checked, once the owner has granted it to who asks. Damaged when what came is another one.
 
-        `way`: the ids of the servers from the next one to the owner, joined by "/".
+        `way`: the ids of the servers from the next one to the owner, joined by "/". Nothing of more than `most` bytes is read
+        here, if that is not 0.
         """
         if len(digest) != DIGEST_SIZE:
             raise BadInput("a SHA-256 has 32 bytes")
@@ -122,13 +123,16 @@ class RelayCache:
                 return await self._bring(name, digest, ask)
             came = flight.join() if flight is not None else None
             await ask(True)
-            data = await came if came is not None else await self._read(name, digest)
+            data = await came if came is not None else await self._read(name, digest, most)
             if data is not None:
                 self.hits += 1
                 self.saved += len(data)
                 return data
 
-    async def _read(self, name: bytes, digest: bytes) -> memoryview | None:
+    async def _read(self, name: bytes, digest: bytes, most: int) -> memoryview | None:
+        size = self._cache.size_of(name) if self._cache is not None else 0
+        if most and size > most:
+            raise Refused(f"chunk {digest.hex()} has {size} bytes, and {most} were asked for")
         found = await self._cache.get(digest, name) if self._cache is not None else None
         return memoryview(found) if found is not None else None
 

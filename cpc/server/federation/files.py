@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from cpc.core.digest import DIGEST_SIZE
 from cpc.core.errors import Refused, Unavailable
 from cpc.core.lease import Lease
 from cpc.server.bulk import Former, JobFiles, Place
@@ -26,12 +27,14 @@ from cpc.store import workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire import frames
+from cpc.wire.calls import MARGIN, answer_of
 from cpc.wire.messages import ChunkData, ChunkList, Message
 from cpc.wire.peer_messages import FarChunkGet, FarChunkPut, FarMissing
 
 #: Seconds for one chunk through all hops; a worker waits a little longer for its home.
 FAR_TIME = 240.0
 MISSING_TIME = 60.0
+EACH = DIGEST_SIZE + 8  # bytes of a digest in an answer
 _NOTHING = memoryview(b"")
 #: The way to an owner is cut, or a server on it does not serve it any more. Whether the owner wants the result after all, it
 #: says when it gets it.
@@ -51,24 +54,25 @@ class HomeFiles:
         self._cache = cache
         self._custody = custody
 
-    async def get(self, worker: int, lease: Lease, digest: bytes) -> memoryview:
-        """A chunk of an input or checkpoint; the owner's refusal; Unavailable while the way is cut."""
+    async def get(self, worker: int, lease: Lease, digest: bytes, size: int = 0) -> memoryview:
+        """A chunk of an input or checkpoint, of `size` bytes if that is known; the owner's refusal; Unavailable while the way is
+        cut."""
         self._check(worker, lease)
         question = FarChunkGet(lease=lease.of_owner(), worker=worker, digest=digest)
 
         async def ask(have: bool) -> memoryview:
             asked = msgspec.structs.replace(question, have=have)
-            route = self._route(lease)
-            return (await self._ways.ask_far(route, "far-chunk-get", asked, ChunkData, FAR_TIME, bulk=True)).data
+            route, most = self._route(lease), MARGIN if have else answer_of(size)
+            return (await self._ways.ask_far(route, "far-chunk-get", asked, ChunkData, FAR_TIME, True, most)).data
 
-        return await self._cache.fetch(lease.path, digest, ask)
+        return await self._cache.fetch(lease.path, digest, ask, size)
 
     async def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> None:
         """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours."""
         self._check(worker, lease)
         question = FarChunkPut(lease=lease.of_owner(), worker=worker, digest=digest, data=data)
         try:
-            await self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, bulk=True)
+            await self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, True, MARGIN)
         except AWAY:
             await self._custody.put_chunk(digest, data)
 
@@ -77,8 +81,9 @@ class HomeFiles:
         self._check(worker, lease)
         question = FarMissing(lease=lease.of_owner(), worker=worker, digests=digests)
         try:
+            most = MARGIN + EACH * len(digests)
             answer = await self._ways.ask_far(
-                self._route(lease), "far-missing", question, ChunkList, MISSING_TIME, bulk=True
+                self._route(lease), "far-missing", question, ChunkList, MISSING_TIME, True, most
             )
         except AWAY:
             return self._custody.missing(digests)
@@ -117,7 +122,7 @@ class RelayedFiles:
             return frames.decode(came, ChunkData, "far-chunk-get").data
 
         way = "/".join(passing.route[len(passing.caller.route) :])
-        data = await self._cache.fetch(way, question.digest, ask)
+        data = await self._cache.fetch(way, question.digest, ask, _data_of(passing.caller))
         return came if len(came) > len(data) else msgspec.msgpack.encode(ChunkData(data=data))
 
 
@@ -149,7 +154,8 @@ class OwnerFiles:
         if question.have:
             await self._files.check(project, question.digest)
             return ChunkData(data=_NOTHING)
-        return ChunkData(data=memoryview(await self._files.get(project, question.lease, question.digest)))
+        data = await self._files.get(project, question.lease, question.digest, _data_of(caller))
+        return ChunkData(data=memoryview(data))
 
     async def _put(self, caller: Caller, question: FarChunkPut) -> None:
         place = await self._place(caller, question.lease)
@@ -166,3 +172,8 @@ class OwnerFiles:
     async def _missing(self, caller: Caller, question: FarMissing) -> ChunkList:
         project = (await self._place(caller, question.lease)).project
         return ChunkList(digests=await self._files.missing(project, question.digests))
+
+
+def _data_of(caller: Caller) -> int:
+    """Bytes that a chunk for this one may have; 0: it has not said."""
+    return max(1, caller.most - MARGIN) if caller.most else 0

@@ -206,6 +206,7 @@ class Links:
         answer: type[T],
         timeout: float,
         bulk: bool = False,
+        most: int = 0,
     ) -> T:
         """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there."""
         connection = self._connected(self._first(route), bulk)
@@ -303,8 +304,8 @@ class Links:
     async def _open_one(self, server: str, address: Address, bulk: bool) -> None:
         if not peering.pinned(self.book.state(server)):
             raise Refused("it is not trusted any more")
-        try:
         met = self._met[server]
+        try:
             connection = await self._connect(server, address, self.book.refusal)
         except TrustEnded as error:  # in its own words: that it is this server was checked before any was read
             await self._has_ended(server, met, Withdrawn(hand_back=error.hand_back))
@@ -349,8 +350,8 @@ class Links:
                 self._serve_one(connection, key.partition("/")[0], served)
         connection.route(partial(self.relaying.routed, bulk=said.bulk), said.bulk, HELD_BULK if said.bulk else HELD)
         link.take(connection, said.bulk, dialler)
-
         self._met[peer] += 1
+
     def _serve_one(self, connection: Connection, method: str, served: _Direct) -> None:
         async def handle(connection: Connection, question: Any) -> Message | None:
             assert connection.peer is not None

@@ -58,7 +58,9 @@ class _Passing:
     async def pass_on(self, body: bytes | memoryview | None = None) -> bytes | memoryview:
         envelope = self.envelope
         if body is not None:
-            envelope = Envelope(envelope.method, body=body, owner=envelope.owner, route=envelope.route)
+            envelope = Envelope(
+                envelope.method, body=body, owner=envelope.owner, route=envelope.route, most=envelope.most
+            )
         timeout = min(self.envelope.within or RELAY_TIME, RELAY_TIME)
         return await self.following.pass_on(envelope, timeout, self.bulk)
 
@@ -117,7 +119,7 @@ class Relaying:
         assert connection.peer is not None
         peer, route = connection.peer.server, envelope.route
         place = self._book.check_route(route, peer)
-        caller = Caller(peer, route[: place + 1])
+        caller = Caller(peer, route[: place + 1], envelope.most)
         if place == len(route) - 1:
             if envelope.method not in IN_TURN:
                 return await self._answer(caller, envelope, bulk)

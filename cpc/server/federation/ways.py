@@ -22,6 +22,7 @@ class Caller:
 
     peer: str
     route: tuple[str, ...]
+    most: int = 0  # bytes that the answer may have; 0: not said
 
     @property
     def sender(self) -> str:
@@ -101,8 +102,10 @@ class Ways(Protocol):
         answer: type[T],
         timeout: float,
         bulk: bool = False,
+        most: int = 0,
     ) -> T:
-        """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there."""
+        """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there. `most`: how
+        many bytes its answer has, where that is known (see `cpc.wire.calls.answer_of`)."""
         ...
 
     def tell_far(self, route: tuple[str, ...], method: str, message: Message) -> None:

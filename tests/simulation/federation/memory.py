@@ -30,7 +30,7 @@ CONTAINERS = (dict, set, list, deque, WeakSet)
 PER_PEER = {
     "asked._callers._offers[]": callers.MOST,
     "asked._tried._tried[]": tried.MOST + 64,
-    "_calls._sent": calls.MAX_CALLS + calls.FAR_CALLS + calls.BULK_CALLS,
+    "_calls._sent": calls.MAX_CALLS + calls.FAR_CALLS + calls.SMALL_CALLS,
     ".waiting": calls.MAX_WAITING,
     "_questions._inbox": questions.MAX_MESSAGES + 1,
     "_questions._bulk_inbox": questions.MAX_MESSAGES + 1,
@@ -109,6 +109,9 @@ def _bytes(server: PeerServer) -> Iterator[str]:
             most = waiting._most + (17 << 20)  # the frame that reaches it is taken
             if waiting._bytes > most:
                 yield f"{waiting._bytes} bytes of questions of {peer}, at most {most}"
+            for size in (waiting._bulk_bytes, connection._calls._bulk.size):
+                if size > calls.BULK_BYTES:
+                    yield f"{size} bytes of files of {peer} on their way at once, at most {calls.BULK_BYTES}"
 
 
 def left(server: PeerServer) -> list[str]:
