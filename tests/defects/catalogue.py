@@ -8,6 +8,7 @@ from tests.defects.room_of_client import CLIENT
 from tests.defects.room_of_controllers import CONTROLLERS
 from tests.defects.room_of_dataflow import DATAFLOW
 from tests.defects.room_of_federation import FEDERATION
+from tests.defects.room_of_federation_ways import FEDERATION_WAYS
 from tests.defects.room_of_pools import POOLS
 from tests.defects.room_of_queue import QUEUE
 from tests.defects.room_of_schedulers import SCHEDULERS
@@ -15,7 +16,9 @@ from tests.defects.room_of_store import STORE
 from tests.defects.room_of_trust import TRUST
 from tests.defects.room_of_worker import WORKER
 
-ROOMS = (QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION)
+ROOMS = (
+    QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION, FEDERATION_WAYS,
+)  # fmt: skip
 ALL: dict[str, Defect] = {each.name: each for room in ROOMS for each in room}
 
 

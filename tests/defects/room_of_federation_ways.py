@@ -1,0 +1,111 @@
+"""Defects of what goes between servers: what is believed though it is old, what is read, and how much is on its way at once."""
+
+from tests.defects.defect import defect
+
+_REPLAYS = "tests/unit/test_peer_replays.py::"
+_FILES = "tests/unit/test_far_files.py::"
+_BULK = "tests/unit/test_wire_bulk.py::"
+_NETWORKS = "tests/unit/test_lending_networks.py::"
+
+FEDERATION_WAYS = (
+    # --- what is old ---
+    defect(
+        "request-good-for-ever", "cpc.server.federation.requests:Requests._check", "self._fresh.use(request.word)", "pass",
+        promise="who has kept a request cannot send it again",
+        caught_by=_REPLAYS + "test_who_took_a_request_back_once_can_ask_again", quick=True,
+    ),
+    defect(
+        "request-good-twice", "cpc.server.federation.fresh:Fresh.use", "or word in self._used", "",
+        promise="a request is good once",
+        caught_by=_REPLAYS + "test_a_request_that_was_kept_is_good_for_nothing_whatever_has_become_of_the_two",
+    ),
+    defect(
+        "word-of-anybody", "cpc.server.federation.fresh:Fresh._until", "if not hmac.compare_digest(proof, self._proof(said)):",
+        "if not proof:", promise="a request has a word in it that this server has given in this life",
+        caught_by=_REPLAYS + "test_a_request_without_a_word_of_this_life_is_refused_and_asking_again_helps",
+    ),
+    defect(
+        "word-in-other-letters", "cpc.server.federation.fresh:Fresh._until", "or data.hex() != word", "",
+        promise="a word written in another way is no other word",
+        caught_by=_REPLAYS + "test_a_request_without_a_word_of_this_life_is_refused_and_asking_again_helps",
+    ),
+    defect(
+        "end-held-back-ends-a-later-trust", "cpc.server.federation.links:Links._has_ended", "if self._met[server] == met:",
+        "if self._met[server] >= met:", promise="words of an end that were held back end no later trust",
+        caught_by=_REPLAYS + "test_an_end_that_was_held_back_at_the_door_ends_no_later_trust",
+    ),
+    defect(
+        "refusal-held-back-ends-a-later-trust", "cpc.server.federation.links:Links._open_one",
+        "await self._has_ended(server, met, ", "await self.ended(server, ",
+        promise="a refusal that was held back ends no later trust",
+        caught_by=_REPLAYS + "test_a_refusal_that_was_held_back_ends_no_later_trust",
+    ),
+    # --- what is read ---
+    defect(
+        "lost-life-reads", "cpc.server.bulk:Place.to_read", "if self.quarantine:", "if self.quarantine and not lease.job:",
+        promise="nothing is read in the name of a life that is lost",
+        caught_by=(
+            _FILES + "test_nothing_is_read_in_the_name_of_a_life_that_is_lost",
+            "tests/unit/test_machines_hostile.py::test_nothing_is_read_in_the_name_of_a_life_that_is_lost",
+        ),
+        quick=True,
+    ),
+    # --- how much at once ---
+    defect(
+        "small-chunks-one-by-one", "cpc.wire.calls:bulk_weight", "most or WHOLE", "WHOLE",
+        promise="small chunks do not wait for each other",
+        caught_by=_BULK + "test_so_many_chunks_are_on_their_way_as_their_bytes_allow",
+    ),
+    defect(
+        "larger-answer-taken", "cpc.wire.calls:Calls.answered", "elif call.most and len(envelope.body) > call.most:",
+        "elif call.most < 0:", promise="no answer is larger than was said",
+        caught_by=_BULK + "test_a_relay_takes_no_more_than_was_said_whatever_the_owner_sends",
+    ),
+    defect(
+        "whoever-asks-says-how-much", "cpc.wire.questions:Questions._has_room_for", "self._bulk_bytes + weight <= BULK_BYTES",
+        "True", promise="what is answered at once is bounded by its bytes",
+        caught_by=_BULK + "test_where_nothing_is_said_of_the_size_a_whole_chunk_is_counted_on_both_sides",
+    ),
+    defect(
+        "whole-chunk-read-for-a-small-one", "cpc.server.files:Files.chunk", "if most and size > most:", "if most < 0:",
+        promise="nothing larger than was asked for is read",
+        caught_by=_FILES + "test_nothing_larger_than_was_asked_for_is_read_at_the_owner_or_in_a_cache",
+    ),
+    defect(
+        "whole-chunk-read-from-a-cache", "cpc.server.federation.cache:RelayCache._read", "if most and size > most:",
+        "if most < 0:", promise="no relay reads more than was asked for",
+        caught_by=_FILES + "test_nothing_larger_than_was_asked_for_is_read_at_the_owner_or_in_a_cache",
+    ),
+    # --- what is given ahead ---
+    defect(
+        "way-not-counted", "cpc.queue.match:reach", "WAYS * session.way + MARGIN", "0.0",
+        promise="a worker that is far away has brief jobs ahead until more can come",
+        caught_by="tests/unit/test_queue_ahead.py::test_who_is_far_away_is_given_what_it_does_until_more_can_come", quick=True,
+    ),
+    defect(
+        "way-believed-without-end", "cpc.queue.match:reach", "min(FARTHEST, ", "max(0.0, ",
+        promise="no home makes an owner give it more ahead than its worker waits for",
+        caught_by="tests/unit/test_queue_ahead.py::test_who_is_far_away_is_given_what_it_does_until_more_can_come",
+    ),
+    defect(
+        "way-not-measured", "cpc.server.federation.home:Home._report", "owner.took(self._queue.clock.monotonic() - since)",
+        "pass",
+        promise="what is given ahead follows the way as it is",
+        caught_by=_NETWORKS + "test_what_is_given_ahead_covers_the_way_to_the_owner_as_far_as_a_worker_waits",
+    ),
+    defect(
+        "others-ahead-of-own-work-for-good", "cpc.server.queue:Queue.own_waits",
+        "return any(True for _ in self.index.candidates(session))",
+        "return bool(session.home) and any(True for _ in self.index.candidates(session))",
+        promise="what others have ahead keeps own work from no worker",
+        caught_by=_NETWORKS + "test_own_work_does_not_wait_for_what_others_have_ahead_of_it_to_end_for_good",
+    ),
+    # --- what is kept for others ---
+    defect(
+        "others-fill-what-is-kept-aside", "cpc.worker.aside:Aside.put", "self.tidy()",
+        "self._is_lent = lambda place: False; self.tidy()",
+        promise="what jobs of other servers leave takes no room that our own need",
+        caught_by="tests/unit/test_agent_aside.py::"
+        "test_what_jobs_of_other_servers_leave_takes_half_and_none_of_what_our_own_need",
+    ),
+)  # fmt: skip
