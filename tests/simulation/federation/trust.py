@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from cpc.core.peer import Address, PeerState
 from cpc.core.spec import JobSpec
-from cpc.queue import terms
 from cpc.store import peers
 from cpc.store.peers import Addresses, PeerRow
 from tests.simulation.federation.graphs import Pair
 from tests.simulation.federation.plan import Bond
+from tests.simulation.federation.reach import Reach, Work
 from tests.simulation.federation.server import CLIENT_PORT
 from tests.simulation.server import PORT
 
@@ -28,6 +26,12 @@ class Trust:
     def __init__(self, universe: Universe) -> None:
         self.universe = universe
         self.bonds: dict[tuple[int, int], Bond] = dict(universe.plan.bonds)
+        self._pairs = frozenset(universe.plan.pairs)
+        self._old = frozenset(universe.plan.old)
+        self._pinned: dict[int, list[int]] = {number: [] for number in universe.sites}  # whom each has ever trusted
+        for one, other in universe.plan.pairs:
+            self._pinned[one].append(other)
+            self._pinned[other].append(one)
         self.ended: dict[Pair, float] = {}
         self.doubtful: set[Pair] = set()
         self.enders: dict[Pair, set[int]] = {}  # who has withdrawn it
@@ -61,13 +65,15 @@ class Trust:
     def trusted(self, one: int, other: int) -> bool:
         """Whether the two trust each other, for all that is known."""
         pair = (min(one, other), max(one, other))
-        return (
-            pair in self.universe.plan.pairs and pair not in self.ended and not set(pair) & set(self.universe.plan.old)
-        )
+        return pair in self._pairs and pair not in self.ended and self._old.isdisjoint(pair)
+
+    def peers(self, number: int) -> list[int]:
+        """Servers that this one has ever trusted, by the plan."""
+        return self._pinned[number]
 
     def together(self) -> list[Pair]:
         """Pairs that trust each other."""
-        return [pair for pair in self.universe.plan.pairs if self.trusted(*pair) and pair not in self.doubtful]
+        return [pair for pair in self.universe.plan.pairs if pair not in self.doubtful and self.trusted(*pair)]
 
     def apart(self, since: float = 0.0) -> list[Pair]:
         """Pairs that trust each other and are not connected, although both servers run for so long."""
@@ -84,55 +90,11 @@ class Trust:
     def lenders(self, owner: Site, spec: JobSpec, project: str, plenty: bool = False) -> list[Site]:
         """Servers whose workers may run such a job of `owner`: by some way on which each server lends so far, and for that.
         `plenty`: only by ways without limits that other jobs could use up."""
-        found = {owner.number}
-        for route in self._routes((owner.number,)):
-            way = route[::-1]
-            if self._lets(way, spec, project) and not self._detour(way) and not (plenty and self._scarce(way)):
-                found.add(route[-1])
-        return [self.universe.sites[number] for number in sorted(found)]
-
-    def _routes(self, begun: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        for number in self.universe.sites:
-            if number not in begun and self.trusted(begun[-1], number):
-                yield (*begun, number)
-                yield from self._routes((*begun, number))
-
-    def _detour(self, route: tuple[int, ...]) -> bool:
-        """Whether somebody on this way asks another one on it directly, and so not by way of those in between."""
-        agreement = {
-            (here, there): self.bond(here, there).agreement
-            for here, there in combinations(route, 2)
-            if self.trusted(here, there)
-        }
-        return any(
-            terms.covers(agreement[here, there], agreement[here, peer])
-            for place, (here, peer) in enumerate(pairwise(route))
-            for there in route[place + 2 :]
-            if (here, there) in agreement
-        )
-
-    def _scarce(self, route: tuple[int, ...]) -> bool:
-        lent = [self.bond(here, peer).agreement.lent for here, peer in pairwise(route)]
-        accepted = self.bond(route[-1], route[-2]).agreement.accepted
-        return any(limits.cores is not None for limits in (*lent, accepted))
-
-    def _lets(self, route: tuple[int, ...], spec: JobSpec, project: str) -> bool:
-        """`route` leads from the workers' home to the owner."""
-        for place, (here, peer) in enumerate(pairwise(route)):
-            agreement = self.bond(here, peer).agreement
-            lent = agreement.lent
-            if place and terms.withdrawn(self.bond(here, route[place - 1]).agreement):
-                return False  # nothing of that neighbour's passes here
-            if lent.off or agreement.lend_on < len(route) - 2 - place:
-                return False
-            if lent.cores is not None and lent.cores < spec.need.cores:
-                return False
-            if lent.executables is not None and spec.executable not in lent.executables:
-                return False
-        accepted = self.bond(route[-1], route[-2]).agreement.accepted
-        if accepted.off or (accepted.cores is not None and accepted.cores < spec.need.cores):
-            return False
-        return accepted.projects is None or project in accepted.projects
+        sites = self.universe.sites
+        near = {one: [other for other in self.peers(one) if self.trusted(one, other)] for one in sites}
+        work = Work(spec.need.cores, spec.executable, project, plenty)
+        reach = Reach(owner.number, near, lambda here, peer: self.bond(here, peer).agreement, work)
+        return [sites[number] for number in sorted(reach.homes())]
 
     def up(self, one: int, other: int) -> bool:
         """Whether the two are connected, as both see it."""
