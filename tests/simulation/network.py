@@ -8,7 +8,8 @@ delays, windows, faults — looks at how many bytes a segment has, because TLS m
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from tests.simulation.clock import Clock, HostReactor, VirtualReactor
@@ -106,6 +107,7 @@ class Network:
         self.give_up = GIVE_UP
         self._links: dict[int, Link] = {}
         self._blocked: dict[tuple[str, str], None] = {}
+        self._parted: Counter[str] = Counter()  # machine → ways to or from it that are blocked
         self._made = 0
         self.on_note: Callable[[str], None] = self.trace.append
         self.troubled: dict[str, float] = {}  # when a machine, or its way to others, was last disturbed
@@ -131,28 +133,44 @@ class Network:
     def undisturbed(self, name: str, seconds: float) -> bool:
         """Whether a machine runs, can be reached and reach, and has been so for so long."""
         host = self.hosts[name]
-        well = host.reactor.alive and not host.reactor.frozen and not any(name in ends for ends in self._blocked)
+        well = host.reactor.alive and not host.reactor.frozen and not self._parted[name]
         return well and self.reactor.seconds() - self.troubled.get(name, 0.0) > seconds
 
     def partition(self, one: str, other: str, both: bool = True) -> None:
         """Nothing gets from `one` to `other` any more (nor back, unless `both` is False)."""
         self.disturb(one, other)
         self.note(f"{one} {'<' if both else ''}> {other} partitioned")
-        self._blocked[one, other] = None
-        if both:
-            self._blocked[other, one] = None
+        for way in ((one, other), (other, one))[: 1 + both]:
+            if way not in self._blocked:
+                self._blocked[way] = None
+                self._parted.update(way)
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
         """Both ways are open again, between these two or everywhere. What was held up arrives."""
-        self.disturb(*([one, other] if one and other else self.hosts))
-        self.note(f"{one or 'all'} <> {other or 'all'} healed")
-        if one is None or other is None:
-            self._blocked.clear()
-        else:
-            self._blocked.pop((one, other), None)
-            self._blocked.pop((other, one), None)
+        if one is not None and other is not None:
+            self.heal_all([(one, other)])
+            return
+        self.disturb(*self.hosts)
+        self.note("all <> all healed")
+        self._blocked.clear()
+        self._parted.clear()
         for link in self.links:
             link.retry()
+
+    def heal_all(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Both ways between each of these pairs are open again."""
+        healed = set()
+        for one, other in pairs:
+            self.disturb(one, other)
+            self.note(f"{one} <> {other} healed")
+            healed.add(frozenset((one, other)))
+            for way in ((one, other), (other, one)):
+                if way in self._blocked:
+                    del self._blocked[way]
+                    self._parted.subtract(way)
+        for link in self.links:
+            if frozenset(link.hosts) in healed:
+                link.retry()
 
     def blocked(self, sender: str, receiver: str) -> bool:
         """Whether nothing gets through in this direction."""

@@ -1,5 +1,5 @@
 """Seeds without end: `python -m tests.simulation.soak --seconds 600`, or one of them again: `--seed 42`. With `--wide`, each
-is a network of servers."""
+is a network of servers, three to eight, or as many as `--servers` says."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.simulation import logs
 from tests.simulation.federation import universe
+from tests.simulation.federation.graphs import MANY
 from tests.simulation.federation.universe import Universe
 from tests.simulation.server import given
 from tests.simulation.world import World, run
@@ -78,9 +80,11 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=10**9, help="so many seeds at most")
     parser.add_argument("--every", type=float, default=0.0, help="a report each so many seconds")
     parser.add_argument("--wide", action="store_true", help="networks of many servers, in place of worlds of one")
+    parser.add_argument("--servers", type=int, default=0, help="with --wide: so many in each network (default: 3 to 8)")
+    parser.add_argument("--shape", default="", choices=MANY, help="with --wide: how they are connected (default: by seed)")
     chosen = parser.parse_args()
     logs.deaf()
-    make = universe.run if chosen.wide else run
+    make = partial(universe.run_many, chosen.servers, chosen.shape) if chosen.wide else run
     if chosen.seed is not None:
         code = _one(make, chosen.seed)
     else:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from cpc.core.peer import Agreement
 from tests.helpers.memory_disk import Platter
 from tests.simulation.federation.by_hand import QUIET, end, join, state, submit
-from tests.simulation.federation.graphs import Pair, pairs
+from tests.simulation.federation.graphs import Pair, pairs, regular
 from tests.simulation.federation.plain import unsecured
 from tests.simulation.federation.plan import FAR, Bond, WidePlan
 from tests.simulation.federation.universe import Universe
@@ -34,19 +34,6 @@ class Crowd:
     homes: tuple[int, ...]
     owner: int
     lend_on: int
-
-
-def regular(servers: int, degree: int, chance: random.Random) -> tuple[Pair, ...]:
-    """A random graph in which all are connected, with `degree` links at each server, or one more or less."""
-    found = {(chance.randrange(max(1, number - 10), number), number) for number in range(2, servers + 1)}
-    ends = Counter(number for pair in found for number in pair)
-    while 2 * len(found) < degree * servers:
-        few = sorted(range(1, servers + 1), key=lambda number: (ends[number], chance.random()))
-        one, other = sorted((few[0], chance.choice(few[1 : servers // 2])))
-        if (one, other) not in found:
-            found.add((one, other))
-            ends.update((one, other))
-    return tuple(sorted(found))
 
 
 def crowd(name: str, servers: int, homes: int, lend_on: int = FAR) -> Crowd:

@@ -42,7 +42,7 @@ def isolate(chaos: WideChaos) -> None:
     for other in others:
         network.partition(site.name, other.name)
     chaos.universe.story.tell("…", f"{site.name} reaches no other server")
-    chaos.later(5.0, 400.0, lambda: [network.heal(site.name, other.name) for other in others])
+    chaos.later(5.0, 400.0, lambda: network.heal_all([(site.name, other.name) for other in others]))
 
 
 def split(chaos: WideChaos) -> None:
@@ -55,7 +55,7 @@ def split(chaos: WideChaos) -> None:
         network.partition(one.name, other.name, both)
     names = " ".join(site.name for site in left) or "nobody"
     chaos.universe.story.tell("…", f"split: {names} from the rest{'' if both else ', one way'}")
-    chaos.later(5.0, 400.0, lambda: [network.heal(one.name, other.name) for one, other in pairs])
+    chaos.later(5.0, 400.0, lambda: network.heal_all([(one.name, other.name) for one, other in pairs]))
 
 
 def cut_between(chaos: WideChaos) -> bool:

@@ -23,6 +23,7 @@ class Idle:
         self.universe = universe
         self._jobs: dict[tuple[int, int], float] = {}  # (server, job) → since when it waits
         self._workers: dict[str, float] = {}  # name → since when it has nothing to do
+        self._lenders: dict[tuple[int, int, str, str], list[Site]] = {}  # found in this look
 
     def check(self) -> Iterator[str]:
         """What is wrong, in words."""
@@ -31,7 +32,8 @@ class Idle:
         resting = {worker.name: now for site in sites for worker in site.workers.values() if self._rests(site, worker)}
         self._jobs = {key: self._jobs.get(key, now) for key in waiting}
         self._workers = {name: self._workers.get(name, now) for name in resting}
-        long = [name for name, since in self._workers.items() if now - since > PATIENCE]
+        long = {name for name, since in self._workers.items() if now - since > PATIENCE}
+        self._lenders.clear()
         for (number, job), since in self._jobs.items():
             if long and now - since > PATIENCE:
                 yield from self._could(self.universe.sites[number], job, long)
@@ -49,10 +51,13 @@ class Idle:
         session = server.queue.index.sessions.get(agent.link.session.number)
         return session is not None and session.wants and session.drain is None
 
-    def _could(self, owner: Site, job: int, long: list[str]) -> Iterator[str]:
+    def _could(self, owner: Site, job: int, long: set[str]) -> Iterator[str]:
         spec, project = owner.oracle.truth.known_spec(ids.array(job)), owner.project_of(ids.array(job))
         drained = {host for (host,) in owner.oracle.rows("SELECT host FROM workers WHERE drain IS NOT NULL")}
-        for home in self.universe.trust.lenders(owner, spec, project, plenty=True):
+        key = (owner.number, spec.need.cores, spec.executable, project)
+        if key not in self._lenders:
+            self._lenders[key] = self.universe.trust.lenders(owner, spec, project, plenty=True)
+        for home in self._lenders[key]:
             for worker in home.workers.values():
                 kind = worker.kind
                 mine = not kind.project or (home is owner and kind.project == project)

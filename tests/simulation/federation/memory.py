@@ -51,6 +51,8 @@ REST = (
     "cache._flights", "held.items", "held._named", "custody._owners", "_calls._sent", ".waiting", "._inbox", "._bulk_inbox",
     "surveying._running",
 )  # fmt: skip
+#: Where the results are that are in custody, and that their owners are to be told of.
+KEPT = ("custody.", "home._owners")
 
 
 def entries(server: PeerServer) -> Counter[str]:
@@ -114,8 +116,12 @@ def _bytes(server: PeerServer) -> Iterator[str]:
                     yield f"{size} bytes of files of {peer} on their way at once, at most {calls.BULK_BYTES}"
 
 
-def left(server: PeerServer) -> list[str]:
-    """What should be gone when all has settled."""
-    found = [f"{count} entries of {path}" for path, count in entries(server).items() if count and path.endswith(REST)]
+def left(server: PeerServer, custody: bool = False) -> list[str]:
+    """What should be gone when all has settled; not what is in custody, if there is to be something."""
+    found = [
+        f"{count} entries of {path}"
+        for path, count in entries(server).items()
+        if count and path.endswith(REST) and not (custody and any(part in path for part in KEPT))
+    ]
     landing = server.federation.filing.cache.in_hand
     return found + ([f"{landing} bytes on their way to the relay cache"] if landing else [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,7 +18,7 @@ from tests.simulation import logs
 from tests.simulation.federation.chaos import WideChaos
 from tests.simulation.federation.hostile import Hostile
 from tests.simulation.federation.operators import Operators
-from tests.simulation.federation.plain import PlainWay
+from tests.simulation.federation.plain import PlainWay, unsecured
 from tests.simulation.federation.plan import WidePlan
 from tests.simulation.federation.site import Site
 from tests.simulation.federation.trust import Trust
@@ -208,7 +209,9 @@ class Universe:
     def report(self) -> str:
         """What a failure prints: the seed, what is wrong, and the story."""
         wrong = "\n".join(f"  {line}" for line in self.broken)
-        again = f"python -m tests.simulation.soak --wide --seed {self.seed}"
+        servers, shape = self.plan.wanted
+        which = f"{f' --servers {servers}' if servers else ''}{f' --shape {shape}' if shape else ''}"
+        again = f"python -m tests.simulation.soak --wide{which} --seed {self.seed}"
         return f"seed {self.seed}: {self.plan}\n{self.story.last(400)}\nbroken:\n{wrong}\nagain: {again}"
 
 
@@ -216,9 +219,15 @@ def run(seed: int, plan: WidePlan | None = None) -> Universe:
     """One network, from beginning to end."""
     universe = Universe(seed, plan)
     try:
-        return universe.run()
+        with unsecured() if universe.plan.plain else nullcontext():
+            return universe.run()
     finally:
         universe.close()
+
+
+def run_many(servers: int, shape: str, seed: int) -> Universe:
+    """One network of so many servers."""
+    return run(seed, WidePlan.of(random.Random(seed + 1), servers, shape))
 
 
 def each(universe: Universe, of: Callable[[Site], Any]) -> dict[int, Any]:
