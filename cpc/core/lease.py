@@ -34,9 +34,9 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
         """The lease as its owner knows it."""
         return Lease(self.job, self.attempt, self.incarnation)
 
-    def along(self, route: tuple[str, ...]) -> Lease:
-        """The lease as the home's worker knows it, of the owner at the end of this route."""
-        return Lease(self.job, self.attempt, self.incarnation, "/".join(route))
+    def on(self, path: str) -> Lease:
+        """The lease as the home's worker knows it, of the owner at the end of this path."""
+        return Lease(self.job, self.attempt, self.incarnation, path)
 
     def __str__(self) -> str:
         return f"job {ids.show(self.job, ids.index(self.job) > 0)} attempt {self.attempt}"

@@ -22,7 +22,7 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             self.cores >= need.cores
             and self.gpus >= need.gpus
             and self.memory >= need.memory
-            and all(self.other.get(name, 0) >= amount for name, amount in need.other.items())
+            and (not need.other or all(self.other.get(name, 0) >= amount for name, amount in need.other.items()))
         )
 
     def __add__(self, more: Amounts) -> Amounts:
@@ -32,6 +32,12 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self._combine(less, -1)
 
     def _combine(self, that: Amounts, sign: int) -> Amounts:
+        if not self.other and not that.other:  # as nearly always, and several times for each job
+            return Amounts(
+                cores=self.cores + sign * that.cores,
+                gpus=self.gpus + sign * that.gpus,
+                memory=self.memory + sign * that.memory,
+            )
         other = self.other
         if that.other:
             other = dict(other)

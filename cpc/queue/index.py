@@ -5,7 +5,7 @@ Every change notes its inverse in the journal of the writer's batch (`cpc.core.j
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from cpc.core.journal import Journal
@@ -119,13 +119,13 @@ class Index:
         """The worker gets a job of another server."""
         self._take(session, lent)
 
-    def returned(self, session: Session, lease: Lease) -> Lent | None:
-        """A job of another server is over here; None when it was not there."""
-        lent = session.lent.get(lease)
-        if lent is not None:
+    def returned(self, session: Session, leases: Iterable[Lease]) -> list[Lent]:
+        """Jobs of other servers are over here; those that were there."""
+        found = [lent for lease in leases if (lent := session.lent.get(lease)) is not None]
+        for lent in found:
             self._let_go(session, lent)
-            self._promote(session)
-        return lent
+        self._promote(session)
+        return found
 
     # --- workers ---
 
@@ -209,7 +209,7 @@ class Index:
         self.sessions.pop(session.number, None)
         if self._by_worker.get(session.worker) == session.number:
             del self._by_worker[session.worker]
-        self._hungry.get(session.profile, {}).pop(session.number, None)
+        self._list(session, False)
 
     def _put_back_session(self, session: Session) -> None:
         self.sessions[session.number] = session
@@ -227,13 +227,25 @@ class Index:
 
     def _promote(self, session: Session) -> None:
         """What waits at the worker and fits what is free now is begun there."""
+        promoted = False
         while session.ahead:
             run = next(iter(session.ahead.values()))
             if not session.free.covers(run.granted):
-                return
-            self._let_go(session, run)
-            self._mark(run, False)
-            self._take(session, run)
+                break
+            del session.ahead[_key(run)]
+            run.ahead = False
+            session.free -= run.granted
+            self.journal.note(self._demote, session, run)
+            promoted = True
+        if promoted:
+            self._sort(session)
+
+    def _demote(self, session: Session, run: Running | Lent) -> None:
+        """It waits at the worker again, before all others."""
+        run.ahead = True
+        session.free += run.granted
+        session.ahead = {_key(run): run, **session.ahead}
+        self._sort(session)
 
     def _mark(self, run: Running | Lent, ahead: bool) -> None:
         if run.ahead != ahead:
@@ -275,8 +287,14 @@ class Index:
         """Keep the session where matching looks for it: among the hungry ones of its profile, or nowhere."""
         if session.paths:
             self.changed[session.number] = session
+        self._list(session, session.hungry and session.number in self.sessions)
+
+    def _list(self, session: Session, hungry: bool) -> None:
+        if hungry is session.listed:
+            return
+        session.listed = hungry
         sessions = self._hungry.setdefault(session.profile, {})
-        if session.hungry and session.number in self.sessions:
+        if hungry:
             sessions[session.number] = session
         else:
             sessions.pop(session.number, None)

@@ -65,6 +65,7 @@ class Session:
     projects: frozenset[int] | None = None  # a borrowed worker: what it may be used for; None: for any
     paths: bool = False  # it may be lent: it knows that jobs may be others'
     lent: dict[Lease, Lent] = field(default_factory=dict)  # jobs of other servers that it has
+    listed: bool = False  # the index finds it among the hungry ones of its profile
 
     def serves(self, project: int) -> bool:
         """Whether it takes jobs of the project."""

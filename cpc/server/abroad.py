@@ -14,12 +14,14 @@ from cpc.wire.messages import Checkpoint, Orders, Result, Tail, Turn
 
 @dataclass(frozen=True, slots=True)
 class Abroad:
-    """The part of a worker's turn that is about jobs of other servers: their leases have a path."""
+    """The part of a worker's turn that is about jobs of other servers: their leases have a path. Not `named`: what it holds is
+    what it held, but for what has ended since."""
 
     holds: tuple[Lease, ...]
     results: tuple[Result, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     tails: tuple[Tail, ...] = ()
+    named: bool = True
 
 
 class Peers(Protocol):
@@ -42,15 +44,17 @@ def parted(turn: Turn, seat: Seat) -> tuple[Turn, Abroad | None]:
     """The turn as far as it is about jobs of ours, and what it says of others'."""
     if not seat.hello.paths:
         return turn, None
-    if not seat.lent and not any(one.path for one in (*turn.holds, *(result.lease for result in turn.results))):
+    said = (turn.holds, *([one.lease for one in each] for each in (turn.results, turn.checkpoints, turn.tails)))
+    if not seat.lent and not any(lease.path for leases in said for lease in leases):
         return turn, None
     abroad = Abroad(
         tuple(lease for lease in turn.holds if lease.path),
         tuple(result for result in turn.results if result.lease.path),
         tuple(checkpoint for checkpoint in turn.checkpoints if checkpoint.lease.path),
         tuple(tail for tail in turn.tails if tail.lease.path),
+        named=not turn.brief,
     )
-    seat.lent = bool(abroad.holds)
+    seat.lent = bool(abroad.holds) or (turn.brief and seat.lent)
     own = msgspec.structs.replace(
         turn,
         holds=tuple(lease for lease in turn.holds if not lease.path),

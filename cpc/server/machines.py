@@ -224,6 +224,7 @@ class _Worker:
             checkpoint_interval=terms.checkpoint_interval,
             drop=drop,
             draining=session.drain or "",
+            brief=True,
             certificate_valid_for=max(0.0, left),
         )
 
@@ -339,9 +340,8 @@ class _Worker:
     def _take(self, tx: Tx, session: Session, turn: Turn, abroad: Abroad | None) -> Settlement:
         """All that one turn brings, in one unit."""
         queue = self._queue
-        for result in abroad.results if abroad is not None else ():
-            if queue.index.returned(session, result.lease) is not None:
-                queue.feed(session)
+        if abroad is not None and queue.index.returned(session, [result.lease for result in abroad.results]):
+            queue.feed(session)
         tx.after(lambda: self._take_abroad(session.worker, abroad))
         self._renew_leases(session.worker, turn)
         if session.wants != turn.wants:

@@ -63,6 +63,10 @@ class Outbox:
         """Start this."""
         tx.after(lambda: self._for(session).tasks.append(task))
 
+    def tasks(self, tx: Tx, session: int, tasks: list[Task]) -> None:
+        """Start these."""
+        tx.after(lambda: self._for(session).tasks.extend(tasks))
+
     def cancel(self, tx: Tx, session: int, lease: Lease, reason: str) -> None:
         """End this."""
         tx.after(lambda: self._for(session).cancel.append((lease, reason)))

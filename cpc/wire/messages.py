@@ -133,6 +133,7 @@ class Welcome(Message, frozen=True):
     checkpoint_interval: float = 900.0
     drop: tuple[Lease, ...] = ()
     draining: str = ""  # the reason, if this worker is being drained
+    brief: bool = False  # turns that do not name what the worker holds are understood
     certificate_valid_for: float = 0.0  # of the worker's own certificate
 
 
@@ -180,6 +181,7 @@ class Turn(Message, frozen=True):
     """What happened at the worker since its last turn. Every turn is a heartbeat that renews exactly `holds`.
 
     `free` is what it offers now; the server answers at once or, later, with `orders`. `wants` false: no more jobs.
+    `brief`: what the worker holds is not named, because it has been a moment ago; only to a server that understands it.
     """
 
     number: int
@@ -191,6 +193,7 @@ class Turn(Message, frozen=True):
     wants: bool = True
     time_left: Left | None = None
     note: str = ""  # why the worker stepped back, in words: shown by `cpcc workers`
+    brief: bool = False
 
 
 class Task(Message, frozen=True):

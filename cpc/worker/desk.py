@@ -170,8 +170,8 @@ class Desk:
             self._measure_at, self._available = now + MEASURE_EVERY, self._measure()
         return free(self.room.slots.free, self._available)
 
-    def compose(self, number: int) -> Turn:
-        """All that happened and is not settled yet, as far as it fits one turn."""
+    def compose(self, number: int, brief: bool = False) -> Turn:
+        """All that happened and is not settled yet, as far as it fits one turn. `brief`: what is held is not named."""
         now = self.room.clock.monotonic()
         results: list[Result] = []
         checkpoints: list[Checkpoint] = []
@@ -196,7 +196,7 @@ class Desk:
                 checkpoints.append(Checkpoint(lease=attempt.lease, files=attempt.checkpointer.ready.files))
         return Turn(
             number=number,
-            holds=self.holds(),
+            holds=() if brief else self.holds(),
             results=tuple(results),
             checkpoints=tuple(checkpoints),
             tails=self.tails(),
@@ -204,6 +204,7 @@ class Desk:
             wants=self.standing.wants(now) and not self.sated,
             time_left=self.standing.time_left(now),
             note=self.standing.note(now),
+            brief=brief,
         )
 
     def refused(self, turn: Turn, error: CopernicusError) -> bool:

@@ -2,6 +2,9 @@
 
 A turn leaves at least every `beat`, and at once when there is something to tell; what happens within one reactor turn
 leaves together. While jobs wait here for room, nothing is gained by hurry: then what happens within GATHER seconds does.
+
+What the worker holds is named twice in a beat, not in every turn: hundreds of jobs may wait here, and each turn would name
+them all.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ class Session:
         self.connection = connection
         self.number = welcome.session
         self.turns = 0  # that were answered
+        self._brief = welcome.brief
+        self._named_at = float("-inf")  # monotonic: the last turn that named what the worker holds
         self._sent = 0
         self._desk = desk
         self._reactor = reactor
@@ -42,8 +47,9 @@ class Session:
         try:
             while not self.connection.closed:
                 self._dirty = False
-                turn = self._desk.compose(self._sent + 1)
                 sent_at = self._clock.monotonic()
+                brief = self._brief and sent_at - self._named_at < self._desk.beat / 2
+                turn = self._desk.compose(self._sent + 1, brief)
                 try:
                     orders = await self.connection.call("turn", turn, Orders, timeout=self._timeout)
                 except (Unavailable, Gone):
@@ -55,6 +61,7 @@ class Session:
                 finally:
                     self._sent += 1
                 self.turns += 1
+                self._named_at = self._named_at if brief else sent_at
                 self._desk.answered(turn)
                 self._desk.obey(orders)
                 await self._pause(sent_at + self._desk.beat)

@@ -84,7 +84,7 @@ class Owner:
         row = session.worker  # lent by way of b
         self.bench.do(lambda tx: workers.joined(tx, row, "n", f"b/{home}", session.number, b""))
         (task,) = self.bench.tasks(session)
-        return session, task.lease.along(("b", "c"))
+        return session, task.lease.on("b/c")
 
     async def _report(self, caller: Caller, report: Report) -> ReportAnswer:
         answers = []

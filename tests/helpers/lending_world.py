@@ -304,8 +304,8 @@ class Hand:
         self.beat()
         return welcome
 
-    def beat(self, tails: tuple[Tail, ...] = (), checkpoints: tuple[Checkpoint, ...] = ()) -> None:
-        """A turn, now; what has happened since goes along."""
+    def beat(self, tails: tuple[Tail, ...] = (), checkpoints: tuple[Checkpoint, ...] = (), brief: bool = False) -> None:
+        """A turn, now; what has happened since goes along. `brief`: what it holds is not named."""
         if self.connection is None or self.connection.closed:
             return
         if self.busy:
@@ -313,8 +313,8 @@ class Hand:
             return
         self.busy, self.dirty = True, False
         turn = Turn(
-            number=1, holds=(*self.tasks, *self.told), results=tuple(self.told.values()), tails=tails,
-            checkpoints=checkpoints, wants=self.wants,
+            number=1, holds=() if brief else (*self.tasks, *self.told), results=tuple(self.told.values()), tails=tails,
+            checkpoints=checkpoints, wants=self.wants, brief=brief,
         )  # fmt: skip
         ensureDeferred(self._turn(self.connection, turn)).addErrback(self._lost)
 
@@ -358,14 +358,14 @@ class Hand:
             shown.append(f"{number} of {lease.route[-1]}" if lease.path else number)
         return sorted(shown)
 
-    def finish(self, *leases: Lease, outcome: Outcome = Outcome.OK, **fields: Any) -> None:
+    def finish(self, *leases: Lease, outcome: Outcome = Outcome.OK, brief: bool = False, **fields: Any) -> None:
         """These jobs, or all that it runs, end now."""
         for lease in leases or tuple(self.tasks):
             self.tasks.pop(lease)
             self.told[lease] = Result(
                 lease=lease, outcome=outcome, exit_code=0 if outcome is Outcome.OK else 1, **fields
             )  # fmt: skip
-        self.beat()
+        self.beat(brief=brief)
 
     def leave(self) -> None:
         """Goodbye; what it still has goes back."""

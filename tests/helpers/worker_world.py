@@ -112,6 +112,7 @@ class Script:
     next_orders: Orders = field(default_factory=Orders)
     beat: float = 10.0
     heartbeat_time: float = 60.0
+    brief: bool = False
     checkpoint_interval: float = 100.0
     certificate_valid_for: float = 86_400.0
     drop: tuple[Lease, ...] = ()
@@ -271,6 +272,7 @@ class FakeServer:
             incarnation=1,
             heartbeat_time=script.heartbeat_time,
             beat=script.beat,
+            brief=script.brief,
             checkpoint_interval=script.checkpoint_interval,
             drop=drop,
             certificate_valid_for=script.certificate_valid_for,

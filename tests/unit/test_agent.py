@@ -301,6 +301,26 @@ def test_the_same_seed_tells_the_same_story() -> None:
     assert story() == story()
 
 
+def test_what_a_worker_holds_is_named_twice_in_a_beat_if_the_server_takes_brief_turns() -> None:
+    here = world(long=Program(50.0))
+    here.script.brief = True
+    for number in range(20):
+        here.script.add(number, "true")
+    job = here.script.add(20, "long")
+    here.worker(cores=2)
+    here.until(lambda: job in here.script.leased and len(here.script.results) == 20)
+    here.reactor.advance(3 * here.script.beat)
+    named = [turn for turn in here.script.turns if not turn.brief]
+    assert not here.script.turns[0].brief
+    assert not any(turn.holds for turn in here.script.turns if turn.brief)
+    assert all(turn.holds == (job,) for turn in named[-3:])
+    assert 5 <= len(named) < len(here.script.turns)
+    here.restart_server(1.0)
+    count = len(here.script.turns)
+    here.until(lambda: len(here.script.turns) > count)
+    assert here.script.turns[count].holds == (job,), "a new session begins with all of it"
+
+
 def test_a_worker_remembers_what_it_holds_in_every_turn() -> None:
     here = world(long=Program(50.0))
     jobs = {here.script.add(number, "long") for number in range(3)}

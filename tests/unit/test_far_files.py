@@ -66,7 +66,7 @@ def test_what_is_cached_is_given_only_with_the_owners_word(world: FarWorld) -> N
         world.get(Lease(mine.job + 1000, 1, 1, mine.path), digest)
     world.owner.bench.submit()
     own = world.owner.bench.worker("w-of-c", cores=1)
-    lease = world.owner.bench.tasks(own)[0].lease.along(("b", "c"))
+    lease = world.owner.bench.tasks(own)[0].lease.on("b/c")
     with pytest.raises(Refused, match="not this worker's"):
         world.get(lease, digest)
     data = block(2, BIG)  # in the home's cache, but in no project of the owner

@@ -382,13 +382,13 @@ def test_jobs_of_others_take_room_and_their_numbers_never_meet_ours() -> None:
     index.lend(session, waits)
     assert (session.free.cores, session.spare.cores, len(session.ahead), session.spare_ahead) == (0, 0, 1, 8)
     mark = journal.mark()
-    assert index.returned(session, theirs.lease) is theirs
+    assert index.returned(session, [theirs.lease]) == [theirs]
     assert (session.free.cores, waits.ahead, len(session.ahead)) == (1, False, 0)
     journal.undo_to(mark)
     assert (session.free.cores, waits.ahead, set(session.lent)) == (0, True, {theirs.lease, waits.lease})
     index.end(job)
     assert session.free.cores == 1
-    assert index.returned(session, Lease(job, 1, 1, "x")) is None
+    assert index.returned(session, [Lease(job, 1, 1, "x")]) == []
     journal.undo()
     assert (index.sessions, session.free.cores, session.lent) == ({}, 4, {})
 

@@ -18,8 +18,8 @@ from cpc.core.outcome import Outcome
 from cpc.queue import terms
 from cpc.server.abroad import Abroad
 from cpc.server.federation.era import Era
-from cpc.server.federation.loans import Custody, Loan, Owner, Sent, Spares, Use, compose, theirs
-from cpc.server.federation.placing import NOT_OFFERED, Given, give_up, place, through
+from cpc.server.federation.loans import Custody, Loan, Owner, Sent, Spares, Use, compose, theirs, without
+from cpc.server.federation.placing import NOT_OFFERED, Given, Placed, give_up, place, through
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
 from cpc.store.store import Store
@@ -65,7 +65,7 @@ class Home:
         found = []
         for owner in self._owners.values():
             loan = owner.loans.get(worker)
-            if loan is not None and (leases := tuple(loan.lent) or loan.holds):
+            if loan is not None and (leases := tuple(loan.lent or loan.holds)):
                 found.append((owner.route[-1], leases))
         return found
 
@@ -111,19 +111,21 @@ class Home:
         """A turn of a worker, as far as it is about others' jobs."""
         now = self._queue.now
         by_path: dict[str, list[Lease]] = {path: [] for path, owner in self._owners.items() if worker in owner.loans}
+        ended: dict[str, list[Result]] = {}
         for result in abroad.results:
+            ended.setdefault(result.lease.path, []).append(result)
             by_path.setdefault(result.lease.path, [])
         for lease in abroad.holds:
             by_path.setdefault(lease.path, []).append(lease)
         for path, holds in by_path.items():
-            results = [result for result in abroad.results if result.lease.path == path]
+            results = ended.get(path, [])
             example = holds[0] if holds else results[0].lease if results else None
             if example is not None and not self.knows(example):
                 self._not_wanted(worker, holds, results)
                 continue
             loan = self._loan(path, worker)
-            before = set(loan.holds)
-            loan.hold(tuple(holds), now)
+            if abroad.named:
+                loan.hold(holds, now)
             loan.ended(results)
             if self._owners[path].failures or self._owners[path].parted:
                 self._retain(loan, [loan.results.pop(result.lease) for result in results])
@@ -134,7 +136,7 @@ class Home:
             loan.add_tails(tail for tail in abroad.tails if tail.lease.path == path)
             if results:
                 self.spares.prefer(worker, path)
-            loan.dirty = loan.dirty or bool(loan.tails) or before != set(holds)
+            loan.dirty = loan.dirty or bool(loan.tails)
             self._look(path)
 
     def _not_wanted(self, worker: int, holds: Sequence[Lease], results: Sequence[Result]) -> None:
@@ -175,6 +177,9 @@ class Home:
                 loan.lent.clear()
                 self._look(path)
 
+    def _monotonic(self) -> float:
+        return self._queue.clock.monotonic()
+
     def _loan(self, path: str, worker: int) -> Loan:
         if path not in self._owners:  # after a restart, of one that was parted from before, too
             self._owners[path] = Owner(path, parted=self._parted(tuple(path.split("/"))))
@@ -213,30 +218,33 @@ class Home:
         """A report leaves with all that happens in this reactor turn, unless one is under way or must wait."""
         owner = self._owners[path]
         if not owner.busy and not owner.failures and not owner.parted:
-            if any(loan.dirty for loan in owner.loans.values()):
+            if owner.dirty:
                 self._plan(owner, 0.0)
             elif owner.due is None:
-                self._plan(owner, owner.beat)
+                self._plan(owner, max(0.0, owner.named + owner.beat - self._monotonic()))
 
     def _plan(self, owner: Owner, seconds: float | None) -> None:
         if owner.due is not None and owner.due.active():
             owner.due.cancel()
         owner.due = None
         if seconds is not None and not self._stopped:
-            owner.due = self._timers.callLater(seconds, self._go, owner, seconds > 0)
+            owner.due = self._timers.callLater(seconds, self._go, owner)
 
-    def _go(self, owner: Owner, everything: bool) -> None:
+    def _go(self, owner: Owner) -> None:
         owner.due = None
         if not owner.busy:
             owner.busy = True
-            ensureDeferred(self._report(owner, everything)).addErrback(
+            ensureDeferred(self._report(owner)).addErrback(
                 lambda failure: log.failure("a report to another server failed", failure)
             )
 
-    async def _report(self, owner: Owner, everything: bool) -> None:
+    async def _report(self, owner: Owner) -> None:
         sent: list[Sent] = []
+        # Once in a beat, however much there is to tell of some of its workers: the leases of the others live by it.
+        everything = owner.failures > 0 or self._monotonic() >= owner.named + owner.beat
         try:
             if everything:
+                owner.named = self._monotonic()
                 await self._look_for_lost(owner)
             owner.number += 1
             sent, report = compose(owner, self._queue, self.spares, self.custody, everything)
@@ -271,38 +279,25 @@ class Home:
             self._look(owner.path)
 
     async def _answered(self, owner: Owner, sent: list[Sent], answer: ReportAnswer) -> None:
-        by_worker = {one.worker: one.orders for one in answer.workers}
-        await self.lend([Given(number, owner.path, orders.tasks) for number, orders in by_worker.items()])
+        given = {one.worker: one.orders.tasks for one in answer.workers}
+        orders = {one.worker: theirs(owner.path, one.orders) for one in answer.workers}
+        own = {each.loan.worker: each.own for each in sent}
+        await self.lend(
+            [Given(number, owner.path, tasks) for number, tasks in given.items()], also=lambda: self._obey(orders, own)
+        )
         for each in sent:
             loan = each.loan
             loan.offered = False
-            orders = by_worker.get(loan.worker, Orders())
             if loan.worker in answer.unknown:
                 loan.told, loan.dirty = False, True
                 each.put_back()
             else:
                 loan.told = True
-                self._settle(owner, each, orders)
+                self._tell(loan.worker, Orders(retry=each.settled(orders.get(loan.worker, Orders()))))
                 if loan.gone:
                     owner.loans.pop(loan.worker, None)
             if each.offered:
-                self.spares.answered(loan.worker, bool(orders.tasks))
-        self._obey(owner.path, answer, {each.loan.worker: each.own for each in sent})
-
-    def _settle(self, owner: Owner, each: Sent, orders: Orders) -> None:
-        """What the owner has not said a word on is told again: by the worker, or by us."""
-        route = owner.route
-        done = {settled.lease.along(route) for settled in orders.settled}
-        again = {lease.along(route) for lease in orders.retry}
-        for lease in done:
-            each.loan.own.pop(lease, None)
-        silent = tuple(
-            one.lease
-            for one in each.results
-            if one.lease not in done and one.lease not in again and one.lease not in each.own
-        )
-        if silent:
-            self._tell(each.loan.worker, Orders(retry=silent))
+                self.spares.answered(loan.worker, bool(given.get(loan.worker)))
 
     def _failed(self, owner: Owner, sent: list[Sent], error: CopernicusError) -> None:
         """The owner could not be told: its results stay with the worker, or come into custody."""
@@ -354,12 +349,8 @@ class Home:
         """What a worker that speaks was given, and has not named for a heartbeat time, never came to it or is lost."""
         # By the lease clock: time in which this server could hear nobody counts against no worker.
         limit = self._queue.lease_clock.reading - self._queue.limits.heartbeat_time
-        lost = [
-            (loan, lease)
-            for loan in owner.loans.values()
-            for lease, use in loan.lent.items()
-            if use.seen < limit and self.silence(loan.worker) < self._queue.limits.heartbeat_time / 2
-        ]  # fmt: skip
+        half = self._queue.limits.heartbeat_time / 2
+        lost = [(loan, lease) for loan, lease in owner.unnamed(limit) if self.silence(loan.worker) < half]
         if lost:
             await self._store.write(lambda tx: give_up(self._queue, tx, [(loan.worker, lease) for loan, lease in lost]))
             for loan, lease in lost:
@@ -371,47 +362,56 @@ class Home:
         path = "/".join(caller.back[1:])
         if path not in self._owners:
             return
-        await self.lend([Given(one.worker, path, one.orders.tasks) for one in orders.workers])
-        self._obey(path, orders)
+        await self.said(path, orders)
 
     async def said(self, path: str, answer: ReportAnswer) -> None:
-        """An owner has answered to what was reported from custody: what else it says is carried out."""
-        await self.lend([Given(one.worker, path, one.orders.tasks) for one in answer.workers])
-        self._obey(path, answer)
+        """What an owner says, by itself or to what was reported from custody, is carried out."""
+        orders = {one.worker: theirs(path, one.orders) for one in answer.workers}
+        given = [Given(one.worker, path, one.orders.tasks) for one in answer.workers]
+        await self.lend(given, also=lambda: self._obey(orders, {}))
 
-    def _obey(self, path: str, answer: ReportAnswer, own: Mapping[int, frozenset[Lease]] | None = None) -> None:
-        for one in answer.workers:
-            self._tell(one.worker, theirs(path, one.orders, (own or {}).get(one.worker, frozenset())))
+    def _obey(self, orders: Mapping[int, Orders], own: Mapping[int, frozenset[Lease]]) -> None:
+        for worker, said in orders.items():
+            self._tell(worker, without(said, own.get(worker, frozenset())))
 
     def _tell(self, worker: int, orders: Orders) -> None:
         session = self._queue.index.of_worker(worker)
         if session is not None and not session.home and orders != Orders():
             self._queue.outbox.pass_on(session.number, orders)
 
-    async def lend(self, given: Sequence[Given], asked: bool = False) -> None:
+    async def lend(
+        self, given: Sequence[Given], asked: bool = False, also: Callable[[], None] = lambda: None
+    ) -> None:  # fmt: skip
         """Give our workers these tasks, as far as there is room: work of our own may have come first. `asked`: they come for
         workers that were offered with a question; else for those only that are on loan to their owner, or were offered to it
-        with a report. What it gives to others goes back."""
+        with a report. What it gives to others goes back. `also` happens at the same moment: workers hear of both at once."""
         given = [each for each in given if each.tasks and self.knows(each.first) and not self._parted(each.route)]
         if not given:
+            also()
             return
         good = [each for each in given if asked or self._lends(each)]
         others = [each for each in given if not (asked or self._lends(each))]
         era, size = self._era.now, sum(len(each.tasks) for each in given)
-        placed = await self._store.write(
-            lambda tx: place(self._queue, tx, self._ways, good, self.used) if self._era.now == era else None,
-            given[0].route[0], size,
-        )  # fmt: skip
+
+        def unit(tx: Tx) -> Placed | None:
+            if self._era.now != era:
+                return None
+            placed = place(self._queue, tx, self._ways, good, self.used)
+            tx.after(also)
+            return placed
+
+        placed = await self._store.write(unit, given[0].route[0], size)
         if placed is None:  # trust in a server has ended meanwhile, perhaps in another one
-            await self.lend(given, asked)
+            await self.lend(given, asked, also)
             return
         for each in others:
-            placed.back.extend((each.worker, task.lease.along(each.route), NOT_OFFERED) for task in each.tasks)
-        for worker, task in placed.lent:
-            owner = self._owners.get(path := task.lease.path)
+            placed.back.extend((each.worker, task.lease.on(each.path), NOT_OFFERED) for task in each.tasks)
+        now = self._queue.now
+        for (worker, path), tasks in placed.lent.items():
+            owner = self._owners.get(path)
             known, loan = owner is not None and worker in owner.loans, self._loan(path, worker)
-            loan.lent[task.lease] = Use(task.granted.cores, self._queue.now)
-            self.spares.lent(path, task.granted.cores)
+            loan.lent |= {task.lease: Use(task.granted.cores, now) for task in tasks}
+            self.spares.lent(path, sum(task.granted.cores for task in tasks))
             loan.dirty = loan.dirty and known  # the owner knows what it has just given
             self._look(path)
         for worker, lease, words in placed.back:

@@ -15,7 +15,7 @@ from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
 from cpc.server.queue import Queue
-from cpc.wire.messages import Checkpoint, Orders, Result, Tail
+from cpc.wire.messages import Checkpoint, Orders, Result, Settled, Tail
 from cpc.wire.peer_messages import Offer, Report, WorkerReport
 
 MOST_WORKERS = 256  # in one report
@@ -82,12 +82,14 @@ class Use:
 class Loan:
     """One worker and what it does for one owner. Leases are the worker's: with the path.
 
+    `holds`: what the worker has named, but for what its owner has settled since; `fresh`: its owner has not heard of it yet.
     `own`: results that the home says itself, of what the worker has lost or never got. `told`: the owner has had its offer.
     `offered`: room of it has gone along with the report that is under way.
     """
 
     worker: int
-    holds: tuple[Lease, ...] = ()
+    holds: dict[Lease, None] = field(default_factory=dict)
+    fresh: bool = True
     lent: dict[Lease, Use] = field(default_factory=dict)
     results: dict[Lease, Result] = field(default_factory=dict)
     own: dict[Lease, Result] = field(default_factory=dict)
@@ -122,10 +124,12 @@ class Loan:
         brought along, the owner misses in our reports."""
         self.told, self.gone = False, ""
 
-    def hold(self, holds: tuple[Lease, ...], now: float) -> None:
+    def hold(self, holds: Iterable[Lease], now: float) -> None:
         """What the worker says that it has."""
-        self.holds = holds
-        for lease in holds:
+        before, self.holds = self.holds, dict.fromkeys(holds)
+        self.fresh = True
+        self.dirty = self.dirty or before.keys() != self.holds.keys()
+        for lease in self.holds:
             use = self.lent.get(lease)
             if use is not None:
                 use.seen = now
@@ -141,12 +145,17 @@ class Loan:
     def lose(self, lease: Lease, words: str, counts: bool) -> None:
         """The worker does not have it (any more): the home says so in its stead."""
         self.lent.pop(lease, None)
-        self.holds = tuple(each for each in self.holds if each != lease)
+        self.holds.pop(lease, None)
         if lease not in self.results:
             self.own[lease] = Result(
                 lease=lease, outcome=Outcome.LOST if counts else Outcome.PREEMPTED, message=words
             )  # fmt: skip
         self.dirty = True
+
+    def settled(self, lease: Lease) -> None:
+        """The owner has said its word on it."""
+        self.holds.pop(lease, None)
+        self.own.pop(lease, None)
 
     def add_tails(self, tails: Iterable[Tail]) -> None:
         """Live output, for whoever follows it at the owner."""
@@ -164,6 +173,14 @@ class Sent:
     offered: bool
     own: frozenset[Lease]
 
+    def settled(self, orders: Orders) -> tuple[Lease, ...]:
+        """The owner has said these. What the worker has brought and it has said no word on is to be told again."""
+        said = {one.lease for one in orders.settled}
+        for lease in said:
+            self.loan.settled(lease)
+        said.update(orders.retry, self.own)
+        return tuple(one.lease for one in self.results if one.lease not in said)
+
     def put_back(self) -> None:
         """The owner did not take it: what the worker has brought is told again."""
         for result in self.results:
@@ -177,7 +194,7 @@ class Sent:
 class Owner:
     """A server whose jobs our workers run, by its path. One report at a time is under way.
 
-    `parted`: it is not trusted any more, and what still runs for it ends in custody.
+    `named`: when it was last told everything, each worker with what it holds (monotonic). `parted`: it is not trusted any more, and what still runs for it ends in custody.
     """
 
     path: str
@@ -185,6 +202,7 @@ class Owner:
     number: int = 0
     beat: float = 30.0
     way: float = 0.0  # seconds from a report to its answer, lately
+    named: float = float("-inf")
     failures: int = 0
     refused: int = 0  # of these failures, the last so many were refusals
     busy: bool = False
@@ -210,6 +228,17 @@ class Owner:
         """Whether so many jobs are on their way back to it that no more are remembered."""
         return sum(len(loan.own) for loan in self.loans.values()) >= MOST_UNSAID
 
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something to tell."""
+        return any(loan.dirty for loan in self.loans.values())
+
+    def unnamed(self, before: float) -> list[tuple[Loan, Lease]]:
+        """What workers were given, and have not named since then (by the lease clock)."""
+        return [
+            (loan, lease) for loan in self.loans.values() for lease, use in loan.lent.items() if use.seen < before
+        ]  # fmt: skip
+
     def holder(self, lease: Lease) -> int:
         """The worker that has this lease; 0: none that is known."""
         return next((loan.worker for loan in self.loans.values() if lease in loan.lent or lease in loan.holds), 0)
@@ -219,23 +248,27 @@ class Owner:
         return self.loans.setdefault(worker, Loan(worker))
 
 
-def theirs(path: str, orders: Orders, own: frozenset[Lease] = frozenset()) -> Orders:
-    """An owner's orders as its worker knows the leases; nothing but what an owner may order. Its words on what the home has
-    said itself (`own`) are not for the worker: if that has a result after all, it keeps it and hands it in."""
-    route = tuple(path.split("/"))
+def theirs(path: str, orders: Orders) -> Orders:
+    """An owner's orders as its worker knows the leases; nothing but what an owner may order."""
 
-    def along(leases: Iterable[Lease]) -> tuple[Lease, ...]:
-        return tuple(lease.along(route) for lease in leases)
+    def on(leases: Iterable[Lease]) -> tuple[Lease, ...]:
+        return tuple(lease.on(path) for lease in leases)
 
-    settled = (msgspec.structs.replace(one, lease=one.lease.along(route)) for one in orders.settled)
     return Orders(
-        settled=tuple(each for each in settled if each.lease not in own),
-        cancel=tuple((lease.along(route), reason) for lease, reason in orders.cancel),
-        wanted=along(orders.wanted),
-        hand_back=along(orders.hand_back),
-        follow=along(orders.follow),
-        retry=along(orders.retry),
+        settled=tuple(Settled(lease=one.lease.on(path), verdict=one.verdict, note=one.note) for one in orders.settled),
+        cancel=tuple((lease.on(path), reason) for lease, reason in orders.cancel),
+        wanted=on(orders.wanted),
+        hand_back=on(orders.hand_back),
+        follow=on(orders.follow),
+        retry=on(orders.retry),
     )
+
+
+def without(orders: Orders, own: frozenset[Lease]) -> Orders:
+    """For the worker: without words on what the home has said itself. If it has a result after all, it hands that in."""
+    if not own:
+        return orders
+    return msgspec.structs.replace(orders, settled=tuple(one for one in orders.settled if one.lease not in own))
 
 
 def weight(files: Manifest, small: Mapping[bytes, bytes] = MappingProxyType({})) -> int:
@@ -243,13 +276,16 @@ def weight(files: Manifest, small: Mapping[bytes, bytes] = MappingProxyType({}))
     return sum(map(len, small.values())) + 200 * len(files.entries) + (files.size >> 17) + 5000
 
 
-def report_of(sent: Sent, offer: Offer | None, room: tuple[Amounts, int] | None, left: float | None) -> WorkerReport:
-    """What the owner is told of one worker. `room`: what it may fill now; `left`: seconds of the worker's own time."""
+def report_of(
+    sent: Sent, offer: Offer | None, room: tuple[Amounts, int] | None, left: float | None, named: bool
+) -> WorkerReport:
+    """What the owner is told of one worker. `room`: what it may fill now; `left`: seconds of the worker's own time; `named`: with
+    what it holds."""
     loan = sent.loan
     return WorkerReport(
         worker=loan.worker,
         offer=offer,
-        holds=tuple(lease.of_owner() for lease in loan.holds),
+        holds=tuple(lease.of_owner() for lease in loan.holds) if named else (),
         results=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in sent.results),
         checkpoints=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in sent.checkpoints),
         tails=tuple(msgspec.structs.replace(one, lease=one.lease.of_owner()) for one in loan.tails),
@@ -298,7 +334,8 @@ def compose(
         sent.append(each)
         session = queue.index.of_worker(loan.worker)
         left = session.deadline - queue.now if session and session.deadline is not None else None
-        reports.append(report_of(each, offer, room, left))
+        reports.append(report_of(each, offer, room, left, named=everything or loan.fresh or offer is not None))
+        loan.fresh = False
         told, saved = {result.lease for result in results}, {checkpoint.lease for checkpoint in checkpoints}
         loan.results = {lease: result for lease, result in loan.results.items() if lease not in told}
         loan.checkpoints = {lease: one for lease, one in loan.checkpoints.items() if lease not in saved}

@@ -36,14 +36,14 @@ class Given:
     @property
     def first(self) -> Lease:
         """The first one's lease, as the worker is to know it."""
-        return self.tasks[0].lease.along(self.route)
+        return self.tasks[0].lease.on(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """(worker, task with its path) of what is lent; (worker, lease, why) of what goes back."""
+    """By worker and path, the tasks, with their path, that are lent; (worker, lease, why) of what goes back."""
 
-    lent: list[tuple[int, Task]] = field(default_factory=list)
+    lent: dict[tuple[int, str], list[Task]] = field(default_factory=dict)
     back: list[tuple[int, Lease, str]] = field(default_factory=list)
 
 
@@ -58,8 +58,9 @@ def place(queue: Queue, tx: Tx, ways: Ways, given: Sequence[Given], used: Callab
         limits = ways.agreement(route[0]).lent
         if route[0] not in left:
             left[route[0]] = None if limits.cores is None else limits.cores - used(route[0])
+        mine: list[Task] = []
         for task in each.tasks:
-            lease = task.lease.along(route)
+            lease = task.lease.on(each.path)
             why = refusal(session, task, left[route[0]], own_waits)
             if limits.off or (limits.executables is not None and task.executable not in limits.executables):
                 why = "its worker is not lent for that"
@@ -68,11 +69,12 @@ def place(queue: Queue, tx: Tx, ways: Ways, given: Sequence[Given], used: Callab
             elif lease not in session.lent:
                 ahead = not session.free.covers(task.granted)
                 queue.index.lend(session, Lent(lease, task.granted, ahead))
-                mine = msgspec.structs.replace(task, lease=lease)
-                queue.outbox.task(tx, session.number, mine)
-                placed.lent.append((each.worker, mine))
+                mine.append(msgspec.structs.replace(task, lease=lease))
                 rest = left[route[0]]
                 left[route[0]] = None if rest is None else rest - task.granted.cores
+        if session is not None and mine:
+            queue.outbox.tasks(tx, session.number, mine)
+            placed.lent.setdefault((each.worker, each.path), []).extend(mine)
     queue.tell_rooms(tx)
     return placed
 
@@ -81,7 +83,7 @@ def give_up(queue: Queue, tx: Tx, leases: Iterable[tuple[int, Lease]], reason: s
     """The room of these is free again; with a `reason` the worker is told to end them."""
     for worker, lease in leases:
         session = queue.index.of_worker(worker)
-        if session is not None and queue.index.returned(session, lease) is not None:
+        if session is not None and queue.index.returned(session, (lease,)):
             queue.feed(session)
             if reason:
                 queue.outbox.cancel(tx, session.number, lease, reason)
