@@ -30,7 +30,7 @@ class Content(msgspec.Struct, frozen=True):
         """Itself, or BadInput when size, digests and number of chunks do not go together."""
         if self.size < 0 or len(self.chunks) != -(-self.size // CHUNK):
             raise BadInput(f"a file of {self.size} bytes does not have {len(self.chunks)} chunks")
-        if any(len(digest) != DIGEST_SIZE for digest in (self.digest, *self.chunks)):
+        if len(self.digest) != DIGEST_SIZE or (self.chunks and {*map(len, self.chunks)} != {DIGEST_SIZE}):
             raise BadInput("a SHA-256 has 32 bytes")
         if len(self.chunks) == 1 and self.chunks[0] != self.digest:
             raise BadInput("the only chunk of a file has the file's own digest")

@@ -33,7 +33,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def size(self) -> int:
         """Bytes in all files together."""
-        return sum(entry.content.size for entry in self.entries if entry.content)
+        return sum([entry.content.size for entry in self.entries if entry.content])
 
     def files(self) -> Iterable[tuple[Entry, Content]]:
         """The entries that have content."""
@@ -47,9 +47,9 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
 def safe_path(path: bytes) -> bytes:
     """The path, or BadInput when it could leave the directory it is unpacked in."""
     parts = path.split(b"/")
-    if not path or len(path) > MAX_PATH or b"\0" in path or any(part in (b"", b".", b"..") for part in parts):
+    if not path or len(path) > MAX_PATH or b"\0" in path or b"" in parts or b"." in parts or b".." in parts:
         raise BadInput(f"unsafe path {path[:100]!r}", "paths are relative, without '.', '..' or empty parts")
-    if any(len(part) > 255 for part in parts):
+    if len(path) > 255 and max(map(len, parts)) > 255:
         raise BadInput(f"a part of path {path[:60]!r}… is longer than 255 bytes")
     return path
 

@@ -12,6 +12,7 @@ from cpc.core.journal import Journal
 
 #: A job that has just been placed is charged for this long at once, so that projects alternate within one round.
 ADVANCE = 60.0
+_LN2 = math.log(2)
 
 
 class Shares:
@@ -35,8 +36,11 @@ class Shares:
 
     def usage(self, project: int, now: float) -> float:
         """Decayed core-seconds."""
-        amount, at = self._usage.get(project, (0.0, now))
-        return amount * math.exp(-math.log(2) / self.half_life * max(0.0, now - at))
+        found = self._usage.get(project)
+        if found is None:
+            return 0.0
+        amount, at = found
+        return amount if now <= at else amount * math.exp(_LN2 / self.half_life * (at - now))
 
     def standing(self, project: int, now: float) -> float:
         """What projects are ordered by: usage over weight."""

@@ -7,12 +7,14 @@ job that has waited so long) is counted here when it happens. Labels take few va
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from cpc.server.spread import Spread
 
 KIND = CONTENT_TYPE_PLAIN_0_0_4.encode()
 
@@ -67,8 +69,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self.queue_wait = self._histogram("job_queue_wait_seconds", "From submission to the first start", _LONG)
-        self.run = self._histogram("job_run_seconds", "How long attempts ran", _LONG)
+        self.queue_wait = self._spread("job_queue_wait_seconds", "From submission to the first start", _LONG)
+        self.run = self._spread("job_run_seconds", "How long attempts ran", _LONG)
         stage = self._histogram("job_stage_seconds", "Transfer of an attempt's files", _STAGE, ("direction",))
         self._staged = {direction: stage.labels(direction) for direction in ("in", "out")}
         self.transaction = self._histogram("db_transaction_seconds", "One batch of the writer", _SHORT)
@@ -83,6 +85,11 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], labels: Iterable[str] = ()) -> Histogram:
         return Histogram("copernicus_" + name, text, labels, buckets=tuple(buckets), registry=self.registry)
+
+    def _spread(self, name: str, text: str, bounds: Sequence[float]) -> Spread:
+        made = Spread("copernicus_" + name, text, bounds)
+        self.registry.register(made)
+        return made
 
     def staged(self, direction: str, seconds: float) -> None:
         """The files of an attempt were under way for so long, "in" to the worker or "out" from it."""

@@ -39,11 +39,12 @@ def _portion(tasks: list[Task]) -> tuple[list[Task], list[Task]]:
 
 def _size(task: Task) -> int:
     """About how many bytes a task is on the wire."""
-    texts = sum(map(len, task.argv)) + sum(len(name) + len(text) for name, text in task.env.items())
-    contents = sum(100 + len(path) + 34 * len(content.chunks) for path, content, _ in task.inputs)
-    entries = task.checkpoint.entries if task.checkpoint else ()
-    files = sum(120 + len(entry.path) + 34 * (len(entry.content.chunks) if entry.content else 0) for entry in entries)
-    return 300 + 4 * texts + contents + files
+    size = 300 + 4 * (sum(map(len, task.argv)) + sum(map(len, task.env)) + sum(map(len, task.env.values())))
+    for path, content, _ in task.inputs:
+        size += 100 + len(path) + 34 * len(content.chunks)
+    for entry in task.checkpoint.entries if task.checkpoint else ():
+        size += 120 + len(entry.path) + 34 * (len(entry.content.chunks) if entry.content else 0)
+    return size
 
 
 class Outbox:
@@ -58,10 +59,6 @@ class Outbox:
         self.listens: Callable[[int], bool] = lambda session: False  # nothing else is about to be said to it
 
     # --- in a unit of the writer ---
-
-    def task(self, tx: Tx, session: int, task: Task) -> None:
-        """Start this."""
-        tx.after(lambda: self._for(session).tasks.append(task))
 
     def tasks(self, tx: Tx, session: int, tasks: list[Task]) -> None:
         """Start these."""

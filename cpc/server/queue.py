@@ -245,13 +245,16 @@ class Queue:
         jobs.lease(tx, [(run.lease.job, run.lease.attempt) for run in placed], tx.now)
         attempts.start(tx, [self._attempt(run) for run in placed])
         by_array: dict[int, list[str]] = {}
+        by_worker: dict[int, list[Task]] = {}
         for run in placed:
             submission = self.specs.get(tx, run.array)
-            session = self.index.of_worker(run.worker)
-            assert session is not None, "a lease goes to a joined worker"
-            self.outbox.task(tx, session.number, self._task(tx, run, submission))
+            by_worker.setdefault(run.worker, []).append(self._task(tx, run, submission))
             self.tallies.start(tx, submission.row.submitted, run.lease.attempt)
             by_array.setdefault(run.array, []).append(ids.show(run.lease.job, submission.row.elements))
+        for worker, tasks in by_worker.items():
+            session = self.index.of_worker(worker)
+            assert session is not None, "a lease goes to a joined worker"
+            self.outbox.tasks(tx, session.number, tasks)
         for array, shown in by_array.items():
             project = self.specs.get(tx, array).row.project
             tx.event("server", "job.started", project=project, subject=array, jobs=shown)

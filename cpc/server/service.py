@@ -217,8 +217,8 @@ class Service:
         self._people_tls = PeopleTls(self._identity, *self._site_files())
         self.listener = Listener(self._reactor, self._machine_tls, self._connected, self._clock, greeting=SERVER)
         self.metrics = Metrics()
-        self.queue.tallies.waited = self.metrics.queue_wait.observe
-        self.queue.tallies.ran = self.metrics.run.observe
+        self.queue.tallies.waited = self.metrics.queue_wait.observe_all
+        self.queue.tallies.ran = self.metrics.run.observe_all
         self.queue.tallies.staged = self.metrics.staged
         self._store.writer.took = self.metrics.transaction.observe
         self.door = Door(self, reactor=self._reactor, clock=self._clock, chance=self._chance, metrics=self.metrics)

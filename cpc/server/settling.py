@@ -95,7 +95,7 @@ def _refer(queue: Queue, tx: Tx, worker: int, results: Sequence[Result]) -> list
     small: dict[bytes, bytes] = {}
     missing = [False] * len(results)
     for place, result in enumerate(results):
-        contents = tuple(content for _, content in result.files.files() if content.chunks)
+        contents = tuple([each.content for each in result.files.entries if each.content and each.content.chunks])
         project, number = _place(queue, tx, worker, result) if contents else (0, 0)
         if project:
             owned.append(Owned(Kind.RESULT, result.lease.job, number, project, contents))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from cpc.core.clock import SECOND
 from cpc.store.transaction import Tx
@@ -12,10 +13,21 @@ from cpc.store.transaction import Tx
 LONGEST = 1e8
 
 
+@dataclass(slots=True)
+class _Jobs:
+    """What one batch has done with jobs: seconds that they waited and ran, how many have ended."""
+
+    waited: list[float] = field(default_factory=list)
+    ran: list[float] = field(default_factory=list)
+    finished: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+
 class Tallies:
     """`waited`, `ran` and `staged` get seconds; the server connects them to histograms."""
 
     def __init__(self) -> None:
+        self._batch: Tx | None = None
+        self._jobs = _Jobs()
         self.submitted = 0
         self.finished: Counter[tuple[int, str]] = Counter()  # (project, success, failed, cancelled)
         self.retried: Counter[str] = Counter()  # by the outcome before
@@ -24,8 +36,8 @@ class Tallies:
         self.heartbeats = 0
         self.missed = 0
         self.moved: Counter[str] = Counter()  # bytes of files, by direction: in, out
-        self.waited: Callable[[float], None] = lambda seconds: None
-        self.ran: Callable[[float], None] = lambda seconds: None
+        self.waited: Callable[[Sequence[float]], None] = lambda seconds: None
+        self.ran: Callable[[Sequence[float]], None] = lambda seconds: None
         self.staged: Callable[[str, float], None] = lambda direction, seconds: None
 
     def submit(self, tx: Tx, count: int) -> None:
@@ -39,13 +51,24 @@ class Tallies:
     def start(self, tx: Tx, submitted: int, attempt: int) -> None:
         """An attempt begins; the first one ends the wait."""
         if attempt == 1:
-            waited = max(0.0, (tx.now - submitted) / SECOND)
-            tx.after(lambda: self.waited(waited))
+            self._of(tx).waited.append(max(0.0, (tx.now - submitted) / SECOND))
 
     def end(self, tx: Tx, started: int) -> None:
         """An attempt has ended."""
-        ran = max(0.0, (tx.now - started) / SECOND)
-        tx.after(lambda: self.ran(ran))
+        self._of(tx).ran.append(max(0.0, (tx.now - started) / SECOND))
+
+    def _of(self, tx: Tx) -> _Jobs:
+        """What this batch has done: counted in one go, because it may be much."""
+        if self._batch is not tx:
+            jobs = self._jobs = _Jobs()
+            self._batch = tx
+            tx.after(lambda: self._count(jobs))
+        return self._jobs
+
+    def _count(self, jobs: _Jobs) -> None:
+        self.finished.update(jobs.finished)
+        self.waited(jobs.waited)
+        self.ran(jobs.ran)
 
     def stage(self, tx: Tx, into: float, out: float) -> None:
         """How long the files of an attempt were under way, to the worker and from it; 0: there were none."""
@@ -60,11 +83,7 @@ class Tallies:
 
     def finish(self, tx: Tx, project: int, outcome: str, count: int = 1) -> None:
         """Jobs have ended."""
-
-        def effect() -> None:
-            self.finished[project, outcome] += count
-
-        tx.after(effect)
+        self._of(tx).finished[project, outcome] += count
 
     def retry(self, tx: Tx, outcome: str) -> None:
         """A job goes back to the queue."""

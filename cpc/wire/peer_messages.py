@@ -176,7 +176,8 @@ class Demand(Message, frozen=True):
 class WorkerReport(Message, frozen=True):
     """What happened at one worker with the owner's jobs. `offer` is sent with the first report after a (re)connection, and
     when it has changed. `holds` are renewed: named once in a beat at least, and left out in between. `free` and `ahead`: the
-    room that the owner may fill now, beyond what its leases use. `gone`: the worker is lost or has left, in words; its leases are over.
+    room that the owner may fill now, beyond what its leases use. `gone`: the worker is lost or has left, in words; its leases
+    are over.
     """
 
     worker: Count

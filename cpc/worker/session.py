@@ -18,7 +18,7 @@ from cpc.wire.messages import Orders, Welcome
 from cpc.worker.desk import Desk
 
 FOLLOW_EVERY = 1.0
-GATHER = 0.02
+GATHER = 0.05
 
 
 class Session:

@@ -47,7 +47,7 @@ TRUST = (
         caught_by=_ACCOUNTS + "test_tries_are_limited_and_the_limit_ends",
     ),
     defect(
-        "path-traversal-accepted", "cpc.core.manifest:safe_path", '(b"", b".", b"..")', '(b"", b".")',
+        "path-traversal-accepted", "cpc.core.manifest:safe_path", 'b".." in parts', "False",
         promise="no path of a result or checkpoint leads out of its directory",
         caught_by="tests/unit/test_agent_files.py::test_a_checkpoint_that_leads_out_of_the_directory_is_refused",
     ),

@@ -1,4 +1,4 @@
-"""Leases of workers that are lent live by being named: once in a beat, whatever else there is to tell, and not in every message."""
+"""Leases of workers that are lent live by being named: once in a beat, whatever else there is to tell."""
 
 from __future__ import annotations
 

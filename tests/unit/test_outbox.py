@@ -36,10 +36,10 @@ def outbox() -> tuple[FakeReactor, Outbox, list[tuple[int, Orders]]]:
 
 def test_all_that_happened_in_a_turn_is_one_message_per_session() -> None:
     reactor, box, sent = outbox()
-    box.task(TX, 1, task(1))
-    box.task(TX, 1, task(2))
+    box.tasks(TX, 1, [task(1)])
+    box.tasks(TX, 1, [task(2)])
     box.cancel(TX, 1, Lease(9, 1, 1), "why")
-    box.task(TX, 2, task(3))
+    box.tasks(TX, 2, [task(3)])
     reactor.advance(0)
     assert [(session, len(orders.tasks), len(orders.cancel)) for session, orders in sent] == [(1, 2, 1), (2, 1, 0)]
 
@@ -47,7 +47,7 @@ def test_all_that_happened_in_a_turn_is_one_message_per_session() -> None:
 def test_large_tasks_go_in_several_messages_that_fit_a_frame() -> None:
     reactor, box, sent = outbox()
     for number in range(1, 21):
-        box.task(TX, 1, task(number, "x" * 900_000))
+        box.tasks(TX, 1, [task(number, "x" * 900_000)])
     first = box.take(1)
     for _ in range(40):
         reactor.advance(0)
@@ -59,7 +59,7 @@ def test_large_tasks_go_in_several_messages_that_fit_a_frame() -> None:
 
 def test_what_is_for_a_session_that_is_over_is_not_kept() -> None:
     reactor, box, sent = outbox()
-    box.task(TX, 1, task(1))
+    box.tasks(TX, 1, [task(1)])
     box.forget(1)
     reactor.advance(0)
     assert sent == []
@@ -70,7 +70,7 @@ def test_who_listens_hears_after_the_commit_and_the_others_at_the_end_of_the_tur
     reactor, box, sent = outbox()
     box.listens = lambda session: session == 2
     for session in (1, 2, 3):
-        box.task(TX, session, task(session))
+        box.tasks(TX, session, [task(session)])
     box.hurry()
     assert [session for session, _ in sent] == [2]
     answer = box.take(1)  # the answer to its turn takes its tasks along
