@@ -169,9 +169,9 @@ class Index:
 
     def hungry(self, window: Window) -> Iterator[Session]:
         """Joined workers that could be given a job of this window now, as far as can be told without its exact need."""
-        least = self.requirements[window.requirement].least
         for profile, sessions in self._hungry.items():
             if sessions and self.can_run(profile, window.requirement):
+                least = self.requirements[window.requirement].least
                 for session in sessions.values():
                     if session.serves(window.project) and session.free.covers(least):
                         yield session

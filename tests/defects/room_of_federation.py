@@ -307,4 +307,16 @@ FEDERATION = (
         promise="an attempt that was never given out gets at nothing",
         caught_by="tests/unit/test_far_files.py::test_an_attempt_that_was_never_given_out_gets_at_nothing",
     ),
+    defect(
+        "beats-only-in-silence", "cpc.server.federation.home:Home._report",
+        "owner.number += 1", "owner.number, owner.named = owner.number + 1, self._monotonic()",
+        promise="a long job lives beside a worker that reports to the same owner all the time",
+        caught_by="tests/unit/test_lending_beats.py::"
+        "test_a_long_job_lives_beside_a_worker_that_reports_all_the_time",
+    ),
+    defect(
+        "brief-is-empty", "cpc.server.abroad:parted", "named=not turn.brief", "named=True",
+        promise="a turn that does not name what the worker holds takes nothing back",
+        caught_by="tests/unit/test_lending_beats.py::test_a_turn_that_names_nothing_takes_nothing_back",
+    ),
 )  # fmt: skip

@@ -149,4 +149,10 @@ WORKER = (
         caught_by="tests/unit/test_agent_jobs.py::"
         "test_what_has_ended_since_the_signal_came_is_handed_back_though_the_reactor_has_not_heard_of_it",
     ),
+    defect(
+        "held-is-named-once-only", "cpc.worker.session:Session.run", "< self._desk.beat / 2", "< 1e9",
+        promise="what a worker holds is named in every beat",
+        caught_by="tests/unit/test_agent.py::"
+        "test_what_a_worker_holds_is_named_twice_in_a_beat_if_the_server_takes_brief_turns",
+    ),
 )  # fmt: skip

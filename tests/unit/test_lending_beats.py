@@ -20,14 +20,14 @@ def test_a_long_job_lives_beside_a_worker_that_reports_all_the_time(two: World) 
     at_it = two["a"].worker(cores=1)
     two.run(1)
     assert at_it.jobs == ["1 of c"]
-    two["c"].submit("brief", array=200)
+    two["c"].submit("brief", array=60)
     brief = two["a"].worker(cores=1)
     two.run(1)
-    for second in range(int(1.5 * PERIOD)):
+    for seconds in range(0, int(1.5 * PERIOD), 4):
         brief.finish()
-        if not second % 30:
+        if not seconds % 28:
             at_it.beat()
-        two.run(1)
+        two.run(4)
     assert two["c"].outcomes(long) == ["runs"]
     assert at_it.jobs == ["1 of c"]
 
@@ -43,6 +43,10 @@ def test_a_turn_that_names_nothing_takes_nothing_back(two: World) -> None:
         two.run(BEAT / 2)
         worker.beat()
     assert two["c"].states(job, 3) == {"running": 3}
+    reports = two.net.count("report")
+    worker.beat(brief=True)
+    two.run(1)
+    assert two.net.count("report") == reports, "nothing has happened"
     first = next(iter(worker.tasks))
     worker.finish(first, brief=True)
     two.run(1)

@@ -194,7 +194,8 @@ class Sent:
 class Owner:
     """A server whose jobs our workers run, by its path. One report at a time is under way.
 
-    `named`: when it was last told everything, each worker with what it holds (monotonic). `parted`: it is not trusted any more, and what still runs for it ends in custody.
+    `named`: when it was last told everything, each worker with what it holds (monotonic). `parted`: it is not trusted any more,
+    and what still runs for it ends in custody.
     """
 
     path: str
