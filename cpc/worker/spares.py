@@ -13,7 +13,7 @@ import os
 from cpc.spool.disk import Disk, Stat
 
 STREAMS = ("stdout", "stderr")
-MOST = 64  # empty directories that are kept
+MOST = 256  # empty directories that are kept: of brief jobs a hundred and more are settled at a time
 FILES = 64  # a directory with more does not become small again
 
 
