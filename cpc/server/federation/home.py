@@ -182,7 +182,8 @@ class Home:
 
     def _loan(self, path: str, worker: int) -> Loan:
         if path not in self._owners:  # after a restart, of one that was parted from before, too
-            self._owners[path] = Owner(path, parted=self._parted(tuple(path.split("/"))))
+            parted = self._parted(tuple(path.split("/")))
+            self._owners[path] = Owner(path, parted=parted, named=self._monotonic())
         owner = self._owners[path]
         if worker not in owner.loans:
             self.on_loan(worker, path)
