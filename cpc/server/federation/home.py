@@ -251,9 +251,9 @@ class Home:
             sent, report = compose(owner, self._queue, self.spares, self.custody, everything)
             if sent:
                 route = (self._ways.here, *owner.route)
-                since = self._queue.clock.monotonic()
+                since = self._monotonic()
                 answer = await self._ways.ask_far(route, "report", report, ReportAnswer, TIMEOUT)
-                owner.took(self._queue.clock.monotonic() - since)
+                owner.took(self._monotonic() - since)
                 owner.failures, owner.refused, owner.beat = 0, 0, max(0.1, answer.beat)
                 await self._answered(owner, sent, answer)
         except CopernicusError as error:
