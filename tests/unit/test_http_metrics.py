@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cpc.server.metrics import TOP_PROJECTS, Figures, Metrics
+from cpc.server.spread import Spread
 from tests.helpers.http_wire import House
 
 PROMISED = {
@@ -82,6 +84,23 @@ def test_what_services_observe_is_shown() -> None:
     text = metrics.render(Figures(release="3", started=0)).decode()
     assert 'copernicus_job_queue_wait_seconds_bucket{le="5.0"} 1.0' in text
     assert 'copernicus_job_stage_seconds_count{direction="in"} 1.0' in text
+
+
+def test_a_histogram_for_many_values_is_written_as_the_librarys_own() -> None:
+    bounds, values = (0.1, 1, 2.5), [0.05, 0.1, 1.0, 2.0, 2.5, 7.0]
+    texts = []
+    for kind in (Histogram, Spread):
+        registry = CollectorRegistry(auto_describe=False)
+        if kind is Histogram:
+            theirs = Histogram("x_seconds", "What", buckets=bounds, registry=registry)
+            for value in values:
+                theirs.observe(value)
+        else:
+            ours = Spread("x_seconds", "What", bounds)
+            registry.register(ours)
+            ours.observe_all(values)
+        texts.append(generate_latest(registry))
+    assert texts[0] == texts[1]
 
 
 def test_this_machine_needs_no_token_unless_the_setting_says_so_and_others_do(house: House) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
 from cpc.server.federation.loans import Owner, compose
-from cpc.wire.messages import Result
+from cpc.wire.messages import Orders, Result
 from tests.helpers.lending_fixture import Make, make, two
 from tests.helpers.lending_world import World
 
@@ -66,6 +68,20 @@ def test_what_a_worker_names_no_more_is_not_renewed(two: World) -> None:
         two.run(10)
         worker.beat(brief=True)
     assert two["c"].outcomes(job)[0] == "preempted"
+
+
+def test_the_verdict_on_a_result_and_what_follows_it_come_in_one_message(
+    two: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two["c"].submit("sleep", array=3)
+    worker = two["a"].worker(cores=1)
+    two.run(1)
+    heard: list[Orders] = []
+    obey = worker._obey
+    monkeypatch.setattr(worker, "_obey", lambda orders: (heard.append(orders), obey(orders)))
+    worker.finish()
+    two.run(1)
+    assert [(len(orders.tasks), len(orders.settled)) for orders in heard if orders != Orders()] == [(1, 1)]
 
 
 def test_what_is_held_is_named_once_in_a_beat_or_after_the_worker_has(make: Make) -> None:
