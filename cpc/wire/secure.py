@@ -99,17 +99,20 @@ class Secure(TLSMemoryBIOProtocol):
         if self._lostTLSConnection or not data:
             return
         view = memoryview(data)
-        for start in range(0, len(view), MUCH):
+        start = unflushed = 0
+        while start < len(view):
             try:
-                # All of it, or nothing: what TLS makes of it has room in memory (see `tls`, partial writes).
-                self._tlsConnection.send(view[start : start + MUCH])
+                start += self._tlsConnection.send(view[start : start + RECORD])
             except WantReadError:
                 self._bufferedWrite(bytes(view[start:]))
                 return
             except Error:
                 self._tlsShutdownFinished(Failure())
                 return
-            self._flushSendBIO()
+            if start - unflushed >= MUCH:
+                unflushed = start
+                self._flushSendBIO()
+        self._flushSendBIO()
 
     def _flushSendBIO(self) -> None:
         """Give the transport all that is ready to leave."""

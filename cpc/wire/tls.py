@@ -30,8 +30,6 @@ ALPN_PEOPLE = b"http/1.1"
 CLOCK_SLACK = 300 * SECOND  # how far two machines' clocks may be apart
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME
-_PRIORITIZE_CHACHA = 0x200000  # SSL_OP_PRIORITIZE_CHACHA
-_PARTIAL_WRITE = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE
 _TLS13 = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 _TLS12 = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -197,12 +195,9 @@ def _plain_context() -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_tls13_ciphersuites(_TLS13)
     context.set_cipher_list(_TLS12)
-    # AES of 128 bits first, whatever else the other side likes as much; ChaCha for those who cannot do AES in hardware.
-    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | _PRIORITIZE_CHACHA)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # thousands of idle connections
-    context.clear_mode(_PARTIAL_WRITE)  # else every record of a large write is a call of its own
     return context
 
 
