@@ -3,6 +3,8 @@
 from tests.defects.defect import defect
 
 _WRITER = "tests/unit/test_writer.py::"
+_RECENT = "tests/unit/test_recent.py::"
+_DISK = "tests/unit/test_store_disk.py::"
 
 STORE = (
     # --- the writer ---
@@ -76,6 +78,32 @@ STORE = (
         "chunk-not-verified-on-upload", "cpc.store.chunks:check", "of_chunk(piece) != digest", "of_chunk(piece) == digest[:1]",
         promise="bytes that are not the chunk of their name are refused",
         caught_by="tests/unit/test_uploads.py::test_wrong_bytes_are_refused_by_the_name_of_the_chunk",
+    ),
+    defect(
+        "recent-chunks-without-bound", "cpc.core.recent:Recent.keep", "while self.size > self._most:", "while self.size < 0:",
+        promise="what has just come is in memory up to a bound",
+        caught_by=_RECENT + "test_the_oldest_go_when_there_is_no_room",
+    ),
+    defect(
+        "recent-chunks-for-ever", "cpc.store.chunkstore:ChunkStore.collect",
+        "self._recent.expire(self._clock.monotonic())", "pass",
+        promise="a server to which nothing comes gives that memory back",
+        caught_by=_RECENT + "test_memory_is_given_back_when_nothing_comes",
+    ),
+    defect(
+        "removed-chunk-kept-in-memory", "cpc.store.chunkstore:ChunkStore._remove", "self._recent.forget(gone)", "pass",
+        promise="a chunk that was removed is nowhere", caught_by=_RECENT + "test_what_is_removed_is_not_kept",
+    ),
+    defect(
+        "end-of-a-chunk-not-written", "cpc.store.disk:RealDisk.create", "view = view[self._write_direct(file, view) :]",
+        "view = view[max(self._write_direct(file, view), len(view) & -BLOCK) :]",
+        promise="a file holds what was given, however its file system is written", quick=True,
+        caught_by=_DISK + "test_a_file_system_that_has_no_such_writes_gets_others",
+    ),
+    defect(
+        "download-keeps-the-server", "cpc.server.http.download:Download._write", "await flow.let_others()", "pass",
+        promise="a download from memory lets others have their turn",
+        caught_by="tests/unit/test_http_downloads.py::test_a_reader_who_is_slow_slows_the_reading_and_one_who_stops_is_cut_off",
     ),
     defect(
         "hash-is-enough", "cpc.store.references:add_many", "if one.used}", "if one}",

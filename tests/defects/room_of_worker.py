@@ -81,6 +81,11 @@ WORKER = (
         caught_by="tests/unit/test_agent_files.py::test_bytes_that_are_not_what_was_asked_for_never_reach_a_job",
     ),
     defect(
+        "every-chunk-read-twice", "cpc.worker.running:Attempt._finish", "room.transfer.will_send(fresh)", "pass",
+        promise="a result that is sent at once is read once",
+        caught_by="tests/unit/test_agent_files.py::test_what_was_read_to_hash_it_is_sent_as_it_is",
+    ),
+    defect(
         "damaged-result-handed-in", "cpc.worker.collecting:check_chunk", "!= digest", "== b''",
         promise="a worker's bad disk is not the job's result",
         caught_by="tests/unit/test_transfer_files.py::test_chunks_are_read_back_and_damage_is_seen",

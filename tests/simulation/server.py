@@ -35,7 +35,7 @@ from cpc.server.tokens import Tokens
 from cpc.server.workers import Workers
 from cpc.store import projects, users
 from cpc.store.chunks import ChunkFiles
-from cpc.store.chunkstore import ChunkStore
+from cpc.store.chunkstore import RECENT, ChunkStore
 from cpc.store.disk import Found, Space
 from cpc.store.projects import ProjectRow
 from cpc.store.store import Store
@@ -193,7 +193,7 @@ class Server:
         )  # fmt: skip
         gate = Gate(store, Seal(shared.authority.key_pem, chance))
         disk_threads = Threads(host, lambda: world.chance.uniform(0.001, 0.02) * world.slowness)
-        chunk_store = ChunkStore(store, ChunkFiles(self.disk), disk_threads, clock)
+        chunk_store = ChunkStore(store, ChunkFiles(self.disk), disk_threads, clock, RECENT)
         self.storage = Storage(self.disk, InlineThreads(), reactor, lambda: 1 << 20)
         limits = Limits(heartbeat_time=world.plan.heartbeat_time, patience=world.plan.patience)
         self.queue = Queue(store.journal, clock, store.incarnation, Outbox(reactor), limits)

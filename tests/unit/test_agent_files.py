@@ -150,6 +150,25 @@ def test_big_outputs_go_over_the_bulk_connection_before_the_report() -> None:
     assert len(here.script.puts) == 3
 
 
+def test_what_was_read_to_hash_it_is_sent_as_it_is() -> None:
+    """Not read again, if it is sent at once: and whatever becomes of the file meanwhile, what was hashed is what is sent."""
+    big = b"".join(bytes([number]) * (4 << 20) for number in range(2))
+    here = world(make=Program(1.0, writes=((0.5, "big.dat", big),)))
+    job = here.script.add(1, "make")
+    worker = here.worker()
+    read, reads = worker.disk.read, []
+
+    def counted(path: str, offset: int = 0, size: int = -1) -> bytes:
+        if path.endswith("big.dat") and offset < len(big):
+            reads.append(offset)
+        return read(path, offset, size)
+
+    worker.disk.read = counted  # type: ignore[method-assign]
+    here.until(lambda: here.script.settled(job))
+    assert here.script.file(job, "big.dat") == big
+    assert reads == [0, 4 << 20]
+
+
 def test_an_upload_goes_on_where_it_was_cut() -> None:
     big = b"".join(bytes([number]) * (4 << 20) for number in range(8))
     here = world(make=Program(1.0, writes=((0.5, "big.dat", big),)))

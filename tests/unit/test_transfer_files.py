@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cpc.core.digest import CHUNK
+from cpc.core.digest import CHUNK, of_chunk
 from cpc.core.errors import BadInput, Damaged, TooLarge
 from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
@@ -16,7 +16,7 @@ from cpc.spool.disk import walk
 from cpc.spool.real_disk import RealDisk
 from cpc.wire.messages import Task
 from cpc.worker import collecting
-from cpc.worker.collecting import SMALL_CHUNK, check_chunk, collect, read_chunk, sources, sync_files, tail
+from cpc.worker.collecting import FRESH, SMALL_CHUNK, check_chunk, collect, read_chunk, sources, sync_files, tail
 from cpc.worker.fetching import Early
 from cpc.worker.placing import place
 from cpc.worker.spares import Spares
@@ -74,6 +74,18 @@ def test_small_contents_travel_inside_and_stay_within_their_bounds(tmp_path: Pat
     assert all(len(data) <= SMALL_CHUNK for data in found.small.values())
     assert sum(map(len, found.small.values())) <= collecting.SMALL_TOTAL
     assert len(found.small) == 16
+
+
+def test_of_large_files_the_first_chunks_are_at_hand_up_to_a_bound(tmp_path: Path) -> None:
+    data = os.urandom(CHUNK + SMALL_CHUNK + 1)
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(name.encode() + data)
+    (tmp_path / "small").write_bytes(b"small")
+    found = collect(DISK, str(tmp_path), ("**",))
+    known = {digest for _, content in found.files.files() for digest in content.chunks}
+    assert 2 * CHUNK >= FRESH - CHUNK < sum(map(len, found.fresh.values())) <= FRESH
+    assert set(found.fresh) <= known - set(found.small)
+    assert all(of_chunk(data) == digest for digest, data in found.fresh.items())
 
 
 def test_chunks_are_read_back_and_damage_is_seen(tmp_path: Path) -> None:
