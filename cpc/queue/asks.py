@@ -1,4 +1,5 @@
-"""Questions for work that have come, by id: each is answered once; a repeat gets the same answer, another way nothing."""
+"""Questions for work that have come, by id: each is answered once; a repeat gets the same answer, another way nothing, unless the
+question may go farther from here when it comes by that."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from cpc.queue.terms import MOST_SERVERS
+
 A = TypeVar("A")
 
 REMEMBERED = 10_000
 KEPT = 120.0  # seconds
+ENOUGH = 4  # hops: what could be asked for so far is asked for anew only when it may go twice as far, for each time costs as much
 
 
 class Standing(enum.StrEnum):
@@ -27,26 +31,35 @@ class _Ask(Generic[A]):
 
 
 class Asks(Generic[A]):
-    """The ledger. Bounded in number and time; times in seconds, of any one clock."""
+    """The ledger, by id and by how many servers beyond this one may be asked (hops). Bounded in number and time; times in seconds,
+    of any one clock."""
 
     def __init__(self) -> None:
-        self._asks: OrderedDict[str, _Ask[A]] = OrderedDict()
+        self._asks: OrderedDict[tuple[str, int], _Ask[A]] = OrderedDict()
 
-    def come(self, id: str, peer: str, now: float) -> Standing:
-        """A question has come from a peer."""
+    def come(self, id: str, hops: int, peer: str, now: float) -> Standing:
+        """A question has come from a peer. Who asks one peer after the other comes to a server by a long way first, and it may have
+        no hop left: what lies beyond is asked when it comes by a shorter one."""
         while self._asks and (next(iter(self._asks.values())).since < now - KEPT or len(self._asks) >= REMEMBERED):
             self._asks.popitem(last=False)
-        known = self._asks.get(id)
+        known = self._asks.get((id, hops))
         if known is not None:
             return Standing.REPEAT if known.peer == peer else Standing.ELSEWHERE
-        self._asks[id] = _Ask(peer, now)
+        before = max((far for far in range(MOST_SERVERS) if (id, far) in self._asks), default=-1)
+        if hops <= (before if before < ENOUGH else 2 * before - 1):
+            return Standing.ELSEWHERE
+        self._asks[id, hops] = _Ask(peer, now)
         return Standing.NEW
 
-    def answered(self, id: str, answer: A) -> None:
+    def answered(self, id: str, hops: int, answer: A) -> None:
         """What is said to it, now and at each repeat."""
-        if id in self._asks:
-            self._asks[id].answer = answer
+        if (id, hops) in self._asks:
+            self._asks[id, hops].answer = answer
 
-    def answer(self, id: str) -> A | None:
+    def answer(self, id: str, hops: int) -> A | None:
         """What was said; None while it is under way."""
-        return self._asks[id].answer if id in self._asks else None
+        return self._asks[id, hops].answer if (id, hops) in self._asks else None
+
+    def forget(self, id: str, hops: int) -> None:
+        """It was not looked at: when it comes again, it is."""
+        self._asks.pop((id, hops), None)

@@ -7,6 +7,7 @@ from tests.defects.defect import Defect
 from tests.defects.room_of_client import CLIENT
 from tests.defects.room_of_controllers import CONTROLLERS
 from tests.defects.room_of_dataflow import DATAFLOW
+from tests.defects.room_of_distance import DISTANCE
 from tests.defects.room_of_federation import FEDERATION
 from tests.defects.room_of_federation_ways import FEDERATION_WAYS
 from tests.defects.room_of_pools import POOLS
@@ -17,7 +18,7 @@ from tests.defects.room_of_trust import TRUST
 from tests.defects.room_of_worker import WORKER
 
 ROOMS = (
-    QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION, FEDERATION_WAYS,
+    QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION, FEDERATION_WAYS, DISTANCE,
 )  # fmt: skip
 ALL: dict[str, Defect] = {each.name: each for room in ROOMS for each in room}
 

@@ -206,22 +206,40 @@ def test_peers_of_the_same_priority_that_have_work_take_turns() -> None:
 
 def test_a_question_has_one_answer_and_one_way() -> None:
     asks: Asks[str] = Asks()
-    assert asks.come("1", "a", 0.0) is Standing.NEW
-    assert asks.come("1", "a", 1.0) is Standing.REPEAT
-    assert asks.come("1", "b", 1.0) is Standing.ELSEWHERE
-    assert asks.answer("1") is None
-    asks.answered("1", "work")
-    assert asks.answer("1") == "work"
-    assert asks.come("2", "a", KEPT + 1) is Standing.NEW
-    assert asks.answer("1") is None
+    assert asks.come("1", 3, "a", 0.0) is Standing.NEW
+    assert asks.come("1", 3, "a", 1.0) is Standing.REPEAT
+    assert asks.come("1", 3, "b", 1.0) is Standing.ELSEWHERE
+    assert asks.come("1", 2, "a", 1.0) is Standing.ELSEWHERE
+    assert asks.answer("1", 3) is None
+    asks.answered("1", 3, "work")
+    assert asks.answer("1", 3) == "work"
+    assert asks.come("2", 3, "a", KEPT + 1) is Standing.NEW
+    assert asks.answer("1", 3) is None
+
+
+def test_a_question_that_may_go_farther_is_new() -> None:
+    asks: Asks[str] = Asks()
+    assert asks.come("1", 0, "a", 0.0) is Standing.NEW
+    assert asks.come("1", 2, "b", 0.0) is Standing.NEW
+    assert asks.come("1", 1, "c", 0.0) is Standing.ELSEWHERE
+    asks.answered("1", 0, "nothing")
+    assert asks.answer("1", 2) is None, "each has its own answer"
+    asks.forget("1", 2)
+    assert asks.come("1", 1, "c", 0.0) is Standing.NEW
+
+
+def test_a_question_that_could_go_far_already_is_new_when_it_may_go_twice_as_far() -> None:
+    asks: Asks[str] = Asks()
+    standings = {hops: asks.come("1", hops, "a", 0.0) for hops in (3, 4, 5, 7, 8, 15, 16)}
+    assert [hops for hops, standing in standings.items() if standing is Standing.NEW] == [3, 4, 8, 16]
 
 
 def test_the_ledger_is_bounded() -> None:
     asks: Asks[str] = Asks()
     for number in range(REMEMBERED + 10):
-        asks.come(str(number), "a", 0.0)
-    assert asks.come("0", "b", 0.0) is Standing.NEW
-    assert asks.come(str(REMEMBERED + 9), "a", 0.0) is Standing.REPEAT
+        asks.come(str(number), 0, "a", 0.0)
+    assert asks.come("0", 0, "b", 0.0) is Standing.NEW
+    assert asks.come(str(REMEMBERED + 9), 0, "a", 0.0) is Standing.REPEAT
 
 
 # --- who is called ---------------------------------------------------------------------------------------------------------

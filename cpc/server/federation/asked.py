@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
 from cpc.core.clock import Clock, Timer, Timers
-from cpc.core.errors import CopernicusError, Refused
+from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.peer import Limits
 from cpc.core.resources import Amounts
 from cpc.queue import terms
@@ -56,8 +56,9 @@ class Asked:
         self._timers = timers
         self._clock = clock
         self._asks: Asks[WorkGiven] = Asks()
-        self._repeats: dict[str, list[Deferred[None]]] = {}
+        self._repeats: dict[tuple[str, int], list[Deferred[None]]] = {}
         self._under_way: dict[str, int] = {}
+        self._late: dict[str, float] = {}  # peers that did not answer when they were asked last, and when that was
         self._callers = Callers()
         self._tried = Tried()
         self._soon = False  # a look is due at once
@@ -71,14 +72,15 @@ class Asked:
     async def _ask(self, caller: Caller, question: AskWork) -> WorkGiven:
         peer = caller.peer
         self._check(peer, question)
-        standing = self._asks.come(question.id, peer, self._clock.monotonic())
+        key = (question.id, question.hops)
+        standing = self._asks.come(*key, peer, self._clock.monotonic())
         if standing is Standing.ELSEWHERE:
             return WorkGiven()
         if standing is Standing.REPEAT:
-            return await self._repeat(question.id)
+            return await self._repeat(key)
         if self._under_way.get(peer, 0) >= MOST_ASKS:
-            self._asks.answered(question.id, WorkGiven())
-            return WorkGiven()
+            self._asks.forget(*key)
+            raise Unavailable(f"{MOST_ASKS} questions of this server are under way", "ask again later")
         self._under_way[peer] = self._under_way.get(peer, 0) + 1
         answer = WorkGiven()
         try:
@@ -87,18 +89,18 @@ class Asked:
             self._under_way[peer] -= 1
             if not self._under_way[peer]:
                 del self._under_way[peer]
-            self._asks.answered(question.id, answer)
-            for waiter in self._repeats.pop(question.id, []):
+            self._asks.answered(*key, answer)
+            for waiter in self._repeats.pop(key, []):
                 waiter.callback(None)
         return answer
 
-    async def _repeat(self, id: str) -> WorkGiven:
-        answer = self._asks.answer(id)
+    async def _repeat(self, key: tuple[str, int]) -> WorkGiven:
+        answer = self._asks.answer(*key)
         if answer is None:
             waiter: Deferred[None] = Deferred()
-            self._repeats.setdefault(id, []).append(waiter)
+            self._repeats.setdefault(key, []).append(waiter)
             await waiter
-            answer = self._asks.answer(id)
+            answer = self._asks.answer(*key)
         return answer or WorkGiven()
 
     def _check(self, peer: str, question: AskWork) -> None:
@@ -127,7 +129,10 @@ class Asked:
         for following, hops in onward:
             left = until - self._clock.monotonic()
             wanted = [offer for offer in offers.values() if offer.free.cores > 0]
-            if left < LEAST or not wanted:
+            if not wanted:
+                break
+            if left < LEAST:
+                promised = min(promised, AGAIN)  # this one has not heard of it, and calls nobody
                 break
             further, calls = await self._ask_on(peer, following, hops, left, question, offers)
             given += further
@@ -142,7 +147,8 @@ class Asked:
         return WorkGiven(given=tuple(given), subscribed=promised)
 
     def _onward(self, peer: str, question: AskWork) -> list[tuple[str, int]]:
-        """Own peers that may be asked for it, with how far the question may go from there."""
+        """Own peers that may be asked for it, with how far the question may go from there. Those last that were late: they take the
+        time from those who come after them."""
         found = []
         avoid = {*question.route, *question.asked}
         for following in self._ways.up():
@@ -154,7 +160,7 @@ class Asked:
             if terms.denied(way, agreement, self._ways.agreement(peer)):
                 continue
             found.append((following, hops))
-        return found
+        return sorted(found, key=lambda each: self._late.get(each[0], -inf))
 
     async def _ask_on(
         self, peer: str, following: str, hops: int, seconds: float, question: AskWork, offers: dict[int, Offer]
@@ -204,7 +210,10 @@ class Asked:
             until = self._clock.monotonic() + (min(answer.subscribed, SUBSCRIBED) or AGAIN)
             left = [(worker, one) for _, worker, one in tries(until, answer.subscribed > 0) if worker in workers]
             calls = min(calls, answer.subscribed or inf)
+            self._late.pop(following, None)
         except CopernicusError as error:
+            self._late[following] = self._clock.monotonic()
+            calls = min(calls, AGAIN)
             log.debug("peer {peer} could not be asked for work: {why}", peer=following, why=str(error))
         finally:
             self._tried.answered(following, workers, left, began)
@@ -347,6 +356,7 @@ class Asked:
 
     def down(self, peer: str) -> None:
         """A peer is away: it asks again when it is back."""
+        self._late.pop(peer, None)
         self._tried.called(peer, self._clock.monotonic())
         self._callers.forget(peer)
 
