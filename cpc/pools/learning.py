@@ -22,8 +22,10 @@ BRIEF = 60.0
 KEPT = 16
 #: What is taken to be the time from running to the first worker's hello, until one has joined.
 JOIN = 30.0
-#: The least seconds of work that an allocation is asked for, if the jobs are known to be brief.
+#: The least seconds of work that an allocation is asked for, if the jobs are known to be brief; and how many times what it costs
+#: to have it come and go.
 WORTH = 600.0
+TIMES = 12
 #: Without a worker by then, an allocation that runs is cancelled.
 JOIN_WITHIN = 600.0
 
@@ -161,8 +163,8 @@ def patience(pool: Pool, learned: Learned) -> float:
 
 
 def worth(pool: Pool, learned: Learned) -> float:
-    """Seconds of work that an allocation should be given: ten times what it costs to have it come and go."""
-    return min(HOUR, max(WORTH, 10 * (usual_join(learned) + patience(pool, learned))))
+    """Seconds of work that an allocation should be given: some times what it costs to have it come and go."""
+    return min(HOUR, max(WORTH, TIMES * (usual_join(learned) + patience(pool, learned))))
 
 
 def share(token: str) -> float:

@@ -8,22 +8,28 @@ has ended. It follows from what runs, which is written down; a server that was r
 from __future__ import annotations
 
 from cpc.core.resources import show_span
+from cpc.pools import learning
 from cpc.pools.facts import LOOK, Demand
 from cpc.pools.room import Denial, Room
 
-#: A pool where an allocation waits for longer is asked for all at once: a second round would cost its wait once more.
+#: A pool where allocations wait for longer is asked for all at once: a second round would cost their wait once more. So is one
+#: where the first has waited for so long in vain.
 SOON = 120.0
 #: A job that has run for so long without an end is long.
 LONG = 300.0
 #: Before one has run for longer, jobs are taken to last so long.
-GUESS = 60.0
+GUESS = 90.0
+#: So long after a time that decides something it has surely come, however seconds are rounded.
+BEYOND = 0.001
 #: A few nodes are asked for at once, whatever they are for.
 LEAST = 4
 
 
 def applies(room: Room, demand: Demand) -> bool:
     """Whether the pool is to be asked for a part only. Direct ones have one job each: nothing comes too late for the others."""
-    return not room.pool.direct and not demand.seconds and room.wait < SOON and _proven(demand) < LONG
+    if room.pool.direct or demand.seconds or _proven(demand) >= LONG:
+        return False
+    return learning.usual_wait(room.learned) < SOON and (demand.running > 0 or room.longest < SOON)
 
 
 def most(demand: Demand, placed: int, jobs: int, nodes: int, worth: float) -> int:
@@ -41,7 +47,7 @@ def most(demand: Demand, placed: int, jobs: int, nodes: int, worth: float) -> in
 def again(demand: Demand) -> float:
     """Seconds until jobs that go on may show more of how long they take; 0: none runs."""
     ran = demand.half if demand.seconds else demand.longest
-    return LOOK - ran % LOOK if demand.running else 0.0
+    return LOOK - ran % LOOK + BEYOND if demand.running else 0.0
 
 
 def denial() -> Denial:

@@ -36,6 +36,7 @@ class Room:
     cores: int = 0
     charged: float = 0.0  # core-seconds, against the budget
     projects: Counter[int] = field(default_factory=Counter)  # project → cores
+    longest: float = 0.0  # how long one waits already
     wait: float = 0.0  # how long a new allocation is expected to wait: as usual, or as long as one waits already
     worth: float = 0.0  # seconds of work that an allocation should be given
     backs_off: Denial | None = None
@@ -50,8 +51,8 @@ class Room:
             self.probes += one.probe is not None
             self.projects[one.project] += one.cores
         waiting = [one for one in self.allocations if one.state.pending and one.probe is None]
-        longest = max((self.now - one.asked_at for one in waiting), default=0.0)
-        self.wait = max(learning.usual_wait(self.learned), longest)
+        self.longest = max((self.now - one.asked_at for one in waiting), default=0.0)
+        self.wait = max(learning.usual_wait(self.learned), self.longest)
         self.worth = learning.worth(self.pool, self.learned)
         if self.pool.budget:
             self.charged = learning.charge(self.learned, self.allocations, self.now)

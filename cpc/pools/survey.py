@@ -244,7 +244,7 @@ class Survey:
         if part < number:
             number, denial = part, ramp.denial()
             found.held = count
-            self.times += [one.asked_at + ramp.SOON for one in room.allocations if one.state.pending]
+            self.times += [one.asked_at + ramp.SOON + ramp.BEYOND for one in room.allocations if one.state.pending]
         elif denial is not None:
             self.full.add((pool.number, denial.kind, project))
         if denial is not None:

@@ -14,8 +14,8 @@ from cpc.pools.survey import Served, Survey
 
 #: Of notes, stable. The first ones are about a pool, those from `served` on about a class that waits.
 KINDS = (
-    "paused", "backing-off", "trying", "unknown", "part", "backlog", "allocations", "cores", "project", "budget", "unfit", "nodes",
-    "asked", "idle", "waiting", "stuck", "served", "coming", "no-pool",
+    "paused", "backing-off", "trying", "unknown", "part", "backlog", "allocations", "cores", "project", "budget", "unfit",
+    "nodes", "asked", "idle", "waiting", "stuck", "served", "coming", "no-pool",
 )  # fmt: skip
 
 #: How many nodes are named before the rest is only counted.

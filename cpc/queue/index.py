@@ -31,7 +31,9 @@ class Index:
         self.changed: dict[int, Session] = {}  # workers that may be lent whose room has changed; the queue empties it
         self._by_worker: dict[int, int] = {}  # worker → its session
         self._held: dict[int, dict[int, Running]] = {}  # worker → what of `running` names it
-        self._alike: dict[tuple[int, int], dict[int, Running]] = {}  # (project, class) → what of `running` is of it, in order
+        self._alike: dict[
+            tuple[int, int], dict[int, Running]
+        ] = {}  # (project, class) → what of `running` is of it, in order
         self._hungry: dict[Profile, dict[int, Session]] = {}
         self._can_run: dict[Profile, dict[int, bool]] = {}
 

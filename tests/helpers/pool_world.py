@@ -161,6 +161,11 @@ class PoolWorld:
 
         return self.do(unit)
 
+    def known_to_be_long(self) -> None:
+        """Jobs like those that wait took an hour, earlier."""
+        for project, requirement in self.queue.index.windows:
+            self.queue.pace.note_alike(project, requirement, 3600.0)
+
     def state(self, job: int) -> JobState:
         def unit(tx: Tx) -> JobState:
             row = jobs.get(tx, job) or jobs.done(tx, job)

@@ -67,6 +67,7 @@ def test_the_script_of_the_longest_series_is_far_below_its_limit(world: PoolWorl
     world.pool(max_allocations=2 * series.MOST, backlog=2 * series.MOST)
     world.system.most = world.system.longest = 1000
     world.submit(4 * series.MOST, walltime=3000.0)
+    world.known_to_be_long()
     world.until(lambda: world.system.entries)
     script = world.system.entries["1_0"].wanted.script
     assert script.count("BEGIN PRIVATE KEY") == series.MOST
@@ -134,6 +135,7 @@ def test_where_the_system_takes_fewer_than_that_for_now_fewer_are_asked_for(worl
     world.system.limit = 3
     world.system.nodes = ("n1", "n2", "n3", "n4")
     world.submit(100)
+    world.known_to_be_long()
     world.until(lambda: world.system.alive())
     world.advance(1.0)
     assert [one.native for one in world.system.alive()] == ["1_0", "1_1"]

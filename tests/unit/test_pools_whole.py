@@ -131,6 +131,7 @@ def test_a_pool_of_whole_nodes_is_not_asked_before_it_is_known_how_large_they_ar
     monkeypatch.setattr(FakeBatch, "nodes", slow)
     world.seconds_per_job = 100.0
     world.submit(12)
+    world.known_to_be_long()
     world.pool(exclusive=True, cores=1, max_cores=2 * NODE, max_allocations=0, force=True)
     world.advance(1.5)
     assert not world.rows()

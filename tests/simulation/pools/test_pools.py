@@ -71,9 +71,9 @@ def test_long_jobs_wait_a_few_minutes_for_it_to_be_known_that_they_are() -> None
     world = run(one_pool(Faults(), batch_of(16, cores=16, seconds=2 * HOUR), max_allocations=20, backlog=20))
     ended(world)
     began = sorted(task.began for task in world.tasks)
-    assert began[3] < 300.0, "a few are asked for at once"
-    assert began[4] >= began[0] + truth.LONG
-    assert began[15] < began[0] + truth.LONG + 300.0, "and then the others"
+    assert began[3] < 120.0, "a few are asked for at once"
+    assert began[5] >= began[0] + truth.LONG
+    assert began[15] < began[0] + truth.LONG + 120.0, "and then the others"
 
 
 def _running_at(world: World, at: float) -> int:
@@ -96,7 +96,7 @@ def test_allocations_that_end_at_once_are_not_a_flood() -> None:
 
 
 def test_lost_answers_and_forgotten_jobs_cost_time_and_nothing_else() -> None:
-    world = run(one_pool(Faults(loses_answers=0.4, loses_jobs=0.3, starts_twice=0.2), batch_of(100)), 3)
+    world = run(one_pool(Faults(loses_answers=0.4, loses_jobs=0.3, starts_twice=0.2), batch_of(100)), 5)
     ended(world)
     ends = {one.reason for one in world.allocations.values()}
     assert Reason.REFUSED in ends  # a lost answer of one that was not taken
@@ -165,7 +165,8 @@ def test_a_pool_that_is_paused_lets_go_and_goes_on_when_it_is_resumed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wait", "most"), [("ensemble", "quick", 1.05), ("ensemble", "busy", 1.1), ("bursts", "busy", 1.12), ("array", "quick", 1.1)]
+    ("name", "wait", "most"),
+    [("ensemble", "quick", 1.05), ("ensemble", "busy", 1.1), ("bursts", "busy", 1.12), ("array", "quick", 1.1)],
 )
 def test_node_hours_beside_the_oracle(name: str, wait: str, most: float) -> None:
     """All traces and seeds: benchmarks/p1_autoscaler.py."""

@@ -29,7 +29,9 @@ class Truth:
             tuple[int, int, float, str], tuple[float, bool]
         ] = {}  # kind → (when it was last so, whether now)
         self._done_at = 0.0
-        self._unasked: dict[tuple[int, Requirement], float] = {}  # kind → since when nothing comes for it, though it could
+        self._unasked: dict[
+            tuple[int, Requirement], tuple[float, float]
+        ] = {}  # kind → (since when nothing comes for it, though it could; when the first of it that runs began)
 
     def __call__(self, world: World) -> None:
         if world.decisions == self._decisions:
@@ -99,19 +101,26 @@ class Truth:
         self._tried = {kind: last for kind, last in self._tried.items() if kind in waiting}
 
     def _long(self, world: World) -> None:
-        """Of jobs that have run for some minutes without an end nothing is held back."""
-        unasked: dict[tuple[int, Requirement], float] = {}
-        for task in world.waiting.values():
-            began = world.began[task.kind]
-            if task.kind in unasked or task.kind in world.seconds or not began or world.now - min(began.values()) < LONG:
+        """Of jobs that have run for some minutes without an end nothing is held back. Looked at is what was so until now."""
+        for kind, (since, began) in self._unasked.items():
+            late = world.now - max(since, began + LONG)
+            self._hold(world, late < SEEN_WITHIN, f"{kind} is long, and all of it is asked for")
+        began_at = {kind: next(iter(began.values())) for kind, began in world.began.items() if began}
+        unknown = {kind: began for kind, began in began_at.items() if kind not in world.seconds}
+        unasked: dict[tuple[int, Requirement], tuple[float, float]] = {}
+        for task in world.waiting.values() if unknown else ():
+            began = unknown.pop(task.kind, None)
+            if began is None:
                 continue
             able = [pool for pool in world.pools.values() if could(pool, task.job)]
-            live = [one for one in world.allocations.values() if one.state.live and one.pool in {p.number for p in able}]
+            live = [
+                one for one in world.allocations.values() if one.state.live and one.pool in {p.number for p in able}
+            ]
             comes = any(not one.joined and one.project in (0, task.job.project) for one in live)
             room = any(hand.free >= task.job.cores for hand in world.hands.values())
             if not comes and not room and any(self._may(world, pool, task.job) for pool in able):
-                unasked[task.kind] = self._unasked.get(task.kind, world.now)
-                self._hold(world, world.now - unasked[task.kind] < SEEN_WITHIN, f"{task.job} is long, and asked for")
+                since, _ = self._unasked.get(task.kind, (world.now, began))
+                unasked[task.kind] = since, began
         self._unasked = unasked
 
     def _may(self, world: World, pool: Pool, job: Job) -> bool:

@@ -58,7 +58,9 @@ class World:
         self._numbers = itertools.count(1)
         self._due = 0.0
         self.seconds: dict[tuple[int, Requirement], float] = {}  # by class, how long jobs of it took
-        self.began: dict[tuple[int, Requirement], dict[int, float]] = defaultdict(dict)  # by class, when what runs began
+        self.began: dict[tuple[int, Requirement], dict[int, float]] = defaultdict(
+            dict
+        )  # by class, when what runs began
         for task in self.tasks:
             self.after(task.job.at, lambda task=task: self._arrive(task))
         self.after(POLL, self._poll)
