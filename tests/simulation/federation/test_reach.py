@@ -89,10 +89,10 @@ def test_servers_that_may_lend_are_those_that_are_found_by_walking_every_way(fir
             assert homes == by_all_ways(owner, trusted, agreement, work), (seed, owner, work)
 
 
-def test_a_dense_network_of_a_hundred_servers_is_walked_in_no_time() -> None:
+def test_a_dense_network_of_sixty_servers_is_walked_in_no_time() -> None:
     """A way at a time for each server: in a mesh all ways would be more than there are atoms."""
     chance = random.Random(1)
-    found = pairs("mesh", 100, chance)
+    found = pairs("mesh", 60, chance)
     agreement = agreed(chance, found)
-    reach = Reach(1, near(100, found), lambda here, peer: agreement[here, peer], Work(1, "", "p"))
-    assert len(reach.homes()) > 80
+    reach = Reach(1, near(60, found), lambda here, peer: agreement[here, peer], Work(1, "", "p"))
+    assert len(reach.homes()) > 45
