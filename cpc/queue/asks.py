@@ -31,15 +31,15 @@ class _Ask(Generic[A]):
 
 
 class Asks(Generic[A]):
-    """The ledger, by id and by how many servers beyond this one may be asked (hops). Bounded in number and time; times in seconds,
-    of any one clock."""
+    """The ledger, by id and by how many servers beyond this one may be asked (hops). Bounded in number and time; times in
+    seconds, of any one clock."""
 
     def __init__(self) -> None:
         self._asks: OrderedDict[tuple[str, int], _Ask[A]] = OrderedDict()
 
     def come(self, id: str, hops: int, peer: str, now: float) -> Standing:
-        """A question has come from a peer. Who asks one peer after the other comes to a server by a long way first, and it may have
-        no hop left: what lies beyond is asked when it comes by a shorter one."""
+        """A question has come from a peer. It is asked of one server after the other, so it may come by a long way first, with no
+        hop left: what lies beyond is asked when it comes by a shorter one."""
         while self._asks and (next(iter(self._asks.values())).since < now - KEPT or len(self._asks) >= REMEMBERED):
             self._asks.popitem(last=False)
         known = self._asks.get((id, hops))

@@ -142,8 +142,8 @@ class AskWork(Message, frozen=True):
     """Has anybody work for these? `route`: from the workers' home to who asks now. `hops`: how many servers beyond the
     asked one may be asked. `asked`: servers that have been or will be asked by others on this question's way: not again.
 
-    A server answers an `id` once, and repeats the answer to a repeat; coming by another way it is answered with nothing, unless it
-    may go farther by that.
+    A server answers an `id` once, and repeats the answer to a repeat; coming by another way it is answered with nothing, unless
+    it may go farther by that.
     """
 
     id: QuestionId

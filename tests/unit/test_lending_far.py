@@ -56,9 +56,9 @@ def test_whoever_could_not_be_asked_in_time_is_asked_soon(make: Make) -> None:
 def test_many_homes_that_ask_at_once_by_the_same_way_are_all_called(make: Make) -> None:
     """More than a server answers one peer at a time: those that had no answer have no promise either, and ask again."""
     homes = "cdefghijklmn"
-    world = make("o", "b", *homes)
-    trust(world, "bo")
-    world.net._links[frozenset("bo")].latency = 1.0
+    world = make("o", "b", "z", *homes)
+    trust(world, "bo", "oz")
+    world.net._links[frozenset("oz")].latency = 1.0
     workers = [world[home].worker(cores=1) for home in homes]
     trust(world, *(f"b{home}" for home in homes))
     world.run(20)

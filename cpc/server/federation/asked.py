@@ -147,8 +147,8 @@ class Asked:
         return WorkGiven(given=tuple(given), subscribed=promised)
 
     def _onward(self, peer: str, question: AskWork) -> list[tuple[str, int]]:
-        """Own peers that may be asked for it, with how far the question may go from there. Those last that were late: they take the
-        time from those who come after them."""
+        """Own peers that may be asked for it, with how far the question may go from there. Those last that were late: they take
+        the time from those who come after them."""
         found = []
         avoid = {*question.route, *question.asked}
         for following in self._ways.up():

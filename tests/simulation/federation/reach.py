@@ -29,8 +29,8 @@ class Work:
 class Reach:
     """From one owner. `near`: whom each server trusts; `agreement(here, peer)`: what `here` has set for that peer.
 
-    **Why one way for each server is nearly enough.** What is asked of a way is asked of each step of it, and the shorter it is the
-    easier. So the shortest way to a server can be made longer wherever any other one can, but for this: somebody new at its
+    **Why one way for each server is nearly enough.** What is asked of a way is asked of each step of it, and the shorter it is
+    the easier. So the shortest way to a server can be made longer wherever any other one can, but for this: somebody new at its
     beginning asks a later server of it directly, and that one does not take it. Such servers are `_thorns`; of ways that pass
     different ones, several are kept.
     """

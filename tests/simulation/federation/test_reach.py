@@ -14,7 +14,15 @@ from tests.simulation.federation.graphs import MANY, Pair, pairs
 from tests.simulation.federation.reach import Reach, Way, Work
 
 Agreements = dict[tuple[int, int], Agreement]
-LIMITS = (Limits(), Limits(), Limits(), Limits(cores=2), Limits(off=True), Limits(executables=("sim",)), Limits(projects=("p",)))
+LIMITS = (
+    Limits(),
+    Limits(),
+    Limits(),
+    Limits(cores=2),
+    Limits(off=True),
+    Limits(executables=("sim",)),
+    Limits(projects=("p",)),
+)
 
 
 def agreed(chance: random.Random, found: tuple[Pair, ...]) -> Agreements:
@@ -63,7 +71,9 @@ def by_all_ways(owner: int, trusted: dict[int, list[int]], agreement: Agreements
         return accepted.projects is None or work.project in accepted.projects
 
     def detour(way: Way) -> bool:
-        direct = {(here, there): agreement[here, there] for here, there in combinations(way, 2) if there in trusted[here]}
+        direct = {
+            (here, there): agreement[here, there] for here, there in combinations(way, 2) if there in trusted[here]
+        }
         return any(
             terms.covers(direct[here, there], direct[here, peer])
             for place, (here, peer) in enumerate(pairwise(way))
