@@ -88,7 +88,7 @@ FEDERATION_WAYS = (
         caught_by="tests/unit/test_queue_ahead.py::test_who_is_far_away_is_given_what_it_does_until_more_can_come",
     ),
     defect(
-        "way-not-measured", "cpc.server.federation.home:Home._report", "owner.took(self._queue.clock.monotonic() - since)",
+        "way-not-measured", "cpc.server.federation.home:Home._report", "owner.took(self._monotonic() - since)",
         "pass",
         promise="what is given ahead follows the way as it is",
         caught_by=_NETWORKS + "test_what_is_given_ahead_covers_the_way_to_the_owner_as_far_as_a_worker_waits",
