@@ -97,6 +97,11 @@ class Platform(abc.ABC):
     def release(self, key: str) -> None:
         """Attempt `key` has ended: what was set aside is free again. Unknown keys do nothing."""
 
+    def by_name(self, granted: Amounts) -> bool:
+        """Whether `acquire` gives out things that have names (GPUs, hosts), or writes into the directory: then it is called
+        when they are free, else perhaps a moment before an attempt begins that waits for the end of another."""
+        return True
+
     def describe(self) -> tuple[str, ...]:
         """Lines for `cpc-worker --show`."""
         return ()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 Kind = Literal["file", "dir", "link", "other"]
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(msgspec.Struct, frozen=True):
     """One name in a directory; links are not followed. `changed` is the modification time in ns of the file system."""
 
     name: str

@@ -114,8 +114,10 @@ class RealDisk:
         found = []
         with os.scandir(path) as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # gone between the listing and the look
+                try:
                     found.append(_facts(entry.name, entry.stat(follow_symlinks=False)))
+                except FileNotFoundError:
+                    continue  # gone between the listing and the look
         return tuple(sorted(found, key=lambda each: os.fsencode(each.name)))
 
     def free(self, path: str) -> int:

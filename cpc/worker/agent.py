@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
@@ -39,6 +39,7 @@ from cpc.worker.slots import Slots
 from cpc.worker.spares import Spares
 from cpc.worker.standing import Standing
 from cpc.worker.starting import Starter
+from cpc.worker.together import Together
 from cpc.worker.transfer import Transfer
 from cpc.worker.waiting import in_background
 
@@ -71,7 +72,6 @@ class Options:
     leaves_when_drained: bool = False
     most_jobs: int = 0
     listens: float = 0.0
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -132,6 +132,7 @@ class Agent:
             directory=self._mine.claim.directory,
             disk=disk,
             offload=offload,
+            together=Together(offload),
             spares=Spares(disk, os.path.join(claim.directory, RUNS), os.path.join(claim.directory, "spare")),
             spool=self._mine.spool,
             aside=self._aside,
@@ -147,7 +148,6 @@ class Agent:
             say=say,
             grace=options.grace,
             least_free=options.least_free,
-            environment=options.environment,
             listens=options.listens,
         )
         self.desk.furnish(self.room)

@@ -59,7 +59,7 @@ class Aside:
         return self._most // 2
 
     def put(self, lease: Lease, run_directory: str, result: Result) -> str:
-        """Move what the attempt has left here; where it is, on disk. "": there is nothing of it, or no room for it."""
+        """Move what the attempt has left here; where it is, on disk. "": there is no room for it."""
         disk = self._disk
         place = os.path.join(self.directory, f"{self._server[:8]}-{key_of(lease)}")
         disk.make_directory(self.directory)
@@ -68,8 +68,8 @@ class Aside:
             disk.remove_tree(place)
             disk.rename(run_directory, place)
             disk.sync_directory(self.directory)
-        elif disk.stat(place) is None:
-            return ""
+        else:
+            disk.make_directory(place)  # it has left nothing, or has been moved before
         disk.write(place + _NOTE, msgspec.json.encode(self._note(lease, result)))
         disk.sync(place + _NOTE)
         disk.sync_directory(self.directory)

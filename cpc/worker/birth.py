@@ -75,7 +75,7 @@ def start(
 def _spawn(argv: list[str], env: Mapping[str, str], files: Sequence[int]) -> int:
     """Every descriptor but the three is closed on exec: Python opens them so."""
     actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(files)]
-    error: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    error: OSError | None = None
     for path in _candidates(argv[0], env):
         try:
             return os.posix_spawn(path, argv, env, file_actions=actions, setsid=True, setsigdef=_DEFAULT_SIGNALS)
@@ -83,7 +83,7 @@ def _spawn(argv: list[str], env: Mapping[str, str], files: Sequence[int]) -> int
             error = missing
         except PermissionError as denied:  # as a shell does it: one that may be run may come later in the path
             error = denied
-    raise error
+    raise error or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
 
 
 def _candidates(program: str, env: Mapping[str, str]) -> Iterator[str]:
@@ -124,11 +124,11 @@ def _enter(cwd: str) -> None:
 
 
 def _open(name: str, path: str) -> int:
-    place = os.path.abspath(path)
     flags = os.O_RDONLY if name == "stdin" else os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
-        return os.open(place, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
     except OSError as error:
+        place = os.path.abspath(path)
         if name == "stdin" and isinstance(error, FileNotFoundError):
             raise NotStarted(f"the file for standard input, {place}, does not exist") from None
         verb = "read for standard input" if name == "stdin" else f"written for {name}"

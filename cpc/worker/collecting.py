@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cpc.core import manifest as manifests
@@ -16,6 +16,7 @@ from cpc.worker.spares import STREAMS
 SMALL_CHUNK = 64 << 10
 SMALL_TOTAL = 1 << 20
 FRESH = 8 << 20
+FEW = 16
 TAIL = 4 << 10
 _EMPTY = of_chunks(())
 
@@ -39,8 +40,10 @@ def collect(
     patterns: Iterable[str],
     always: Iterable[str] = STREAMS,
     inputs: Mapping[str, bytes] | None = None,
+    listing: Iterable[Stat] | None = None,
 ) -> Collected:
-    """Everything below `directory` that matches `patterns`, and the paths in `always`.
+    """Everything below `directory` that matches `patterns`, and the paths in `always`. `listing`: what is in it, if that is
+    known and it has no directories.
 
     Unchanged `inputs` (path → digest) are not outputs. Directories appear when they are empty; links when they stay
     inside. Raises OSError for the disk, TooLarge for too many paths.
@@ -50,7 +53,10 @@ def collect(
     wanted = tuple(patterns)
     entries: list[Entry] = []
     small, fresh = 0, FRESH
-    found.listing = tuple(walk(disk, directory))
+    if listing is None:
+        found.listing = tuple(walk(disk, directory))
+    else:
+        found.listing = tuple((stat.name, stat) for stat in listing)
     parents = {path.rpartition("/")[0] for path, _ in found.listing}
     for path, stat in found.listing:
         name = os.fsencode(path)
@@ -77,6 +83,15 @@ def collect(
             found.left_out.append(f"{path}: neither a file, a directory nor a link")
     found.files = manifests.check(Manifest(tuple(entries)))
     return found
+
+
+def is_brief(listing: Sequence[Stat]) -> bool:
+    """Whether a directory with these names is collected in a moment."""
+    return (
+        len(listing) <= FEW
+        and sum(stat.size for stat in listing) <= SMALL_CHUNK
+        and not any(stat.kind == "dir" for stat in listing)
+    )
 
 
 def _take_link(disk: Disk, directory: str, path: str, entries: list[Entry], left_out: list[str]) -> None:

@@ -35,15 +35,25 @@ class Way(enum.StrEnum):
 class Delivery:
     """One result. `spool` is None for results that have only words and need no disk.
 
-    `directory` is its run directory, kept until it is settled, because that is where its chunks are.
+    `directory` is its run directory, kept until it is settled, because that is where its chunks are. `bare`: nothing was in
+    it, and it is another's by now.
     """
 
-    def __init__(self, room: Room, lease: Lease, directory: str, spool: Spool | None, kept: Kept | None = None) -> None:
+    def __init__(
+        self,
+        room: Room,
+        lease: Lease,
+        directory: str,
+        spool: Spool | None,
+        kept: Kept | None = None,
+        bare: bool = False,
+    ) -> None:
         self.lease = lease
         self.way = Way.UPLOADING
         self.trouble = ""
         self._room = room
         self._directory = directory
+        self._bare = bare
         self._spool = spool
         self._kept = kept
         self._backoff = Backoff(room.chance, 5.0, 300.0)
@@ -94,12 +104,17 @@ class Delivery:
 
     def _parts(self, kept: Kept) -> dict[bytes, Source]:
         """What the report cannot carry."""
+        carried = kept.result.small
+        if kept.checkpoint is None and all(
+            digest in carried for _, content in kept.result.files.files() for digest in content.chunks
+        ):
+            return {}
         manifests = [kept.result.files] + ([kept.checkpoint] if kept.checkpoint else [])
         in_checkpoint = {digest for _, content in (kept.checkpoint or Manifest()).files() for digest in content.chunks}
         return {
             digest: source
             for digest, source in sources(self._directory, *manifests).items()
-            if digest not in kept.result.small or digest in in_checkpoint
+            if digest not in carried or digest in in_checkpoint
         }
 
     async def _upload(self, kept: Kept, parts: dict[bytes, Source]) -> None:
@@ -148,15 +163,20 @@ class Delivery:
             self.checkpoint_told = False  # what was not taken may have been the checkpoint that goes ahead of it
             self._timer = self._room.reactor.callLater(self._backoff.pause(), self.begin)
 
-    async def settle(self) -> None:
+    def settle(self) -> None:
         """The server's word is on record: forget it, and remove what was kept for it."""
         self.abandon()
         self.way = Way.SETTLED
         self._forgotten = True
         if self._spool is not None:
             self._spool.forget(self.lease)
-        if self._directory:
-            await self._room.clear_away(lambda: self._room.spares.give(self._directory))
+        if self._directory and not self._bare:
+            in_background(self._clear(), f"forgetting {self.lease}")
+        else:
+            self._room.hooks.settled(self)
+
+    async def _clear(self) -> None:
+        await self._room.clear_away(lambda: self._room.spares.give(self._directory))
         self._room.hooks.settled(self)
 
     async def put_aside(self) -> None:
@@ -179,7 +199,7 @@ class Delivery:
             kept = f"what it has left is kept for {DAYS} days in {place}" if place else self._no_room()
             whose = "its server" if self.lease.path else "the server"
             self._room.say(f"{self.lease} is of a job that {whose}, restored from a backup, does not know: {kept}")
-        await self.settle()
+        self.settle()
 
     def _no_room(self) -> str:
         words_ = "there is no room to keep what it has left"

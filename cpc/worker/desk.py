@@ -29,7 +29,7 @@ TURN_BYTES = 4 << 20
 TURN_RESULTS = 500
 MEASURE_EVERY = 1.0  # seconds between looks at the node's free memory
 REMEMBERED = 20_000
-AHEAD = 250  # tasks beyond this worker's room that it takes: the server gives it only what is brief
+AHEAD = 500  # tasks beyond this worker's room that it takes: the server gives it only what is brief
 MOST_HELD = 5000  # named in one message; results beyond that wait their turn, a late success is taken anyway
 
 
@@ -280,13 +280,15 @@ class Desk:
         if seconds and any(each.state is State.STOPPING for each in self.attempts.values()):
             return  # there is room in a moment
         for lease in self.room.slots.waiting(seconds):
-            self.attempts[lease].stop(Stop.HAND_BACK, f"handed back before it began: {why}")
+            self.attempts[lease].hand_back_unbegun(f"handed back before it began: {why}")
 
     def _settle(self, settled: Settled) -> None:
         delivery = self.deliveries.get(settled.lease)
         if delivery is not None:
-            aside = settled.verdict == Verdict.ASIDE
-            in_background(delivery.put_aside() if aside else delivery.settle(), f"forgetting {settled.lease}")
+            if settled.verdict == Verdict.ASIDE:
+                in_background(delivery.put_aside(), f"putting {settled.lease} aside")
+            else:
+                delivery.settle()
 
     def _cancel(self, lease: Lease, reason: str, wanted: bool) -> None:
         words = f"cancelled: {reason}" if reason else "cancelled"
@@ -298,7 +300,7 @@ class Desk:
         delivery = self.deliveries.get(lease)
         if not wanted and delivery is not None and delivery.way in (Way.UPLOADING, Way.PAUSED):
             # Its files are not wanted any more: say so instead of sending them.
-            in_background(delivery.settle(), f"forgetting {lease}")
+            delivery.settle()
             result = Result(lease=lease, outcome=Outcome.CANCELLED, message=words)
             self.deliver(Delivery(self.room, lease, "", None, Kept(result)))
 

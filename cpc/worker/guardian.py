@@ -12,6 +12,10 @@ parent below them, by a double fork or otherwise, becomes their child and cannot
 
 Nothing here polls for ends of processes: the loop sleeps until a signal, a message or a deadline. Only what no control
 group limits is looked at in intervals. Few and light imports: it starts in about 40 ms.
+
+What the agent has put in line begins when another attempt ends, without asking. While there is a line no slot waits for the
+agent, so that ends are told some at a time: each message costs both sides more than what it says. Bad ends are told at once,
+because the agent takes no more jobs when there are too many.
 """
 
 from __future__ import annotations
@@ -60,14 +64,18 @@ class Guardian:
         self._unsent = bytearray()
         self._attempts: dict[int, Attempt] = {}  # by number: running, or ended with leftovers
         self._mains: dict[int, Attempt] = {}  # by process id: the main process still runs
+        self._line: dict[int, tuple[Any, ...]] = {}  # messages of those that begin when others have ended, by number
         self._strays: dict[int, frozenset[int]] = {}  # children that lost their parents: whose they may be
         self._timers: list[tuple[float, int, str]] = []  # (when, attempt, what)
         self._groups: cgroups.Groups | None = None
         self._full: list[cgroups.Group] = []  # to be removed when their last process is gone
         self._interval = 0.5
         self._grace = 15.0
+        self._gather = 0.0
         self._look_at = 0.0
+        self._tell_at = 0.0
         self._token = ""
+        self._environment: dict[str, str] = {}
         self._closing = False
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -90,6 +98,7 @@ class Guardian:
             del self._inbox[:LAUNCHES_A_TURN]
             self._reap()
             self._on_time()
+            self._next()
             self._send()
 
     def _timeout(self) -> float | None:
@@ -97,8 +106,7 @@ class Guardian:
         if self._inbox:
             return 0
         times = [self._timers[0][0]] if self._timers else []
-        if self._look_at:
-            times.append(self._look_at)
+        times += [when for when in (self._look_at, self._tell_at) if when]
         if not times:
             return None
         return max(0.0, (min(times) - self._now()) * 1000 + 1)
@@ -116,9 +124,10 @@ class Guardian:
         return bool(data)
 
     def _send(self) -> None:
-        if self._news:
+        if self._news and not self._gathers():
             self._unsent += pipe.pack(self._news)
             self._news.clear()
+            self._tell_at = 0.0
         try:
             while self._unsent:
                 del self._unsent[: os.write(self._channel, self._unsent)]
@@ -127,29 +136,45 @@ class Guardian:
         except OSError:
             self._unsent.clear()  # the agent is gone: the next read says so
 
+    def _gathers(self) -> bool:
+        """Whether what is to be told can wait for more: good ends, but not for long, nor until the line is at its end."""
+        if len(self._line) <= len(self._news) or any(what[0] != "exit" or what[2] != 0 for what in self._news):
+            return False
+        now = self._now()
+        self._tell_at = self._tell_at or now + self._gather
+        return now < self._tell_at
+
     # --- what the agent asks for --------------------------------------------------------------------------------------
 
     def _obey(self, message: tuple[Any, ...]) -> None:
         match message:
-            case ("start", number, argv, env, cwd, *files, memory, walltime):
-                self._start(Attempt(number, memory, walltime, self._since_boot()), argv, env, cwd, files)
+            case ("start", number, beside, *what):
+                if beside and not self._closing:
+                    self._line[number] = message
+                else:
+                    self._start(number, *what)
             case ("stop", number, grace):
-                self._stop(number, grace)
+                if not self._withdraw(number):
+                    self._stop(number, grace)
+            case ("withdraw", number):
+                self._withdraw(number)
             case ("close",):
                 self._closing = True
+                for number in list(self._line):
+                    self._withdraw(number)
                 for attempt in list(self._mains.values()):
                     self._kill(attempt)
-            case ("begin", directory, way, interval, grace):
-                self._begin(directory, way, interval, grace)
+            case ("begin", directory, way, interval, grace, gather, env):
+                self._interval, self._grace, self._gather, self._environment = interval, grace, gather, env
+                self._begin(directory, way)
 
-    def _begin(self, directory: str, way: str, interval: float, grace: float) -> None:
+    def _begin(self, directory: str, way: str) -> None:
         self._token = tree.token(directory)
-        self._interval, self._grace = interval, grace
         why = "control groups are switched off"
         if way != "watch":
             self._groups, why = cgroups.open_groups(self._token)
         self._end_former(directory)
-        words = why if self._groups else f"watching every {interval:g} s and RLIMIT_AS ({why})"
+        words = why if self._groups else f"watching every {self._interval:g} s and RLIMIT_AS ({why})"
         self._news.append(("ready", os.getpid(), words))
 
     def _end_former(self, directory: str) -> None:
@@ -159,26 +184,45 @@ class Guardian:
             tree.end(left)
             select.select([], [], [], 0.01)
 
-    def _start(self, attempt: Attempt, argv: list[str], env: dict[str, str], cwd: str, files: list[str]) -> None:
-        number = attempt.number
+    def _next(self) -> None:
+        """The first of the line begins, if enough have ended; and so on."""
+        while self._line:
+            number, (_, _, beside, *what) = next(iter(self._line.items()))
+            if len(self._attempts) >= beside:
+                return
+            del self._line[number]
+            self._start(number, *what)
+
+    def _withdraw(self, number: int) -> bool:
+        """Take it out of the line; whether it was there."""
+        if self._line.pop(number, None) is None:
+            return False
+        self._news.append(("unbegun", number))
+        return True
+
+    def _start(
+        self, number: int, argv: list[str], env: dict[str, str], cwd: str, stdin: str, stdout: str, stderr: str,
+        memory: int, walltime: float,
+    ) -> None:  # fmt: skip
         if self._closing:
             self._news.append(("exit", number, None, 0.0, 0.0, 0, "", "the worker is leaving"))
             return
-        env["CPC_GUARDIAN"] = f"{self._token}/{number}"
+        attempt = Attempt(number, memory, walltime, self._since_boot())
+        env = {**self._environment, **env, "CPC_GUARDIAN": f"{self._token}/{number}"}
         try:
-            if attempt.memory and self._groups is not None:
-                attempt.group = self._group(attempt.memory)
+            if memory and self._groups is not None:
+                attempt.group = self._group(memory)
             attempt.began = self._now()
-            attempt.pid = start(argv, env, cwd, files, attempt.memory, attempt.group)
+            attempt.pid = start(argv, env, cwd, (stdin, stdout, stderr), memory, attempt.group)
         except NotStarted as why:
             if attempt.group is not None and not attempt.group.remove():
                 self._full.append(attempt.group)
             self._news.append(("exit", number, None, 0.0, 0.0, 0, "", str(why)))
             return
         self._attempts[number] = self._mains[attempt.pid] = attempt
-        if attempt.walltime:
-            heapq.heappush(self._timers, (attempt.began + attempt.walltime, number, "walltime"))
-        if attempt.memory and not self._look_at:
+        if walltime:
+            heapq.heappush(self._timers, (attempt.began + walltime, number, "walltime"))
+        if memory and not self._look_at:
             self._look_at = self._now() + self._interval
 
     def _group(self, memory: int) -> cgroups.Group:
@@ -243,6 +287,7 @@ class Guardian:
     def _reap(self) -> None:
         """Collect the dead. When a main process is among them, or leftovers wait to go, see what is left of whom."""
         some = False
+        ended: list[Attempt] = []
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -254,13 +299,16 @@ class Guardian:
             attempt = self._mains.pop(pid, None)
             if attempt is not None:
                 attempt.ended(status, usage, self._now())
-                heapq.heappush(self._timers, (self._now() + PATIENCE, attempt.number, "give up"))
+                ended.append(attempt)
                 continue
             owners = self._strays.pop(pid, frozenset())
             if len(owners) == 1 and (owner := self._attempts.get(next(iter(owners)))) is not None:
                 owner.count(usage)
         if some and len(self._attempts) > len(self._mains):
             self._settle()
+        for attempt in ended:
+            if attempt.number in self._attempts:  # something of it is left
+                heapq.heappush(self._timers, (self._now() + PATIENCE, attempt.number, "give up"))
 
     def _settle(self) -> None:
         """End the leftovers of attempts whose main process has ended; tell the end of those that have none left."""

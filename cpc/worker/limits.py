@@ -16,11 +16,13 @@ WAYS = ("auto", "cgroup", "watch")
 class Limits:
     """`memory`: "cgroup" by control groups, "watch" by looking every `interval` seconds and by RLIMIT_AS, "auto" the
     first of them that this machine allows. `grace`: seconds from SIGTERM to SIGKILL when an attempt's walltime is over.
+    `gather`: seconds in which good ends are told together, while others stand in line.
     """
 
     memory: Way = "auto"
     interval: float = 0.5
     grace: float = 15.0
+    gather: float = 0.02
 
     def check(self) -> Limits:
         """The limits, or BadInput; "cgroup" is refused where the machine has none to offer."""

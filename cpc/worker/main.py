@@ -140,7 +140,8 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
         if credentials.repaired:
             say(credentials.repaired)
         _end_leftovers(work)
-        processes = GuardedProcesses(reactor, Path(claim.directory), machine.limits, Path(work))
+        environment = clean(dict(os.environ))
+        processes = GuardedProcesses(reactor, Path(claim.directory), machine.limits, Path(work), environment)
         agent = Agent(
             bundle=bundle,
             credentials=credentials,
@@ -163,7 +164,6 @@ def _work(settings: Settings, bundle: Bundle, machine: Machine, clock: SystemClo
                 hand_in=hand_in,
                 leaves_when_drained=bool(settings.idle or settings.jobs) or until is not None,
                 listens=TOLD_WITHIN if batch else 0.0,
-                environment=clean(dict(os.environ)),
             ),
             say=say,
             measure=_available(node),

@@ -3,14 +3,20 @@
 A frame is a 4-byte length and the marshalled list: both ends are this program under this interpreter, joined by a socket
 pair that nothing else can open, so the fastest format that the standard library has will do. Light imports only.
 
-| message                                                                                   | who → whom       |
-|-------------------------------------------------------------------------------------------|------------------|
-| ("begin", directory, memory way, interval s, grace s)                                     | agent → guardian |
-| ("start", number, argv, env, cwd, stdin, stdout, stderr, memory bytes, walltime s)        | agent → guardian |
-| ("stop", number, grace s)                                                                 | agent → guardian |
-| ("close",)                                                                                | agent → guardian |
-| ("ready", guardian pid, how memory is limited)                                            | guardian → agent |
-| ("exit", number, code or None, wall s, cpu s, max memory bytes, exceeded, error)          | guardian → agent |
+| message                                                                                    | who → whom       |
+|--------------------------------------------------------------------------------------------|------------------|
+| ("begin", directory, memory way, interval s, grace s, gather s, env)                       | agent → guardian |
+| ("start", number, beside, argv, env, cwd, stdin, stdout, stderr, memory bytes, walltime s) | agent → guardian |
+| ("stop", number, grace s)                                                                  | agent → guardian |
+| ("withdraw", number)                                                                       | agent → guardian |
+| ("close",)                                                                                 | agent → guardian |
+| ("ready", guardian pid, how memory is limited)                                             | guardian → agent |
+| ("exit", number, code or None, wall s, cpu s, max memory bytes, exceeded, error)           | guardian → agent |
+| ("unbegun", number)                                                                        | guardian → agent |
+
+The `env` of one that starts comes over that of `begin`. `beside`: 0, it starts at once; else it waits in line, and the first
+of the line starts when fewer than that many run. What is withdrawn, or stopped while it is in line, is told as unbegun; what
+runs already is not withdrawn any more.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def run_directory(worker: str, lease: Lease) -> str:
 
 
 async def place(
-    disk: Disk, offload: Offload, spares: Spares, directory: str, task: Task, fetch: Fetch, early: Early,
+    disk: Disk, offload: Offload, together: Offload, spares: Spares, directory: str, task: Task, fetch: Fetch, early: Early,
     at_once: bool = False,
 ) -> None:  # fmt: skip
     """Make the directory and put everything in it. `at_once`: it begins when that is done.
@@ -42,7 +42,7 @@ async def place(
     """
     _check_inputs(task)
     if not (at_once and spares.take_ready(directory)):
-        await offload(lambda: spares.take(directory))
+        await together(lambda: spares.take(directory))
     chunks = InOrder(_chunks(task), fetch, early)
     try:
         for name, content, executable in task.inputs:

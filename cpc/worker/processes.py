@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 from twisted.internet import defer
 from twisted.logger import Logger
 
@@ -28,11 +28,11 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _PROGRAM = "import sys; sys.path.insert(0, {root!r}); from cpc.worker.guardian import main; main({channel}, {life})"
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True):
     """One attempt to start. `stdin` may be "" (nothing to read); paths that are not absolute are below `cwd`.
 
-    `memory` in bytes and `walltime` in seconds are limits, 0 for none. `env` is the whole environment.
+    `memory` in bytes and `walltime` in seconds are limits, 0 for none. `env` comes over the environment that all have.
+    `beside`: 0, it starts at once; else it stands in line, and the first of the line starts when fewer than that many run.
     """
 
     key: str
@@ -45,16 +45,16 @@ class Launch:
     cores: int = 1
     memory: int = 0
     walltime: float = 0.0
+    beside: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True):
     """How one attempt ended, told when nothing of it is left running.
 
     `code`: −N for a signal, None when the program never ran or nobody saw its end. `cpu_seconds`: of the main process and
     all that it, or the guardian after it, has waited for. `max_memory`: bytes of the largest of these, never less than the
     guardian's own dozen MB; of all together where memory is limited. `exceeded`: "", "memory" or "walltime". `error`: why
-    it could not run, in words; then it is not the job's fault.
+    it could not run, in words; then it is not the job's fault. `began`: False if it was taken out of the line.
     """
 
     key: str
@@ -64,6 +64,7 @@ class Exit:
     max_memory: int = 0
     exceeded: str = ""
     error: str = ""
+    began: bool = True
 
 
 class Processes(Protocol):
@@ -78,6 +79,9 @@ class Processes(Protocol):
     def kill(self, key: str) -> None:
         """SIGKILL to everything of it."""
 
+    def withdraw(self, key: str) -> None:
+        """Take it out of the line, if it has not begun; its Exit says so. What runs goes on."""
+
     def running(self) -> tuple[str, ...]:
         """Keys of what was started and not reported."""
 
@@ -85,8 +89,7 @@ class Processes(Protocol):
         """End everything, and whatever watches it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     key: str
     on_exit: Callable[[Exit], None]
 
@@ -107,20 +110,24 @@ class GuardedProcesses:
 
     `directory` must exist; the guardian's own complaints go to `guardian.log` in it. `work`: the directory whose guardians
     end what another of them has left, if it was killed together with its keeper; `directory` itself, if it is not given.
+    `environment`: what all attempts have.
     """
 
     def __init__(
-        self, reactor: Reactor, directory: Path, limits: Limits | None = None, work: Path | None = None
-    ) -> None:
+        self, reactor: Reactor, directory: Path, limits: Limits | None = None, work: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self._reactor = reactor
         self._directory = directory
         self._work = work or directory
         self._limits = (limits or Limits()).check()
+        self._environment = environment or {}
         self._guardian: _Guardian | None = None
         self._waiting: dict[int, _Waiting] = {}
         self._numbers: dict[str, int] = {}
         self._last = 0
         self._held: list[tuple[Any, ...]] = []  # messages for a guardian that is not there yet
+        self._unsent = b""  # frames that leave at the end of this turn of the reactor: they stand in line anyway
         self._lost: dict[int, _Waiting] = {}  # attempts of a dead guardian, told when their processes are surely gone
         self._closed: list[defer.Deferred[None]] = []
         self._closing = False
@@ -138,7 +145,7 @@ class GuardedProcesses:
         self._numbers[launch.key] = number
         self._waiting[number] = _Waiting(launch.key, on_exit)
         message = (
-            "start", number, list(launch.argv), dict(launch.env), launch.cwd,
+            "start", number, launch.beside, list(launch.argv), launch.env, launch.cwd,
             launch.stdin, launch.stdout, launch.stderr, launch.memory, float(launch.walltime),
         )  # fmt: skip
         refusal = "the worker is leaving" if self._closing else ""
@@ -150,24 +157,42 @@ class GuardedProcesses:
             refusal = self._begin()
         if refusal:
             self._reactor.callLater(0, self._ended, number, Exit(launch.key, error=refusal))
-        elif self._guardian is not None and not self._guardian.channel.ended:
-            self._guardian.channel.write(frame)
-        else:
+        elif self._guardian is None or self._guardian.channel.ended:
             self._held.append(message)
+        elif launch.beside:
+            if not self._unsent:
+                self._reactor.callLater(0, self._send)
+            self._unsent += frame
+        else:
+            self._send(frame)
 
     def stop(self, key: str, grace: float) -> None:
         """See `Processes.stop`."""
-        number = self._numbers.get(key)
-        if number is None:
-            return
-        if self._guardian is not None and not self._guardian.channel.ended:
-            self._guardian.channel.write(pipe.pack([("stop", number, float(grace))]))
-        elif number not in self._lost:
-            self._held.append(("stop", number, float(grace)))
+        self._say(key, "stop", float(grace))
 
     def kill(self, key: str) -> None:
         """See `Processes.kill`."""
         self.stop(key, 0.0)
+
+    def withdraw(self, key: str) -> None:
+        """See `Processes.withdraw`."""
+        self._say(key, "withdraw")
+
+    def _say(self, key: str, what: str, *more: float) -> None:
+        number = self._numbers.get(key)
+        if number is None:
+            return
+        message = (what, number, *more)
+        if self._guardian is not None and not self._guardian.channel.ended:
+            self._send(pipe.pack([message]))
+        elif number not in self._lost:
+            self._held.append(message)
+
+    def _send(self, frame: bytes = b"") -> None:
+        """To the guardian, behind what waits; if it is gone, nothing happens: its attempts are told lost."""
+        data, self._unsent = self._unsent + frame, b""
+        if data and self._guardian is not None:
+            self._guardian.channel.write(data)
 
     def running(self) -> tuple[str, ...]:
         """Keys of what was started and not reported."""
@@ -191,7 +216,7 @@ class GuardedProcesses:
         done: defer.Deferred[None] = defer.Deferred()
         self._closed.append(done)
         if len(self._closed) == 1:
-            self._guardian.channel.write(pipe.pack([("close",)]))
+            self._send(pipe.pack([("close",)]))
             self._set_timer(CLOSE_TIMEOUT, "did not end in time")
         await done
 
@@ -222,7 +247,8 @@ class GuardedProcesses:
         )
         limits = self._limits
         directory = str(self._work.resolve())
-        guardian.channel.write(pipe.pack([("begin", directory, limits.memory, limits.interval, limits.grace)]))
+        begin = ("begin", directory, limits.memory, limits.interval, limits.grace, limits.gather, self._environment)
+        guardian.channel.write(pipe.pack([begin]))
         for message in self._held:
             guardian.channel.write(pipe.pack([message]))
         self._held.clear()
@@ -238,6 +264,10 @@ class GuardedProcesses:
                     waiting = self._waiting.get(number)
                     if waiting is not None:
                         self._ended(number, Exit(waiting.key, code, wall, cpu, most, exceeded, error))
+                case ("unbegun", number):
+                    waiting = self._waiting.get(number)
+                    if waiting is not None:
+                        self._ended(number, Exit(waiting.key, began=False))
                 case ("ready", pid, words):
                     guardian.pid = pid
                     self.memory_limited_by = words
@@ -261,6 +291,7 @@ class GuardedProcesses:
 
     def _channel_ended(self) -> None:
         """The guardian is gone, or will be in a moment. What it had started is being ended by its keeper."""
+        self._unsent = b""
         held = {message[1] for message in self._held if message[0] == "start"}
         self._lost = {number: one for number, one in self._waiting.items() if number not in held}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpc.api import Found, Place, Platform, Value
+from cpc.api import Amounts, Found, Place, Platform, Value
 from cpc.core.errors import NotFound
 from cpc.wire.messages import Task
 from cpc.worker.executable_files import ARCH
@@ -39,6 +39,10 @@ class Programs:
     def release(self, key: str) -> None:
         """The attempt has ended."""
         self._platform.release(key)
+
+    def by_name(self, granted: Amounts) -> bool:
+        """Whether the platform sets aside things that have names."""
+        return self._platform.by_name(granted)
 
 
 def _whole(place: Place, argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +24,7 @@ from cpc.worker.processes import Processes
 from cpc.worker.slots import Slots
 from cpc.worker.spares import Spares
 from cpc.worker.starting import Starter
+from cpc.worker.together import Together
 from cpc.worker.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Room:
     directory: str
     disk: Disk
     offload: Offload
+    together: Together
     spares: Spares
     spool: Spool
     aside: Aside
@@ -79,7 +81,6 @@ class Room:
     grace: float = 30.0
     least_free: int = 32 << 20  # bytes of disk below which a job's failure is the disk's
     checkpoint_interval: float = 900.0
-    environment: dict[str, str] = field(default_factory=dict)
     listens: float = 0.0  # seconds that a batch system has to tell us, too, why it has ended a program
     told: str = ""  # the signal by which we were told to leave: there before the reactor has heard of it
     _free: tuple[float, int] = (float("-inf"), 0)  # when it was looked at, bytes

@@ -1,7 +1,7 @@
 """One attempt at this worker: from a task to a result in the spool.
 
-Its states and what moves it are in TABLE; the program runs from `room` to `end`. GONE means that nothing of it is
-left here but, perhaps, a delivery: a result on its way to the server.
+Its states and what moves it are in TABLE; the program runs from `room` to `end`, or is next in the guardian's line. GONE
+means that nothing of it is left here but, perhaps, a delivery: a result on its way to the server.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
-import os
-from dataclasses import replace
+from collections.abc import Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,14 +18,16 @@ from cpc.core.errors import CopernicusError, TooLarge
 from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
 from cpc.core.resources import show_size
+from cpc.spool.disk import Stat
 from cpc.wire.messages import Result, Task
 from cpc.worker.checkpointing import Checkpointer
-from cpc.worker.collecting import Collected, collect, sync_files, tail, words
+from cpc.worker.collecting import Collected, collect, is_brief, sync_files, tail, words
 from cpc.worker.delivery import Delivery
 from cpc.worker.ending import Stop, may_be_told, outcome
 from cpc.worker.placing import key_of, place, run_directory
 from cpc.worker.processes import Exit, Launch
 from cpc.worker.room import Kept, Room
+from cpc.worker.spares import untouched
 from cpc.worker.starting import Command, job_environment
 from cpc.worker.tailing import Tailer
 from cpc.worker.transfer import Stopped
@@ -43,10 +44,11 @@ class State(enum.StrEnum):
 
 
 class Event(enum.StrEnum):
-    PLACED = "placed"  # inputs are there
-    ROOM = "room"  # its cores and memory are free: the program starts
+    PLACED = "placed"  # inputs are there, or there are none
+    ROOM = "room"  # its cores and memory are free, or will be when another ends: the program starts
     STOP = "stop"  # cancelled, handed back, dropped
     END = "end"  # the program and all it started have ended
+    UNBEGUN = "unbegun"  # it was taken out of the line before its program began
     KEPT = "kept"  # the result is in the spool, or nothing is to be reported
     FAULT = "fault"  # the worker could not do its part
 
@@ -60,8 +62,10 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.WAITING, Event.FAULT): State.GONE,
     (State.RUNNING, Event.STOP): State.STOPPING,
     (State.RUNNING, Event.END): State.COLLECTING,
+    (State.RUNNING, Event.UNBEGUN): State.GONE,
     (State.STOPPING, Event.STOP): State.STOPPING,
     (State.STOPPING, Event.END): State.COLLECTING,
+    (State.STOPPING, Event.UNBEGUN): State.GONE,
     (State.COLLECTING, Event.STOP): State.COLLECTING,
     (State.COLLECTING, Event.KEPT): State.GONE,
     (State.COLLECTING, Event.FAULT): State.GONE,
@@ -82,9 +86,11 @@ class Attempt:
         self._key = key_of(task.lease)
         self._stop: Stop | None = None
         self._words = ""
+        self._withdrawal = ""
         self._announced = False
         self._lost = 0
         self._stage_in = 0.0  # seconds
+        self._bare = False  # it has left nothing, and its directory is another's by now
         self._listening: Deferred[None] | None = None
 
     @property
@@ -116,6 +122,14 @@ class Attempt:
         elif self._listening is not None:
             self._listening.cancel()
 
+    def hand_back_unbegun(self, why: str) -> None:
+        """If its program has not begun; one that is in line may just have."""
+        if self.state is State.RUNNING:
+            self._withdrawal = why
+            self._room.processes.withdraw(self._key)
+        else:
+            self.stop(Stop.HAND_BACK, why)
+
     def _to(self, event: Event) -> None:
         self.state = TABLE[self.state, event]
 
@@ -125,9 +139,14 @@ class Attempt:
     async def _live(self) -> None:
         room = self._room
         try:
-            await self._place()
+            granted = self.task.granted
+            has_files = bool(self.task.inputs or self.task.checkpoint)
+            if has_files:
+                await self._place(room.slots.has_room(granted))
             self._to(Event.PLACED)
-            await room.slots.take(self.lease, self.task.granted)
+            await room.slots.take(self.lease, granted, room.starter.by_name(granted))
+            if not has_files:  # a directory alone is no work; no more of them are made than are needed
+                await self._place(not room.slots.crowded)
             command = self._command()
         except (Stopped, CancelledError):
             return await self._clear()
@@ -135,6 +154,8 @@ class Attempt:
             return await self._refuse(error)
         self._to(Event.ROOM)
         end = await self._run(command)
+        if not end.began:
+            return await self._unbegun()
         self._to(Event.END)
         room.starter.release(self._key)
         room.slots.give(self.lease)
@@ -145,7 +166,7 @@ class Attempt:
                 await self._refuse(error)
             raise
 
-    async def _place(self) -> None:
+    async def _place(self, at_once: bool) -> None:
         room, lease = self._room, self.lease
         if room.free_disk() < room.least_free:
             words_ = f"the disk is full: less than {show_size(room.least_free)} are free"
@@ -155,9 +176,8 @@ class Attempt:
             return await room.transfer.fetch(lease, digest, self._wanted, size)
 
         began = room.clock.monotonic()
-        at_once = room.slots.has_room(self.task.granted)
         await place(
-            room.disk, room.offload, room.spares, self.directory, self.task, fetch, room.transfer.early, at_once
+            room.disk, room.offload, room.together, room.spares, self.directory, self.task, fetch, room.transfer.early, at_once
         )  # fmt: skip
         if self.task.inputs or self.task.checkpoint:
             self._stage_in = room.clock.monotonic() - began
@@ -174,22 +194,28 @@ class Attempt:
         self._announced, self._lost = command.announced, command.lost
         return command
 
+    async def _unbegun(self) -> None:
+        self._to(Event.UNBEGUN)
+        if self._stop is None:
+            self._stop, self._words = Stop.HAND_BACK, self._withdrawal
+        self._report_unstarted()
+        await self._clear()
+
     async def _run(self, command: Command) -> Exit:
-        task, directory = self.task, self.directory
+        task = self.task
         ended: Deferred[Exit] = Deferred()
         self.checkpointer.begin()
         self._room.processes.start(
             Launch(
                 key=self._key,
                 argv=command.argv,
-                env=job_environment(self._room.environment, command, task),
-                cwd=directory,
-                stdin=os.path.join(directory, task.stdin) if task.stdin else "",
-                stdout=os.path.join(directory, "stdout"),
-                stderr=os.path.join(directory, "stderr"),
+                env=job_environment(command, task),
+                cwd=self.directory,
+                stdin=task.stdin,
                 cores=task.granted.cores,
                 memory=task.granted.memory,
                 walltime=task.walltime,
+                beside=self._room.slots.beside,
             ),
             ended.callback,
         )
@@ -218,7 +244,8 @@ class Attempt:
             stage_in_seconds=self._stage_in,
         )
         try:
-            kept, fresh = await room.offload(lambda: self._collect(result))
+            collected = await room.together(lambda: self._collect_brief(result))
+            kept, fresh = collected or await room.offload(lambda: self._collect(result))
         except OSError as error:
             return await self._refuse(error)
         room.transfer.will_send(fresh)
@@ -251,14 +278,29 @@ class Attempt:
             room.hooks.fault(message)
         return verdict, message
 
-    def _collect(self, result: Result) -> tuple[Kept, dict[bytes, bytes]]:
+    def _collect_brief(self, result: Result) -> tuple[Kept, dict[bytes, bytes]] | None:
+        """`_collect` where that takes but a moment; None: it does not. Off the reactor, with others.
+
+        Where nothing was left, the directory is another's at once.
+        """
+        try:
+            listing = self._room.disk.scan(self.directory)
+        except PermissionError:
+            return None
+        if not is_brief(listing):
+            return None
+        collected = self._collect(result, listing)
+        self._bare = all(map(untouched, listing)) and self._room.spares.keep(self.directory, listing)
+        return collected
+
+    def _collect(self, result: Result, listing: Sequence[Stat] | None = None) -> tuple[Kept, dict[bytes, bytes]]:
         """Hash what the job made; some of its chunks, as they were read. Runs off the reactor."""
         disk, task = self._room.disk, self.task
         handed_back = result.outcome in (Outcome.PREEMPTED, Outcome.WALLTIME)
         patterns = () if handed_back or result.outcome is Outcome.REFUSED else task.outputs
         inputs = {path: content.digest for path, content, _ in task.inputs}
         try:
-            found = collect(disk, self.directory, patterns, inputs=inputs)
+            found = collect(disk, self.directory, patterns, inputs=inputs, listing=listing)
         except TooLarge as error:
             found = collect(disk, self.directory, ())
             what = f"{error}; name the outputs that are wanted"
@@ -288,7 +330,7 @@ class Attempt:
         """
         room = self._room
         body = msgspec.msgpack.encode(kept)
-        delivery = Delivery(room, self.lease, self.directory, room.spool, kept)
+        delivery = Delivery(room, self.lease, self.directory, room.spool, kept, self._bare)
         told = delivery.is_brief and self._stop not in (Stop.CANCEL, Stop.DROP)
         if told:
             room.hooks.deliver(delivery)
@@ -352,7 +394,7 @@ class Attempt:
         if self._stop in (None, Stop.DROP):
             return
         end = end or Exit(self._key, None, 0.0, 0.0, 0, "", "")
-        verdict, message = outcome(replace(end, error=""), self._stop, self.task, False)
+        verdict, message = outcome(msgspec.structs.replace(end, error=""), self._stop, self.task, False)
         result = Result(
             lease=self.lease,
             outcome=verdict,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 
 from cpc.spool.disk import Disk, Stat
 
 STREAMS = ("stdout", "stderr")
-MOST = 256  # empty directories that are kept: of brief jobs a hundred and more are settled at a time
+MOST = 128  # empty directories that are kept: some more than attempts stand in line
 FILES = 64  # a directory with more does not become small again
 
 
@@ -65,10 +66,11 @@ class Spares:
 
     def give(self, directory: str) -> None:
         """Remove a directory and all in it, or keep it, empty, for another attempt. OSError for the disk."""
-        if not self._keep(directory):
+        if not self.keep(directory):
             self._disk.remove_tree(directory)
 
-    def _keep(self, directory: str) -> bool:
+    def keep(self, directory: str, found: Sequence[Stat] | None = None) -> bool:
+        """Keep it, empty, for another attempt, if that is worth it. `found`: what is in it, for who knows that already."""
         disk = self._disk
         if os.path.dirname(directory) != self._runs or len(self._free) >= MOST:
             return False
@@ -76,13 +78,13 @@ class Spares:
         if facts is None or facts.kind != "dir":  # a job may have put something else there
             return False
         try:
-            found = disk.scan(directory)
+            found = disk.scan(directory) if found is None else found
             if len(found) > FILES or any(each.kind == "dir" for each in found):
                 return False
             if facts.mode != 0o700:
                 disk.chmod(directory, 0o700)
             for each in found:
-                if not _untouched(each):
+                if not untouched(each):
                     disk.unlink(os.path.join(directory, each.name))
             spare = os.path.join(self._aside, str(next(self._numbers)))
             if not self._made:
@@ -95,7 +97,7 @@ class Spares:
         return True
 
 
-def _untouched(file: Stat) -> bool:
+def untouched(file: Stat) -> bool:
     """An empty stream, as the guardian makes it; nobody has another name for it."""
     plain = file.kind == "file" and file.links == 1 and file.mode & 0o7711 == 0o600
     return plain and not file.size and file.name in STREAMS

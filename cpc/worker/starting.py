@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from cpc.core import ids
+from cpc.core.resources import Amounts
 from cpc.wire.messages import Task
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """What to start. `announced`: the program is one that the worker announced, so that it must be there.
     `lost`: the exit code that says of no program how it has ended; 0: there is none."""
 
     argv: tuple[str, ...]
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = {}
     announced: bool = False
     lost: int = 0
 
@@ -29,6 +30,9 @@ class Starter(Protocol):
     def release(self, key: str) -> None:
         """The attempt with this key has ended: give back hosts and the like."""
 
+    def by_name(self, granted: Amounts) -> bool:
+        """Whether `command` sets aside things that have names, as GPUs do, so that they must be free before."""
+
 
 class PlainStarter:
     """Runs the argv as it is: for simulation, and for workers without executables."""
@@ -39,6 +43,9 @@ class PlainStarter:
     def release(self, key: str) -> None:
         return None
 
+    def by_name(self, granted: Amounts) -> bool:
+        return False
+
 
 def clean(environment: dict[str, str]) -> dict[str, str]:
     """The worker's environment as jobs may see it: nothing of Copernicus itself, of its service manager or its venv."""
@@ -46,8 +53,8 @@ def clean(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(dropped)}
 
 
-def job_environment(base: dict[str, str], command: Command, task: Task) -> dict[str, str]:
-    """What the job sees: the node's environment, the platform's, Copernicus's own variables, then the job's wishes.
+def job_environment(command: Command, task: Task) -> dict[str, str]:
+    """What the job sees beside the node's environment: Copernicus's own variables, the platform's, then the job's wishes.
 
     `CPC_INDEX` and table columns of an array come in the task's own environment.
     """
@@ -61,4 +68,4 @@ def job_environment(base: dict[str, str], command: Command, task: Task) -> dict[
         "CPC_PROJECT": ids.show(task.project),
         "OMP_NUM_THREADS": cores,  # else every job would take all cores of the node
     }
-    return {**base, **facts, **command.env, **task.env}
+    return {**facts, **command.env, **task.env}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import zlib
+from functools import cache
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -86,7 +87,19 @@ def children(pid: int) -> list[int]:
 def own_children() -> list[int]:
     """The children of this process, which has one thread."""
     pid = os.getpid()
-    return list(map(int, read(f"/proc/{pid}/task/{pid}/children").split())) if _HAS_CHILDREN else _by_scan([pid])
+    if not _HAS_CHILDREN:
+        return _by_scan([pid])
+    fd, parts, size = _list_of(pid), [], 0
+    while part := os.pread(fd, 1 << 16, size):
+        parts.append(part)
+        size += len(part)
+    return list(map(int, b"".join(parts).split()))
+
+
+@cache
+def _list_of(pid: int) -> int:
+    """Opened once: it is read at the end of each attempt."""
+    return os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def below(roots: list[int]) -> list[int]:

@@ -5,6 +5,7 @@ from tests.defects.defect import defect
 _GUARDIAN = "tests/integration/test_guardian.py::"
 _FETCHING = "tests/unit/test_fetching.py::"
 _PROCESSES = "tests/integration/test_processes.py::"
+_LINE = "tests/integration/test_guardian_line.py::"
 
 WORKER = (
     # --- results ---
@@ -124,9 +125,37 @@ WORKER = (
         caught_by=_GUARDIAN + "test_a_daemon_of_a_job_ends_with_the_job",
     ),
     defect(
-        "walltime-not-kept", "cpc.worker.guardian:Guardian._start", "if attempt.walltime:", "if attempt.walltime and number < 0:",
+        "walltime-not-kept", "cpc.worker.guardian:Guardian._start", "if walltime:", "if walltime and number < 0:",
         promise="a job over its walltime is ended",
         caught_by=_PROCESSES + "test_an_attempt_over_its_walltime_is_asked_then_ended",
+    ),
+    defect(
+        "line-crowds-the-slots", "cpc.worker.guardian:Guardian._next", "len(self._attempts) >= beside",
+        "len(self._attempts) > beside",
+        promise="what is next begins when another has ended, not before",
+        caught_by=_LINE + "test_no_more_run_at_a_time_than_may",
+    ),
+    defect(
+        "withdrawn-though-it-runs", "cpc.worker.processes:GuardedProcesses.withdraw", 'self._say(key, "withdraw")',
+        "self.stop(key, 0.0)",
+        promise="a job that runs is not taken back because it waited long",
+        caught_by=_LINE + "test_what_is_withdrawn_or_stopped_in_line_has_not_begun",
+    ),
+    defect(
+        "next-with-another-need", "cpc.worker.slots:Slots._suits", "first.wanted == self._last", "True",
+        promise="a job begins only in room that is its own",
+        caught_by="tests/unit/test_slots.py::test_nobody_is_next_whose_need_is_another_or_whose_things_have_names", quick=True,
+    ),
+    defect(
+        "gpus-given-out-twice", "cpc.worker.slots:Slots._suits", "and not first.by_name", "",
+        promise="what is set aside by name is free before it is given out",
+        caught_by="tests/unit/test_slots.py::test_nobody_is_next_whose_need_is_another_or_whose_things_have_names", quick=True,
+    ),
+    defect(
+        "directory-given-on-with-something-in-it", "cpc.worker.running:Attempt._collect_brief",
+        "all(map(untouched, listing)) and", "",
+        promise="no job sees what another has left",
+        caught_by="tests/unit/test_agent_jobs.py::test_only_a_directory_with_nothing_in_it_is_anothers_at_once",
     ),
     defect(
         "unknown-to-the-server-and-forgotten", "cpc.worker.desk:Desk._settle", "settled.verdict == Verdict.ASIDE", "False",

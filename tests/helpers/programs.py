@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cpc.spool.disk import Disk
 from cpc.worker.processes import Exit, Launch
 from tests.simulation.clock import HostReactor
+from tests.simulation.line import Line
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,20 @@ class FakeProcesses:
         self.most = 0  # at one time
         self.closed = False
         self._running: dict[str, _Running] = {}
+        self._line = Line(reactor, lambda: len(self._running), self._start)
 
     def start(self, launch: Launch, on_exit: Callable[[Exit], None]) -> None:
+        if launch.beside:
+            self._line.put(launch, on_exit)
+        else:
+            self._start(launch, on_exit)
+
+    def _start(self, launch: Launch, on_exit: Callable[[Exit], None]) -> None:
         self.launched.append(launch)
         program = self.programs.get(launch.argv[0] if launch.argv else "")
         if program is None or program.error:
             error = program.error if program else f"the program {launch.argv[0]} was not found in the search path"
-            self.reactor.callLater(0, on_exit, Exit(launch.key, error=error))
+            self.reactor.callLater(0, self._line.tell, on_exit, Exit(launch.key, error=error))
             return
         running = _Running(launch, program, on_exit, self.reactor.seconds())
         self._running[launch.key] = running
@@ -68,7 +76,11 @@ class FakeProcesses:
         self.disk.make_directory(os.path.dirname(whole))
         self.disk.append(whole, data)
 
+    def withdraw(self, key: str) -> None:
+        self._line.withdraw(key)
+
     def stop(self, key: str, grace: float) -> None:
+        self._line.withdraw(key)
         running = self._running.get(key)
         if running is None or running.stopping:
             return
@@ -88,6 +100,7 @@ class FakeProcesses:
         self._end(key, code)
 
     def kill(self, key: str) -> None:
+        self._line.withdraw(key)
         if key in self._running:
             self._halt(self._running[key])
             self._running[key].calls.append(self.reactor.callLater(0, self._end, key, -9))
@@ -101,12 +114,13 @@ class FakeProcesses:
         running = self._running.pop(key)
         self._halt(running)
         seconds = self.reactor.seconds() - running.started
-        running.on_exit(Exit(key, code, seconds, seconds, running.program.max_memory))
+        self._line.tell(running.on_exit, Exit(key, code, seconds, seconds, running.program.max_memory))
 
     def running(self) -> tuple[str, ...]:
         return tuple(self._running)
 
     async def close(self) -> None:
         self.closed = True
+        self._line.clear()
         for key in list(self._running):
             self._halt(self._running.pop(key))

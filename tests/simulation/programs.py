@@ -24,6 +24,7 @@ from cpc.spool.disk import Disk
 from cpc.worker.processes import Exit, Launch
 from tests.simulation.clock import HostReactor
 from tests.simulation.databases import Killed
+from tests.simulation.line import Line
 
 STEP = 10.0
 FULL = 28  # the exit code of a program that found the disk full: never the job's fault
@@ -77,10 +78,17 @@ class SimProcesses:
         self._ear = ear
         self._slow = slow
         self._running: dict[str, _Running] = {}
+        self._line = Line(reactor, lambda: len(self._running), self._start)
 
     def start(self, launch: Launch, on_exit: Callable[[Exit], None]) -> None:
         if not self._reactor.alive:
             raise Killed  # the agent's process has gone in the middle of this
+        if launch.beside:
+            self._line.put(launch, on_exit)
+        else:
+            self._start(launch, on_exit)
+
+    def _start(self, launch: Launch, on_exit: Callable[[Exit], None]) -> None:
         running = _Running(launch, on_exit, self._reactor.seconds())
         self._running[launch.key] = running
         self._ear.started(launch)
@@ -146,7 +154,11 @@ class SimProcesses:
     def _exceeded(self, key: str) -> None:
         self._end(key, -9, own=True, exceeded="walltime")
 
+    def withdraw(self, key: str) -> None:
+        self._line.withdraw(key)
+
     def stop(self, key: str, grace: float) -> None:
+        self._line.withdraw(key)
         running = self._running.get(key)
         if running is None or running.stopping:
             return
@@ -156,6 +168,7 @@ class SimProcesses:
         self._later(running, min(self._slow, grace), self._end, key, code)
 
     def kill(self, key: str) -> None:
+        self._line.withdraw(key)
         if key in self._running:
             self._halt(self._running[key])
             self._later(self._running[key], 0, self._end, key, -9)
@@ -173,11 +186,12 @@ class SimProcesses:
         if own:
             self._ear.ended(key, code)
         seconds = self._reactor.seconds() - running.started
-        running.on_exit(Exit(key, code, seconds, seconds, 1 << 20, exceeded))
+        self._line.tell(running.on_exit, Exit(key, code, seconds, seconds, 1 << 20, exceeded))
 
     def running(self) -> tuple[str, ...]:
         return tuple(self._running)
 
     async def close(self) -> None:
+        self._line.clear()
         for key in list(self._running):
             self._halt(self._running.pop(key))

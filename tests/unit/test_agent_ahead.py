@@ -81,3 +81,16 @@ def test_a_job_given_ahead_can_be_cancelled_before_it_begins() -> None:
     here.until(lambda: here.script.settled(first) and here.script.settled(second) and here.script.settled(third))
     assert here.script.results[second][0].outcome is Outcome.CANCELLED
     assert len(worker.processes.launched) == 2
+
+
+def test_what_has_begun_when_it_is_to_be_taken_back_goes_on() -> None:
+    """Ends are told some at a time while there is a line: the agent believes for a moment that the next one still waits."""
+    here = world(brief=Program(1.0), long=Program(50.0))
+    jobs = [here.script.add(1, "brief"), here.script.add(2, "long"), here.script.add(3, "long")]
+    here.script.all_at_once = True
+    worker = here.worker(cores=1)
+    here.until(lambda: len(worker.processes.launched) == 2)
+    worker.agent.desk.give_up_waiting("the worker is drained")
+    here.until(lambda: all(here.script.settled(job) for job in jobs), within=200.0)
+    outcomes = [here.script.results[job][0].outcome for job in jobs]
+    assert outcomes == [Outcome.OK, Outcome.OK, Outcome.PREEMPTED]

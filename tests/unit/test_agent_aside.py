@@ -53,6 +53,16 @@ def test_what_a_job_has_left_is_kept_aside_and_told_of_when_the_server_does_not_
     assert kept in aside(here), "also after the power has failed"
 
 
+def test_how_a_job_has_ended_that_left_nothing_is_kept_aside_too() -> None:
+    here = world()
+    here.script.verdict = "kept aside"
+    here.script.add(1, "true")
+    here.worker()
+    here.until(lambda: any("does not know" in line for line in here.said))
+    (note,) = (name for name in aside(here) if name.endswith(".json"))
+    assert msgspec.json.decode(here.platter.names[note].data)["outcome"] == "ok"
+
+
 def test_a_disk_that_does_not_let_us_keep_it_is_asked_again() -> None:
     here = world(write=Program(5.0, writes=((1.0, "out.dat", b"science"),)))
     here.script.verdict = "kept aside"
@@ -206,4 +216,3 @@ def test_a_crash_in_between_costs_nothing(shelf: Shelf) -> None:
     again = shelf.aside.put(Lease(1 << 20, 1, 1), "/work/runs/1", Result(lease=Lease(1, 1, 1), outcome=Outcome.OK))
     assert again == place
     assert shelf.aside.count() == 1
-    assert shelf.aside.put(Lease(2 << 20, 1, 1), "/work/runs/2", Result(lease=Lease(1, 1, 1), outcome=Outcome.OK)) == ""

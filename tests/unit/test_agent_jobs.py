@@ -46,6 +46,18 @@ def test_leaving_hands_everything_back_and_says_goodbye() -> None:
     assert [each for each in here.platter.names if each.startswith("/work/n1")] == []
 
 
+def test_only_a_directory_with_nothing_in_it_is_anothers_at_once() -> None:
+    here = world(write=Program(5.0, writes=((1.0, "scratch", b"x"),)), brief=Program(5.0))
+    here.script.settle = False
+    kept = here.script.add(1, "write", outputs=())
+    empty = here.script.add(2, "brief")
+    here.worker(cores=2)
+    here.until(lambda: {kept, empty} <= set(here.script.results))
+    assert here.script.file(empty, "stdout") == b""
+    runs = {name.partition("/runs/")[2].partition("/")[0] for name in here.platter.names if "/runs/" in name}
+    assert runs == {f"{kept.job}.1.1"}
+
+
 def test_what_ends_because_the_whole_allocation_does_is_handed_back_though_it_ends_before_the_worker_is_told() -> None:
     here = world(
         fails=Program(10.0, code=1), saves=Program(10.0, writes=((9.0, "state.cpt", b"saved"),)), true=Program(10.0)

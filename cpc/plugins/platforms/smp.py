@@ -31,3 +31,7 @@ class Smp(Platform):
     def release(self, key: str) -> None:
         """The GPUs are free again."""
         self._gpus.release(key)
+
+    def by_name(self, granted: Amounts) -> bool:
+        """Only GPUs have names."""
+        return granted.gpus > 0
