@@ -245,9 +245,11 @@ class Attempt:
         )
         try:
             collected = await room.together(lambda: self._collect_brief(result))
-            kept, fresh = collected or await room.offload(lambda: self._collect(result))
+            if collected is None:
+                collected = await room.offload(lambda: self._collect(result))
         except OSError as error:
             return await self._refuse(error)
+        kept, fresh = collected
         room.transfer.will_send(fresh)
         await self._keep(kept)
 

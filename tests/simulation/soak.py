@@ -81,7 +81,9 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=0.0, help="a report each so many seconds")
     parser.add_argument("--wide", action="store_true", help="networks of many servers, in place of worlds of one")
     parser.add_argument("--servers", type=int, default=0, help="with --wide: so many in each network (default: 3 to 8)")
-    parser.add_argument("--shape", default="", choices=MANY, help="with --wide: how they are connected (default: by seed)")
+    parser.add_argument(
+        "--shape", default="", choices=MANY, help="with --wide: how they are connected (default: by seed)"
+    )
     chosen = parser.parse_args()
     logs.deaf()
     make = partial(universe.run_many, chosen.servers, chosen.shape) if chosen.wide else run
