@@ -50,9 +50,13 @@ def _add() -> Statement:
 
 _ADD = _add()
 _GET = statement.select(jobs, *_LIVE)
-_LEASE = statement.update(jobs, "state", "attempts", "since")
+_LEASE = Statement(
+    sa.update(jobs)
+    .where(jobs.c.id >= sa.bindparam("first"), jobs.c.id < sa.bindparam("end"))
+    .values({name: sa.bindparam(name) for name in ("state", "attempts", "since")})
+)
 _RETURN = statement.update(jobs, "state", "failures", "losses", "since")
-_DELETE = statement.delete(jobs)
+_DELETE = Statement(sa.delete(jobs).where(jobs.c.id >= sa.bindparam("first"), jobs.c.id < sa.bindparam("end")))
 _ELIGIBLE = Statement(
     sa.select(jobs.c.rank, jobs.c.id, jobs.c.attempts, jobs.c.failures, jobs.c.losses)
     .where(
@@ -294,8 +298,15 @@ def done_of_array(tx: Tx, array: int, after: int = 0, limit: int = 1000) -> list
 
 def lease(tx: Tx, leases: Iterable[tuple[int, int]], now: int) -> None:
     """(job, attempt) pairs run now."""
-    state = int(State.RUNNING)
-    tx.many(_LEASE, [{"state": state, "attempts": number, "since": now, "key_id": job} for job, number in leases])
+    rows: list[dict[str, int]] = []
+    for job, number in sorted(leases):
+        if rows and (rows[-1]["end"], rows[-1]["attempts"]) == (job, number):
+            rows[-1]["end"] = job + 1  # neighbours of an array, one statement
+        else:
+            rows.append(
+                {"first": job, "end": job + 1, "state": int(State.RUNNING), "attempts": number, "since": now}
+            )  # fmt: skip
+    tx.many(_LEASE, rows)
 
 
 def give_back(tx: Tx, job: int, failures: int, losses: int, now: int) -> None:
@@ -306,7 +317,13 @@ def give_back(tx: Tx, job: int, failures: int, losses: int, now: int) -> None:
 
 def finish(tx: Tx, rows: Sequence[DoneRow]) -> None:
     """The jobs have terminal states and leave the live table."""
-    tx.many(_DELETE, [{"id": row.id} for row in rows])
+    gone: list[dict[str, int]] = []
+    for job in sorted([row.id for row in rows]):
+        if gone and gone[-1]["end"] == job:
+            gone[-1]["end"] = job + 1
+        else:
+            gone.append({"first": job, "end": job + 1})
+    tx.many(_DELETE, gone)
     tx.many(
         _DONE_ADD,
         [
