@@ -87,8 +87,11 @@ class Monitor:
     async def _work(self) -> None:
         self._ticks += 1
         try:
-            await self._store.write(self.expire)
-            if self._ticks % RESERVE_EVERY == 0:
+            index = self._queue.index
+            anybody = bool(index.sessions or index.running)  # without, there is nothing that could expire
+            if anybody:
+                await self._store.write(self.expire)
+            if self._ticks % RESERVE_EVERY == 0 and (anybody or index.windows or index.requirements):
                 await self._store.write(self._reserve)
             if self._ticks % SHARES_EVERY == 0:
                 await self._store.write(self._queue.save_shares)

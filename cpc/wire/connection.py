@@ -156,11 +156,12 @@ class Connection:
             self.channel.abort("the other side does not read what it is told")
 
     def serve(
-        self, method: str, question: type[Q], handler: Handler[Q], bulk: bool = False,
+        self, method: str, question: type[Q], handler: Handler[Q] | None, bulk: bool = False,
         most: Callable[[Q], int] = unknown,
     ) -> None:  # fmt: skip
         """Answer `method`. The handler gets this connection and the question; None answers an empty map. A CopernicusError that
         it raises is sent. Of `bulk` methods so many handlers run as BULK_BYTES allow, by what each may answer (`most`: bytes).
+        Without a handler nothing is done: for one-way messages that only show that the other side is there.
         """
         self._questions.serve(method, question, handler, bulk, most)
 

@@ -93,6 +93,7 @@ class Questions:
         self._connection = connection
         self._channel = channel
         self._served: dict[str, _Served] = {}
+        self._signs: set[str] = set()  # one-way messages that say nothing but that they came
         self._routed: _Routed | None = None
         self._inbox: deque[tuple[_Answering, frames.Envelope]] = deque()
         self._bulk_inbox: deque[tuple[_Answering, frames.Envelope, int]] = deque()  # and what each takes
@@ -110,10 +111,13 @@ class Questions:
         return self._calls
 
     def serve(
-        self, method: str, question: type[Q], handler: Handler[Q], bulk: bool, most: Callable[[Q], int] = unknown
+        self, method: str, question: type[Q], handler: Handler[Q] | None, bulk: bool, most: Callable[[Q], int] = unknown
     ) -> None:
         """Answer `method` from now on."""
-        self._served[method] = _Served(question, handler, bulk, most)
+        if handler is None:
+            self._signs.add(method)
+        else:
+            self._served[method] = _Served(question, handler, bulk, most)
 
     def route(self, router: Router, bulk: bool) -> None:
         """Give what has a route to `router` from now on."""
@@ -121,6 +125,8 @@ class Questions:
 
     def asked(self, envelope: frames.Envelope) -> None:
         """A question or one-way message has come. Refused when too many came that are not served here."""
+        if envelope.method in self._signs and not (envelope.call or envelope.owner):
+            return
         served: _Answering | None = self._served.get(envelope.method)
         if envelope.owner:
             served = self._routed if envelope.route else None

@@ -46,6 +46,11 @@ FEDERATION = (
         caught_by=_ENDS + "test_who_answers_at_a_peers_address_ends_nothing_unless_it_is_the_peer",
     ),
     defect(
+        "signs-of-life-are-a-flood", "cpc.server.federation.links:Links._admit", 'connection.serve("alive", Alive, None)',
+        "pass", promise="a link that nobody uses stays, however many signs of life have come",
+        caught_by=_LINKS + "test_a_link_that_nobody_uses_stays",
+    ),
+    defect(
         "request-of-tomorrow-refused", "cpc.server.http.peers:request", "signed_part(ask.body)", 'b""',
         promise="a server of a newer release may say more in its request than is known here",
         caught_by="tests/unit/test_peer_requests_of_tomorrow.py",

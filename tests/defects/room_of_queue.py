@@ -21,6 +21,12 @@ QUEUE = (
         caught_by=_QUIET + "test_a_database_that_was_away_gives_no_job_away",
     ),
     defect(
+        "nobody-connected-nothing-expires", "cpc.server.monitor:Monitor._work", "index.sessions or index.running",
+        "index.sessions",
+        promise="a job whose worker ended while the server was away waits again, whoever is connected",
+        caught_by=_STORIES + "test_a_job_whose_worker_ended_while_the_server_was_away_is_taken_from_it",
+    ),
+    defect(
         "lease-not-extended-after-restart", "cpc.server.queue:Queue._running", "renewed=self.now",
         "renewed=self.now - self.limits.heartbeat_time",
         promise="after a restart every running attempt has a whole period",

@@ -36,6 +36,17 @@ def test_a_restart_of_the_server_is_noticed_by_nobody(world: World) -> None:
     assert [world.attempts(job + index) for index in range(4)] == [1] * 4
 
 
+def test_a_job_whose_worker_ended_while_the_server_was_away_is_taken_from_it(world: World) -> None:
+    """Although no worker at all is connected: the job waits again, and people are told that it does."""
+    join(world, "n1")
+    job = submit(world, "ok", "600", "10")
+    world.until(lambda: world.workers["n1"].processes.running())
+    world.kill_server("killed", away=20.0)
+    world.workers["n1"].kill(away=9999.0)
+    world.until(lambda: state(world, job) == "waiting", within=3 * world.plan.heartbeat_time)
+    assert world.oracle.rows("SELECT outcome FROM attempts WHERE job = ?", job) == [("lost",)]
+
+
 @pytest.mark.parametrize("how", ["frozen", "its database is away", "its disk is full"])
 def test_what_happens_to_the_server_costs_nobody_a_job(world: World, how: str) -> None:
     """Longer than a lease; the time does not count against those who could not be heard."""

@@ -10,9 +10,10 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.peer import Agreement, Limits, PeerState
+from cpc.server.federation.link import BEAT
 from cpc.server.federation.links import HELD, HELD_BULK
 from cpc.server.federation.ways import Caller, Passing
-from cpc.wire import frames
+from cpc.wire import frames, questions
 from cpc.wire.connection import PASSED_BACKLOG
 from cpc.wire.messages import ChunkData, Message
 from cpc.wire.peer_messages import Ping, Pong, Report, ReportAnswer, Survey, Surveyed
@@ -65,6 +66,16 @@ def test_the_side_that_cannot_be_reached_is_asked_over_the_connections_it_has_ma
     lab.until(lambda: lab.connected("ab"))
     answers_pings(lab["a"])
     assert ping(lab, "ba") == "a"
+
+
+def test_a_link_that_nobody_uses_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs of life are nothing that a server would have to do anything about, and no flood either, however many come."""
+    monkeypatch.setattr(questions, "MAX_UNSERVED", 5)
+    lab = chain("ab")
+    before = {name: list(site.changes) for name, site in lab.sites.items()}
+    lab.reactor.advance(20 * BEAT)
+    assert lab.connected("ab")
+    assert {name: site.changes for name, site in lab.sites.items()} == before
 
 
 def test_when_both_sides_dial_one_connection_of_each_kind_stays() -> None:

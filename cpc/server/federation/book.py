@@ -29,11 +29,12 @@ class Book:
         self.here = here
         self._authority = authority
         self._rows: dict[str, PeerRow] = {}
+        self._order: tuple[PeerRow, ...] | None = None  # they are looked through far more often than they change
         self._damaged: set[str] = set()
 
     def load(self, rows: Iterable[PeerRow]) -> None:
         """Begin with what is in the database."""
-        self._rows = {}
+        self._rows, self._order = {}, None
         for row in rows:
             self.put(row)
 
@@ -43,6 +44,7 @@ class Book:
         if former is None or former.authority != row.authority:
             self._judge(row)
         self._rows[row.id] = row
+        self._order = None
 
     def _judge(self, row: PeerRow) -> None:
         """A certificate that is damaged in the database must not keep everybody else out."""
@@ -58,11 +60,14 @@ class Book:
     def drop(self, server: str) -> None:
         """A row has gone."""
         self._rows.pop(server, None)
+        self._order = None
 
     @property
     def rows(self) -> tuple[PeerRow, ...]:
         """All, those first that are asked first."""
-        return tuple(sorted(self._rows.values(), key=lambda row: (row.priority, row.id)))
+        if self._order is None:
+            self._order = tuple(sorted(self._rows.values(), key=lambda row: (row.priority, row.id)))
+        return self._order
 
     def get(self, server: str) -> PeerRow | None:
         """The row of a server, if it is known."""

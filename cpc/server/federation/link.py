@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from cpc.core.clock import Timer, Timers
 from cpc.core.errors import Conflict, CopernicusError
+from cpc.wire import frames
 from cpc.wire.connection import Connection
 from cpc.wire.peer_messages import Alive
 
 BEAT = 25.0  # seconds between signs of life
 SILENCE = 60.0  # seconds without any: the connection is lost
+_ALIVE = frames.question("alive", 0, frames.body(Alive()))  # always the same
 
 
 class _Line:
@@ -90,7 +92,8 @@ class Link:
         if not self._lines:
             return
         for line in self._lines.values():
-            line.connection.tell("alive", Alive())
+            if not line.connection.closed:
+                line.connection.channel.send(_ALIVE)
         self._beat = self._reactor.callLater(BEAT, self._say)
 
     def stop(self) -> None:

@@ -96,8 +96,6 @@ class Links:
         self._changes: deque[tuple[str, bool]] = deque()
         self._telling = False
         self._stopped = False
-        self.serve("alive", Alive, _alive, far=False)
-        self.serve("alive", Alive, _alive, far=False, bulk=True)
 
     # --- for the server ---
 
@@ -348,6 +346,7 @@ class Links:
         for key, served in self._direct.items():
             if served.bulk is said.bulk:
                 self._serve_one(connection, key.partition("/")[0], served)
+        connection.serve("alive", Alive, None)
         connection.route(partial(self.relaying.routed, bulk=said.bulk), said.bulk, HELD_BULK if said.bulk else HELD)
         link.take(connection, said.bulk, dialler)
         self._met[peer] += 1
@@ -424,7 +423,3 @@ class Links:
                     callback(peer, up)
                 except Exception:  # the others are told all the same
                     log.failure("after a change of the link with {peer}", peer=peer)
-
-
-async def _alive(_caller: Caller, _said: Alive) -> None:
-    return None
