@@ -39,6 +39,7 @@ class Link:
         self.client = Side(self, "client", client, here, there)
         self.server = Side(self, "server", server, there, here)
         self.client.peer, self.server.peer = self.server, self.client
+        self._words = f"link {number} {client.name}-{server.name}:{port}"
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -71,7 +72,7 @@ class Link:
             self.network.unlink(self)
 
     def __str__(self) -> str:
-        return f"link {self.number} {self.hosts[0]}-{self.hosts[1]}:{self.port}"
+        return self._words
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
@@ -95,7 +96,11 @@ class Side:
         self._sent = 0  # number of the last segment sent
         self._flying: dict[int, bytes | None] = {}  # sent, not arrived
         self._stalled: dict[int, None] = {}  # of these: held up, to be sent again
-        self._unread = 0  # arrived at the other side's machine or flying, not read by its process
+        self._unread = (
+            0  # arrived at the other side's machine or flying, not read by its process, for all that is known here
+        )
+        self._signs: list[float] = []  # when it becomes known here of a segment that it was read
+        self._waking: VirtualCall | None = None  # when the first of them is looked at, because something waits for it
         self._last_arrival = 0.0
         self._doubtful = False  # arrived, but the sign that it did cannot come back
         self._giving_up: VirtualCall | None = None
@@ -186,6 +191,8 @@ class Side:
 
     def _pump(self) -> None:
         """Send what the window allows; a FIN needs none."""
+        if self._signs:
+            self._move_window()
         while self._out and (self._unread < WINDOW or self._out[0] is FIN):
             segment = self._out.popleft()
             self._sent += 1
@@ -196,7 +203,9 @@ class Side:
             elif self._by_chance():
                 continue
             self._send(self._sent)
-        if not self._out and self._producer is not None and self._producer_paused:
+        if self._out:
+            self._wake_later()
+        elif self._producer is not None and self._producer_paused:
             self._producer_paused = False
             self._producer.resumeProducing()
 
@@ -297,12 +306,36 @@ class Side:
                 self.lose(ConnectionDone(), "closed")
                 return
             self._network.note(f"{self.link} {self.role} reads {self._read}")
-            self._network.reactor.callLater(self._network.latency(), self.peer.was_read)
+            self.peer.was_read(self._network.latency())
             self.protocol.dataReceived(segment)
 
-    def was_read(self) -> None:
-        """The other process has read a segment: the window moves on."""
-        self._unread -= 1
+    def was_read(self, seconds: float) -> None:
+        """The other process has read a segment; the sign of it is on its way, for so long. It is an event only for a side that
+        waits for it: most segments find the window open, and there would be one for each."""
+        self._signs.append(self._network.reactor.seconds() + seconds)
+        if self._out:
+            self._wake_later()
+
+    def _move_window(self) -> None:
+        """By the signs that are here now."""
+        now = self._network.reactor.seconds()
+        coming = [at for at in self._signs if at > now]
+        self._unread -= len(self._signs) - len(coming)
+        self._signs = coming
+
+    def _wake_later(self) -> None:
+        """With the first sign."""
+        if not self._signs or self.closed:
+            return
+        first = min(self._signs)
+        if self._waking is not None and self._waking.active():
+            if self._waking.time <= first:
+                return
+            self._waking.cancel()
+        self._waking = self._network.reactor.callLater(max(0.0, first - self._network.reactor.seconds()), self._wake)
+
+    def _wake(self) -> None:
+        self._waking = None
         if not self.closed:
             if self.life.frozen:
                 self.life.callLater(0, self._pump)
@@ -330,6 +363,9 @@ class Side:
         self.disconnecting = True
         self._out.clear()
         self._arrived.clear()
+        self._signs.clear()
+        if self._waking is not None and self._waking.active():
+            self._waking.cancel()
         if self._giving_up is not None:
             self._giving_up.cancel()
             self._giving_up = None

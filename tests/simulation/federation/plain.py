@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from OpenSSL import SSL
@@ -23,10 +24,13 @@ from cpc.server.federation import links
 from cpc.wire import frames, tls
 from cpc.wire.connection import ClientEndpoint, ServerEndpoint
 from cpc.wire.identity import Identity, read_certificate
+from cpc.wire.peer_messages import Alive
 from cpc.wire.secure import Secure
 from cpc.wire.tls import ALPN, ClientTls, Refuse
 
 PORT = 23807
+MANY = 1000  # certificates: of so many servers and their authorities each is read once, and not for each connection
+_ALIVE = b"".join(frames.question("alive", 0, frames.body(Alive())))
 Identify = Callable[[str], Identity | None]  # who runs on the machine of that name now
 
 
@@ -40,7 +44,7 @@ class Shown(SSL.Connection):
         return ALPN
 
     def get_verified_chain(self, *, as_cryptography: bool = False) -> Any:
-        return [read_certificate(self._identity.certificate_pem), read_certificate(self._identity.authority_pem)]
+        return [_read(self._identity.certificate_pem), _read(self._identity.authority_pem)]
 
 
 class Plain(Secure):
@@ -68,10 +72,13 @@ class Plain(Secure):
         self.wrappedProtocol.handshakeCompleted()
 
     def dataReceived(self, data: bytes) -> None:
-        self._reader.feed(data)
-        while (frame := self._reader.next()) is not None:
-            envelope = frames.read(frame)
-            self._count[envelope.method or ("answer" if envelope.answers else "greeting")] += 1
+        if data == _ALIVE and not len(self._reader):  # nearly all there is: not read twice
+            self._count["alive"] += 1
+        else:
+            self._reader.feed(data)
+            while (frame := self._reader.next()) is not None:
+                envelope = frames.read(frame)
+                self._count[envelope.method or ("answer" if envelope.answers else "greeting")] += 1
         ProtocolWrapper.dataReceived(self, data)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -104,8 +111,16 @@ class Unsecured(ClientTls):
         refuse: Refuse = lambda name, fingerprint: None,
     ) -> None:
         self.role = identity.name.role if identity is not None else None
-        self._roots = tls._roots({server: authority_pem})
+        self._roots = _roots(server, authority_pem)
         self._refuse = refuse
+
+
+@lru_cache(MANY)
+def _roots(server: str, authority_pem: bytes) -> dict[str, bytes]:
+    return tls._roots({server: authority_pem})
+
+
+_read = lru_cache(MANY)(read_certificate)
 
 
 @contextlib.contextmanager
