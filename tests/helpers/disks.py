@@ -43,6 +43,11 @@ class FakeDisk:
     def fail(self, after: int, error: int = errno.ENOSPC) -> None:
         self._fail = (self.changes + after, error)
 
+    @property
+    def fails(self) -> bool:
+        """Whether a change that is still to come will fail."""
+        return self._fail is not None
+
     def cut(self, after: int) -> None:
         self._cut = self.changes + after
 

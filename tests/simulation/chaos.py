@@ -86,10 +86,14 @@ class Chaos:
     # --- for the faults -------------------------------------------------------------------------------------------------
 
     def later(self, low: float, high: float, call: Callable[[], object]) -> float:
-        """In so many seconds, between two numbers."""
-        seconds = self.chance.uniform(low, high)
+        """In so many seconds, between two numbers, by the plan's scale."""
+        seconds = self.span(low, high)
         self.world.reactor.callLater(seconds, call)
         return seconds
+
+    def span(self, low: float, high: float) -> float:
+        """How long something is out of order."""
+        return self.chance.uniform(low, high) * self.world.plan.scale
 
     def worker(self) -> Worker:
         """One of them."""

@@ -20,6 +20,7 @@ from cpc.core.resources import GIB, MIB, Amounts
 from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.server.principal import SERVER, Call
 from cpc.worker.waiting import sleep
+from tests.simulation.databases import Killed
 from tests.simulation.programs import INPUT
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class Client:
                 answer.callback(value) if not isinstance(value, Failure) else answer.errback(value)
 
         def reply(value: Any) -> None:
+            if isinstance(value, Failure) and value.check(Killed):
+                return  # in the middle of it the server's process has gone
             lost = world.chance.random() < world.plan.lost_replies
             if lost:
                 world.fault("answer lost")
@@ -133,6 +136,7 @@ class Client:
         kind = chance.choice(["ok"] * 5 + ["bad", "flaky", "steps", "steps", "copy", *self.world.plan.also])
         seconds = chance.choice([0.0, 1.0, chance.uniform(2.0, 60.0), chance.uniform(20.0, 200.0)])
         seconds = min(seconds, 80.0) if kind == "grow" else seconds
+        seconds *= self.world.plan.scale
         size = chance.choice([0, 10, 1000, 70_000, 300_000]) if kind == "ok" else 0
         size = chance.choice([4 << 20, (4 << 20) + 1, 9_000_000]) if kind == "big" else size
         alone = kind in ("poison", "big", "grow")

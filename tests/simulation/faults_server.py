@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.simulation.server import Server
 
 HOUR = 3_600_000_000  # µs
+WHEN_IT_COMES = False  # such a fault is counted when it strikes: it may never do so
 AT_COMMIT = (Strike.KILL_BEFORE, Strike.KILL_AFTER)
 AT_STATEMENT = (Strike.KILL, Strike.AWAY, Strike.FULL, Strike.FULL, Strike.BROKEN)
 
@@ -35,25 +36,33 @@ def of(plan: Plan) -> list[Fault]:
     return found
 
 
-def kill_server(chaos: Chaos) -> None:
-    chaos.world.kill_server("killed", away=chaos.chance.choice([1.0, 10.0, 100.0, 400.0]))
+def kill_server(chaos: Chaos) -> bool:
+    away = chaos.chance.choice([1.0, 10.0, 100.0, 400.0])
+    if chaos.world.server is None:
+        return False
+    chaos.world.kill_server("killed", away)
+    return True
 
 
-def kill_server_at_commit(chaos: Chaos) -> None:
+def kill_server_at_commit(chaos: Chaos) -> bool:
     chaos.world.trouble.plan(chaos.chance.choice(AT_COMMIT), chaos.chance.randrange(4))
+    return WHEN_IT_COMES
 
 
 def kill_server_at_write(chaos: Chaos) -> bool:
     """In the middle of what it does with files."""
     server = chaos.world.server
-    if server is None:
+    if server is not None:
+        server.disk.kill_in = chaos.chance.randrange(12)
+    return WHEN_IT_COMES
+
+
+def lose_power(chaos: Chaos) -> bool:
+    away = chaos.chance.uniform(20.0, 120.0)
+    if not chaos.world.server_host.powered:
         return False
-    server.disk.kill_in = chaos.chance.randrange(12)
+    chaos.world.kill_server("loses power", away, power=True)
     return True
-
-
-def lose_power(chaos: Chaos) -> None:
-    chaos.world.kill_server("loses power", away=chaos.chance.uniform(20.0, 120.0), power=True)
 
 
 def freeze_server(chaos: Chaos) -> bool:
@@ -70,7 +79,7 @@ def step_server_clock(chaos: Chaos) -> None:
 
 
 def fill_server(chaos: Chaos) -> None:
-    world, seconds = chaos.world, chaos.chance.uniform(5.0, 200.0)
+    world, seconds = chaos.world, chaos.span(5.0, 200.0)
     world.server_disk.full = True
     if chaos.chance.random() < 0.5:
         world.trouble.full_until = world.now + seconds
@@ -78,22 +87,27 @@ def fill_server(chaos: Chaos) -> None:
     world.reactor.callLater(seconds, setattr, world.server_disk, "full", False)
 
 
-def fill_server_once(chaos: Chaos) -> None:
+def fill_server_once(chaos: Chaos) -> bool:
     """Or its disk is broken for once."""
+    if chaos.world.server_disk.fails:
+        return False
     chaos.world.server_disk.fail(chaos.chance.randrange(12), chaos.chance.choice([28, 5]))
     chaos.world.story.tell(chaos.world.name, "a write will fail")
+    return True
 
 
-def lose_database(chaos: Chaos) -> None:
+def lose_database(chaos: Chaos) -> bool:
     strike = chaos.chance.choice([Strike.AWAY_BEFORE, Strike.AWAY_AFTER])
-    chaos.world.trouble.plan(strike, chaos.chance.randrange(3), chaos.chance.uniform(0.0, 150.0))
+    chaos.world.trouble.plan(strike, chaos.chance.randrange(3), chaos.span(0.0, 150.0))
+    return WHEN_IT_COMES
 
 
-def break_statement(chaos: Chaos) -> None:
+def break_statement(chaos: Chaos) -> bool:
     """Any statement, reading ones too."""
     strike = chaos.chance.choice(AT_STATEMENT)
-    chaos.world.trouble.plan_statement(strike, chaos.chance.randrange(40), chaos.chance.uniform(0.0, 60.0))
+    chaos.world.trouble.plan_statement(strike, chaos.chance.randrange(40), chaos.span(0.0, 60.0))
     chaos.world.story.tell(chaos.world.name, f"will be {strike}" if strike is Strike.KILL else f"will have {strike}")
+    return WHEN_IT_COMES
 
 
 def slow_down(chaos: Chaos) -> None:

@@ -24,18 +24,18 @@ def of(plan: Plan) -> list[Fault]:
     ]  # fmt: skip
 
 
-def kill_worker(chaos: Chaos) -> None:
-    chaos.worker().kill(away=chaos.chance.choice([0.5, 20.0, 200.0]))
+def kill_worker(chaos: Chaos) -> bool:
+    return chaos.worker().kill(away=chaos.chance.choice([0.5, 20.0, 200.0]))
 
 
-def kill_worker_power(chaos: Chaos) -> None:
+def kill_worker_power(chaos: Chaos) -> bool:
     """The tail of its log may be zeros."""
     worker, zeros = chaos.worker(), chaos.chance.random() < 0.5
-    worker.kill(power=True, away=chaos.chance.uniform(5.0, 150.0), zeros=zeros)
+    return worker.kill(power=True, away=chaos.chance.uniform(5.0, 150.0), zeros=zeros)
 
 
 def kill_worker_at_write(chaos: Chaos) -> bool:
-    """Or its machine loses power then."""
+    """Or its machine loses power then. Counted when it comes."""
     worker, power = chaos.worker(), chaos.chance.random() < 0.5
     if worker.agent is None or chaos.world.shares(worker.platter):
         return False
@@ -43,11 +43,12 @@ def kill_worker_at_write(chaos: Chaos) -> bool:
 
     def end() -> None:
         if worker.lives == life and worker.agent is not None:
+            worker.world.fault("worker killed at a write")
             worker.kill(power=power, away=away, zeros=True)
             raise Killed
 
     _at_write(worker, chaos.chance.randrange(30), end)
-    return True
+    return False
 
 
 def _at_write(worker: Worker, count: int, what: object) -> None:
@@ -67,16 +68,18 @@ def _at_write(worker: Worker, count: int, what: object) -> None:
             what()
             return None
         assert isinstance(what, int)
+        worker.world.fault("worker's write failed")
         return OSError(what, errno.errorcode[what], path)
 
     platter.broken = broken
 
 
-def break_worker_disk(chaos: Chaos) -> None:
-    """One change of it fails: no space, or an input/output error."""
+def break_worker_disk(chaos: Chaos) -> bool:
+    """One change of it fails: no space, or an input/output error. Counted when it comes."""
     worker = chaos.worker()
     _at_write(worker, chaos.chance.randrange(30), chaos.chance.choice([errno.ENOSPC, errno.EIO]))
     chaos.world.story.tell(worker.name, "a write will fail")
+    return False
 
 
 def freeze_worker(chaos: Chaos) -> bool:
@@ -109,9 +112,9 @@ def step_worker_clock(chaos: Chaos) -> None:
     chaos.later(30.0, 300.0, right)
 
 
-def clone(chaos: Chaos) -> None:
+def clone(chaos: Chaos) -> bool:
     """Somebody has copied a machine with its worker's key: two say that they are the same."""
-    chaos.world.clone(chaos.worker(), chaos.chance.uniform(20.0, 200.0))
+    return chaos.world.clone(chaos.worker(), chaos.chance.uniform(20.0, 200.0))
 
 
 def leave(chaos: Chaos) -> bool:
@@ -139,7 +142,7 @@ def flap(chaos: Chaos) -> bool:
     worker = chaos.worker()
     if worker.clone_of:
         return False
-    worker.flaps_until = chaos.world.now + chaos.chance.uniform(10.0, 60.0)
+    worker.flaps_until = chaos.world.now + chaos.span(10.0, 60.0)
     chaos.world.story.tell(worker.name, "its allocations end at once")
     worker.flap()
     return True

@@ -90,6 +90,12 @@ class Oracle:
             self._database = sqlite3.connect(self.world.path, isolation_level=None)
         return self._database.execute(query, arguments).fetchall()
 
+    @property
+    def version(self) -> tuple[object, ...]:
+        """Another one after each change of the database."""
+        (number,) = self.rows("PRAGMA data_version")[0]
+        return self._database, number
+
     # --- what is heard --------------------------------------------------------------------------------------------------
 
     def acknowledged(self, array: int, spec: JobSpec) -> None:

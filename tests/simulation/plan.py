@@ -27,8 +27,9 @@ NETWORKS = 0.06  # of the seeds
 class Plan:
     """How a world is made. Seconds.
 
-    `mean`: between faults. `also`: kinds of jobs beside the usual ones. `slow`: workers' disks take time. `keep`: how long
-    finished submissions are kept, 0 for ever. `certificate_time`: of workers' certificates.
+    `mean`: between faults. `scale`: of how long outages and jobs take. `also`: kinds of jobs beside the usual ones. `slow`:
+    workers' disks take time. `keep`: how long finished submissions are kept, 0 for ever. `certificate_time`: of workers'
+    certificates.
     """
 
     span: float = 600.0
@@ -36,6 +37,7 @@ class Plan:
     clients: int = 2
     actions: int = 8
     mean: float = 60.0
+    scale: float = 1.0
     heartbeat_time: float = 60.0
     checkpoint_interval: float = 45.0
     patience: float = 120.0
@@ -78,3 +80,21 @@ class Plan:
             faults=Faults(cut=storm, stall=storm, stall_time=chance.choice([2.0, 40.0])),
         )
         return replace(made, networks=chance.random() < NETWORKS)
+
+    @classmethod
+    def dense(cls, chance: random.Random) -> Plan:
+        """By seed: a world in which the next fault comes before all have recovered from the last one, several each second."""
+        storm = chance.choice([0.0, 0.0, 0.004, 0.02])
+        return replace(
+            cls.of(chance),
+            span=chance.choice([150.0, 300.0]),
+            workers=chance.choice([2, 3, 5]),
+            clients=2,
+            actions=chance.choice([10, 20]),
+            mean=chance.choice([0.1, 0.3, 0.6]),
+            scale=chance.choice([0.01, 0.05]),
+            heartbeat_time=chance.choice([9.0, 20.0]),
+            checkpoint_interval=6.0,
+            patience=30.0,
+            faults=Faults(cut=storm, stall=storm, stall_time=chance.choice([0.5, 5.0])),
+        )

@@ -259,7 +259,7 @@ class Realm:
             eager = self.chance.random() < 0.5
             self.server_disk.power_loss(eager)
             self.controllers_disk.power_loss(eager)
-        self.reactor.callLater(away, self.start_server)
+        self.reactor.callLater(away * self.plan.scale, self.start_server)
 
     def back_up(self) -> None:
         """A person has a backup made."""
@@ -344,11 +344,12 @@ class Realm:
         """Whether a machine is gone for good, with its disk."""
         return name not in self.workers
 
-    def clone(self, worker: Worker, seconds: float) -> None:
-        """A copy of a machine, running at the same time, for a while."""
+    def clone(self, worker: Worker, seconds: float) -> bool:
+        """A copy of a machine, running at the same time, for a while. False when there is one, or nothing to copy."""
         name = f"{worker.name}c"
         if name in self.clones or worker.agent is None or self.shares(worker.platter):
-            return
+            return False
+        seconds *= self.plan.scale
         self.story.tell("…", f"{worker.name} is copied for {seconds:.0f} s")
         platter = Platter(self.reactor.seconds)
         made = Worker(self, name, worker.kind, platter)
@@ -356,6 +357,7 @@ class Realm:
         self.clones[name] = self.workers[name] = made
         made.start()
         self.reactor.callLater(seconds, self._end_clone, name)
+        return True
 
     def _end_clone(self, name: str) -> None:
         made = self.clones.pop(name)

@@ -186,7 +186,7 @@ class Server:
         reactor, clock = host.reactor, host.clock
         chance = SeededChance(world.seed * 1000 + self.number + shared.number * 1_000_003)
         threads = Threads(host, lambda: world.chance.uniform(0.0005, 0.004) * world.slowness)
-        self.disk = LifeDisk(world.server_disk, world.killed)
+        self.disk = LifeDisk(world.server_disk, self._killed_at_write)
         self.store = store = Store(
             world.url, writing=threads, reading=InlineThreads(), clock=clock, reactor=reactor, fatal=self._fatal,
             holder=f"life {self.number}", connect=self._connect,
@@ -280,6 +280,10 @@ class Server:
             await self.network_services.start()
         self.ready = True
         self.world.story.tell(self.world.name, "takes connections")
+
+    def _killed_at_write(self, how: str) -> None:
+        self.world.fault(how)
+        self.world.killed(how)
 
     def _crowded(self) -> bool:
         return self.listener.crowded()

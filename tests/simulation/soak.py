@@ -1,5 +1,6 @@
 """Seeds without end: `python -m tests.simulation.soak --seconds 600`, or one of them again: `--seed 42`. With `--wide`, each
-is a network of servers, three to eight, or as many as `--servers` says."""
+is a network of servers, three to eight, or as many as `--servers` says; with `--dense`, the next fault comes before all have
+recovered from the last one."""
 
 from __future__ import annotations
 
@@ -7,30 +8,36 @@ import argparse
 import contextlib
 import gc
 import os
+import pickle
+import random
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tests.simulation import logs
 from tests.simulation.federation import universe
 from tests.simulation.federation.graphs import MANY
+from tests.simulation.federation.plan import WidePlan
 from tests.simulation.federation.universe import Universe
+from tests.simulation.plan import Plan
 from tests.simulation.server import given
 from tests.simulation.world import World, run
 
 Make = Callable[[int], World | Universe]
 
 SWEEP_EVERY = 20  # worlds between garbage collections
+MILLION = 1_000_000
 
 
 @dataclass
 class Sum:
-    """What the worlds so far come to."""
+    """What the worlds so far come to. `used`: seconds of CPU; `cores`: on so many at once."""
 
     first: int
+    cores: int = 1
     seeds: int = 0
     jobs: int = 0
     events: int = 0
@@ -40,7 +47,7 @@ class Sum:
     faults: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.monotonic)
-    used: float = field(default_factory=time.process_time)
+    used: float = 0.0
 
     def add(self, world: World | Universe) -> None:
         """One more."""
@@ -55,17 +62,28 @@ class Sum:
         if world.broken:
             self.broken.append(world.seed)
 
+    def merge(self, other: Sum) -> None:
+        """What another process has found."""
+        self.cores += other.cores
+        self.began = min(self.began, other.began)
+        for name in ("seeds", "jobs", "events", "checks", "broken", "hours", "faults", "verdicts", "used"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def report(self) -> str:
         """For people: a few lines."""
-        real, used = time.monotonic() - self.began, time.process_time() - self.used
+        real, used = time.monotonic() - self.began, self.used
         simulated = self.hours * 3600
         kinds = ", ".join(f"{what} {count:,}" for what, count in self.faults.most_common())
+        million = MILLION * used / max(1, self.faults.total()) / 3600
         verdicts = ", ".join(f"{what} {count:,}" for what, count in self.verdicts.most_common())
         return (
             f"{self.seeds:,} seeds from {self.first}: {self.faults.total():,} fault events, {self.events:,} events, "
             f"{self.checks:,} whole checks, {self.jobs:,} jobs\n"
-            f"{self.hours:,.1f} simulated hours in {real:,.0f} s on one core of {os.cpu_count()}: {used:,.0f} s of CPU, "
+            f"{self.hours:,.1f} simulated hours in {real:,.0f} s on {self.cores} of {os.cpu_count()} cores: {used:,.0f} s of "
+            "CPU, "
             f"{simulated / max(real, 1e-9):,.0f} times real time, {simulated / max(used, 1e-9):,.0f} times CPU time\n"
+            f"{60 * self.faults.total() / max(used, 1e-9):,.0f} fault events in a minute of CPU, a million in {million:,.1f} "
+            "hours\n"
             f"faults: {kinds or 'none'}\nverdicts: {verdicts or 'none'}\n"
             f"{len(self.broken)} broken{': seeds ' + ', '.join(map(str, self.broken)) if self.broken else ''}"
         )
@@ -84,16 +102,16 @@ def main() -> int:
     parser.add_argument(
         "--shape", default="", choices=MANY, help="with --wide: how they are connected (default: by seed)"
     )
+    parser.add_argument("--dense", action="store_true", help="faults upon faults, several each second")
+    parser.add_argument("--jobs", type=int, default=1, help="on so many processors (default: 1)")
     chosen = parser.parse_args()
     logs.deaf()
-    make = partial(universe.run_many, chosen.servers, chosen.shape) if chosen.wide else run
+    make = _maker(chosen.wide, chosen.dense, chosen.servers, chosen.shape)
     if chosen.seed is not None:
         code = _one(make, chosen.seed)
     else:
         first = int(time.time()) % 100_000_000 if chosen.first is None else chosen.first
-        total = Sum(first)
-        with contextlib.suppress(KeyboardInterrupt):
-            _many(make, total, chosen.seconds, chosen.most, chosen.every)
+        total = _side_by_side(make, first, chosen)
         print(total.report())
         code = 1 if total.broken else 0
     given().remove()
@@ -109,19 +127,66 @@ def _one(make: Make, seed: int) -> int:
     return 1 if world.broken else 0
 
 
-def _many(make: Make, total: Sum, seconds: float, most: int, every: float) -> None:
-    end = total.began + seconds
-    due = total.began + every
-    while time.monotonic() < end and total.seeds < most:
-        world = make(total.first + total.seeds)
+def _maker(wide: bool, dense: bool, servers: int, shape: str) -> Make:
+    """How a seed becomes a story."""
+    if not dense:
+        return partial(universe.run_many, servers, shape) if wide else run
+    if not wide:
+        return lambda seed: run(seed, Plan.dense(random.Random(seed + 1)))
+
+    def network(seed: int) -> Universe:
+        chance = random.Random(seed + 1)
+        plan = WidePlan.of(chance, servers, shape)
+        base = replace(plan.base, mean=chance.choice([0.3, 1.0]), scale=chance.choice([0.05, 0.2]), span=300.0)
+        return universe.run(seed, replace(plan, base=base, peer_grace=300.0))
+
+    return network
+
+
+def _side_by_side(make: Make, first: int, chosen: argparse.Namespace) -> Sum:
+    """In so many processes, each with every so manieth seed."""
+    ways = []
+    for number in range(1, chosen.jobs):
+        here, there = os.pipe()
+        if not os.fork():
+            try:
+                with open(there, "wb") as way:
+                    pickle.dump(_many(make, first + number, chosen), way)
+                given().remove()
+                sys.stdout.flush()
+            finally:
+                os._exit(0)  # if nothing was said, the other side says so
+        os.close(there)
+        ways.append(here)
+    total = _many(make, first, chosen)
+    for way in ways:
+        with open(way, "rb") as said:
+            total.merge(pickle.load(said))
+    return total
+
+
+def _many(make: Make, first: int, chosen: argparse.Namespace) -> Sum:
+    total, used = Sum(first), time.process_time()
+    with contextlib.suppress(KeyboardInterrupt):
+        _until(make, total, used, chosen)
+    total.used = time.process_time() - used
+    return total
+
+
+def _until(make: Make, total: Sum, used: float, chosen: argparse.Namespace) -> None:
+    end = total.began + chosen.seconds
+    due = total.began + chosen.every
+    while time.monotonic() < end and total.seeds * chosen.jobs < chosen.most:
+        world = make(total.first + total.seeds * chosen.jobs)
         total.add(world)
         if world.broken:
-            print(world.report(), flush=True)
+            print(f"{world.report()}{' --dense' if chosen.dense else ''}", flush=True)
         del world
         if not total.seeds % SWEEP_EVERY:
             gc.collect()
-        if every and time.monotonic() >= due:
-            due += every
+        if chosen.every and time.monotonic() >= due:
+            due += chosen.every
+            total.used = time.process_time() - used
             print(total.report(), flush=True)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.simulation import logs
 from tests.simulation.by_hand import collected
+from tests.simulation.plan import Plan
 from tests.simulation.world import run
 
 __all__ = ["collected"]
@@ -22,6 +25,17 @@ def test_nothing_acknowledged_is_lost_whatever_happens(first: int) -> None:
             pytest.fail(world.report(), pytrace=False)
         logs.listen()
         del world
+    logs.sweep()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_nothing_is_lost_when_the_next_fault_comes_before_all_have_recovered(seed: int) -> None:
+    world = run(seed, Plan.dense(random.Random(seed + 1)))
+    if world.broken:
+        pytest.fail(f"{world.report()} --dense", pytrace=False)
+    assert world.faults.total() > 200
+    logs.listen()
+    del world
     logs.sweep()
 
 

@@ -104,7 +104,7 @@ class Worker:
             host.reactor,
             MemoryDisk(self.platter, breaks=False),
             Ear(self._started, self._ended, self._poison),
-            chance.uniform(0.1, 40.0),
+            chance.uniform(0.1, 40.0) * world.plan.scale,
         )
         options = Options(
             least_free=1 << 20, linger=30.0, cache_limit=1 << 20,
@@ -182,20 +182,21 @@ class Worker:
         self.agent = None
         self.disk.end()
         self.host.kill()
-        self.world.reactor.callLater(self.world.chance.uniform(5.0, 60.0), self.start)
+        self.world.reactor.callLater(self.world.chance.uniform(5.0, 60.0) * self.world.plan.scale, self.start)
 
-    def kill(self, power: bool = False, away: float = 10.0, zeros: bool = False) -> None:
+    def kill(self, power: bool = False, away: float = 10.0, zeros: bool = False) -> bool:
         """kill -9 of the agent and all its jobs; `power`: of the machine, with what its disk had not flushed; `zeros`: of
-        what was appended and not flushed, the file system kept the length."""
+        what was appended and not flushed, the file system kept the length. False when no agent runs."""
         if self.agent is None:
-            return
+            return False
         self.world.story.tell(self.name, "loses power" if power else "is killed")
         self.agent = None
         self.host.kill(silent=power)
         self.disk.end()
         if power and not self.world.shares(self.platter):
             self.platter.power_loss(zeros)
-        self.world.reactor.callLater(away, self.start)
+        self.world.reactor.callLater(away * self.world.plan.scale, self.start)
+        return True
 
     def copy_home(self, other: Worker) -> None:
         """The key and certificate of another machine, under its name."""
