@@ -277,7 +277,8 @@ class Agent:
             self.leave(f"nothing to do for {self._options.idle / 60:g} minutes")
         if self.standing.must_stop(now) and not self.standing.leaving:
             self.leave("the worker's own time is over", stop=Stop.WALLTIME)
-        self.desk.give_up_waiting("it found no room in time", PATIENCE)
+        if self.desk.has_work_ahead:
+            self.desk.give_up_waiting("it found no room in time", PATIENCE)
         if now - self._touched >= ownership.TOUCH_EVERY:
             self._touched = now
             in_background(self._touch(), "keeping the directory ours")

@@ -47,12 +47,10 @@ class Invariants:
     def glance(self, server: Server) -> None:
         """Cheap enough for every event: one session after the other, what it gives is what it has."""
         index = server.queue.index
-        if len(server.store.journal) or not index.sessions:
+        if not 0 < len(index.sessions) < 16 or len(server.store.journal):
             return
         self._at += 1
-        sessions = list(index.sessions.values()) if len(index.sessions) < 16 else ()
-        if not sessions:
-            return
+        sessions = list(index.sessions.values())
         session = sessions[self._at % len(sessions)]
         if session.free.cores < 0 or session.free.memory < 0:
             self.wrong(f"{session.name} gives more than it has: {session.free} is left of {session.total}")

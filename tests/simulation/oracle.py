@@ -192,12 +192,13 @@ class Oracle:
         self._good.pop(lease, None)
 
     def checkpointed(self, worker: str, lease: Lease, files: Manifest) -> None:
-        """The server has answered a turn with this checkpoint."""
+        """The server has answered a turn with this checkpoint: it counts if the worker, by this name, has that lease."""
         query = (
             "SELECT c.manifest FROM attempts a JOIN jobs j ON j.id = a.job AND j.attempts = a.number LEFT JOIN "
-            "checkpoints c ON c.job = a.job WHERE a.job = ? AND a.number = ? AND a.ended IS NULL"
+            "checkpoints c ON c.job = a.job WHERE a.job = ? AND a.number = ? AND a.ended IS NULL AND a.worker = "
+            "(SELECT w.id FROM workers w WHERE w.name = ?)"
         )
-        for (manifest,) in self.rows(query, lease.job, lease.attempt):
+        for (manifest,) in self.rows(query, lease.job, lease.attempt, worker):
             if manifest is None or msgspec.msgpack.decode(manifest, type=Manifest) != files:
                 self.wrong(f"the checkpoint of {lease} was taken, and is not on record")
 

@@ -110,9 +110,10 @@ class Worker:
             least_free=1 << 20, linger=30.0, cache_limit=1 << 20,
             until=host.clock.monotonic() + kind.time_left if kind.time_left else None,
         )  # fmt: skip
+        self._credentials = Credentials(disk, spot.directory, bundle, chance)
         agent = Agent(
             bundle=bundle,
-            credentials=Credentials(disk, spot.directory, bundle, chance),
+            credentials=self._credentials,
             connect=host.connect,
             reactor=host.reactor,
             clock=host.clock,
@@ -162,7 +163,7 @@ class Worker:
                 self.world.settled_at(self, settled)
             for checkpoint in told:
                 if checkpoint.lease not in orders.retry and not checkpoint.lease.path:
-                    oracle_of(checkpoint.lease).checkpointed(self.name, checkpoint.lease, checkpoint.files)
+                    oracle_of(checkpoint.lease).checkpointed(self.called, checkpoint.lease, checkpoint.files)
             told.clear()
             obey(orders)
 
@@ -229,6 +230,12 @@ class Worker:
         self.retired = True
         self.agent = None
         self.host.kill()
+
+    @property
+    def called(self) -> str:
+        """What its certificate says that it is called; another name after it has lost its key."""
+        identity = self._credentials.identity
+        return identity.name.name if identity is not None else ""
 
     # --- its programs ---
 
