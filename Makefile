@@ -39,6 +39,7 @@ soak: $(VENV)/.test $(VENV)/.fuzz
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS) --wide
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS) --wide --servers 100
+	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS) --dense --jobs $(JOBS)
 	$(BIN)/python -m tests.simulation.federation.crowds
 	$(BIN)/python -m tests.chaos --seed $(SEED) --cycles $(CYCLES)
 	$(BIN)/python -m benchmarks.s4_outage --size 10000 --away 600

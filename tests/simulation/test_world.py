@@ -28,12 +28,12 @@ def test_nothing_acknowledged_is_lost_whatever_happens(first: int) -> None:
     logs.sweep()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(3))
 def test_nothing_is_lost_when_the_next_fault_comes_before_all_have_recovered(seed: int) -> None:
     world = run(seed, Plan.dense(random.Random(seed + 1)))
     if world.broken:
         pytest.fail(f"{world.report()} --dense", pytrace=False)
-    assert world.faults.total() > 200
+    assert world.faults.total() > 50
     logs.listen()
     del world
     logs.sweep()
