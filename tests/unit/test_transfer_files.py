@@ -156,6 +156,7 @@ def test_an_input_never_leaves_the_directory(tmp_path: Path, path: str) -> None:
             place(
                 DISK,
                 inline,
+                inline,
                 Spares(DISK, str(tmp_path), str(tmp_path / "spare")),
                 str(tmp_path / "run"),
                 task(inputs=((path, content(b"x"), False),)),
@@ -179,6 +180,7 @@ def test_a_link_of_a_checkpoint_is_never_written_through(tmp_path: Path) -> None
             place(
                 DISK,
                 inline,
+                inline,
                 Spares(DISK, str(tmp_path), str(tmp_path / "spare")),
                 str(tmp_path / "run"),
                 task(checkpoint=bad),
@@ -189,7 +191,7 @@ def test_a_link_of_a_checkpoint_is_never_written_through(tmp_path: Path) -> None
     link = Manifest((Entry(b"in", kind="link", target=b"other"),))
     files = task(inputs=(("in", content(b"x"), False),), checkpoint=link)
     spares = Spares(DISK, str(tmp_path), str(tmp_path / "spare"))
-    now(place(DISK, inline, spares, str(tmp_path / "run"), files, fetch, Early()))
+    now(place(DISK, inline, inline, spares, str(tmp_path / "run"), files, fetch, Early()))
     assert os.readlink(tmp_path / "run" / "in") == "other"
     assert outside.read_text() == "mine"
 
@@ -203,6 +205,7 @@ def test_one_input_below_another_is_the_jobs_mistake(tmp_path: Path) -> None:
         now(
             place(
                 DISK,
+                inline,
                 inline,
                 Spares(DISK, str(tmp_path), str(tmp_path / "spare")),
                 str(tmp_path / "run"),
