@@ -8,6 +8,7 @@ import random
 import pytest
 
 from cpc.core.outcome import Outcome
+from cpc.worker import collecting
 from tests.helpers.memory_disk import Node
 from tests.helpers.programs import Program
 from tests.helpers.worker_world import World
@@ -89,8 +90,11 @@ def _idle(here: World, worker: object) -> bool:
 
 
 @pytest.mark.parametrize("less", [0, 1])
-def test_a_result_that_the_disk_has_lost_before_it_was_sent_is_run_again(less: int) -> None:
+def test_a_result_that_the_disk_has_lost_before_it_was_sent_is_run_again(
+    less: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The bytes are hashed when the job ends, and by the server; what changed in between is this worker's fault."""
+    monkeypatch.setattr(collecting, "FRESH", 0)  # of what was read to hash it, nothing is at hand any more
     big = os.urandom(5 << 20)
     here = World(programs={"make": Program(30.0, writes=((0.5, "big.dat", big),))})
     job = here.script.add(1, "make")
