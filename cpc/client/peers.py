@@ -48,9 +48,11 @@ class Peers(Calls):
         """End the trust at once; `hand_back`: running work goes back, otherwise it is finished, if it can be."""
         return self._change(PeerView, "POST", f"/peers/{part(server)}/revoke", {"hand_back": hand_back})
 
-    def set_priority(self, server: str, priority: int) -> PeerView:
-        """When it is asked for work: 0 first."""
-        return self._change(PeerView, "PATCH", f"/peers/{part(server)}", {"priority": priority})
+    def set_priority(self, server: str, priority: int, share: bool = False) -> PeerView:
+        """When it is asked for work: 0 first. It comes before whoever has that priority; with `share` it has the same."""
+        return self._change(
+            PeerView, "PATCH", f"/peers/{part(server)}", {"priority": priority} | ({"share": True} if share else {})
+        )
 
     def set_agreement(self, server: str, agreement: Agreement) -> PeerView:
         """What is lent to it and accepted from it."""

@@ -1,12 +1,12 @@
 """Which peer is asked next for work for a worker: by priority, none that has been asked in vain and has promised to call.
 
 So an idle worker costs one question to each peer within the time for which it subscribes, however often something changes. Among
-peers of the same priority the one comes first whose jobs were given least room here.
+peers of the same priority the one comes first whose jobs have used least here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from cpc.core.resources import Amounts
@@ -15,11 +15,12 @@ from cpc.queue.served import Served
 from cpc.queue.spare import Spare
 
 AGAIN = 60.0  # seconds until a peer is asked again that could not be, or promised nothing
+TURN = 60.0  # seconds after which a peer is asked whose jobs come first now of those behind it
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A peer in the order in which it is asked: smaller priorities first, then who was served less (cores)."""
+    """A peer in the order in which it is asked: smaller priorities first, then who was served less (core-seconds)."""
 
     priority: int
     served: float
@@ -40,6 +41,9 @@ class Sources:
     def __init__(self) -> None:
         self._asked: dict[str, dict[Profile, tuple[Amounts, float]]] = {}
         self._called: set[str] = set()  # they have work: they have called, or have filled all they were asked for
+        self._turns: dict[
+            str, tuple[str, float]
+        ] = {}  # peer → (whose jobs alone it gave when it was asked last, and when)
         self._served = Served()
 
     def rank(self, peers: Iterable[str], priority: Callable[[str], int], now: float) -> tuple[Ranked, ...]:
@@ -52,19 +56,30 @@ class Sources:
     ) -> str:
         """The peer to ask for this worker; empty: nobody. `room(peer)`: what that peer may have of it.
 
-        `known`: the peer through which the owner of its jobs is reached, which hears of the room anyway. Before it come those of
-        a higher priority, and those of the same that have work and were served less.
+        `known`: the path of the owner of its jobs, which hears of the room anyway. Before the peer through which it is reached
+        come those of a higher priority, and those of the same that have work and were served less; and that peer itself, if it
+        has perhaps another owner behind it that comes first there.
         """
-        holder = next((each for each in peers if each.peer == known), None)
+        neighbour = known.partition("/")[0]
+        holder = next((each for each in peers if each.peer == neighbour), None)
         for each in peers:
             if each is holder:
-                continue
-            if holder is not None and not each.before(holder, each.peer in self._called):
+                if not self._turns_to_another(neighbour, known, now):
+                    continue
+            elif holder is not None and not each.before(holder, each.peer in self._called):
                 continue
             offered = room(each.peer)
             if offered.cores > 0 and not self.covered(each.peer, spare.profile, offered, now):
                 return each.peer
         return ""
+
+    def _turns_to_another(self, peer: str, path: str, now: float) -> bool:
+        """Whether a peer, with the owner at the end of this path behind it, may have work of another one that is first there: it
+        has work, and did not give that owner's alone when it was asked last, or that is a while ago."""
+        if path == peer:
+            return False  # its own jobs come first there
+        chosen, at = self._turns.get(peer, ("", now))
+        return (peer in self._called and chosen != path) or now - at >= TURN
 
     def covered(self, peer: str, profile: Profile, room: Amounts, now: float) -> bool:
         """Whether the peer has been asked for as much, and will call."""
@@ -78,6 +93,10 @@ class Sources:
             return
         self._asked.setdefault(peer, {})[profile] = (room, now + (subscribed or AGAIN))
 
+    def gave(self, peer: str, paths: Collection[str], now: float) -> None:
+        """The peer was asked, and gave jobs of the owners at the ends of these paths."""
+        self._turns[peer] = (next(iter(paths)) if len(paths) == 1 else "", now)
+
     def asking(self, peer: str) -> None:
         """The peer is being asked: its call has been heard."""
         self._called.discard(peer)
@@ -86,18 +105,20 @@ class Sources:
         """It has filled all that it was asked for: it may well have more."""
         self._called.add(peer)
 
-    def serve(self, peer: str, cores: int, now: float) -> None:
-        """Its jobs are given so much room."""
-        self._served.give(peer, cores, now)
+    def serve(self, peer: str, core_seconds: float, now: float) -> None:
+        """Its jobs use so much, or (negative) have used less than was thought."""
+        self._served.give(peer, core_seconds, now)
 
     def called(self, peer: str) -> None:
         """The peer has work, or is here again: it may be asked for everything."""
         self._asked.pop(peer, None)
+        self._turns.pop(peer, None)
         self._called.add(peer)
 
     def forget(self, peer: str) -> None:
         """The peer is away: it will not call."""
         self._asked.pop(peer, None)
+        self._turns.pop(peer, None)
         self._called.discard(peer)
 
     def expire(self, now: float) -> float | None:

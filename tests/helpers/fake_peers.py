@@ -71,7 +71,7 @@ class FakePeers:
         return self._change(call, Act.PEER_REVOKE, server, state="revoked")
 
     async def change(
-        self, call: Call, server: str, *, priority: int | None, agreement: Agreement | None
+        self, call: Call, server: str, *, priority: int | None, share: bool, agreement: Agreement | None
     ) -> PeerView:  # fmt: skip
         changes = {"priority": priority, "agreement": agreement}
         given = {name: value for name, value in changes.items() if value is not None}

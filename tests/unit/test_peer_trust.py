@@ -210,6 +210,29 @@ def test_who_is_asked_first_can_be_changed(lab: Members) -> None:
     assert [row.priority for row in a.bench.do(peers.every)] == [0, 1]
 
 
+def test_servers_may_have_the_same_priority_and_a_new_one_comes_after_all() -> None:
+    lab = Members("abcdef")
+
+    def order() -> dict[str, int]:
+        return {row.name: row.priority for row in a.bench.do(peers.every) if row.state is PeerState.TRUSTED}
+
+    for other in "bcde":
+        lab.befriend("a" + other)
+    a = lab["a"]
+    lab.finish(a.trusting.change(a.call(), "d", priority=1, share=True))
+    assert order() == {"b": 0, "c": 1, "d": 1, "e": 2}
+    lab.finish(a.trusting.change(a.call(), "b", priority=1))
+    assert order() == {"c": 0, "d": 0, "b": 1, "e": 2}, "those that share stay together"
+    lab.finish(a.trusting.change(a.call(), "e", priority=0, share=True))
+    assert order() == {"c": 0, "d": 0, "e": 0, "b": 1}
+    lab.finish(a.trusting.change(a.call(), "d", priority=99, share=True))
+    assert order() == {"c": 0, "e": 0, "b": 1, "d": 2}
+    lab.finish(a.trusting.revoke(a.call(), "c", False))
+    lab.befriend("af")
+    assert order() == {"e": 0, "b": 1, "d": 2, "f": 3}, "shares with nobody unless somebody has said so"
+    lab.close()
+
+
 def test_limits_are_kept_and_told(lab: Members) -> None:
     lab.befriend("ab")
     a, b = lab["a"], lab["b"]

@@ -246,11 +246,12 @@ def revoke(context: Context, server: str, hand_back: bool) -> None:
 @click.command("node-pri")
 @click.argument("priority", type=click.IntRange(0, 1_000_000))
 @click.argument("server", metavar="SERVER_ID")
+@click.option("--share", is_flag=True, help="Share with those that have this priority; else it comes before them.")
 @pass_context
-def node_pri(context: Context, priority: int, server: str) -> None:
-    """Change when a server is asked for work: PRIORITY 0 is first."""
+def node_pri(context: Context, priority: int, server: str, share: bool) -> None:
+    """Change when a server is asked for work: PRIORITY 0 is first. Those of the same priority take turns."""
     peers = context.client().peers()
-    peers.set_priority(server, priority)
+    peers.set_priority(server, priority, share)
     found = [one for one in peers.all() if one.state == "trusted"]
     context.out.data("peers", found, lambda: _order(found), lambda: [one.id for one in found])
 

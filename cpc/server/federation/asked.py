@@ -20,6 +20,7 @@ from cpc.queue import terms
 from cpc.queue.asks import Asks, Standing
 from cpc.queue.callers import Callers, Waiting
 from cpc.queue.requirement import Profile, profile
+from cpc.queue.served import Served
 from cpc.queue.sources import AGAIN
 from cpc.queue.tried import SOON, Tried, Try, Worker
 from cpc.server.federation.borrowed import sane
@@ -61,6 +62,7 @@ class Asked:
         self._late: dict[str, float] = {}  # peers that did not answer when they were asked last, and when that was
         self._callers = Callers()
         self._tried = Tried()
+        self._given = Served()  # cores that our peers have given to workers of others
         self._soon = False  # a look is due at once
         self._looked = -PAUSE  # when the last one was
         self._timer: Timer | None = None
@@ -147,9 +149,9 @@ class Asked:
         return WorkGiven(given=tuple(given), subscribed=promised)
 
     def _onward(self, peer: str, question: AskWork) -> list[tuple[str, int]]:
-        """Own peers that may be asked for it, with how far the question may go from there. Those last that were late: they take
-        the time from those who come after them."""
-        found = []
+        """Own peers that may be asked for it, in their order, with how far the question may go from there. Those last that were
+        late: they take the time from those who come after them."""
+        found, now = [], self._clock.monotonic()
         avoid = {*question.route, *question.asked}
         for following in self._ways.up():
             agreement = self._ways.agreement(following)
@@ -160,7 +162,11 @@ class Asked:
             if terms.denied(way, agreement, self._ways.agreement(peer)):
                 continue
             found.append((following, hops))
-        return sorted(found, key=lambda each: self._late.get(each[0], -inf))
+
+        def order(each: tuple[str, int]) -> tuple[float, int, float]:
+            return self._late.get(each[0], -inf), self._ways.priority(each[0]), self._given.of(each[0], now)
+
+        return sorted(found, key=order)
 
     async def _ask_on(
         self, peer: str, following: str, hops: int, seconds: float, question: AskWork, offers: dict[int, Offer]
@@ -207,6 +213,8 @@ class Asked:
             ]
             for one in given:
                 self._fill(offers, one.worker, one.tasks)
+            if cores := _cores(given):
+                self._given.give(following, cores, self._clock.monotonic())
             until = self._clock.monotonic() + (min(answer.subscribed, SUBSCRIBED) or AGAIN)
             left = [(worker, one) for _, worker, one in tries(until, answer.subscribed > 0) if worker in workers]
             calls = min(calls, answer.subscribed or inf)
@@ -244,6 +252,7 @@ class Asked:
         now, home = self._clock.monotonic(), question.route[0]
         self._callers.expire(now)
         self._tried.expire(now)
+        self._given.expire(now)
         # Of those who are asked by others only our own peers matter: so it is no longer than the list of these.
         others = (*question.route, *question.asked)
         avoid = frozenset(server for server in others if not terms.withdrawn(self._ways.agreement(server)))
@@ -255,8 +264,7 @@ class Asked:
         return promised
 
     def _served(self, peer: str, given: Sequence[Given]) -> None:
-        cores = sum(task.granted.cores for one in given for task in one.tasks)
-        if cores:
+        if cores := _cores(given):
             self._callers.serve(peer, cores, self._clock.monotonic())
 
     def left_over(self) -> None:
@@ -365,6 +373,10 @@ class Asked:
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+
+
+def _cores(given: Iterable[Given]) -> int:
+    return sum(task.granted.cores for one in given for task in one.tasks)
 
 
 def _profile(offer: Offer) -> Profile:

@@ -6,7 +6,7 @@ looks for work is simply not there any more when its tasks come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
@@ -123,7 +123,7 @@ class Asking:
         if self.held(peer):
             return None
         now = self._clock.monotonic()
-        if self._sources.choose(spare, self._ranked(now), now, lambda p: self._room(spare, p), peer):
+        if self._sources.choose(spare, self._ranked(now), now, lambda p: self._room(spare, p), path):
             return None
         free = self._room(spare, peer)
         ahead = spare.ahead if self._ways.agreement(peer).lent.cores is None else 0
@@ -132,9 +132,10 @@ class Asking:
         spare.offered()
         return free, ahead
 
-    def lent(self, path: str, cores: int) -> None:
-        """Jobs of this owner were given so much room."""
-        self._sources.serve(path.partition("/")[0], cores, self._clock.monotonic())
+    def spent(self, path: str, core_seconds: float) -> None:
+        """Jobs of this owner use so much; a job is charged something at once, and the rest when it has ended."""
+        if core_seconds:
+            self._sources.serve(path.partition("/")[0], core_seconds, self._clock.monotonic())
 
     def answered(self, worker: int, given: bool) -> None:
         """The owner has given something, or nothing: then everybody else is asked."""
@@ -176,7 +177,7 @@ class Asking:
                     spare.happen(Event.NO_ROOM)
                     continue
             known = spare.prefer.partition("/")[0]
-            peer = self._sources.choose(spare, peers, now, lambda p, s=spare: self._room(s, p), known)  # type: ignore[misc]
+            peer = self._sources.choose(spare, peers, now, lambda p, s=spare: self._room(s, p), spare.prefer)  # type: ignore[misc]
             if peer:
                 by_peer.setdefault(peer, []).append(spare)
             elif known and not self.held(known):
@@ -252,23 +253,25 @@ class Asking:
         except CopernicusError as error:
             log.debug("peer {peer} could not be asked for work: {why}", peer=peer, why=str(error))
         finally:
-            self._looked(peer, offers, answer.subscribed, bool(answer.given))
+            self._looked(peer, offers, answer)
 
-    def _looked(self, peer: str, offers: dict[int, Offer], subscribed: float, given: bool) -> None:
+    def _looked(self, peer: str, offers: dict[int, Offer], answer: WorkGiven) -> None:
         """The peer has said its word, or is late: what it has left is open again, for the next one."""
         self._busy.discard(peer)
         self._promised.pop(peer, None)
         now, filled = self._clock.monotonic(), True
-        for worker in offers:
+        for worker, offer in offers.items():
             spare = self._spares.get(worker)
             if spare is None or spare.state is not State.ASKED:
                 continue
-            left = self._room(spare, peer)
+            # Of what it was asked for: room that jobs have left meanwhile it has not seen.
+            left = _left(offer, answer.given)
             if left.cores > 0:
                 filled = False
-                self._sources.in_vain(peer, spare.profile, left, now, subscribed)
+                self._sources.in_vain(peer, spare.profile, left, now, answer.subscribed)
             spare.answered()
-        if filled and given:
+        self._sources.gave(peer, {"/".join(one.route) for one in answer.given}, now)
+        if filled and answer.given:
             self._sources.filled(peer)
         self._soon()
 
@@ -320,3 +323,13 @@ class Asking:
             home=self._name,
             plain=may.plain,
         )
+
+
+def _left(offer: Offer, given: Iterable[PeerGiven]) -> Amounts:
+    """Of the room that was offered, what the tasks that were given for it do not need."""
+    free = offer.free
+    for one in given:
+        for task in one.tasks if one.worker == offer.worker else ():
+            if free.covers(task.granted):
+                free -= task.granted
+    return free

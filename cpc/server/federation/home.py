@@ -18,7 +18,7 @@ from cpc.core.outcome import Outcome
 from cpc.queue import terms
 from cpc.server.abroad import Abroad
 from cpc.server.federation.era import Era
-from cpc.server.federation.loans import Custody, Loan, Owner, Sent, Spares, Use, compose, theirs, without
+from cpc.server.federation.loans import Custody, Loan, Owner, Sent, Spares, compose, theirs, without
 from cpc.server.federation.placing import NOT_OFFERED, Given, Placed, give_up, place, through
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
@@ -126,7 +126,7 @@ class Home:
             loan = self._loan(path, worker)
             if abroad.named:
                 loan.hold(holds, now)
-            loan.ended(results)
+            self.spares.spent(path, loan.ended(results))
             if self._owners[path].failures or self._owners[path].parted:
                 self._retain(loan, [loan.results.pop(result.lease) for result in results])
             for checkpoint in abroad.checkpoints:
@@ -158,7 +158,7 @@ class Home:
             loan = self._loan(lease.path, worker)
             lent = session.lent.get(lease) if session is not None else None
             if lent is not None:
-                loan.lent[lease] = Use(lent.granted.cores, self._queue.now)
+                loan.still(lease, lent.granted.cores, self._queue.now)
             loan.dirty = True
             self._look(lease.path)
 
@@ -411,8 +411,7 @@ class Home:
         for (worker, path), tasks in placed.lent.items():
             owner = self._owners.get(path)
             known, loan = owner is not None and worker in owner.loans, self._loan(path, worker)
-            loan.lent |= {task.lease: Use(task.granted.cores, now) for task in tasks}
-            self.spares.lent(path, sum(task.granted.cores for task in tasks))
+            self.spares.spent(path, loan.give(tasks, now))
             loan.dirty = loan.dirty and known  # the owner knows what it has just given
             self._look(path)
         for worker, lease, words in placed.back:

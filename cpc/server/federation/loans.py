@@ -14,8 +14,9 @@ from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
 from cpc.core.resources import Amounts
+from cpc.queue.share import ADVANCE
 from cpc.server.queue import Queue
-from cpc.wire.messages import Checkpoint, Orders, Result, Settled, Tail
+from cpc.wire.messages import Checkpoint, Orders, Result, Settled, Tail, Task
 from cpc.wire.peer_messages import Offer, Report, WorkerReport
 
 MOST_WORKERS = 256  # in one report
@@ -53,8 +54,8 @@ class Spares(Protocol):
         """That owner has said what it gives."""
         ...
 
-    def lent(self, path: str, cores: int) -> None:
-        """Jobs of the owner at the end of `path` were given so many cores."""
+    def spent(self, path: str, core_seconds: float) -> None:
+        """Jobs of the owner at the end of `path` use so much; negative: less than was thought."""
         ...
 
     def prefer(self, worker: int, path: str) -> None:
@@ -72,10 +73,12 @@ class Spares(Protocol):
 
 @dataclass(slots=True)
 class Use:
-    """A job that the worker was given: its cores, and when the worker last named it (monotonic)."""
+    """A job that the worker was given: its cores, when the worker last named it (monotonic), and the core-seconds that were
+    charged for it already."""
 
     cores: int
     seen: float
+    charged: float = 0.0
 
 
 @dataclass(slots=True)
@@ -134,13 +137,27 @@ class Loan:
             if use is not None:
                 use.seen = now
 
-    def ended(self, results: Iterable[Result]) -> None:
-        """The worker hands these in."""
+    def give(self, tasks: Iterable[Task], now: float) -> float:
+        """The worker is given these; the core-seconds that are charged for them at once."""
+        given = {task.lease: Use(task.granted.cores, now, task.granted.cores * ADVANCE) for task in tasks}
+        self.lent |= given
+        return sum(use.charged for use in given.values())
+
+    def still(self, lease: Lease, cores: int, now: float) -> None:
+        """The worker has come back with it."""
+        known = self.lent.get(lease)
+        self.lent[lease] = Use(cores, now, known.charged if known is not None else 0.0)
+
+    def ended(self, results: Iterable[Result]) -> float:
+        """The worker hands these in; how many core-seconds they have used more than was charged."""
+        more = 0.0
         for result in results:
             self.results[result.lease] = result
-            self.lent.pop(result.lease, None)
+            use = self.lent.pop(result.lease, None)
+            more += use.cores * result.wall_seconds - use.charged if use is not None else 0.0
             self.own.pop(result.lease, None)  # it has it after all
             self.dirty = True
+        return more
 
     def lose(self, lease: Lease, words: str, counts: bool) -> None:
         """The worker does not have it (any more): the home says so in its stead."""

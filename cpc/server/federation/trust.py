@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
 from typing import Protocol
 
 import msgspec
@@ -249,9 +250,11 @@ class Trust:
         return await self._gate.write(call, Act.PEER_REVOKE, unit, answer=PeerView)
 
     async def change(
-        self, call: Call, server: str, *, priority: int | None = None, agreement: Agreement | None = None
-    ) -> PeerView:
-        """Another place in the order (0: asked first), or other limits."""
+        self, call: Call, server: str, *, priority: int | None = None, share: bool = False,
+        agreement: Agreement | None = None,
+    ) -> PeerView:  # fmt: skip
+        """Another place in the order (0: asked first), before whoever has it or, with `share`, together with them; or other
+        limits."""
 
         def unit(tx: Tx) -> PeerView:
             row = self._find(tx, server)
@@ -260,7 +263,7 @@ class Trust:
                 self._put(tx, row)
                 tx.after(lambda: self._agreed(row.id))
             if priority is not None:
-                row = self._reorder(tx, row, priority)
+                row = self._reorder(tx, row, priority, share)
             changes = msgspec.to_builtins({"priority": priority, "agreement": agreement})
             tx.event(call.who.actor, "peer.changed", name=row.name, server=row.id, **changes)
             return self.view(tx, row)
@@ -301,16 +304,22 @@ class Trust:
         for told in self.on_agreed:
             told(server)
 
-    def _reorder(self, tx: Tx, row: PeerRow, priority: int) -> PeerRow:
+    def _reorder(self, tx: Tx, row: PeerRow, priority: int, share: bool) -> PeerRow:
         if row.state is not PeerState.TRUSTED:
             raise Conflict(f"{self._book.called(row.id)} is not trusted, so it is not asked for work")
         others = [other for other in peers.every(tx) if other.state is PeerState.TRUSTED and other.id != row.id]
-        others.insert(max(0, priority), row)
-        for place, other in enumerate(others):
-            if other.id == row.id:
-                row = replace(row, priority=place)
-            if other.priority != place:
-                self._put(tx, replace(other, priority=place))
+        priority = max(0, priority)
+        places = [list(group) for _, group in groupby(others, key=lambda other: other.priority)]
+        if share and priority < len(places):
+            places[priority].append(row)
+        else:
+            places.insert(priority, [row])
+        for place, group in enumerate(places):
+            for other in group:
+                if other.id == row.id:
+                    row = replace(row, priority=place)
+                if other.priority != place:
+                    self._put(tx, replace(other, priority=place))
         return row
 
     # --- what other servers do ---
@@ -376,8 +385,8 @@ class Trust:
             tx.after(lambda: self._book.drop(row.id))
         else:
             if state is PeerState.TRUSTED and (former is None or former.state is not PeerState.TRUSTED):
-                trusted = [other for other in peers.every(tx) if other.state is PeerState.TRUSTED]
-                row = replace(row, priority=len(trusted), trusted=tx.now, note="", finish=False)
+                taken = [other.priority for other in peers.every(tx) if other.state is PeerState.TRUSTED]
+                row = replace(row, priority=max(taken, default=-1) + 1, trusted=tx.now, note="", finish=False)
             if state is PeerState.SENT:
                 row = replace(row, note="")
             if Effect.CUT in effects:

@@ -44,9 +44,11 @@ class End(Question, frozen=True):
 
 
 class PeerChange(Question, frozen=True):
-    """What is left out stays as it is; an agreement is given whole."""
+    """What is left out stays as it is; an agreement is given whole. `share`: the priority is that of others too, who then share;
+    else it comes before whoever has it."""
 
     priority: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    share: bool = False
     agreement: Agreement | None = None
 
 
@@ -89,7 +91,9 @@ async def revoke(ask: Ask, id: str, body: End) -> PeerView:
 @route("PATCH", "/peers/{id}", act=Act.PEER_CHANGE)
 async def change(ask: Ask, id: str, body: PeerChange) -> PeerView:
     """Change when a server is asked for work, or what is lent to it and accepted from it."""
-    return await ask.services.peers.change(ask.call, id, priority=body.priority, agreement=body.agreement)
+    return await ask.services.peers.change(
+        ask.call, id, priority=body.priority, share=body.share, agreement=body.agreement
+    )
 
 
 @route("DELETE", "/peers/{id}", act=Act.PEER_DROP)
