@@ -9,6 +9,7 @@ from tests.defects.room_of_controllers import CONTROLLERS
 from tests.defects.room_of_dataflow import DATAFLOW
 from tests.defects.room_of_distance import DISTANCE
 from tests.defects.room_of_federation import FEDERATION
+from tests.defects.room_of_federation_order import FEDERATION_ORDER
 from tests.defects.room_of_federation_ways import FEDERATION_WAYS
 from tests.defects.room_of_pools import POOLS
 from tests.defects.room_of_queue import QUEUE
@@ -18,7 +19,8 @@ from tests.defects.room_of_trust import TRUST
 from tests.defects.room_of_worker import WORKER
 
 ROOMS = (
-    QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION, FEDERATION_WAYS, DISTANCE,
+    QUEUE, DATAFLOW, STORE, WORKER, TRUST, CLIENT, CONTROLLERS, POOLS, SCHEDULERS, FEDERATION, FEDERATION_ORDER, FEDERATION_WAYS,
+    DISTANCE,
 )  # fmt: skip
 ALL: dict[str, Defect] = {each.name: each for room in ROOMS for each in room}
 

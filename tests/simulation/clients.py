@@ -164,7 +164,11 @@ class Client:
         if kind == "copy":
             fields["inputs"] = (Input("in", await self._upload(project)),)
         spec = JobSpec(**fields)
-        what = f"submits {kind} {seconds:.1f} s × {spec.size} to {project}"
+        await self.submit(spec, project)
+
+    async def submit(self, spec: JobSpec, project: str) -> None:
+        """Submit, until the server has said that it has it."""
+        what = f"submits {spec.argv[1]} {float(spec.argv[2]):.1f} s × {spec.size} to {project}"
         made = await self.insist(what, lambda server, call: server.jobs.submit(call, project, spec, False))
         array = ids.read(made.id)[0]
         if ids.incarnation(array) < self.world.oracle.life and not self.world.project_of(array):

@@ -21,6 +21,7 @@ from tests.simulation import logs
 from tests.simulation.federation import universe
 from tests.simulation.federation.graphs import MANY
 from tests.simulation.federation.plan import WidePlan
+from tests.simulation.federation.truth import RULES
 from tests.simulation.federation.universe import Universe
 from tests.simulation.plan import Plan
 from tests.simulation.server import given
@@ -46,6 +47,7 @@ class Sum:
     hours: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
+    decided: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.monotonic)
     used: float = 0.0
 
@@ -59,6 +61,8 @@ class Sum:
             self.checks += realm.oracle.invariants.checks
             self.jobs += sum(len(known.jobs) for known in realm.oracle.known.values())
             self.verdicts += realm.oracle.verdicts
+        if isinstance(world, Universe):
+            self.decided.update(dict.fromkeys(RULES, 0) | world.decided)
         if world.broken:
             self.broken.append(world.seed)
 
@@ -68,6 +72,7 @@ class Sum:
         self.began = min(self.began, other.began)
         for name in ("seeds", "jobs", "events", "checks", "broken", "hours", "faults", "verdicts", "used"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.decided.update(other.decided)  # with those that were never decided
 
     def report(self) -> str:
         """For people: a few lines."""
@@ -76,6 +81,8 @@ class Sum:
         kinds = ", ".join(f"{what} {count:,}" for what, count in self.faults.most_common())
         million = MILLION * used / max(1, self.faults.total()) / 3600
         verdicts = ", ".join(f"{what} {count:,}" for what, count in self.verdicts.most_common())
+        rules = ", ".join(f"{rule} {count:,} times" for rule, count in self.decided.most_common())
+        decided = f"decided: {rules}\n" if rules else ""
         return (
             f"{self.seeds:,} seeds from {self.first}: {self.faults.total():,} fault events, {self.events:,} events, "
             f"{self.checks:,} whole checks, {self.jobs:,} jobs\n"
@@ -84,7 +91,7 @@ class Sum:
             f"{simulated / max(real, 1e-9):,.0f} times real time, {simulated / max(used, 1e-9):,.0f} times CPU time\n"
             f"{60 * self.faults.total() / max(used, 1e-9):,.0f} fault events in a minute of CPU, a million in {million:,.1f} "
             "hours\n"
-            f"faults: {kinds or 'none'}\nverdicts: {verdicts or 'none'}\n"
+            f"faults: {kinds or 'none'}\nverdicts: {verdicts or 'none'}\n{decided}"
             f"{len(self.broken)} broken{': seeds ' + ', '.join(map(str, self.broken)) if self.broken else ''}"
         )
 

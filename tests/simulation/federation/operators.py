@@ -125,15 +125,17 @@ class Operators:
         asks = here.dials(other) and self.universe.chance.random() < 0.5
         self.do(here, f"trust {other.name}", lambda service, call: _trust(service, call, other, asks), done)
 
-    def change(self, here: Site, other: Site, priority: int | None, agreement: Agreement | None) -> None:
-        """Another place in the order, or other limits."""
+    def change(
+        self, here: Site, other: Site, priority: int | None, agreement: Agreement | None, share: bool = False
+    ) -> None:
+        """Another place in the order, perhaps together with who has it, or other limits."""
         trust, key = self.universe.trust, (here.number, other.number)
         if not trust.trusted(*key) or _pair(here, other) in trust.doubtful:
             return
 
         def done() -> None:
             bond = trust.bond(*key)
-            trust.bonds[key] = Bond(bond.priority if priority is None else priority, agreement or bond.agreement)
+            trust.bonds[key] = Bond(bond.priority, agreement or bond.agreement)
             trust.changed[key] = self.universe.now
 
         trust.changed[key] = self.universe.now
@@ -141,7 +143,7 @@ class Operators:
         self.do(
             here,
             what,
-            lambda service, call: service.change(call, other.id, priority=priority, agreement=agreement),
+            lambda service, call: service.change(call, other.id, priority=priority, share=share, agreement=agreement),
             done,
         )
 
@@ -186,7 +188,7 @@ def revoke_peer(chaos: WideChaos) -> None:
 
 def reorder_peers(chaos: WideChaos) -> None:
     one, other = chaos.neighbours()
-    chaos.universe.operators.change(one, other, chaos.chance.randrange(3), None)
+    chaos.universe.operators.change(one, other, chaos.chance.randrange(3), None, chaos.chance.random() < 0.5)
 
 
 def change_limits(chaos: WideChaos) -> None:

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, replace
 
 from cpc.core.peer import Agreement, Limits
+from tests.simulation.federation.contest import Contest
 from tests.simulation.federation.graphs import MANY, MESH, SHAPES, Pair, pairs
 from tests.simulation.network import Faults
 from tests.simulation.plan import Plan
@@ -41,7 +42,8 @@ COUNTRY = Customs(
 
 @dataclass(frozen=True)
 class Bond:
-    """What the operator of one server has agreed with a peer; the smaller priority is asked first."""
+    """What the operator of one server has agreed with a peer. `priority` is that of the beginning, the smaller is asked first:
+    to change one moves others, too."""
 
     priority: int = 0
     agreement: Agreement = DEFAULT
@@ -53,7 +55,8 @@ class WidePlan:
 
     `workers`, `clients`: how many each server has, first that of server 1. `dials`: of a pair, which of the two can
     connect to the other: 0 is both. `trust`: whether operators change their minds in mid-flight. `plain`: links without TLS,
-    for many servers (see `plain.py`). `wanted`: the number of servers that somebody has asked for, and the shape.
+    for many servers (see `plain.py`). `wanted`: the number of servers that somebody has asked for, and the shape. `contest`: what
+    people and operators do, where that is not left to chance.
     """
 
     servers: int
@@ -72,6 +75,7 @@ class WidePlan:
     peer_grace: float = 900.0
     plain: bool = False
     wanted: tuple[int, str] = (0, "")
+    contest: Contest | None = None
 
     @classmethod
     def of(cls, chance: random.Random, servers: int = 0, shape: str = "") -> WidePlan:

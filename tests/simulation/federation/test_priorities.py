@@ -38,3 +38,49 @@ def test_peers_of_the_same_priority_share_what_is_lent() -> None:
     done = [sum(state(made, n, job + i) == "succeeded" for i in range(100)) for n, job in ((2, one), (3, other))]
     assert min(done) > 0.35 * sum(done), done
     end(made)
+
+
+def test_peers_of_the_same_priority_share_time_and_not_numbers_of_jobs() -> None:
+    """A core that is used for a minute counts five times as much as one that is used for twelve seconds."""
+    made = quiet([(1, 2), (1, 3)], (1, 0, 0))
+    one = submit(made, 2, "ok", "12", "10", array=300)
+    other = submit(made, 3, "ok", "60", "10", array=100)
+    join(made, "s1n1")
+    made.reactor.advance(900.0)
+    succeeded = [
+        sum(state(made, n, job + i) == "succeeded" for i in range(size))
+        for n, job, size in ((2, one, 300), (3, other, 100))
+    ]
+    used = [seconds * count for seconds, count in zip((12.0, 60.0), succeeded, strict=True)]
+    assert min(used) > 0.35 * sum(used), used
+    end(made)
+
+
+GATEWAY = [(1, 2), (2, 3), (2, 4)]
+
+
+@pytest.mark.parametrize("later", [20.0, 400.0])
+def test_the_order_of_a_server_in_between_holds_for_those_behind_it(later: float) -> None:
+    """The worker's home knows the gateway's two owners as one neighbour, and has no order among them."""
+    made = quiet(GATEWAY, (2, 0, 0, 0), {(2, 3): Bond(1, DEFAULT), (2, 4): Bond(0, DEFAULT)})
+    join(made, "s1n1", "s1n2")
+    last = submit(made, 3, "ok", "15", "10", array=400) + 399
+    made.reactor.advance(later)
+    first = submit(made, 4, "ok", "15", "10", array=24)
+    made.until(lambda: state(made, 4, first + 23) == "succeeded", 3 * 15.0 + 100.0)
+    assert state(made, 3, last) == "waiting"
+    made.reactor.advance(60.0)
+    assert len(runs(made, "s1n1")) == 4, "the other one's go on"
+    end(made)
+
+
+def test_those_of_the_same_priority_behind_a_server_in_between_share() -> None:
+    made = quiet(GATEWAY, (1, 0, 0, 0))
+    one = submit(made, 3, "ok", "15", "10", array=150)
+    join(made, "s1n1")
+    made.until(lambda: len(runs(made, "s1n1")) == 4)
+    other = submit(made, 4, "ok", "15", "10", array=150)
+    made.reactor.advance(450.0)
+    done = [sum(state(made, n, job + i) == "succeeded" for i in range(150)) for n, job in ((3, one), (4, other))]
+    assert min(done) > 0.3 * sum(done), done
+    end(made)

@@ -8,11 +8,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cpc.core.lease import Lease
-from cpc.core.peer import Limits
 from cpc.queue import terms
 from cpc.wire.messages import Task
 from tests.simulation.federation import memory
-from tests.simulation.federation.idle import Idle
+from tests.simulation.federation.idle import Idle, Room
+from tests.simulation.federation.order import Order
+from tests.simulation.federation.shares import FairShares
 from tests.simulation.versions import Release
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ REMEMBERING = 10  # servers that are looked at then, of many one after the other
 REST = 300.0  # seconds in which that is forgotten, when nothing is left to be done
 SOON = 5.0  # seconds in which what one server has on record has come about at others, when all is well
 HEARD = 120.0  # seconds in which two servers that run and can reach each other have met
-CALM = 90.0  # seconds without any fault, after which all is well
-CALLED = 90.0  # seconds in which a server that has work has called whoever waits for it, the longest pause between calls included
+RULES = (
+    "a way of trust", "terms", "own work first", "priority", "priority in between", "fair shares", "room is filled",
+    "idle workers get work", "withdrawn is gone", "trusted are connected", "memory",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,12 @@ class WideTruth:
 
     def __init__(self, universe: Universe) -> None:
         self.universe = universe
-        self.wrong = universe.wrong
+        self.wrong, self.decided = universe.wrong, universe.decided
         self.loans: dict[tuple[int, Lease], Loan] = {}  # (owner's number, its lease) → who has it
         self._healed: float | None = None
+        self._order = Order(universe)
+        self._shares = FairShares(universe, self._order)
+        self._room = Room(universe, self._order)
         self._idle = Idle(universe)
         self._remembered = -1e9
         self._next = 0  # the server whose memory is looked at next
@@ -60,6 +66,7 @@ class WideTruth:
         """A worker is told to run a job, perhaps of another server."""
         lease = task.lease
         if not lease.path:
+            self._order.own(home, worker)
             return
         route = (home.number, *(self.universe.by_id[server].number for server in lease.route))
         owner = self.universe.sites[route[-1]]
@@ -75,10 +82,11 @@ class WideTruth:
         self.loans[key] = Loan(lease.of_owner(), worker.name, route, self.universe.now)
         self._check_route(lease, route)
         self._check_terms(lease, route, task)
-        self._check_order(home, worker, route)
+        self._order.lent(home, worker, route)
 
     def _check_route(self, lease: Lease, route: tuple[int, ...]) -> None:
         """No circles; every two neighbours trust each other, but for the time that it takes to hear of the end."""
+        self.decided["a way of trust"] += 1
         if len(set(route)) != len(route):
             self.wrong(f"{lease} goes in a circle: {route}")
         trust = self.universe.trust
@@ -96,6 +104,7 @@ class WideTruth:
         for place, (here, peer) in enumerate(pairwise(route)):
             if now - trust.changed.get((here, peer), -1e9) < self.universe.plan.base.heartbeat_time:
                 continue
+            self.decided["terms"] += 1
             agreement = trust.bond(here, peer).agreement
             beyond = len(route) - 2 - place
             if agreement.lend_on < beyond:
@@ -111,52 +120,6 @@ class WideTruth:
             and now - trust.changed.get((route[-1], route[-2]), -1e9) > self.universe.plan.base.heartbeat_time
         ):
             self.wrong(f"{lease} goes by {route}; s{route[-1]} accepts nothing by s{route[-2]}")
-
-    def _check_order(self, home: Site, worker: Worker, route: tuple[int, ...]) -> None:
-        """Own work first, then that of the peers by their priorities. Only what is certain counts: jobs that any room would fit,
-        which have waited while nothing happened, for longer than a call for them may take."""
-        if self.universe.calm(CALM) and worker.agent is not None and home.waits_for(worker.kind):
-            self.wrong(f"{worker.name} is given a job of s{route[-1]}, and one of its own server waits")
-        for peer in self._before(home, route[1]):
-            if self._lends(home, peer) and peer.waits_for(worker.kind, CALLED):
-                self.wrong(
-                    f"{worker.name} is given a job of s{route[-1]} by way of s{route[1]}, and one of {peer.name} waits, "
-                    f"which has a higher priority at {home.name}"
-                )
-
-    def _before(self, home: Site, peer: int) -> list[Site]:
-        """Peers of a higher priority at `home` than this one, for longer than a question takes."""
-        trust, now = self.universe.trust, self.universe.now
-        if now - trust.changed.get((home.number, peer), -1e9) < CALLED:
-            return []
-        priority = trust.bond(home.number, peer).priority
-        return [
-            site
-            for number, site in self.universe.sites.items()
-            if number != home.number
-            and trust.trusted(home.number, number)
-            and trust.bond(home.number, number).priority < priority
-            and now - trust.changed.get((home.number, number), -1e9) > CALLED
-        ]
-
-    def _lends(self, home: Site, peer: Site) -> bool:
-        """Whether nothing has stood in the way of small jobs of `peer` at workers of `home`."""
-        trust, now = self.universe.trust, self.universe.now
-        pair = (min(home.number, peer.number), max(home.number, peer.number))
-        ours, theirs = (
-            trust.bond(*each).agreement for each in ((home.number, peer.number), (peer.number, home.number))
-        )
-        base, network = self.universe.plan.base, self.universe.network
-        return (
-            not (base.faults.cut or base.faults.stall)
-            and all(network.undisturbed(site.name, CALLED) and site.slowness == 1.0 for site in (home, peer))
-            and trust.up(home.number, peer.number)
-            and pair not in trust.doubtful
-            and now - trust.since.get(pair, -1e9) > CALLED
-            and now - trust.changed.get((peer.number, home.number), -1e9) > CALLED
-            and ours.lent == Limits()
-            and theirs.accepted == Limits()
-        )
 
     def withdrawn(self, home: Site, lease: Lease) -> bool:
         """Whether the trust along a lease's path has ended, now or not long ago, so that its result may be refused."""
@@ -184,6 +147,9 @@ class WideTruth:
             self._next = (self._next + REMEMBERING) % len(sites)
         self._check_links()
         self._check_ended()
+        self._shares.check()
+        for words in self._room.check():
+            self.wrong(words)
         if self._healed is not None:
             for words in self._idle.check():
                 self.wrong(words)
@@ -192,6 +158,7 @@ class WideTruth:
         """What servers keep of each other stays within its bounds."""
         for site in sites:
             if site.peers is not None:
+                self.decided["memory"] += 1
                 for words in memory.too_many(site.peers):
                     self.wrong(f"{site.name} remembers too much: {words}")
 
@@ -214,6 +181,7 @@ class WideTruth:
         """Whoever trusts each other and can be reached is connected soon after the last fault."""
         if self._healed is None or self.universe.now - self._healed < LINK_TIME:
             return
+        self.decided["trusted are connected"] += 1
         if self.universe.trust.apart(LINK_TIME):
             self.wrong(f"not connected {LINK_TIME:.0f} s after the last fault: {self.universe.trust.trouble()}")
 
@@ -228,12 +196,11 @@ class WideTruth:
             for loan in self.loans.values():
                 owner = self.universe.sites[loan.route[-1]]
                 by = set(pairwise(loan.route)) | set(pairwise(loan.route[::-1]))
-                if (
-                    pair in by
-                    and (owner.number in trust.enders[pair] or (heard and owner.number in pair))
-                    and loan.at < ended
-                    and self._runs(owner, loan.lease)
-                ):
+                knows = owner.number in trust.enders[pair] or (heard and owner.number in pair)
+                if pair not in by or not knows or loan.at >= ended:
+                    continue
+                self.decided["withdrawn is gone"] += 1
+                if self._runs(owner, loan.lease):
                     self.wrong(f"{loan.lease} goes by {loan.route}, and the trust of {pair} ended at {ended:.1f}")
 
     def _heard(self, pair: tuple[int, int], ended: float, patience: float) -> bool:

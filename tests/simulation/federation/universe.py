@@ -16,6 +16,7 @@ from cpc.wire.connection import ClientEndpoint, ServerEndpoint
 from cpc.wire.identity import Identity
 from tests.simulation import logs
 from tests.simulation.federation.chaos import WideChaos
+from tests.simulation.federation.contention import bring, plan_of
 from tests.simulation.federation.hostile import Hostile
 from tests.simulation.federation.operators import Operators
 from tests.simulation.federation.plain import PlainWay, unsecured
@@ -37,10 +38,11 @@ class Universe:
     def __init__(self, seed: int, plan: WidePlan | None = None) -> None:
         logs.listen()
         self.seed = seed
-        self.plan = plan or WidePlan.of(random.Random(seed + 1))
+        self.plan = plan or plan_of(seed)
         self.common = Common.of(seed, self.plan.base)
         self.reactor, self.story, self.network = self.common.reactor, self.common.story, self.common.network
         self.chance = self.common.chance
+        self.decided: Counter[str] = Counter()  # how often each rule of `truth.RULES` was really applied
         self.sites = {number: Site(self, self.common, number) for number in range(1, self.plan.servers + 1)}
         self.by_id = {site.id: site for site in self.sites.values()}
         self.trust = Trust(self)
@@ -61,6 +63,8 @@ class Universe:
             site.people(self.plan.workers[site.number - 1], self.plan.clients[site.number - 1])
             for host in (site.server_host, *(worker.host for worker in site.workers.values())):
                 host.clock.zone = self.plan.hours[site.number - 1] * HOUR if self.plan.hours else 0
+        if self.plan.contest is not None:
+            bring(self, self.plan.contest)
 
     @property
     def now(self) -> float:
@@ -227,7 +231,7 @@ def run(seed: int, plan: WidePlan | None = None) -> Universe:
 
 def run_many(servers: int, shape: str, seed: int) -> Universe:
     """One network of so many servers."""
-    return run(seed, WidePlan.of(random.Random(seed + 1), servers, shape))
+    return run(seed, plan_of(seed, servers, shape))
 
 
 def each(universe: Universe, of: Callable[[Site], Any]) -> dict[int, Any]:
