@@ -71,6 +71,7 @@ class Worker:
         self.retired = False
         self.bundle = world.given.bundle
         self.release = Release.SAME
+        self._empty = False  # its last process has left with nothing to be told any more
         self._runs: dict[str, Oracle] = {}  # of its programs, that of the job's owner
         self.flaps_until = 0.0  # until then, it is killed soon after each start
 
@@ -180,6 +181,7 @@ class Worker:
             return
         words = str(outcome.value) if isinstance(outcome, Failure) else outcome
         self.world.story.tell(self.name, f"has left: {words}")
+        self._empty = not agent.desk.attempts and not agent.desk.deliveries
         self.agent = None
         self.disk.end()
         self.host.kill()
@@ -191,6 +193,7 @@ class Worker:
         if self.agent is None:
             return False
         self.world.story.tell(self.name, "loses power" if power else "is killed")
+        self._empty = False
         self.agent = None
         self.host.kill(silent=power)
         self.disk.end()
@@ -255,7 +258,10 @@ class Worker:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is left to be told."""
+        """Whether nothing is left to be told; also between two allocations that end almost at once, for of many such machines
+        there is always one that is away."""
+        if self.agent is None and self._empty:
+            return True
         if self.agent is None:
             # A worker whose bundle is revoked is not let in again, however often it tries.
             query = "SELECT 1 FROM bundles WHERE name = ? AND revoked IS NOT NULL"
