@@ -28,6 +28,8 @@ from tests.simulation.server import given
 IDLE = 1800.0  # seconds without work: idle homes ask each peer once in five minutes
 #: Of a call that comes to nothing, because a question finds its end elsewhere: again after 1, 2, 4, … seconds, for a minute.
 WAVES = 6
+#: For each home that is called to jobs, for as long as they last: in a star each is asked of the hub and of the owner.
+QUESTIONS = {"mesh": 4, "star": 6}
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,13 @@ class Told:
 
 
 def most_asked(made: Crowd) -> int:
-    """Questions that one round of all homes may cost: each goes to every peer of its home, and from there over each link once."""
+    """Questions that one round of all homes may cost: each goes to every peer of its home, and from there over each link once;
+    where there is no end for many servers, once more by each shorter way, which is about as often again."""
     ends = Counter(number for pair in made.pairs for number in pair)
     if made.name == "mesh":  # whom the home asks itself, nobody else asks
         return sum(ends[home] for home in made.homes)
-    return sum(ends[home] * 2 * len(made.pairs) for home in made.homes)
+    ways = 2 if made.lend_on >= FAR and made.name == "random" else 1
+    return sum(ends[home] * 2 * len(made.pairs) for home in made.homes) * ways
 
 
 def too_many(made: Crowd, start: Counter[str], burst: Counter[str], jobs: int) -> list[str]:
@@ -150,7 +154,10 @@ def too_many(made: Crowd, start: Counter[str], burst: Counter[str], jobs: int) -
         "questions of workers that come": (start["ask-work"], most_asked(made)),
         "calls in them": (start["demand"], 0),
         "calls": (burst["demand"], 2 * homes if made.name in ("mesh", "star") else waves * 2 * links + 2 * homes),
-        "questions": (burst["ask-work"], 4 * homes if made.name in ("mesh", "star") else 2 * most_asked(made)),
+        "questions": (
+            burst["ask-work"],
+            QUESTIONS[made.name] * homes if made.name in QUESTIONS else 2 * most_asked(made),
+        ),
     }
     if made.name in ("mesh", "star"):
         most["messages"] = (sum(burst.values()) - burst["answer"], 2 * jobs + 8 * homes)
