@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -151,8 +152,10 @@ class Given:
 
 @lru_cache(maxsize=1)
 def directory() -> Path:
-    """Of this process, for all servers and worlds."""
-    return Path(tempfile.mkdtemp(prefix="cpc-simulation-", dir=shared_memory()))
+    """Of this process, for all servers and worlds; gone when it ends."""
+    made = Path(tempfile.mkdtemp(prefix="cpc-simulation-", dir=shared_memory()))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def given(number: int = 0) -> Given:
