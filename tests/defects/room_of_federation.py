@@ -165,8 +165,8 @@ FEDERATION = (
     ),
     defect(
         "own-work-does-not-come-first", "cpc.server.machines:_Worker._take",
-        "if queue.index.returned(session, result.lease) is not None:",
-        "if queue.index.returned(session, result.lease) is None:",
+        "queue.index.returned(session, [result.lease for result in abroad.results]):",
+        "not queue.index.returned(session, [result.lease for result in abroad.results]):",
         promise="room that a job of others leaves is for own work first",
         caught_by=_STORIES + "test_own_work_comes_first",
     ),
