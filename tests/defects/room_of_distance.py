@@ -12,7 +12,7 @@ DISTANCE = (
     ),
     defect(
         "late-peer-first", "cpc.server.federation.asked:Asked._onward",
-        "sorted(found, key=lambda each: self._late.get(each[0], -inf))", "found",
+        "return self._late.get(each[0], -inf), self", "return 0.0, self",
         promise="a peer that answers late keeps nobody after it from being asked",
         caught_by=_FAR + "test_a_peer_that_answers_late_does_not_keep_those_after_it_from_being_asked",
     ),
