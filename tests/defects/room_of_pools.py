@@ -138,13 +138,13 @@ POOLS = (
     ),
     # --- a part first ---
     defect(
-        "all-at-once-though-nobody-knows", "cpc.pools.ramp:applies", "not room.pool.direct and", "False and",
+        "all-at-once-though-nobody-knows", "cpc.pools.ramp:applies", "if room.pool.direct or", "if True or",
         promise="as long as nobody knows how long jobs take, a pool that starts soon is asked for a part",
         caught_by=_RAMP + "test_a_part_is_asked_for_first",
         quick=True,
     ),
     defect(
-        "a-part-for-ever", "cpc.pools.ramp:applies", "_proven(demand) < LONG", "True",
+        "a-part-for-ever", "cpc.pools.ramp:applies", " or _proven(demand) >= LONG", "",
         promise="what has run for some minutes without an end is long, and the rest is asked for",
         caught_by=(
             _RAMP + "test_it_grows_as_they_run_and_the_rest_is_asked_for_when_they_have_run_for_some_minutes",
@@ -152,17 +152,17 @@ POOLS = (
         ),
     ),
     defect(
-        "a-part-of-what-is-known", "cpc.pools.ramp:applies", "not demand.seconds and", "",
+        "a-part-of-what-is-known", "cpc.pools.ramp:applies", "demand.seconds or ", "",
         promise="when the first has ended it is known how long they take",
         caught_by=_RAMP + "test_when_the_first_has_ended_it_is_known",
     ),
     defect(
-        "direct-ones-in-parts", "cpc.pools.ramp:applies", "not room.pool.direct and", "",
+        "direct-ones-in-parts", "cpc.pools.ramp:applies", "room.pool.direct or ", "",
         promise="a pool with one job for each allocation is asked for all of them",
         caught_by=_RAMP + "test_direct_pools_are_asked_for_all_of_it",
     ),
     defect(
-        "long-waits-in-parts", "cpc.pools.ramp:applies", "room.wait < SOON", "True",
+        "long-waits-in-parts", "cpc.pools.ramp:applies", "learning.usual_wait(room.learned) < SOON", "True",
         promise="a pool with a long queue is asked for everything at once",
         caught_by=_RAMP + "test_a_pool_that_does_not_start_soon_is_asked_for_all_of_it",
     ),
