@@ -139,7 +139,7 @@ POOLS = (
     # --- a part first ---
     defect(
         "all-at-once-though-nobody-knows", "cpc.pools.ramp:applies", "if room.pool.direct or", "if True or",
-        promise="as long as nobody knows how long jobs take, a pool that starts soon is asked for a part",
+        promise="while nobody knows how long jobs take, a quick pool is asked for a part",
         caught_by=_RAMP + "test_a_part_is_asked_for_first",
         quick=True,
     ),

@@ -23,7 +23,7 @@ QUEUE = (
     defect(
         "nobody-connected-nothing-expires", "cpc.server.monitor:Monitor._work", "index.sessions or index.running",
         "index.sessions",
-        promise="a job whose worker ended while the server was away waits again, whoever is connected",
+        promise="a job whose worker ended while the server was away waits again",
         caught_by=_STORIES + "test_a_job_whose_worker_ended_while_the_server_was_away_is_taken_from_it",
     ),
     defect(

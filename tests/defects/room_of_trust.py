@@ -57,7 +57,8 @@ TRUST = (
         caught_by="tests/unit/test_client_transfer.py::test_a_link_that_leads_out_is_not_made",
     ),
     defect(
-        "log-tail-of-an-old-attempt", "cpc.server.jobs:Jobs.show", "for one in reversed(history)", "for one in history",
+        "log-tail-of-an-old-attempt", "cpc.server.views:detail", "for one in reversed(about.history)",
+        "for one in about.history",
         promise="the last lines shown are those of the last attempt",
         caught_by="tests/acceptance/test_limits.py::test_a_failing_job_is_tried_as_often_as_it_was_told",
     ),

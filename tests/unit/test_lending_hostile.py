@@ -289,7 +289,7 @@ def test_an_owner_that_gives_what_nobody_asked_for_fills_nobodys_memory(make: Ma
     assert len(lent) == 1  # nothing is on record of workers that are not there
 
 
-def test_too_many_questions_of_one_peer_are_answered_with_nothing_and_so_are_their_repeats(
+def test_too_many_questions_of_one_peer_are_refused_and_so_are_their_repeats(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cpc.server.federation.asked.MOST_ASKS", 0)
@@ -299,7 +299,8 @@ def test_too_many_questions_of_one_peer_are_answered_with_nothing_and_so_are_the
     question = AskWork(id="1", route=("a",), hops=0, seconds=5.0)
     for _ in range(2):
         said = evil.ask("c", "ask-work", question, WorkGiven, 5.0)
-        assert world.reactor.finish(ensureDeferred(said)) == WorkGiven()
+        with pytest.raises(Unavailable, match="questions of this server are under way"):
+            world.reactor.finish(ensureDeferred(said))
 
 
 @pytest.mark.parametrize("id", ["", "x" * 65])
