@@ -28,14 +28,6 @@ def denied(route: Collection[str], *agreements: Agreement) -> str:
     return next((server for server in route if server in unwanted), "")
 
 
-def covers(one: Agreement, other: Agreement) -> bool:
-    """Whether who is asked under `one` is asked there for all that it could be asked for by way of a server that is asked under
-    `other`: else it may be asked by that way, too."""
-    limits = one.lent
-    unlimited = not limits.off and limits.cores is None and limits.executables is None
-    return unlimited and one.lend_on >= other.lend_on
-
-
 def beyond(hops: int, agreement: Agreement) -> int | None:
     """A question may go `hops` servers on from here: how many beyond this next peer. None: the peer may not be asked."""
     if hops < 1 or agreement.lent.off:

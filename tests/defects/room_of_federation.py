@@ -110,9 +110,9 @@ FEDERATION = (
         caught_by=_PARTS + "test_a_peer_that_calls_while_it_is_asked_is_asked_again",
     ),
     defect(
-        "lent-nothing-means-asked", "cpc.queue.terms:covers", "unlimited and one.lend_on >= other.lend_on", "True",
-        promise="who is lent little directly is asked by way of others",
-        caught_by=_STORIES + "test_a_server_to_which_little_is_lent_may_be_lent_to_by_way_of_another",
+        "peers-are-asked-by-others-too", "cpc.server.federation.asking:Asking._question", "asked=self._ways.up(),", "asked=(),",
+        promise="what is agreed with a peer holds by whatever way its jobs come",
+        caught_by=_STORIES + "test_what_is_agreed_with_a_peer_holds_by_whatever_way_its_jobs_come",
     ),
     defect(
         "old-release-turned-away-in-silence", "cpc.server.federation.links:Links.turned_away",

@@ -190,9 +190,7 @@ class Asked:
         if not fresh:
             return [], calls
         workers = {worker for _, worker, _ in fresh}
-        agreement = self._ways.agreement(following)
-        own = (each for each in self._ways.up() if terms.covers(self._ways.agreement(each), agreement))
-        others = dict.fromkeys((*question.asked, *own))
+        others = dict.fromkeys((*question.asked, *self._ways.up()))
         further = msgspec.structs.replace(
             question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, asked=tuple(others),
             offers=tuple(offer for offer, _, _ in fresh),

@@ -242,7 +242,7 @@ class Asking:
             route=(here,),
             hops=min(MAX_HOPS - 1, max(0, agreement.lend_on)),
             seconds=SECONDS,
-            asked=tuple(each for each in self._ways.up() if terms.covers(self._ways.agreement(each), agreement)),
+            asked=self._ways.up(),  # what was agreed with a peer holds by whatever way its jobs come
             offers=tuple(offers.values()),
         )
         self.asked += 1

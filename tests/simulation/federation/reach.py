@@ -40,6 +40,7 @@ class Reach:
     ) -> None:
         self._owner = owner
         self._near = near
+        self._near_of = {server: frozenset(others) for server, others in near.items()}
         self._agreement = agreement
         self._work = work
         self._thorns = {
@@ -92,9 +93,6 @@ class Reach:
         return self._takes(peer, here)
 
     def _detour(self, way: Way) -> bool:
-        """Whether its first server asks a later one directly for all that it asks the next one for."""
-        here, peer, *later = way
-        near = self._near[here]
-        return any(
-            other in near and terms.covers(self._agreement(here, other), self._agreement(here, peer)) for other in later
-        )
+        """Whether its first server asks a later one directly: by what was agreed with that one, and by no other way."""
+        here, _, *later = way
+        return not self._near_of[here].isdisjoint(later)

@@ -122,12 +122,15 @@ def test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for() -
 
 
 @pytest.mark.parametrize("own", [Agreement(lent=Limits(off=True)), Agreement(lent=Limits(cores=1))])
-def test_a_server_to_which_little_is_lent_may_be_lent_to_by_way_of_another(own: Agreement) -> None:
-    """Each server on a way has its own limits: those that 1 has set for 3 are not those of the way by 2."""
+def test_what_is_agreed_with_a_peer_holds_by_whatever_way_its_jobs_come(own: Agreement) -> None:
+    """1 lends to 2, and to those behind it, all that it has; but 3 it knows itself, and asks it by what was agreed with it."""
     made = quiet([(1, 2), (1, 3), (2, 3)], (1, 0, 0), {(1, 3): Bond(0, own)})
     join(made, "s1n1")
-    job = submit(made, 3, "ok", "1", "10", need=Amounts(cores=2))
-    made.until(lambda: state(made, 3, job) == "succeeded", 30.0)
+    little = submit(made, 3, "ok", "1", "10", need=Amounts(cores=2))
+    made.reactor.advance(120.0)
+    assert state(made, 3, little) == "waiting"
+    job = submit(made, 2, "ok", "1", "10", need=Amounts(cores=2))
+    made.until(lambda: state(made, 2, job) == "succeeded", 30.0)
     end(made)
 
 
