@@ -106,6 +106,11 @@ class Machines:
         heard = self.peers.heard(session) if seat is None and self.peers is not None else None
         return seat.heard if seat else heard or 0.0
 
+    def named(self, session: int) -> float:
+        """When one of our own workers last named all that it holds, by the lease clock."""
+        seat = self.seats.get(session)
+        return seat.named if seat else 0.0
+
     def cut(self, sessions: list[int], reason: str) -> None:
         """Close the connections of these sessions: they are revoked."""
         for number in sessions:
@@ -285,7 +290,7 @@ class _Worker:
             session = queue.index.sessions.get(seat.session)
             if session is None:
                 return None
-            return self._take(tx, session, turn, abroad)
+            return self._take(tx, seat, session, turn, abroad)
 
         if (abroad is None or not abroad.results) and self._only_renews(seat, turn):
             answer: Settlement | None = Settlement()
@@ -327,23 +332,25 @@ class _Worker:
             session.deadline is None or abs(now + turn.time_left - session.deadline) > DEADLINE_SLACK
         ):
             return False
-        self._renew_leases(session.worker, turn)
+        self._renew_leases(seat, turn)
         return True
 
-    def _renew_leases(self, worker: int, turn: Turn) -> None:
+    def _renew_leases(self, seat: Seat, turn: Turn) -> None:
         running, now = self._queue.index.running, self._queue.now
+        if not turn.brief:
+            seat.named = now
         for lease in turn.holds:
             run = running.get(lease.job)
-            if run is not None and run.lease == lease and run.worker == worker:
+            if run is not None and run.lease == lease and run.worker == seat.worker:
                 run.renewed = now
 
-    def _take(self, tx: Tx, session: Session, turn: Turn, abroad: Abroad | None) -> Settlement:
+    def _take(self, tx: Tx, seat: Seat, session: Session, turn: Turn, abroad: Abroad | None) -> Settlement:
         """All that one turn brings, in one unit."""
         queue = self._queue
         if abroad is not None and queue.index.returned(session, [result.lease for result in abroad.results]):
             queue.feed(session)
         tx.after(lambda: self._take_abroad(session.worker, abroad))
-        self._renew_leases(session.worker, turn)
+        self._renew_leases(seat, turn)
         if session.wants != turn.wants:
             queue.index.change(session, wants=turn.wants)
             queue.feed(session)

@@ -45,19 +45,21 @@ class Borrowers(Protocol):
 class Monitor:
     """Ticks once a second from the moment that connections are accepted.
 
+    `heard`, `named`: when a session was last heard, and when it last said all that its worker holds; by the lease clock.
     `crowded`: whether machines had to wait at the door since it was asked last. Their heartbeats could not be received, so
     that time is an outage of this server: after a restart all its workers come back at once.
     """
 
     def __init__(
         self, queue: Queue, store: Store, timers: Timers, clock: Clock, heard: Callable[[int], float],
-        crowded: Callable[[], bool],
+        named: Callable[[int], float], crowded: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._queue = queue
         self._store = store
         self._timers = timers
         self._clock = clock
         self._heard = heard
+        self._named = named
         self._crowded = crowded
         self.borrowers: Borrowers | None = None
         self._timer: Timer | None = None
@@ -121,7 +123,7 @@ class Monitor:
         gone = {session.worker for session in silent}
         dead = [run for run in late if run.worker in gone or queue.index.of_worker(run.worker) is None]
         lost = {run.lease.job for run in dead}
-        undelivered = [run for run in late if run.lease.job not in lost]
+        undelivered = [run for run in late if run.lease.job not in lost and self._missed(run)]
         span = f"{queue.limits.heartbeat_time:g} s"
         expired = settling.lost(queue, tx, dead, f"its worker was silent for {span}")
         expired += settling.lost(queue, tx, undelivered, "its worker does not have it", counts=False)
@@ -132,6 +134,12 @@ class Monitor:
             joining.silent(queue, tx, session)
         queue.round(tx)
         return expired
+
+    def _missed(self, run: Running) -> bool:
+        """Whether its worker has named what it holds since, and not this. Until then it is not known whether the worker is
+        silent or does not have it, and only the first counts against the job."""
+        session = self._queue.index.of_worker(run.worker)
+        return session is not None and self._named(session.number) > run.renewed
 
     def _home(self, run: Running) -> str:
         return self.borrowers.home_of(run.worker) if self.borrowers is not None else ""

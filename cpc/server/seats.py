@@ -12,7 +12,8 @@ from cpc.wire.messages import Hello
 
 @dataclass(slots=True)
 class Seat:
-    """One joined worker. `heard` by the lease clock; `wants` as its last turn said that is on record."""
+    """One joined worker. `heard` by the lease clock, and so `named`: when it last said all that it holds; `wants` as its last
+    turn said that is on record."""
 
     connection: Connection
     session: int
@@ -27,6 +28,7 @@ class Seat:
     turning: bool = False  # it waits for the answer to its turn
     wants: bool | None = None
     lent: bool = False  # at its last turn it had jobs of other servers
+    named: float = 0.0
 
 
 class Seats:

@@ -27,6 +27,11 @@ QUEUE = (
         caught_by=_STORIES + "test_a_job_whose_worker_ended_while_the_server_was_away_is_taken_from_it",
     ),
     defect(
+        "dead-worker-taken-for-forgetful", "cpc.server.monitor:Monitor.expire", " and self._missed(run)", "",
+        promise="a job counts as lost with its worker, whenever that has named it last",
+        caught_by=_STORIES + "test_a_worker_that_dies_after_a_turn_that_named_nothing_is_lost_with_its_job",
+    ),
+    defect(
         "lease-not-extended-after-restart", "cpc.server.queue:Queue._running", "renewed=self.now",
         "renewed=self.now - self.limits.heartbeat_time",
         promise="after a restart every running attempt has a whole period",

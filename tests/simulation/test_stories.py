@@ -76,6 +76,18 @@ def test_a_job_that_kills_every_worker_is_stopped(world: World) -> None:
     assert world.attempts(job) == 3
 
 
+def test_a_worker_that_dies_after_a_turn_that_named_nothing_is_lost_with_its_job(world: World) -> None:
+    """It was heard later than it had named the job: that it does not have it would count against nobody."""
+    join(world, "n1")
+    job = submit(world, "ok", "900", "10")
+    world.until(lambda: world.workers["n1"].processes.running())
+    brief = submit(world, "ok", "4", "10")
+    world.until(lambda: state(world, brief) == "succeeded")
+    world.workers["n1"].kill(away=9999.0)
+    world.until(lambda: state(world, job) == "waiting", within=3 * world.plan.heartbeat_time)
+    assert world.oracle.rows("SELECT outcome FROM attempts WHERE job = ?", job) == [("lost",)]
+
+
 def test_a_lost_worker_costs_what_came_after_the_last_checkpoint(world: World) -> None:
     join(world, "n1", "n2")
     job = submit(world, "steps", "400", checkpoint=("p.cpt",))
