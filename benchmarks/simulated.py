@@ -151,13 +151,13 @@ class Desk:
     def _holds(self) -> tuple[Lease, ...]:
         return (*self.running, *self._done)
 
-    def compose(self, number: int) -> Turn:
+    def compose(self, number: int, brief: bool = False) -> Turn:
         self._composed = self._clock.monotonic()
         free = self._total.cores - sum(self.running.values())
         fresh = [result for lease, result in self._done.items() if lease not in self._told]
         return Turn(
-            number=number, holds=self._holds(), results=tuple(fresh[:500]),
-            free=Amounts(cores=free, memory=NODE_MEMORY), wants=self.wants,
+            number=number, holds=() if brief else self._holds(), results=tuple(fresh[:500]),
+            free=Amounts(cores=free, memory=NODE_MEMORY), wants=self.wants, brief=brief,
         )  # fmt: skip
 
     def answered(self, turn: Turn) -> None:

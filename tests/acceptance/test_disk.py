@@ -137,7 +137,9 @@ def test_a_job_whose_input_is_damaged_ends_in_words_and_can_be_retried(network: 
     job = network.cpcc(*send).done().strip()
     name = hashlib.sha256(data).hexdigest()
     (chunk,) = network.run_directory.rglob(name)
+    network.stop_server()  # or it would still have in memory what came
     chunk.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    network.start()
     with network.working():
         assert network.end_of(job).state == "failed"
         assert "start.gro is damaged at the server" in network.cpcc("why", job).done()
