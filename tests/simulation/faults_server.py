@@ -84,7 +84,12 @@ def fill_server(chaos: Chaos) -> None:
     if chaos.chance.random() < 0.5:
         world.trouble.full_until = world.now + seconds
     world.story.tell(world.name, f"its disk is full for {seconds:.0f} s")
-    world.reactor.callLater(seconds, setattr, world.server_disk, "full", False)
+
+    def empty() -> None:
+        world.server_disk.full = False
+        world.network.disturb(world.name)  # from now on it can give again what it has
+
+    world.reactor.callLater(seconds, empty)
 
 
 def fill_server_once(chaos: Chaos) -> bool:

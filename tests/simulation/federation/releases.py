@@ -24,7 +24,7 @@ GREETINGS = {
     Release.NEWER: Greeting(PROTOCOL + 1, OLDEST_PROTOCOL, "99.0.0", ("peers", "telepathy")),
 }
 LARGE = 64 << 10  # bytes: chunks travel in frames of a making of their own
-UNKNOWN = frozenset({"home", "working_for", "jobs_waiting", "wanted", "follow", "note", "reason"})  # to the older one
+UNKNOWN = frozenset({"home", "working_for", "jobs_waiting", "follow", "note", "reason"})  # to the older one
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
