@@ -11,10 +11,14 @@ DISTANCE = (
         caught_by=_FAR + "test_a_question_that_may_go_farther_when_it_comes_again_goes_on", quick=True,
     ),
     defect(
-        "late-peer-first", "cpc.server.federation.asked:Asked._onward",
-        "return self._late.get(each[0], -inf), self", "return 0.0, self",
+        "late-peer-has-all-the-time", "cpc.server.federation.asked:Asked._look", "min(left, TRIAL)", "left",
         promise="a peer that answers late keeps nobody after it from being asked",
         caught_by=_FAR + "test_a_peer_that_answers_late_does_not_keep_those_after_it_from_being_asked",
+    ),
+    defect(
+        "late-peer-is-last-for-ever", "cpc.server.federation.asked:Asked._onward", "-inf if each[0] == tried else", "",
+        promise="a peer that was late has its place in the order again soon",
+        caught_by=_FAR + "test_a_peer_that_was_late_has_its_place_again_soon",
     ),
     defect(
         "unasked-peers-are-promised", "cpc.server.federation.asked:Asked._look", "min(promised, AGAIN)", "promised",

@@ -40,6 +40,22 @@ def test_a_peer_that_answers_late_does_not_keep_those_after_it_from_being_asked(
     assert worker.jobs == ["1 of d"]
 
 
+def test_a_peer_that_was_late_has_its_place_again_soon(make: Make) -> None:
+    """`s` comes before `d`, which has jobs enough for ever."""
+    world = make(*"absd")
+    trust(world, "ab", "bs", "bd")
+    link = world.net._links[frozenset("bs")]
+    link.latency = 30.0
+    worker = world["a"].worker(cores=1)
+    world["d"].submit("sleep", array=200)
+    world["s"].submit("sleep", array=200)
+    worker.drive(90.0, every=5.0, work=5.0)
+    assert worker.jobs[0].endswith("of d")
+    link.latency = 0.01
+    worker.drive(200.0, every=5.0, work=5.0)
+    assert worker.jobs[0].endswith("of s")
+
+
 def test_whoever_could_not_be_asked_in_time_is_asked_soon(make: Make) -> None:
     """Every server is more than a second away: the time is over after eight of them, when less is left than one needs."""
     names = "cdefghijklmno"

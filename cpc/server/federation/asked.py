@@ -38,6 +38,7 @@ log = Logger()
 SUBSCRIBED = 300.0  # seconds for which who got nothing is called
 MOST_ASKS = 8  # questions of one peer under way at a time
 LEAST = 0.5  # seconds that must be left to ask another peer
+TRIAL = 2.0  # seconds for one that was late when it was asked last
 LOOK_AGAIN = 5.0  # while jobs wait and somebody could still be called
 PAUSE = 0.01  # seconds between looks for somebody to call: what many submissions bring is one call
 
@@ -136,7 +137,8 @@ class Asked:
             if left < LEAST:
                 promised = min(promised, AGAIN)  # this one has not heard of it, and calls nobody
                 break
-            further, calls = await self._ask_on(peer, following, hops, left, question, offers)
+            seconds = min(left, TRIAL) if following in self._late else left
+            further, calls = await self._ask_on(peer, following, hops, seconds, question, offers)
             given += further
             promised = min(promised, calls)
         self._served(peer, given)
@@ -149,8 +151,9 @@ class Asked:
         return WorkGiven(given=tuple(given), subscribed=promised)
 
     def _onward(self, peer: str, question: AskWork) -> list[tuple[str, int]]:
-        """Own peers that may be asked for it, in their order, with how far the question may go from there. Those last that were
-        late: they take the time from those who come after them."""
+        """Own peers that may be asked for it, in their order, with how far the question may go from there. Of those that were
+        late when they were asked last, one at a time keeps its place: the others come last, or they would take the time from
+        those who come after them."""
         found, now = [], self._clock.monotonic()
         avoid = {*question.route, *question.asked}
         for following in self._ways.up():
@@ -163,8 +166,12 @@ class Asked:
                 continue
             found.append((following, hops))
 
+        late = {each: since for each, _ in found if (since := self._late.get(each)) is not None}
+        tried = min(late, key=lambda each: late[each], default="")
+
         def order(each: tuple[str, int]) -> tuple[float, int, float]:
-            return self._late.get(each[0], -inf), self._ways.priority(each[0]), self._given.of(each[0], now)
+            since = -inf if each[0] == tried else late.get(each[0], -inf)
+            return since, self._ways.priority(each[0]), self._given.of(each[0], now)
 
         return sorted(found, key=order)
 
@@ -350,6 +357,7 @@ class Asked:
     def demand(self, peer: str) -> None:
         """A peer of ours has work: those for whom it has promised to call are told."""
         now = self._clock.monotonic()
+        self._late.pop(peer, None)
         for other in sorted(self._tried.called(peer, now), key=lambda each: (self._callers.served(each, now), each)):
             self._tell(other)
 
