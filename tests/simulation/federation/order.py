@@ -122,6 +122,7 @@ class Order:
             and ours.lent == Limits()
             and theirs.accepted == Limits()
             and all(network.undisturbed(site.name, CALLED) and site.slowness == 1.0 for site in (home, peer))
+            and all(max(site.trouble.away_until, site.trouble.full_until) < now - CALLED for site in (home, peer))
             and trust.up(home.number, peer.number)
             and pair not in trust.doubtful
             and now - trust.since.get(pair, -1e9) > CALLED
