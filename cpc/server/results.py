@@ -135,16 +135,16 @@ class Results:
         return await self._finished(who, what, stream, offset, limit)
 
     async def _finished(self, who: Principal, what: Target, stream: str, offset: int, limit: int) -> LogView:
-        def unit(tx: Tx) -> Entry | None:
+        def unit(tx: Tx) -> tuple[bool, Entry | None]:
+            # In one look: a job that ends between two would seem to have ended without output.
             done = jobs.done(tx, what.job)
             if done is None:
-                return None
+                return False, None
             found = attempts.result(tx, what.job, done.accepted or done.attempts)
-            return found[0].find(stream.encode()) if found else None
+            return True, found[0].find(stream.encode()) if found else None
 
-        entry = await self._store.read(unit)
+        over, entry = await self._store.read(unit)
         if entry is None or entry.content is None:
-            over = await self._store.read(lambda tx: jobs.done(tx, what.job) is not None)
             return _part(stream, offset, b"", end=over)
         reader = self._files.reader(entry.content)
         data = await reader.read(offset, limit)
