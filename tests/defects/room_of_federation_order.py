@@ -29,7 +29,8 @@ FEDERATION_ORDER = (
     ),
     defect(
         "order-in-between-turned-round", "cpc.server.federation.asked:Asked._onward", "return since, self._ways.priority(",
-        "return since, -self._ways.priority(", promise="a server in between asks its peers in its order, by seed", caught_by=_SEEDS,
+        "return since, -self._ways.priority(",
+        promise="a server in between asks its peers in its order, by seed", caught_by=_SEEDS,
     ),
     defect(
         "in-between-nobody-has-a-turn", "cpc.queue.sources:Sources._turns_to_another", "if path == peer:", "if path:",
