@@ -42,24 +42,33 @@ class Borrowers(Protocol):
         ...
 
 
+class Sessions(Protocol):
+    """What is known of joined workers, by their sessions. Times by the lease clock."""
+
+    def heard(self, session: int) -> float:
+        """When its last turn came."""
+        ...
+
+    def named(self, session: int) -> float:
+        """When its worker last said all that it holds."""
+        ...
+
+
 class Monitor:
     """Ticks once a second from the moment that connections are accepted.
 
-    `heard`, `named`: when a session was last heard, and when it last said all that its worker holds; by the lease clock.
     `crowded`: whether machines had to wait at the door since it was asked last. Their heartbeats could not be received, so
     that time is an outage of this server: after a restart all its workers come back at once.
     """
 
     def __init__(
-        self, queue: Queue, store: Store, timers: Timers, clock: Clock, heard: Callable[[int], float],
-        named: Callable[[int], float], crowded: Callable[[], bool],
+        self, queue: Queue, store: Store, timers: Timers, clock: Clock, sessions: Sessions, crowded: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._queue = queue
         self._store = store
         self._timers = timers
         self._clock = clock
-        self._heard = heard
-        self._named = named
+        self._sessions = sessions
         self._crowded = crowded
         self.borrowers: Borrowers | None = None
         self._timer: Timer | None = None
@@ -113,7 +122,7 @@ class Monitor:
         queue = self._queue
         limit = queue.lease_clock.reading - queue.limits.heartbeat_time
         late = [run for run in queue.index.running.values() if run.renewed < limit and not self._suspended(run)]
-        silent = [session for session in queue.index.sessions.values() if self._heard(session.number) < limit]
+        silent = [session for session in queue.index.sessions.values() if self._sessions.heard(session.number) < limit]
         if self.borrowers is not None:
             self.borrowers.tidy(tx)
         if not late and not silent:
@@ -139,7 +148,7 @@ class Monitor:
         """Whether its worker has named what it holds since, and not this. Until then it is not known whether the worker is
         silent or does not have it, and only the first counts against the job."""
         session = self._queue.index.of_worker(run.worker)
-        return session is not None and self._named(session.number) > run.renewed
+        return session is not None and self._sessions.named(session.number) > run.renewed
 
     def _home(self, run: Running) -> str:
         return self.borrowers.home_of(run.worker) if self.borrowers is not None else ""

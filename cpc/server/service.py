@@ -167,9 +167,7 @@ class Service:
             timers=self._reactor, clock=clock,
         )  # fmt: skip
         self.workers = Workers(store, gate, self.queue, self.machines)
-        self.monitor = Monitor(
-            self.queue, store, self._reactor, clock, self.machines.heard, self.machines.named, self._crowded
-        )
+        self.monitor = Monitor(self.queue, store, self._reactor, clock, self.machines, self._crowded)
         self.retention = Retention(store, chunk_store, self._keep, self._expire, clock, self._reactor)
         self.status_page = Status(
             config=self.config, server=self.authority_key.server_id, fingerprint=self.authority_key.fingerprint,

@@ -298,15 +298,12 @@ def done_of_array(tx: Tx, array: int, after: int = 0, limit: int = 1000) -> list
 
 def lease(tx: Tx, leases: Iterable[tuple[int, int]], now: int) -> None:
     """(job, attempt) pairs run now."""
-    rows: list[dict[str, int]] = []
-    for job, number in sorted(leases):
-        if rows and (rows[-1]["end"], rows[-1]["attempts"]) == (job, number):
-            rows[-1]["end"] = job + 1  # neighbours of an array, one statement
-        else:
-            rows.append(
-                {"first": job, "end": job + 1, "state": int(State.RUNNING), "attempts": number, "since": now}
-            )  # fmt: skip
-    tx.many(_LEASE, rows)
+    by_attempt: dict[int, list[int]] = {}
+    for job, number in leases:
+        by_attempt.setdefault(number, []).append(job)
+    for number, group in by_attempt.items():
+        values = {"state": int(State.RUNNING), "attempts": number, "since": now}
+        tx.many(_LEASE, [{**run, **values} for run in statement.runs(group)])
 
 
 def give_back(tx: Tx, job: int, failures: int, losses: int, now: int) -> None:
@@ -317,13 +314,7 @@ def give_back(tx: Tx, job: int, failures: int, losses: int, now: int) -> None:
 
 def finish(tx: Tx, rows: Sequence[DoneRow]) -> None:
     """The jobs have terminal states and leave the live table."""
-    gone: list[dict[str, int]] = []
-    for job in sorted([row.id for row in rows]):
-        if gone and gone[-1]["end"] == job:
-            gone[-1]["end"] = job + 1
-        else:
-            gone.append({"first": job, "end": job + 1})
-    tx.many(_DELETE, gone)
+    tx.many(_DELETE, statement.runs(row.id for row in rows))
     tx.many(
         _DONE_ADD,
         [

@@ -6,7 +6,7 @@ compiled once per database and after that costs a dictionary look-up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,3 +63,14 @@ def select(table: sa.Table, *columns: str, key: Sequence[str] = ("id",)) -> Stat
     """SELECT of these columns (all when none is named) of the rows with this key."""
     wanted = [table.c[name] for name in columns] or list(table.columns)
     return Statement(sa.select(*wanted).where(*[table.c[name] == sa.bindparam(name) for name in key]))
+
+
+def runs(numbers: Iterable[int]) -> list[dict[str, int]]:
+    """Keys in any order as rows of `first` and `end` (the first one behind), one for each run of neighbours."""
+    runs: list[dict[str, int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1]["end"] == number:
+            runs[-1]["end"] = number + 1
+        else:
+            runs.append({"first": number, "end": number + 1})
+    return runs

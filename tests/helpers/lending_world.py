@@ -160,9 +160,7 @@ class House:
         self.jobs = Jobs(self.store, gate, self.queue, storage, lambda array: None)
         self.ways.serve("ping", Ping, self._pong, far=True)
         self.ways.on_change(self._changed)
-        self.monitor = Monitor(
-            self.queue, self.store, host.reactor, clock, self.machines.heard, self.machines.named, lambda: False
-        )
+        self.monitor = Monitor(self.queue, self.store, host.reactor, clock, self.machines, lambda: False)
         self.monitor.borrowers = self.lending.owner
         self.do(self.queue.load)
         self.do(self.lending.load)

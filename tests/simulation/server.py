@@ -225,7 +225,7 @@ class Server:
             self.projects.networks = self.network_services.networks
         self.workers = Workers(store, gate, self.queue, self.machines)
         self.monitor = Monitor(
-            self.queue, store, reactor, clock, self.machines.heard, self.machines.named, self._crowded
+            self.queue, store, reactor, clock, self.machines, self._crowded
         )  # fmt: skip
         self.authority, self.gate, self.tokens, self.seeded = authority, gate, tokens, chance
         self._open_doors()
