@@ -147,7 +147,12 @@ def _judge(queue: Queue, tx: Tx, worker: int, result: Result, work: _Work, peer:
     attempt = attempts.get(tx, lease.job, lease.attempt)
     said = verdict(_relation(queue, tx, worker, lease, attempt, live or done), result.outcome, state)
     if said is Verdict.ACCEPT_LATE and live is not None and attempt is not None:
-        _accept_late(queue, tx, live, attempt, result, work)
+        # It was told before, when the job was closed, and somebody has said since that the job is to be done again.
+        there = attempts.result(tx, lease.job, lease.attempt)
+        if there is not None and there[0] != result.files:
+            said = Verdict.DROP  # that it failed, with other files: what it says first counts
+        else:
+            _accept_late(queue, tx, live, attempt, result, work, kept=there is not None)
     elif said is Verdict.KNOWN and attempts.result(tx, lease.job, lease.attempt) is None:
         work.kept.append(Left(lease.job, lease.attempt, result.files, result.tail, False))
     elif said is Verdict.QUARANTINE:
@@ -268,8 +273,11 @@ def _done(tx: Tx, run: Running, state: State, result: Result, accepted: int, rea
     )  # fmt: skip
 
 
-def _accept_late(queue: Queue, tx: Tx, job: JobRow, attempt: AttemptRow, result: Result, work: _Work) -> None:
-    """Finished science of an attempt whose lease is over: it closes the job; whoever runs it now stops."""
+def _accept_late(
+    queue: Queue, tx: Tx, job: JobRow, attempt: AttemptRow, result: Result, work: _Work, kept: bool
+) -> None:  # fmt: skip
+    """Finished science of an attempt whose lease is over: it closes the job; whoever runs it now stops. `kept`: its files are
+    here already."""
     run = queue.index.running.get(job.id)
     if run is not None:
         closing.cancel_run(queue, tx, run, "an earlier attempt has delivered the result")
@@ -285,7 +293,10 @@ def _accept_late(queue: Queue, tx: Tx, job: JobRow, attempt: AttemptRow, result:
             wall=ending.wall, cpu=ending.cpu, memory=ending.memory,
         )
     )  # fmt: skip
-    work.kept.append(Left(job.id, attempt.number, result.files, result.tail, True))
+    if kept:
+        attempts.use_result(tx, job.id, attempt.number)
+    else:
+        work.kept.append(Left(job.id, attempt.number, result.files, result.tail, True))
     work.checkpoints.add(job.id)
     work.closed.append(
         DoneRow(

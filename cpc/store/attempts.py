@@ -48,6 +48,7 @@ _IN_QUARANTINE = Statement(
     sa.select(sa.func.count(), sa.func.sum(results.c.size)).where(_of_a_peer, results.c.peer == sa.bindparam("peer"))
 )
 _ADD_RESULT = statement.insert(results)
+_USE_RESULT = statement.update(results, "used", key=_KEY)
 _RESULT = statement.select(results, "manifest", "tail", "used", key=_KEY)
 _CHECKPOINT = statement.select(checkpoints, "number", "taken", "manifest", key=["job"])
 _ADD_CHECKPOINT = statement.insert(checkpoints)
@@ -175,6 +176,11 @@ def add_results(tx: Tx, rows: Iterable[Left]) -> None:
             for row in rows
         ],
     )  # fmt: skip
+
+
+def use_result(tx: Tx, job: int, number: int) -> None:
+    """The job has been closed with what an attempt had left before."""
+    tx.run(_USE_RESULT, {"used": True, "key_job": job, "key_number": number})
 
 
 def in_quarantine(tx: Tx, peer: str) -> tuple[int, int]:

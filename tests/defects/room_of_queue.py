@@ -62,6 +62,11 @@ QUEUE = (
         caught_by=_SETTLING + "test_two_old_attempts_that_succeed_in_one_turn_close_the_job_once",
     ),
     defect(
+        "result-told-again-is-kept-twice", "cpc.server.settling:_judge", "kept=there is not None", "kept=False",
+        promise="a success that is told again closes a job that was retried meanwhile",
+        caught_by=_SETTLING + "test_a_success_that_is_told_again_closes_a_job_that_is_to_be_done_again",
+    ),
+    defect(
         "poison-guard-off-by-one", "cpc.queue.verdict:gives_up", "losses >= max_losses", "losses > max_losses",
         promise="a job that kills every worker is stopped after max_losses",
         caught_by=_STORIES + "test_a_job_that_kills_every_worker_is_stopped",

@@ -195,6 +195,32 @@ def test_a_result_told_again_after_a_lost_answer_changes_nothing(bench: Bench) -
     assert row(bench, job).failures == 1
 
 
+def test_a_success_that_is_told_again_closes_a_job_that_is_to_be_done_again(bench: Bench) -> None:
+    """It came after the job was cancelled, and its answer was lost; meanwhile somebody wants the job to be done after all."""
+    worker = bench.worker(cores=1)
+    job = bench.submit()
+    lease = worker.leases[job]
+    cancel(bench, job)
+    manifest, small = files()
+    assert bench.report(worker, lease, files=manifest, small=small) == "known"
+    bench.turn(worker, wants=False)
+    act(bench, lambda tx: submission.retry(bench.queue, tx, job, Range.of(job, False), "user:t"))
+    assert bench.report(worker, lease, files=manifest, small=small) == "accepted late"
+    assert row(bench, job).accepted == 1
+    assert bench.do(lambda tx: attempts.result(tx, job, 1)) == (manifest, "", True)
+    assert bench.count(schema.references, owner=job) == 1
+
+
+def test_an_attempt_that_has_failed_with_files_does_not_succeed_with_others(bench: Bench) -> None:
+    worker = bench.worker(cores=1)
+    job = bench.submit(max_failures=3)
+    lease = worker.leases[job]
+    manifest, small = files()
+    assert bench.report(worker, lease, Outcome.FAILED, files=manifest, small=small) == "failed"
+    assert bench.report(worker, lease) == "dropped"
+    assert bench.count(schema.results, job=job) == 1
+
+
 def test_two_old_attempts_that_succeed_in_one_turn_close_the_job_once(bench: Bench) -> None:
     worker = bench.worker(cores=1)
     job = bench.submit(max_losses=9)
