@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from cpc.core.resources import Amounts
@@ -61,9 +61,11 @@ class Callers:
         self._served.give(peer, cores, now)
         self._vain.pop(peer, None)
 
-    def called(self, peer: str, now: float) -> None:
-        """The peer is called: it asks again by itself. If that gives it nothing, it is not called again so soon."""
-        self._offers.pop(peer, None)
+    def called(self, peer: str, now: float, homes: Collection[str]) -> None:
+        """The peer is called for workers of these homes: it asks again by itself. If that gives it nothing, it is not called
+        again so soon."""
+        for worker in [worker for worker in self._offers.get(peer, {}) if worker[0] in homes]:
+            self.withdraw(peer, worker)
         calls = self._vain.get(peer, (0, 0.0))[0]
         self._vain[peer] = (calls + 1, now + min(LONGEST_PAUSE, 2.0**calls) if calls else now)
 
@@ -82,9 +84,9 @@ class Callers:
                 found.append((peer, cores))
         return sorted(found, key=lambda each: (self.served(each[0], now), each[0]))
 
-    def of(self, peer: str, now: float) -> list[Waiting]:
-        """What the peer has offered in vain."""
-        return [one for one in self._offers.get(peer, {}).values() if one.until > now]
+    def of(self, peer: str, now: float) -> list[tuple[str, Waiting]]:
+        """What the peer has offered in vain, each with its home."""
+        return [(home, one) for (home, _), one in self._offers.get(peer, {}).items() if one.until > now]
 
     def onward(self, following: str, now: float) -> list[str]:
         """Peers with offers for which this peer of ours may be asked, the least served first."""

@@ -9,6 +9,7 @@ from cpc.core.resources import Amounts
 from cpc.queue.requirement import Profile
 
 MOST_SERVERS = 17  # on a route, its ends included
+FAR = MOST_SERVERS  # servers beyond one that is asked: all there can be
 
 
 def broken(route: Sequence[str]) -> str:
@@ -28,11 +29,9 @@ def denied(route: Collection[str], *agreements: Agreement) -> str:
     return next((server for server in route if server in unwanted), "")
 
 
-def beyond(hops: int, agreement: Agreement) -> int | None:
-    """A question may go `hops` servers on from here: how many beyond this next peer. None: the peer may not be asked."""
-    if hops < 1 or agreement.lent.off:
-        return None
-    return min(hops - 1, max(0, agreement.lend_on))
+def beyond(agreement: Agreement) -> int | None:
+    """How many servers beyond this peer may be asked by way of it. None: the peer itself may not."""
+    return None if agreement.lent.off else max(0, agreement.lend_on)
 
 
 def restricted(profile: Profile, limits: Limits) -> Profile:

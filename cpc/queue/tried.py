@@ -7,7 +7,7 @@ through the whole network once more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -22,14 +22,18 @@ Worker = tuple[str, str, int]  # the neighbour that asks for it, its home, its n
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """What was asked: how much room, and how many servers beyond the peer. `calls`: it calls by itself until then; one that does
-    not has had the question by another way, and calls by that."""
+    """What was asked: how much room, and how many servers beyond the peer (`terms.FAR`: there is nobody else). `calls`: it calls
+    by itself until then; one that does not has had the question by another way, and calls by that."""
 
     profile: Profile
     free: Amounts
     hops: int
     until: float
     calls: bool = True
+
+    def seconds(self, now: float) -> float:
+        """For how long it is good."""
+        return self.until - now if self.calls else inf
 
 
 class Tried:
@@ -40,15 +44,13 @@ class Tried:
         self._tried: dict[str, dict[Worker, Try]] = {}
         self._calls: dict[str, int] = {}
 
-    def covers(self, peer: str, worker: Worker, asked: Try, now: float) -> float:
-        """For how many seconds it is good that the peer was, or is being, asked for as much and as far; 0.0: it is to be asked. A
-        promise that ends soon is had anew, so that those who rely on it need not ask again so soon."""
+    def covers(self, peer: str, worker: Worker, asked: Try, now: float) -> Try | None:
+        """What the peer was, or is being, asked, when that was as much and as far; None: it is to be asked. A promise that ends
+        soon is had anew, so that those who rely on it need not ask again so soon."""
         known = self._tried.get(peer, {}).get(worker)
         if known is None or known.hops < asked.hops or known.until <= now + (SOON if known.calls else 0.0):
-            return 0.0
-        if known.profile != asked.profile or not known.free.covers(asked.free):
-            return 0.0
-        return known.until - now if known.calls else inf
+            return None
+        return known if known.profile == asked.profile and known.free.covers(asked.free) else None
 
     def ask(self, peer: str, workers: Iterable[tuple[Worker, Try]]) -> int | None:
         """The peer is asked for these; what `answered` wants to know of it. None: so many wait for its call that a call would not
@@ -72,11 +74,19 @@ class Tried:
         if not tried:
             self._tried.pop(peer, None)
 
-    def called(self, peer: str, now: float) -> list[str]:
-        """It has work, is here again, or away: it may be asked for everything. The neighbours that wait for its call."""
-        tried = self._tried.pop(peer, {})
+    def called(self, peer: str, now: float, homes: Collection[str] = ()) -> dict[str, list[str]]:
+        """It has work for workers of these homes, or of all of them when none is named; or it is here again, or away: it may be
+        asked for everything. The neighbours that wait for its call, and for workers of which homes."""
+        tried = self._tried.get(peer, {})
         self._calls[peer] = self._calls.get(peer, 0) + 1
-        return list(dict.fromkeys(worker[0] for worker, one in tried.items() if one.calls and one.until > now))
+        waiting: dict[str, list[str]] = {}
+        for worker in [worker for worker in tried if not homes or worker[1] in homes]:
+            one, its = tried.pop(worker), waiting.setdefault(worker[0], [])
+            if one.calls and one.until > now and worker[1] not in its:
+                its.append(worker[1])
+        if not tried:
+            self._tried.pop(peer, None)
+        return {neighbour: its for neighbour, its in waiting.items() if its}
 
     def expire(self, now: float) -> None:
         """Drop promises that have run out."""

@@ -140,7 +140,8 @@ class Offer(Message, frozen=True):
 
 class AskWork(Message, frozen=True):
     """Has anybody work for these? `route`: from the workers' home to who asks now. `hops`: how many servers beyond the
-    asked one may be asked. `asked`: servers that have been or will be asked by others on this question's way: not again.
+    asked one are asked now, `most`: how many may be asked, when there is nothing nearer. `asked`: servers that have been or
+    will be asked by others on this question's way, or hear of the workers anyway: not again.
 
     A server answers an `id` once, and repeats the answer to a repeat; coming by another way it is answered with nothing, unless
     it may go farther by that.
@@ -150,6 +151,7 @@ class AskWork(Message, frozen=True):
     route: Route
     hops: Hops
     seconds: Seconds  # in which the answer is wanted
+    most: Hops = 0
     asked: tuple[Server, ...] = ()
     offers: Annotated[tuple[Offer, ...], msgspec.Meta(max_length=MAX_OFFERS)] = ()
 
@@ -164,14 +166,20 @@ class Given(Message, frozen=True):
 
 class WorkGiven(Message, frozen=True):
     """What there is. Whoever got less than it offered is called back with `demand` when there is work that fits an offer,
-    within `subscribed` seconds."""
+    within `subscribed` seconds. `complete`: farther away is nobody who has not been asked."""
 
     given: tuple[Given, ...] = ()
     subscribed: Seconds = 0.0
+    complete: bool = False
 
 
 class Demand(Message, frozen=True):
-    """There is work for what was offered: ask again."""
+    """There is work for what was offered, `hops` servers beyond the one that says so, at `server` (empty: not known): ask again,
+    for workers of these `homes` (none: of all)."""
+
+    hops: Hops = 0
+    server: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    homes: Annotated[tuple[Server, ...], msgspec.Meta(max_length=MAX_OFFERS)] = ()
 
 
 class WorkerReport(Message, frozen=True):

@@ -75,13 +75,14 @@ FEDERATION = (
         caught_by="tests/unit/test_lending.py::test_a_job_that_comes_later_calls_the_idle_worker",
     ),
     defect(
-        "call-not-passed-on", "cpc.server.federation.asked:Asked.demand", "self._tell(other)", "pass",
+        "call-not-passed-on", "cpc.server.federation.asked:Asked.demand", "self._tell(other, demand.hops + 1,", "str(",
         promise="a call for workers travels back to their home, hop by hop",
         caught_by=_STORIES + "test_an_idle_worker_is_called_when_there_is_work_behind_its_neighbour",
     ),
     defect(
-        "call-passed-on-to-everybody", "cpc.server.federation.asked:Asked.demand", "self._tried.called(peer, now)",
-        "self._callers.onward('', now)", promise="a call for workers is passed on to those only for whom it was promised",
+        "call-passed-on-to-everybody", "cpc.server.federation.asked:Asked.demand",
+        "self._tried.called(peer, now, demand.homes)", "dict.fromkeys(self._callers.onward('', now), [])",
+        promise="a call for workers is passed on to those only for whom it was promised",
         caught_by="tests/simulation/federation/test_crowds.py", seconds=300.0,
     ),
     defect(
@@ -90,7 +91,7 @@ FEDERATION = (
         caught_by="tests/simulation/federation/test_crowds.py", seconds=300.0,
     ),
     defect(
-        "promise-longer-than-what-it-rests-on", "cpc.queue.tried:Tried.covers", "return known.until - now if", "return inf if",
+        "promise-longer-than-what-it-rests-on", "cpc.queue.tried:Try.seconds", "return self.until - now if", "return inf if",
         promise="nobody is promised to be called for longer than that rests on",
         caught_by=_PARTS + "test_a_peer_that_has_promised_to_call_is_not_asked_again_for_the_same",
     ),
@@ -100,8 +101,8 @@ FEDERATION = (
         caught_by="tests/simulation/federation/test_memory.py", seconds=120.0,
     ),
     defect(
-        "call-while-asked-is-forgotten", "cpc.queue.sources:Sources.in_vain", "if peer in self._called:",
-        "if peer in self._called and now < 0:", promise="a peer that calls while it is being asked is asked again",
+        "call-while-asked-is-forgotten", "cpc.queue.sources:Sources.in_vain", "if choice.peer not in self._work:",
+        "if choice.peer:", promise="a peer that calls while it is being asked is asked again",
         caught_by=_PARTS + "test_a_peer_that_calls_while_our_own_workers_ask_it_is_asked_again",
     ),
     defect(
@@ -110,7 +111,7 @@ FEDERATION = (
         caught_by=_PARTS + "test_a_peer_that_calls_while_it_is_asked_is_asked_again",
     ),
     defect(
-        "peers-are-asked-by-others-too", "cpc.server.federation.asking:Asking._question", "asked=self._ways.up(),", "asked=(),",
+        "peers-are-asked-by-others-too", "cpc.server.federation.asking:Asking._asked_by_us", "*self._ways.up(), ", "*(), ",
         promise="what is agreed with a peer holds by whatever way its jobs come",
         caught_by=_STORIES + "test_what_is_agreed_with_a_peer_holds_by_whatever_way_its_jobs_come",
     ),
@@ -142,8 +143,8 @@ FEDERATION = (
         caught_by="tests/unit/test_lending_networks.py::test_peers_that_have_asked_in_vain_are_called_in_turn",
     ),
     defect(
-        "hop-budget-not-decreased", "cpc.queue.terms:beyond", "min(hops - 1, max(0, agreement.lend_on))",
-        "max(0, agreement.lend_on)", promise="work is asked for no farther than the home's operator has agreed",
+        "hop-budget-not-decreased", "cpc.queue.terms:beyond", "max(0, agreement.lend_on)", "MOST_SERVERS - 2",
+        promise="work is asked for no farther than the home's operator has agreed",
         caught_by=_STORIES + "test_each_server_on_the_way_takes_one_from_how_far_work_may_be_asked_for",
     ),
     defect(

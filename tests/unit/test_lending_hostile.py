@@ -124,7 +124,7 @@ def test_a_question_is_answered_once_and_a_repeat_gets_the_same_answer(make: Mak
     assert [len(one.tasks) for one in answer.given] == [4]
     assert ask(first) == answer
     again = AskWork(id="1", route=("a", "b"), hops=0, seconds=5.0, offers=(offer,))
-    assert ask(again) == WorkGiven()
+    assert ask(again) == WorkGiven(complete=True), "whoever has it by the other way asks on"
 
 
 def test_what_a_peer_reports_of_jobs_that_its_workers_do_not_have_is_of_no_consequence(make: Make) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpc.core.resources import Amounts
 from cpc.queue.requirement import profile
-from cpc.queue.sources import TURN, Sources
+from cpc.queue.sources import TURN, Choice, Sources
 from cpc.queue.spare import Spare
 
 FOUR = Amounts(cores=4)
@@ -27,20 +27,20 @@ def test_a_server_in_between_is_asked_whose_turn_it_is() -> None:
 
     def asked(known: str, now: float) -> bool:
         order = sources.rank("b", lambda _: 0, now)
-        return sources.choose(spare, order, now, lambda _: FOUR, known) == "b"
+        return sources.choose(spare, order, now, lambda _: FOUR, known) is not None
 
     assert not asked("b/c", 0.0)
-    sources.called("b")
+    sources.called("b", 0.0)
     assert asked("b/c", 0.0)
     assert not asked("b", 0.0), "its own jobs come first there anyway"
     sources.asking("b")
-    sources.filled("b")
+    sources.filled("b", ["b/d"], 0.0)
     sources.gave("b", {"b/d"}, 0.0)
     assert asked("b/c", 1.0), "the other one comes first there"
     assert not asked("b/d", TURN - 1.0)
     assert asked("b/d", TURN), "also when nobody has called for a while"
     sources.gave("b", {"b/c", "b/d"}, TURN)
     assert asked("b/d", TURN), "one alone did not fill the room"
-    sources.in_vain("b", PLAIN, FOUR, TURN, 300.0)
+    sources.in_vain(Choice("b", 0), PLAIN, FOUR, TURN, 300.0)
     sources.forget("b")
     assert not asked("b/d", 10 * TURN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from cpc.core.journal import Journal
@@ -16,7 +18,7 @@ from cpc.queue.lent import Lent
 from cpc.queue.requirement import Requirement, misses, profile
 from cpc.queue.served import HALF_LIFE
 from cpc.queue.session import Running, Session
-from cpc.queue.sources import AGAIN, Ranked, Sources
+from cpc.queue.sources import AGAIN, MOST_OWNERS, Choice, Ranked, Sources
 from cpc.queue.spare import TABLE, Event, Spare, State
 from cpc.queue.tried import MOST as TRIED
 from cpc.queue.tried import Tried, Try, Worker
@@ -50,11 +52,9 @@ def test_a_route_has_each_server_once_and_not_too_many(route: tuple[str, ...], w
 
 
 def test_a_question_goes_as_far_as_everybody_on_its_way_allows() -> None:
-    assert terms.beyond(0, Agreement(lend_on=5)) is None
-    assert terms.beyond(1, Agreement(lend_on=5)) == 0
-    assert terms.beyond(3, Agreement(lend_on=1)) == 1
-    assert terms.beyond(3, Agreement(lend_on=-1)) == 0
-    assert terms.beyond(3, Agreement(lent=Limits(off=True), lend_on=5)) is None
+    assert terms.beyond(Agreement(lend_on=5)) == 5
+    assert terms.beyond(Agreement(lend_on=-1)) == 0
+    assert terms.beyond(Agreement(lent=Limits(off=True), lend_on=5)) is None
 
 
 def test_limits_take_away_cores_and_programs() -> None:
@@ -140,65 +140,133 @@ def everything(_peer: str) -> Amounts:
     return FOUR
 
 
+def chosen(
+    sources: Sources,
+    spare: Spare,
+    peers: Sequence[Ranked],
+    now: float,
+    room: Callable[[str], Amounts] = everything,
+    known: str = "",
+) -> str:
+    """The peer that is asked; empty: nobody."""
+    choice = sources.choose(spare, peers, now, room, known)
+    return choice.peer if choice is not None else ""
+
+
+def in_vain(sources: Sources, peer: str, room: Amounts = FOUR, now: float = 0.0, subscribed: float = 300.0) -> None:
+    sources.in_vain(Choice(peer, 0), PLAIN, room, now, subscribed)
+
+
 def test_peers_are_asked_in_order_and_none_twice_while_it_will_call() -> None:
     sources, spare, asked = Sources(), Spare(1, PLAIN), []
-    while peer := sources.choose(spare, order("a", "b", "c"), 0.0, everything):
+    while peer := chosen(sources, spare, order("a", "b", "c"), 0.0):
         asked.append(peer)
-        sources.in_vain(peer, PLAIN, FOUR, 0.0, 300.0)
+        in_vain(sources, peer)
     assert asked == ["a", "b", "c"]
     assert sources.expire(0.0) == 300.0
-    assert sources.choose(spare, order("a", "b", "c"), 299.0, everything) == ""
-    assert sources.choose(spare, order("a", "b", "c"), 300.0, everything) == "a"
-    sources.called("b")
-    assert sources.choose(spare, order("a", "b", "c"), 1.0, everything) == "b"
+    assert chosen(sources, spare, order("a", "b", "c"), 299.0) == ""
+    assert chosen(sources, spare, order("a", "b", "c"), 300.0) == "a"
+    assert sources.expire(300.0) is None
+    sources.called("b", 0.0)
+    assert chosen(sources, spare, order("a", "b", "c"), 1.0) == "b"
 
 
 def test_more_room_or_another_profile_is_worth_another_question() -> None:
     sources = Sources()
-    sources.in_vain("a", PLAIN, Amounts(cores=1), 0.0, 300.0)
-    assert sources.choose(Spare(1, PLAIN), order("a"), 1.0, lambda _: Amounts(cores=1)) == ""
-    assert sources.choose(Spare(1, PLAIN), order("a"), 1.0, lambda _: Amounts(cores=2)) == "a"
-    assert sources.choose(Spare(1, GROMACS), order("a"), 1.0, lambda _: Amounts(cores=1)) == "a"
-    assert sources.choose(Spare(1, GROMACS), order("a"), 1.0, lambda _: Amounts()) == ""
+    in_vain(sources, "a", Amounts(cores=1))
+    assert chosen(sources, Spare(1, PLAIN), order("a"), 1.0, lambda _: Amounts(cores=1)) == ""
+    assert chosen(sources, Spare(1, PLAIN), order("a"), 1.0, lambda _: Amounts(cores=2)) == "a"
+    assert chosen(sources, Spare(1, GROMACS), order("a"), 1.0, lambda _: Amounts(cores=1)) == "a"
+    assert chosen(sources, Spare(1, GROMACS), order("a"), 1.0, lambda _: Amounts()) == ""
 
 
 def test_one_that_promises_nothing_is_asked_again_after_a_while() -> None:
     sources = Sources()
-    sources.in_vain("a", PLAIN, FOUR, 0.0, 0.0)
-    assert sources.choose(Spare(1, PLAIN), order("a"), AGAIN - 1, everything) == ""
-    assert sources.choose(Spare(1, PLAIN), order("a"), AGAIN, everything) == "a"
+    in_vain(sources, "a", subscribed=0.0)
+    assert chosen(sources, Spare(1, PLAIN), order("a"), AGAIN - 1) == ""
+    assert chosen(sources, Spare(1, PLAIN), order("a"), AGAIN) == "a"
 
 
 def test_peers_of_a_higher_priority_come_before_the_owner_whose_jobs_run_there() -> None:
     """If they may have work: they have called, or nobody has asked them for a while."""
     sources, spare = Sources(), Spare(1, PLAIN)
     peers = order("a", "b", "c")
-    sources.called("c")
-    assert sources.choose(spare, peers, 0.0, everything, known="b") == "a"
+    sources.called("c", 0.0)
+    assert chosen(sources, spare, peers, 0.0, known="b") == "a"
     sources.asking("a")
-    sources.in_vain("a", PLAIN, FOUR, 0.0, 300.0)
-    assert sources.choose(spare, peers, 0.0, everything, known="b") == ""
-    sources.called("a")
-    assert sources.choose(spare, peers, 0.0, everything, known="b") == "a"
+    in_vain(sources, "a")
+    assert chosen(sources, spare, peers, 0.0, known="b") == ""
+    sources.called("a", 0.0)
+    assert chosen(sources, spare, peers, 0.0, known="b") == "a"
 
 
 def test_peers_of_the_same_priority_that_have_work_take_turns() -> None:
     sources, spare = Sources(), Spare(1, PLAIN)
 
-    def chosen(known: str) -> str:
-        return sources.choose(spare, sources.rank("ab", lambda _: 0, 0.0), 0.0, everything, known)
+    def after(known: str) -> str:
+        return chosen(sources, spare, sources.rank("ab", lambda _: 0, 0.0), 0.0, known=known)
 
     sources.serve("a", 4, 0.0)
-    assert chosen("a") == "", "nobody knows whether the other has work: it is not asked for each job"
-    sources.called("b")
-    assert chosen("a") == "b"
+    assert after("a") == "b", "nobody knows whether the other one has work"
+    in_vain(sources, "b")
+    assert after("a") == "", "it has none, and is not asked for each job"
+    sources.called("b", 0.0)
+    assert after("a") == "b"
     sources.asking("b")
-    sources.filled("b")
+    sources.filled("b", ["b"], 0.0)
     sources.serve("b", 5, 0.0)
-    sources.called("a")
-    assert chosen("a") == "", "it was served less"
-    assert chosen("b") == "a"
-    assert chosen("") == "a", "the least served first"
+    sources.called("a", 0.0)
+    assert after("a") == "", "it was served less"
+    assert after("b") == "a"
+    assert after("") == "a", "the least served first"
+
+
+def test_what_is_near_is_looked_at_first_and_nothing_is_left_out() -> None:
+    """Another peer of the same priority comes before one that is asked farther; who has called is asked as far as its work is."""
+    sources, spare, asked = Sources(), Spare(1, PLAIN), []
+    peers = sources.rank("ab", lambda _: 0, 0.0, lambda peer: {"a": 15, "b": 1}[peer])
+    while choice := sources.choose(spare, peers, 0.0, everything):
+        asked.append((choice.peer, choice.hops))
+        sources.in_vain(choice, PLAIN, FOUR, 0.0, 300.0, complete=False)
+    assert asked == [("a", 0), ("b", 0), ("b", 1), ("a", 2), ("a", 6), ("a", 15)]
+    sources.called("a", 10.0, "x", 4)
+    sources.called("a", 11.0, "y", 3)
+    assert sources.choose(spare, peers, 11.0, everything) == Choice("a", 3)
+    sources.asking("a")
+    sources.in_vain(Choice("a", 3), PLAIN, FOUR, 11.0, 300.0, complete=True)
+    assert sources.choose(spare, peers, 12.0, everything) is None, "there is nobody beyond who was not asked"
+    assert sources.choose(spare, peers[:1], 311.0, everything) == Choice("a", 15), "nothing nearer has called"
+
+
+def test_a_longer_way_to_an_owner_is_none_while_there_is_a_shorter_one() -> None:
+    sources, spare = Sources(), Spare(1, PLAIN)
+    sources.serve("a", 100.0, 0.0)
+
+    def choice(known: str = "", now: float = 0.0) -> Choice | None:
+        return sources.choose(spare, sources.rank("ab", lambda _: 0, now, lambda _: 15), now, everything, known)
+
+    in_vain(sources, "b", subscribed=100.0)
+    sources.called("a", 0.0, "x", 2)
+    sources.called("b", 0.0, "x", 5)
+    assert choice() == Choice("a", 2), "although the other one was served less"
+    sources.asking("a")
+    assert choice("a/c/x") is None
+    assert choice("a/c/x", 100.0) == Choice("b", 5, "x"), (
+        "now it would not call for others, nor is it to ask that owner"
+    )
+    sources.called("b", 1.0, "y", 7)
+    assert choice("a/c/x") == Choice("b", 5, "x"), "it has work of somebody else"
+    for number in range(1000):
+        sources.called("b", 1.0, f"z{number}", 7)
+    assert len(sources._work["b"].owners) <= MOST_OWNERS + 1
+
+
+def test_what_was_asked_for_without_an_owner_is_asked_for_anew_when_that_is_nobody_any_more() -> None:
+    sources, spare, peers = Sources(), Spare(1, PLAIN), order("a", "b")
+    sources.in_vain(Choice("a", 0, "x"), PLAIN, FOUR, 0.0, 300.0)
+    assert chosen(sources, spare, peers, 0.0, known="b/x") == ""
+    assert chosen(sources, spare, peers, 0.0, known="b/y") == "a"
+    assert chosen(sources, spare, peers, 0.0) == "a"
 
 
 # --- what is answered once -------------------------------------------------------------------------------------------------
@@ -279,7 +347,7 @@ def test_calls_that_come_to_nothing_become_rare() -> None:
     while now < 400.0:
         callers.subscribe("a", ("h", 1), waiting(until=now + 300.0))
         if callers.fitting(lambda _: True, now):
-            callers.called("a", now)
+            callers.called("a", now, ["h"])
             calls.append(now)
         now += 1.0
     assert calls[:6] == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0]
@@ -319,9 +387,9 @@ def test_a_peer_that_has_promised_to_call_is_not_asked_again_for_the_same() -> N
     tried, worker = Tried(), ("a", "h", 1)
     assert not tried.covers("peer", worker, a_try(), 0.0)
     asked_in_vain(tried, worker, a_try())
-    assert tried.covers("peer", worker, a_try(cores=2, hops=1), 100.0) == 200.0, (
-        "nobody is promised more than was promised here"
-    )
+    known = tried.covers("peer", worker, a_try(cores=2, hops=1), 100.0)
+    assert known is not None
+    assert known.seconds(100.0) == 200.0, "nobody is promised more than was promised here"
     assert not tried.covers("peer", worker, a_try(), 241.0), "it ends soon"
     assert not tried.covers("peer", worker, a_try(cores=5), 0.0), "there is more room now"
     assert not tried.covers("peer", worker, a_try(hops=4), 0.0), "it may go farther by this way"
@@ -333,15 +401,16 @@ def test_a_call_goes_back_to_those_it_was_promised_to_and_to_nobody_else() -> No
     asked_in_vain(tried, ("a", "h", 1), a_try())
     asked_in_vain(tried, ("b", "h", 1), a_try(calls=False))
     asked_in_vain(tried, ("c", "h", 2), a_try(until=50.0))
-    assert tried.called("peer", 60.0) == ["a"]
-    assert tried.called("peer", 60.0) == []
+    assert tried.called("peer", 60.0, ["x"]) == {}
+    assert tried.called("peer", 60.0, ["x", "h"]) == {"a": ["h"]}
+    assert tried.called("peer", 60.0) == {}
     assert not tried.covers("peer", ("a", "h", 1), a_try(), 60.0), "it has called: it may be asked"
 
 
 def test_a_peer_that_calls_while_it_is_asked_is_asked_again() -> None:
     tried, worker = Tried(), ("a", "h", 1)
     began = tried.ask("peer", [(worker, a_try())])
-    assert tried.called("peer", 1.0) == ["a"]
+    assert tried.called("peer", 1.0) == {"a": ["h"]}
     asked_in_vain(tried, ("a", "h", 2), a_try())
     tried.answered("peer", [worker], [(worker, a_try())], began)
     assert not tried.covers("peer", worker, a_try(), 2.0)
@@ -350,7 +419,7 @@ def test_a_peer_that_calls_while_it_is_asked_is_asked_again() -> None:
 def test_what_is_given_is_not_waited_for() -> None:
     tried, worker = Tried(), ("a", "h", 1)
     tried.answered("peer", [worker], [], tried.ask("peer", [(worker, a_try())]))
-    assert tried.called("peer", 1.0) == []
+    assert tried.called("peer", 1.0) == {}
 
 
 def test_what_is_kept_of_a_peer_that_was_asked_is_bounded() -> None:
@@ -360,18 +429,18 @@ def test_what_is_kept_of_a_peer_that_was_asked_is_bounded() -> None:
         asked_in_vain(tried, worker, one)
     assert not tried.covers("peer", ("a", "h", TRIED), a_try(), 0.0), "it is asked each time"
     tried.expire(300.0)
-    assert tried.called("peer", 300.0) == []
+    assert tried.called("peer", 300.0) == {}
 
 
 def test_a_peer_that_calls_while_our_own_workers_ask_it_is_asked_again() -> None:
     sources = Sources()
     sources.asking("peer")
-    sources.called("peer")
-    sources.in_vain("peer", PLAIN, Amounts(cores=4), 0.0, 300.0)
-    assert not sources.covered("peer", PLAIN, Amounts(cores=4), 1.0)
+    sources.called("peer", 0.0)
+    in_vain(sources, "peer")
+    assert not sources.covered("peer", PLAIN, FOUR, 0, 1.0)
     sources.asking("peer")
-    sources.in_vain("peer", PLAIN, Amounts(cores=4), 1.0, 300.0)
-    assert sources.covered("peer", PLAIN, Amounts(cores=4), 2.0)
+    in_vain(sources, "peer", now=1.0)
+    assert sources.covered("peer", PLAIN, FOUR, 0, 2.0)
 
 
 def test_what_is_kept_of_one_peer_is_bounded() -> None:

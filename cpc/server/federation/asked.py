@@ -6,6 +6,7 @@ Who gets nothing, or not enough, is called when there is work: nobody has to ask
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from math import inf
 
 import msgspec
@@ -31,7 +32,7 @@ from cpc.store import projects
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Task
-from cpc.wire.peer_messages import AskWork, Demand, Given, Offer, WorkGiven
+from cpc.wire.peer_messages import MAX_HOPS, MAX_OFFERS, AskWork, Demand, Given, Offer, WorkGiven
 
 log = Logger()
 
@@ -41,6 +42,15 @@ LEAST = 0.5  # seconds that must be left to ask another peer
 TRIAL = 2.0  # seconds for one that was late when it was asked last
 LOOK_AGAIN = 5.0  # while jobs wait and somebody could still be called
 PAUSE = 0.01  # seconds between looks for somebody to call: what many submissions bring is one call
+
+
+@dataclass(frozen=True, slots=True)
+class _Further:
+    """What a peer of ours has for workers of others, for how many seconds it calls, and whether asking it farther is no use."""
+
+    given: tuple[Given, ...] = ()
+    promised: float = inf
+    complete: bool = True
 
 
 class Asked:
@@ -78,7 +88,7 @@ class Asked:
         key = (question.id, question.hops)
         standing = self._asks.come(*key, peer, self._clock.monotonic())
         if standing is Standing.ELSEWHERE:
-            return WorkGiven()
+            return WorkGiven(complete=True)
         if standing is Standing.REPEAT:
             return await self._repeat(key)
         if self._under_way.get(peer, 0) >= MOST_ASKS:
@@ -120,7 +130,7 @@ class Asked:
     async def _look(self, peer: str, question: AskWork) -> WorkGiven:
         until = self._clock.monotonic() + question.seconds
         offers = {offer.worker: offer for offer in sane(question.offers, question.route[0])}
-        home, given = question.route[0], list[Given]()
+        home, given, complete = question.route[0], list[Given](), True
         onward = self._onward(peer, question)
         # Before looking: what is submitted meanwhile calls the peer.
         promised = SUBSCRIBED if self._subscribe(peer, question, offers.values()) else 0.0
@@ -129,7 +139,7 @@ class Asked:
             for worker, its in tasks.items():
                 given.append(Given(worker=worker, route=(self._ways.here,), tasks=its))
                 self._fill(offers, worker, its)
-        for following, hops in onward:
+        for following, most in onward:
             left = until - self._clock.monotonic()
             wanted = [offer for offer in offers.values() if offer.free.cores > 0]
             if not wanted:
@@ -138,9 +148,9 @@ class Asked:
                 promised = min(promised, AGAIN)  # this one has not heard of it, and calls nobody
                 break
             seconds = min(left, TRIAL) if following in self._late else left
-            further, calls = await self._ask_on(peer, following, hops, seconds, question, offers)
-            given += further
-            promised = min(promised, calls)
+            further = await self._ask_on(peer, following, most, seconds, question, offers)
+            given += further.given
+            promised, complete = min(promised, further.promised), complete and further.complete
         self._served(peer, given)
         self._subscribe(peer, question, offers.values())
         for worker, offer in offers.items():
@@ -148,23 +158,23 @@ class Asked:
                 self._callers.withdraw(peer, (home, worker))
         if self._callers and (self._timer is None or not self._timer.active()):
             self._plan(LOOK_AGAIN)  # jobs may have come between the look and the promise
-        return WorkGiven(given=tuple(given), subscribed=promised)
+        return WorkGiven(given=tuple(given), subscribed=promised, complete=complete)
 
     def _onward(self, peer: str, question: AskWork) -> list[tuple[str, int]]:
-        """Own peers that may be asked for it, in their order, with how far the question may go from there. Of those that were
-        late when they were asked last, one at a time keeps its place: the others come last, or they would take the time from
-        those who come after them."""
-        found, now = [], self._clock.monotonic()
+        """Own peers that may be asked for it, now or later, in their order, with how far it may ever go from there. Of those that
+        were late when they were asked last, one at a time keeps its place: the others come last, or they would take the time
+        from those who come after them."""
+        found, now, far = list[tuple[str, int]](), self._clock.monotonic(), _far(question)
         avoid = {*question.route, *question.asked}
         for following in self._ways.up():
             agreement = self._ways.agreement(following)
-            hops = terms.beyond(question.hops, agreement)
+            beyond = terms.beyond(agreement)
             way = (*question.route, self._ways.here, following)
-            if following in avoid or hops is None or self.held(following) or terms.broken(way):
+            if far < 1 or following in avoid or beyond is None or self.held(following) or terms.broken(way):
                 continue
             if terms.denied(way, agreement, self._ways.agreement(peer)):
                 continue
-            found.append((following, hops))
+            found.append((following, min(far - 1, beyond)))
 
         late = {each: since for each, _ in found if (since := self._late.get(each)) is not None}
         tried = min(late, key=lambda each: late[each], default="")
@@ -176,30 +186,31 @@ class Asked:
         return sorted(found, key=order)
 
     async def _ask_on(
-        self, peer: str, following: str, hops: int, seconds: float, question: AskWork, offers: dict[int, Offer]
-    ) -> tuple[list[Given], float]:
-        """What a peer of ours has for these workers of others, which `peer` asks for; and for how many seconds it calls, and that
-        is passed on. What is left of them is in `offers`."""
+        self, peer: str, following: str, most: int, seconds: float, question: AskWork, offers: dict[int, Offer]
+    ) -> _Further:
+        """What a peer of ours has for these workers of others, which `peer` asks for. What is left of them is in `offers`. It is
+        not asked when the question does not come so far; but it may be known already that it has nothing."""
         here, home, now = self._ways.here, question.route[0], self._clock.monotonic()
+        hops = min(question.hops - 1, most)
 
-        def tries(until: float, calls: bool = True) -> Iterator[tuple[Offer, Worker, Try]]:
+        def tries(hops: int, until: float, calls: bool = True) -> Iterator[tuple[Offer, Worker, Try]]:
             """Of what there is room at now, as the peer may have it."""
             for offer in self._limited(following, offers):
                 yield offer, (peer, home, offer.worker), Try(_profile(offer), offer.free, hops, until, calls)
 
-        fresh, calls = [], inf
-        for each in tries(now + seconds + SOON):
-            good = self._tried.covers(following, each[1], each[2], now)
-            if good:
-                calls = min(calls, good)
+        fresh, calls, complete = [], inf, True
+        for each in tries(hops if hops >= 0 else most, now + seconds + SOON):
+            known = self._tried.covers(following, each[1], each[2], now)
+            if known is not None:
+                calls, complete = min(calls, known.seconds(now)), complete and known.hops >= most
             else:
                 fresh.append(each)
-        if not fresh:
-            return [], calls
+        if not fresh or hops < 0:
+            return _Further((), calls, complete and not fresh)
         workers = {worker for _, worker, _ in fresh}
         others = dict.fromkeys((*question.asked, *self._ways.up()))
         further = msgspec.structs.replace(
-            question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, asked=tuple(others),
+            question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, most=most, asked=tuple(others),
             offers=tuple(offer for offer, _, _ in fresh),
         )  # fmt: skip
         began = self._tried.ask(following, [(worker, one) for _, worker, one in fresh])
@@ -221,8 +232,9 @@ class Asked:
             if cores := _cores(given):
                 self._given.give(following, cores, self._clock.monotonic())
             until = self._clock.monotonic() + (min(answer.subscribed, SUBSCRIBED) or AGAIN)
-            left = [(worker, one) for _, worker, one in tries(until, answer.subscribed > 0) if worker in workers]
-            calls = min(calls, answer.subscribed or inf)
+            far = terms.FAR if answer.complete else hops
+            left = [(worker, one) for _, worker, one in tries(far, until, answer.subscribed > 0) if worker in workers]
+            calls, complete = min(calls, answer.subscribed or inf), complete and far >= most
             self._late.pop(following, None)
         except CopernicusError as error:
             self._late[following] = self._clock.monotonic()
@@ -230,7 +242,7 @@ class Asked:
             log.debug("peer {peer} could not be asked for work: {why}", peer=following, why=str(error))
         finally:
             self._tried.answered(following, workers, left, began)
-        return given, calls if began is not None else 0.0
+        return _Further(tuple(given), calls if began is not None else 0.0, complete)
 
     def _limited(self, following: str, offers: dict[int, Offer]) -> list[Offer]:
         """What there is room at, as this peer of ours may have it."""
@@ -264,7 +276,7 @@ class Asked:
         promised = True
         for offer in offers:
             if offer.free.cores > 0:
-                waiting = Waiting(_profile(offer), offer.free, now + SUBSCRIBED, question.hops > 0, avoid)
+                waiting = Waiting(_profile(offer), offer.free, now + SUBSCRIBED, _far(question) > 0, avoid)
                 promised = self._callers.subscribe(peer, (home, offer.worker), waiting) and promised
         return promised
 
@@ -296,17 +308,18 @@ class Asked:
             waiting, need, ready = await self._store.write(self._match)
         except CopernicusError:
             waiting, need, ready = True, 0, []
-        for peer, cores in ready:
+        for peer, cores, homes in ready:
             if need <= 0:
                 break
             need -= cores
-            self._tell(peer)
+            self._callers.called(peer, self._clock.monotonic(), homes)
+            self._tell(peer, 0, self._ways.here, homes)
         if waiting and self._callers and not self._soon:
             self._plan(LOOK_AGAIN)
 
-    def _match(self, tx: Tx) -> tuple[bool, int, list[tuple[str, int]]]:
-        """In a unit: whether jobs wait, cores that they need which some caller could give, and who could, least served
-        first."""
+    def _match(self, tx: Tx) -> tuple[bool, int, list[tuple[str, int, list[str]]]]:
+        """In a unit: whether jobs wait, cores that they need which some caller could give, and who could, with workers of which
+        homes, least served first."""
         index, now = self._queue.index, self._clock.monotonic()
         waiting: dict[int, dict[int, int]] = {}  # class → project → jobs
         for window in index.windows.values():
@@ -327,13 +340,13 @@ class Asked:
             return answers[key]
 
         fit: dict[tuple[int, int], int] = {}
-        ready: list[tuple[str, int]] = []
+        ready: list[tuple[str, int, list[str]]] = []
         for peer, _ in self._callers.fitting(lambda offer: True, now) if waiting else []:
             limits = self._ways.agreement(peer).accepted
             rows = [projects.by_name(tx, name) for name in limits.projects or ()]
             may = None if limits.projects is None else {row.id for row in rows if row is not None}
-            cores = 0
-            for offer in self._callers.of(peer, now) if not limits.off else []:
+            cores, homes = 0, dict[str, None]()
+            for home, offer in self._callers.of(peer, now) if not limits.off else []:
                 found = [
                     (one, project)
                     for one in classes(offer, limits)
@@ -344,29 +357,33 @@ class Asked:
                     (one, project): max(1, index.requirements[one].cores) * waiting[one][project]
                     for one, project in found
                 }
-                cores += offer.free.cores if found else 0
+                if found:
+                    cores += offer.free.cores
+                    homes[home] = None
             if cores:
-                ready.append((peer, cores))
+                ready.append((peer, cores, list(homes)))
         return bool(waiting), sum(fit.values()), ready
 
-    def _tell(self, peer: str) -> None:
-        self._callers.called(peer, self._clock.monotonic())
+    def _tell(self, peer: str, hops: int, server: str, homes: Sequence[str]) -> None:
         self.called += 1
-        self._ways.tell(peer, "demand", Demand())
+        named = tuple(homes) if len(homes) <= MAX_OFFERS else ()
+        self._ways.tell(peer, "demand", Demand(hops=min(hops, MAX_HOPS), server=server, homes=named))
 
-    def demand(self, peer: str) -> None:
-        """A peer of ours has work: those for whom it has promised to call are told."""
+    def demand(self, peer: str, demand: Demand) -> None:
+        """A peer of ours has work, or somebody behind it: those for whom it has promised to call are told. What this server
+        itself has promised them stands."""
         now = self._clock.monotonic()
         self._late.pop(peer, None)
-        for other in sorted(self._tried.called(peer, now), key=lambda each: (self._callers.served(each, now), each)):
-            self._tell(other)
+        waiting = self._tried.called(peer, now, demand.homes)
+        for other in sorted(waiting, key=lambda each: (self._callers.served(each, now), each)):
+            self._tell(other, demand.hops + 1, demand.server, waiting[other])
 
     def agreed(self, peer: str) -> None:
         """A peer of ours may give us work from now on: those whose questions may go on to it are told."""
         now = self._clock.monotonic()
         self._tried.called(peer, now)
         for other in self._callers.onward(peer, now):
-            self._tell(other)
+            self._tell(other, 1, "", ())
 
     def down(self, peer: str) -> None:
         """A peer is away: it asks again when it is back."""
@@ -379,6 +396,11 @@ class Asked:
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+
+
+def _far(question: AskWork) -> int:
+    """How many servers beyond this one may be asked, now or later. Older releases ask as far as they may at once."""
+    return max(question.hops, question.most)
 
 
 def _cores(given: Iterable[Given]) -> int:

@@ -17,7 +17,7 @@ from cpc.core.errors import CopernicusError
 from cpc.core.resources import Amounts
 from cpc.queue import terms
 from cpc.queue.requirement import Profile
-from cpc.queue.sources import Ranked, Sources
+from cpc.queue.sources import Choice, Ranked, Sources
 from cpc.queue.spare import Event, Spare, State
 from cpc.server.federation.home import Home
 from cpc.server.federation.placing import Given
@@ -26,7 +26,7 @@ from cpc.server.loans import Room
 from cpc.server.queue import Queue
 from cpc.server.seats import Seats
 from cpc.wire.messages import Program
-from cpc.wire.peer_messages import MAX_HOPS, MAX_OFFERS, AskWork, Offer, WorkGiven
+from cpc.wire.peer_messages import MAX_HOPS, MAX_OFFERS, AskWork, Demand, Offer, WorkGiven
 from cpc.wire.peer_messages import Given as PeerGiven
 
 log = Logger()
@@ -84,9 +84,10 @@ class Asking:
         self._sources.forget(peer)
         self._call_all()
 
-    def called(self, peer: str) -> None:
-        """A peer has work, or may have: it may be asked for everything again."""
-        self._sources.called(peer)
+    def called(self, peer: str, demand: Demand | None = None) -> None:
+        """A peer has work, or somebody behind it, or may have: it may be asked for everything again."""
+        demand = demand or Demand()
+        self._sources.called(peer, self._clock.monotonic(), demand.server, demand.hops)
         self._call_all()
 
     def _call_all(self) -> None:
@@ -167,7 +168,7 @@ class Asking:
             return
         now = self._clock.monotonic()
         peers = self._ranked(now)
-        by_peer: dict[str, list[Spare]] = {}
+        by_choice: dict[Choice, list[Spare]] = {}
         for spare in self._spares.values():
             if spare.state is not State.OPEN:
                 continue
@@ -177,20 +178,25 @@ class Asking:
                     spare.happen(Event.NO_ROOM)
                     continue
             known = spare.prefer.partition("/")[0]
-            peer = self._sources.choose(spare, peers, now, lambda p, s=spare: self._room(s, p), spare.prefer)  # type: ignore[misc]
-            if peer:
-                by_peer.setdefault(peer, []).append(spare)
+            choice = self._sources.choose(spare, peers, now, lambda p, s=spare: self._room(s, p), spare.prefer)  # type: ignore[misc]
+            if choice:
+                by_choice.setdefault(choice, []).append(spare)
             elif known and not self.held(known):
                 self._home.poke(spare.worker, spare.prefer)
             else:
                 spare.happen(Event.REST)
-        for peer, spares in by_peer.items():
-            if peer not in self._busy:
-                self._ask(peer, spares[:MAX_OFFERS])
+        for choice, spares in by_choice.items():
+            if choice.peer not in self._busy:
+                self._ask(choice, spares[:MAX_OFFERS])
         self._set_alarm(now)
 
     def _ranked(self, now: float) -> tuple[Ranked, ...]:
-        return self._sources.rank((peer for peer in self._ways.up() if not self.held(peer)), self._ways.priority, now)
+        peers = (peer for peer in self._ways.up() if not self.held(peer))
+        return self._sources.rank(peers, self._ways.priority, now, self._most)
+
+    def _most(self, peer: str) -> int:
+        """How many servers beyond a peer may be asked."""
+        return min(MAX_HOPS - 1, terms.beyond(self._ways.agreement(peer)) or 0)
 
     def _room(self, spare: Spare, peer: str) -> Amounts:
         """What of the worker the peer may have now."""
@@ -218,8 +224,8 @@ class Asking:
         self._sources.expire(self._clock.monotonic())
         self._call_all()
 
-    def _ask(self, peer: str, spares: list[Spare]) -> None:
-        offers: dict[int, Offer] = {}
+    def _ask(self, choice: Choice, spares: list[Spare]) -> None:
+        peer, offers = choice.peer, dict[int, Offer]()
         for spare in spares:
             room = self._room(spare, peer)
             offer = self._describe(spare.worker, spare.profile, peer, room, spare.ahead) if room.cores > 0 else None
@@ -231,32 +237,39 @@ class Asking:
             return
         self._busy.add(peer)
         self._sources.asking(peer)
-        ensureDeferred(self._question(peer, offers)).addErrback(
+        ensureDeferred(self._question(choice, offers)).addErrback(
             lambda failure: log.failure("asking a peer for work failed", failure)
         )
 
-    async def _question(self, peer: str, offers: dict[int, Offer]) -> None:
-        here, agreement = self._ways.here, self._ways.agreement(peer)
+    async def _question(self, choice: Choice, offers: dict[int, Offer]) -> None:
+        peer, most = choice.peer, self._most(choice.peer)
         question = AskWork(
             id=self._chance.token(16).hex(),
-            route=(here,),
-            hops=min(MAX_HOPS - 1, max(0, agreement.lend_on)),
+            route=(self._ways.here,),
+            hops=min(choice.hops, most),
             seconds=SECONDS,
-            asked=self._ways.up(),  # what was agreed with a peer holds by whatever way its jobs come
+            most=most,
+            asked=self._asked_by_us(choice),
             offers=tuple(offers.values()),
         )
         self.asked += 1
-        answer = WorkGiven()
+        answer = WorkGiven(complete=True)  # one that is late is asked for all of it again, after a while
         try:
             answer = await self._ways.ask(peer, "ask-work", question, WorkGiven, SECONDS + 5.0)
-            await self._home.lend(self._good(peer, agreement.lend_on, offers, answer.given), asked=True)
+            await self._home.lend(self._good(peer, question.hops, offers, answer.given), asked=True)
         except CopernicusError as error:
             log.debug("peer {peer} could not be asked for work: {why}", peer=peer, why=str(error))
         finally:
-            self._looked(peer, offers, answer)
+            self._looked(choice, offers, answer)
 
-    def _looked(self, peer: str, offers: dict[int, Offer], answer: WorkGiven) -> None:
+    def _asked_by_us(self, choice: Choice) -> tuple[str, ...]:
+        """What was agreed with a peer holds by whatever way its jobs come: so others do not ask our peers. Nor do they ask an
+        owner that hears of the room from us, or its jobs would come by a longer way."""
+        return (*self._ways.up(), *filter(None, [choice.without]))
+
+    def _looked(self, choice: Choice, offers: dict[int, Offer], answer: WorkGiven) -> None:
         """The peer has said its word, or is late: what it has left is open again, for the next one."""
+        peer = choice.peer
         self._busy.discard(peer)
         self._promised.pop(peer, None)
         now, filled = self._clock.monotonic(), True
@@ -268,14 +281,15 @@ class Asking:
             left = _left(offer, answer.given)
             if left.cores > 0:
                 filled = False
-                self._sources.in_vain(peer, spare.profile, left, now, answer.subscribed)
+                self._sources.in_vain(choice, spare.profile, left, now, answer.subscribed, answer.complete)
             spare.answered()
-        self._sources.gave(peer, {"/".join(one.route) for one in answer.given}, now)
-        if filled and answer.given:
-            self._sources.filled(peer)
+        paths = {"/".join(one.route) for one in answer.given}
+        self._sources.gave(peer, paths, now)
+        if filled and paths:
+            self._sources.filled(peer, paths, now)
         self._soon()
 
-    def _good(self, peer: str, lend_on: int, offers: dict[int, Offer], given: Sequence[PeerGiven]) -> list[Given]:
+    def _good(self, peer: str, hops: int, offers: dict[int, Offer], given: Sequence[PeerGiven]) -> list[Given]:
         """What was given for what was offered, by ways that are allowed."""
         agreement = self._ways.agreement(peer)
         good: list[Given] = []
@@ -286,7 +300,7 @@ class Asking:
                 and route
                 and route[0] == peer
                 and not terms.broken((self._ways.here, *route))
-                and len(route) - 1 <= lend_on
+                and len(route) - 1 <= hops
                 and not terms.denied(route, agreement)
             ):
                 good.append(Given(one.worker, "/".join(route), one.tasks))

@@ -53,6 +53,7 @@ class Lending:
         self._store = store
         self._clock = clock
         self._seats = machines.seats
+        self._here = ways.here
         self._told: dict[tuple[int, str], float] = {}  # loans that are on record, since when
         self._queue = queue
         queue.loans = self
@@ -84,9 +85,10 @@ class Lending:
 
     # --- the links ------------------------------------------------------------------------------------------------------
 
-    async def _demand(self, caller: Caller, _demand: Demand) -> None:
-        self.asking.called(caller.peer)
-        self.asked.demand(caller.peer)
+    async def _demand(self, caller: Caller, demand: Demand) -> None:
+        if not demand.homes or self._here in demand.homes:
+            self.asking.called(caller.peer, demand)
+        self.asked.demand(caller.peer, demand)
 
     def _changed(self, peer: str, up: bool) -> None:
         if up:

@@ -40,6 +40,17 @@ def test_peers_of_the_same_priority_share_what_is_lent() -> None:
     end(made)
 
 
+def test_a_peer_of_the_same_priority_that_promised_to_call_long_ago_is_not_forgotten() -> None:
+    """It had promised that for five minutes, and the worker has been busy with the other one's jobs since."""
+    made = quiet([(1, 2), (1, 3)], (1, 0, 0))
+    submit(made, 2, "ok", "15", "10", array=400)
+    join(made, "s1n1")
+    made.reactor.advance(700.0)
+    other = submit(made, 3, "ok", "15", "10", array=4)
+    made.until(lambda: all(state(made, 3, other + index) == "succeeded" for index in range(4)), 60.0)
+    end(made)
+
+
 def test_peers_of_the_same_priority_share_time_and_not_numbers_of_jobs() -> None:
     """A core that is used for a minute counts five times as much as one that is used for twelve seconds."""
     made = quiet([(1, 2), (1, 3)], (1, 0, 0))
