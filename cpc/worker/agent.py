@@ -49,6 +49,7 @@ ADOPT_EVERY = 600.0
 ADOPT_AGAIN = 30.0  # after one that the disk did not let us
 GOODBYE = 10.0  # seconds for the server to answer; what it has not heard it finds out a heartbeat time later
 HURRY = 2.0
+SOON = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class Agent:
         self._last_busy = clock.monotonic()
         self._saying_goodbye = False
         self._ticker: Timer | None = None
+        self._begins: Timer | None = None  # until it begins nothing new
         self._touched = self._looked = clock.monotonic()
         self.standing = Standing(options.until, options.grace)
         self.desk = Desk(offer, self.standing, chance.token(16).hex(), measure, options.most_jobs)
@@ -183,6 +185,7 @@ class Agent:
             self._adopt()
         in_background(self._tidy_aside(say=True), "looking at what was kept aside")
         self._ticker = self._reactor.callLater(TICK, self._tick)
+        self._look_at_time()
         in_background(self._keep_link(), "the link to the server")
         try:
             return await self._ended
@@ -286,6 +289,14 @@ class Agent:
             self._adopt()
             in_background(self._tidy_aside(), "looking at what was kept aside")
         self._look_at_end()
+
+    def _look_at_time(self) -> None:
+        """The server is told at once that nothing new is begun here: until the next turn it would give jobs in vain."""
+        left = self.standing.left_to_begin(self._clock.monotonic())
+        if left is not None and left > 0:
+            self._begins = self._reactor.callLater(max(SOON, left), self._look_at_time)
+        elif left is not None:
+            self._changed()
 
     async def _touch(self) -> None:
         for home in (self._mine, *self._adopted):
@@ -396,8 +407,9 @@ class Agent:
     _failure: BaseException | None = None
 
     async def _close(self) -> None:
-        if self._ticker is not None and self._ticker.active():
-            self._ticker.cancel()
+        for timer in (self._ticker, self._begins):
+            if timer is not None and timer.active():
+                timer.cancel()
         self.link.close()
         for delivery in self.desk.deliveries.values():
             delivery.abandon()

@@ -310,8 +310,8 @@ class Desk:
         attempt = Attempt(self.room, task)
         self.attempts[task.lease] = attempt
         sated, self.jobs_taken = self.sated, self.jobs_taken + 1
-        attempt.begin()
-        if sated:
-            attempt.stop(Stop.HAND_BACK, "handed back: the worker takes no more jobs")
-        if self.standing.leaving:
-            attempt.stop(Stop.HAND_BACK, f"handed back: the worker is leaving ({self.standing.leaving})")
+        why = "the worker takes no more jobs" if sated else self.standing.declines(self.room.clock.monotonic())
+        if why:
+            attempt.stop(Stop.HAND_BACK, f"handed back: {why}")
+        else:
+            attempt.begin()

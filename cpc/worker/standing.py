@@ -40,6 +40,11 @@ class Standing:
         left = self.time_left(now)
         return left is not None and left <= self._grace + USELESS / 2
 
+    def left_to_begin(self, now: float) -> float | None:
+        """Seconds until it begins nothing new because its own time is nearly over; None when that has no end."""
+        left = self.time_left(now)
+        return None if left is None else left - self._grace - USELESS
+
     def wants(self, now: float) -> bool:
         """Whether to take jobs."""
         return not (
@@ -47,8 +52,16 @@ class Standing:
         )  # fmt: skip
 
     def _out_of_time(self, now: float) -> bool:
-        left = self.time_left(now)
-        return left is not None and left <= self._grace + USELESS
+        left = self.left_to_begin(now)
+        return left is not None and left <= 0
+
+    def declines(self, now: float) -> str:
+        """Why a job that comes now, because the server could not know yet, is not begun; empty if it is."""
+        if self.leaving:
+            return f"the worker is leaving ({self.leaving})"
+        if now < self._back_until:
+            return "the worker has stepped back"
+        return "the worker's own time is nearly over" if self._out_of_time(now) else ""
 
     def note(self, now: float) -> str:
         """Why not, in words; empty while nothing is wrong."""

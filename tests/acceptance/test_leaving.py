@@ -41,24 +41,29 @@ class Leavers:
 
 @pytest.fixture(scope="module", autouse=True)
 def leavers(lab: Network, tmp_path_factory: pytest.TempPathFactory) -> Leavers:
-    """Begun before the other tests, so that nobody waits for them. Less than 30 s before its end a worker begins nothing."""
+    """Begun before the other tests, so that nobody waits for them. Less than 30 s before its end a worker begins nothing.
+
+    Nobody but workers with the label `timed` gets the job: else it would go on at one of another test, which may be about to
+    leave when it comes.
+    """
     lab.project("idle")
     lab.project("timed")
     idle = lab.start_worker("-q", "0.02", "-p", "idle")
     path = tmp_path_factory.mktemp("timed") / "pid"
-    job = submit_polite(lab, path, "timed")
     for seconds in (34, 45, 75, 150):  # on a busy machine the first few may be gone before they begin the job
-        timed = lab.start_worker("--until", f"+{seconds}s", "--grace", "1s", "-p", "timed")
+        job = submit_polite(lab, path, "timed", ("timed",))
+        timed = lab.start_worker("--until", f"+{seconds}s", "--grace", "1s", "-p", "timed", "--labels", "timed")
         lab.until(lambda timed=timed: path.exists() or not timed.running, "it begins the job, or leaves")  # type: ignore[misc]
         if path.exists():
             break
+        lab.client.cancel(job)  # it may have been given to that worker in vain
     lab.pid(path)
     return Leavers(idle, timed, job)
 
 
-def submit_polite(network: Network, path: Path, project: str) -> str:
+def submit_polite(network: Network, path: Path, project: str, labels: tuple[str, ...] = ()) -> str:
     """A job that saves itself on SIGTERM."""
-    spec = JobSpec(argv=("/bin/sh", "-c", POLITE, "sh", str(path)), checkpoint=("*.cpt",))
+    spec = JobSpec(argv=("/bin/sh", "-c", POLITE, "sh", str(path)), checkpoint=("*.cpt",), labels=labels)
     return network.client.submit_spec(spec, project).id
 
 
@@ -73,9 +78,7 @@ def went_on(network: Network, job: str, outcome: str) -> None:
     """It was ended with this outcome and nobody's fault, and went on from what it had saved."""
     found = network.success_of(job)
     assert network.output(job) == b"from 7\n"
-    first, *between, last = [attempt.outcome for attempt in found.history]
-    assert (first, last) == (outcome, "ok")
-    assert set(between) <= {"preempted"}, "given to one that is about to leave, it comes back"
+    assert [attempt.outcome for attempt in found.history] == [outcome, "ok"]
     assert (found.failures, found.losses) == (0, 0)
 
 
@@ -173,7 +176,8 @@ def test_a_worker_without_work_leaves_when_it_was_told_so(lab: Network, leavers:
 def test_a_worker_whose_time_is_over_hands_back_and_leaves(lab: Network, leavers: Leavers) -> None:
     assert leavers.timed.ended(200.0) == 0
     assert "time is over" in leavers.timed.said
-    with lab.working("-p", "timed"):
+    assert lab.job(leavers.job).state == "waiting"
+    with lab.working("-p", "timed", "--labels", "timed"):
         went_on(lab, leavers.job, "walltime")
 
 

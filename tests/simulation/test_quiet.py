@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
@@ -12,6 +13,7 @@ from cpc.core.spec import JobSpec
 from cpc.server.principal import SERVER, Call
 from tests.simulation.by_hand import collected, join, runner, state, submit, world
 from tests.simulation.databases import Strike
+from tests.simulation.plan import ALL
 from tests.simulation.world import World
 
 __all__ = ["collected", "world"]
@@ -132,3 +134,36 @@ def test_a_result_that_was_told_to_nobody_survives_its_worker(world: World) -> N
     world.network.heal()
     world.until(lambda: state(world, job) == "succeeded", within=200.0)
     assert world.oracle.rows("SELECT accepted FROM finished WHERE id = ?", job) == [(1,)]
+
+
+def test_a_job_on_its_way_to_a_worker_that_leaves_comes_back_and_counts_against_nobody(world: World) -> None:
+    """Word of that worker's end and the job pass each other: the attempt is spent, but nothing has begun."""
+    first, second = world.workers["n1"], world.workers["n2"]
+    first.kind = replace(ALL, time_left=100.0)
+    join(world, "n1")
+    job = submit(world, "ok", "200", "10", need=Amounts(cores=1))
+    world.until(lambda: first.processes.running())
+    join(world, "n2")
+    world.until(lambda: world.attempts(job) == 2)
+    assert second.agent is not None
+    second.agent.leave("SIGTERM")
+    first.kind = ALL
+    world.until(lambda: state(world, job) == "succeeded", within=600.0)
+    told = world.oracle.rows("SELECT outcome, message FROM attempts WHERE job = ? ORDER BY number", job)
+    assert [outcome for outcome, _ in told] == ["walltime", "preempted", "ok"]
+    assert "SIGTERM" in told[1][1]
+    assert world.oracle.rows("SELECT failures, losses FROM finished WHERE id = ?", job) == [(0, 0)]
+
+
+def test_a_worker_whose_time_is_nearly_over_is_given_nothing_from_that_moment(world: World) -> None:
+    """A job that keeps checkpoints may begin where its walltime does not fit, but not to be ended at once."""
+    world.workers["n1"].kind = replace(ALL, time_left=110.0)
+    join(world, "n1")
+    world.reactor.advance(52.0)  # it begins nothing from 50 on; a turn comes each 20 s
+    assert world.workers["n1"].agent is not None
+    job = submit(world, "ok", "200", "10", need=Amounts(cores=1), checkpoint=("*.cpt",))
+    world.workers["n1"].kind = ALL
+    world.until(lambda: world.workers["n1"].agent is None)
+    assert (state(world, job), world.attempts(job)) == ("waiting", 0)
+    world.until(lambda: state(world, job) == "succeeded", within=600.0)
+    assert world.attempts(job) == 1
