@@ -66,6 +66,7 @@ class Session:
     paths: bool = False  # it may be lent: it knows that jobs may be others'
     lent: dict[Lease, Lent] = field(default_factory=dict)  # jobs of other servers that it has
     listed: bool = False  # the index finds it among the hungry ones of its profile
+    since: float = 0.0  # lease clock: when it has joined here
 
     def serves(self, project: int) -> bool:
         """Whether it takes jobs of the project."""

@@ -158,6 +158,7 @@ def _session(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello) -> Session:
         paths=hello.paths,
         lent=lent,
         ahead={lease: one for lease, one in lent.items() if one.ahead},
+        since=queue.now,
     )
 
 

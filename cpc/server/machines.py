@@ -101,10 +101,16 @@ class Machines:
             connection.refuse(Refused("only workers may connect here", "use port 14807 with cpcc"))
 
     def heard(self, session: int) -> float:
-        """When the session's last turn came, by the lease clock."""
+        """When the session's last turn came, or its hello, by the lease clock. Within a unit."""
         seat = self.seats.get(session)
-        heard = self.peers.heard(session) if seat is None and self.peers is not None else None
-        return seat.heard if seat else heard or 0.0
+        if seat is not None:
+            return seat.heard
+        heard = self.peers.heard(session) if self.peers is not None else None
+        if heard is not None:
+            return heard
+        # Its hello may be in the very batch in which this is asked: a seat is taken after the commit.
+        joined = self._queue.index.sessions.get(session)
+        return joined.since if joined is not None else 0.0
 
     def named(self, session: int) -> float:
         """When one of our own workers last named all that it holds, by the lease clock."""

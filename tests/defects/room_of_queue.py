@@ -37,6 +37,11 @@ QUEUE = (
         promise="after a restart every running attempt has a whole period",
         caught_by=_STORIES + "test_a_restart_of_the_server_is_noticed_by_nobody",
     ),
+    defect(
+        "silent-before-it-has-a-seat", "cpc.server.machines:Machines.heard", "joined.since if", "0.0 if",
+        promise="a worker that has just said hello is not silent",
+        caught_by="tests/simulation/test_heartbeats.py::test_a_worker_that_has_just_said_hello_is_not_silent",
+    ),
     # --- verdicts ---
     defect(
         "no-verdict-on-old-attempts", "cpc.queue.verdict:_table", "Verdict.ACCEPT_LATE if success else Verdict.DROP",

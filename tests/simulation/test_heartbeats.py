@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from cpc.core.spec import JobSpec
+from cpc.store.transaction import Tx
 from cpc.wire.pace import FRESH, MOST
 from tests.simulation.by_hand import QUIET, collected, join, state, submit, world
 from tests.simulation.world import World
 
 __all__ = ["collected", "world"]
+
+T = TypeVar("T")
 
 
 def test_workers_stay_while_the_database_is_away(world: World) -> None:
@@ -86,3 +92,28 @@ def test_after_an_outage_workers_are_back_within_a_heartbeat_time(heartbeat_time
         assert made.broken == []
     finally:
         made.close()
+
+
+def test_a_worker_that_has_just_said_hello_is_not_silent(world: World) -> None:
+    """The monitor may look in the very batch in which it comes: what the reactor knows of it comes after the commit."""
+    server = world.server
+    assert server is not None
+    world.reactor.advance(3 * QUIET.heartbeat_time)
+    write = server.store.write
+
+    def and_look(unit: Callable[[Tx], T]) -> Deferred[T]:
+        def both(tx: Tx) -> T:
+            answer = unit(tx)
+            server.monitor.expire(tx)
+            return answer
+
+        return write(both)
+
+    server.store.write = and_look  # type: ignore[method-assign]
+    join(world, "n1")
+    world.reactor.advance(1.0)
+    server.store.write = write  # type: ignore[method-assign]
+    assert world.oracle.rows("SELECT count(*) FROM events WHERE kind = 'worker.lost'") == [(0,)]
+    assert server.queue.tallies.joined == 1
+    world.workers["n1"].host.freeze()
+    world.until(lambda: not server.queue.index.sessions, within=2 * QUIET.heartbeat_time)
