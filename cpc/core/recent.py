@@ -51,6 +51,12 @@ class Recent:
             self._used.pop(digest, None)
             self.size -= 0 if found is None else len(found[1])
 
+    @property
+    def due(self) -> float | None:
+        """When the first of what is here has been here for STAY seconds (monotonic); None while nothing is."""
+        first = next(iter(self._chunks.values()), None)
+        return None if first is None else first[0] + STAY
+
     def expire(self, now: float) -> None:
-        """What came STAY seconds before `now` goes; to be called each minute or so."""
+        """What came STAY seconds before `now` goes; to be called when it is due, or each minute or so."""
         self.forget([digest for digest, (came, _) in self._chunks.items() if came + STAY <= now])

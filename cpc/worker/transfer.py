@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, ensureDeferred
 
 from cpc.core.chance import Chance
-from cpc.core.clock import Clock, Timers
+from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.digest import CHUNK, of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, OverQuota, Unavailable
 from cpc.core.lease import Lease
@@ -30,6 +30,7 @@ from cpc.worker.waiting import Backoff, Budget, Gate, sleep
 IN_FLIGHT = BULK_CALLS * CHUNK  # bytes of what is put
 ASK_AT_ONCE = 1000
 SOON = 32 << 20  # bytes of chunks that were read and are sent soon
+LEAST_PAUSE = 1.0  # seconds between two looks at them
 CHUNK_TIMEOUT = 300.0
 
 Answer = TypeVar("Answer", bound=Message)
@@ -64,13 +65,22 @@ class Transfer:
         self.trouble = ""  # why the last call must be repeated, in words
         self._fetching: dict[bytes, list[Deferred[None]]] = {}
         self._fresh = Recent(SOON)
+        self._expiry: Timer | None = None
 
     def will_send(self, fresh: Mapping[bytes, bytes]) -> None:
         """Chunks as they were read when they were hashed: if they are sent soon, they need not be read again."""
         now = self._clock.monotonic()
-        self._fresh.expire(now)
         for digest, data in fresh.items():
             self._fresh.keep(digest, data, now)
+        if self._expiry is None:
+            self._expire()
+
+    def _expire(self) -> None:
+        """Let go of what was not sent soon: it may be long until the next result comes."""
+        now = self._clock.monotonic()
+        self._fresh.expire(now)
+        due = self._fresh.due
+        self._expiry = None if due is None else self._reactor.callLater(max(LEAST_PAUSE, due - now), self._expire)
 
     def attach(self, opener: Opener) -> None:
         """A session is there: go on."""

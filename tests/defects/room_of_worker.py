@@ -69,6 +69,18 @@ WORKER = (
         promise="what was asked to stop is never counted as done",
         caught_by="tests/unit/test_agent_words.py::test_only_the_jobs_own_end_is_blamed_on_it",
     ),
+    # --- its own time ---
+    defect(
+        "end-told-with-the-next-heartbeat", "cpc.worker.agent:Agent._look_at_time", "self._changed()", "pass",
+        promise="a worker whose time is nearly over is given nothing from that moment",
+        caught_by="tests/unit/test_agent_time.py::test_the_server_hears_at_once_that_nothing_new_is_begun", quick=True,
+    ),
+    defect(
+        "begun-to-be-ended", "cpc.worker.desk:Desk._accept", "self.standing.declines(self.room.clock.monotonic())", '""',
+        promise="what comes to a worker that takes nothing more is not begun",
+        caught_by="tests/unit/test_agent_time.py::test_a_job_that_was_on_its_way_then_is_handed_back_before_it_begins",
+        quick=True,
+    ),
     # --- the way to the server ---
     defect(
         "heartbeat-behind-an-upload", "cpc.worker.link:Link._open_bulk", "await self._connect(address, identity)",
@@ -85,6 +97,11 @@ WORKER = (
         "every-chunk-read-twice", "cpc.worker.running:Attempt._finish", "room.transfer.will_send(fresh)", "pass",
         promise="a result that is sent at once is read once",
         caught_by="tests/unit/test_agent_files.py::test_what_was_read_to_hash_it_is_sent_as_it_is",
+    ),
+    defect(
+        "chunks-to-be-sent-stay", "cpc.worker.transfer:Transfer.will_send", "self._expire()", "pass",
+        promise="what cannot be sent soon does not stay in memory",
+        caught_by="tests/unit/test_agent_files.py::test_what_cannot_be_sent_soon_is_kept_in_memory_for_a_minute_only",
     ),
     defect(
         "damaged-result-handed-in", "cpc.worker.collecting:check_chunk", "!= digest", "== b''",

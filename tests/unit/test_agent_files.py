@@ -179,3 +179,25 @@ def test_an_upload_goes_on_where_it_was_cut() -> None:
     here.until(lambda: here.script.settled(job))
     assert here.script.file(job, "big.dat") == big
     assert len(here.script.puts) <= 8 + 4  # at most what was in flight comes again
+
+
+def test_what_cannot_be_sent_soon_is_kept_in_memory_for_a_minute_only() -> None:
+    """Also if no other result comes, which may be days; then it is read again."""
+    big, other = (bytes([number]) * (4 << 20) for number in range(2))
+    here = world(
+        make=Program(20.0, writes=((0.5, "big.dat", big),)), later=Program(40.0, writes=((0.5, "big.dat", other),))
+    )
+    jobs = [here.script.add(1, "make"), here.script.add(2, "later")]
+    worker = here.worker()
+    here.until(lambda: len(worker.processes.launched) == 2)
+    here.stop_server()
+    fresh = worker.agent.room.transfer._fresh
+    here.reactor.advance(50.0)
+    assert fresh.size == 2 * len(big)
+    here.reactor.advance(35.0)
+    assert 0 < fresh.size < 2 * len(big)
+    here.reactor.advance(20.0)
+    assert fresh.size == 0
+    here.restart_server(away=1.0)
+    here.until(lambda: all(here.script.settled(job) for job in jobs))
+    assert here.script.file(jobs[0], "big.dat") == big
