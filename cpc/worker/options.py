@@ -13,6 +13,7 @@ import click
 from cpc.api import Option, Platform
 from cpc.core import names
 from cpc.core.errors import BadInput, CopernicusError
+from cpc.core.numbers import Whole
 from cpc.core.resources import parse_size, parse_span
 from cpc.worker.limits import WAYS, Way
 from cpc.worker.platforms import platform_class, platform_names
@@ -81,7 +82,7 @@ def options_command(callback: Any) -> click.Command:
             option("-s", "cores_per_job", type=int, metavar="CORES", help="Give each job exactly so many cores."),
             option("-p", "project", default="", metavar="PROJECT", help="Take jobs of this project only."),
             option("-q", "idle", type=float, metavar="MINUTES", help="Leave after so many minutes without work."),
-            option("--jobs", type=click.IntRange(min=1), metavar="N", help="Leave after so many jobs."),
+            option("--jobs", type=Whole(1), metavar="N", help="Leave after so many jobs."),
             option("-wd", "--wd", "work", metavar="DIR", help=f"Work directory (default: ./{DEFAULT_WORK})."),
             option("--labels", multiple=True, metavar="A,B", help="Labels that jobs may ask for."),
             option(

@@ -10,6 +10,7 @@ import click
 from cpc.client.commands import changing
 from cpc.client.context import Context, pass_context
 from cpc.client.output import harmless, when
+from cpc.core.numbers import Whole
 
 if TYPE_CHECKING:
     from cpc.client.network import Network
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("explain")
 @click.argument("item")
-@click.option("--depth", type=click.IntRange(min=1), default=1, show_default=True, help="So many function runs back.")
+@click.option("--depth", type=Whole(1), default=1, show_default=True, help="So many function runs back.")
 @pass_context
 def explain(context: Context, item: str, depth: int) -> None:
     """Where a value comes from: who set it, or the function run, inputs, job, worker and program that made it."""

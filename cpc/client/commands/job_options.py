@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cpc.core.errors import BadInput, TooLarge
+from cpc.core.numbers import PRIORITY, Whole
 from cpc.core.reading import UNREADABLE
 
 if TYPE_CHECKING:
@@ -59,15 +60,15 @@ class JobCommand(click.Command):
 _OPTIONS = (
     click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND..."),
     click.option("--name", help="What to call it."),
-    click.option("--array", type=click.IntRange(min=1), help="Make so many jobs, told apart by CPC_INDEX and {index}."),
+    click.option("--array", type=Whole(1), help="Make so many jobs, told apart by CPC_INDEX and {index}."),
     click.option("--from-csv", metavar="FILE", help="An array: a job for each row; {COLUMN} becomes its value."),
-    click.option("-n", "--cores", type=click.IntRange(min=1), help="The least cores that it can run with."),
-    click.option("--max-cores", type=click.IntRange(min=1), help="The most cores that it can use."),
-    click.option("--gpus", type=click.IntRange(min=0), help="GPUs."),
+    click.option("-n", "--cores", type=Whole(1), help="The least cores that it can run with."),
+    click.option("--max-cores", type=Whole(1), help="The most cores that it can use."),
+    click.option("--gpus", type=Whole(0), help="GPUs."),
     click.option("--memory", metavar="SIZE", help="Memory, for example 4G."),
     click.option("--need", multiple=True, metavar="NAME=N", help="Something else that workers have amounts of."),
     click.option("--walltime", metavar="TIME", help="The longest that it may run, for example 2h."),
-    click.option("--priority", type=click.IntRange(-30, 30), help="-30 to 30; higher comes first."),
+    click.option("--priority", type=PRIORITY, help="-30 to 30; higher comes first."),
     click.option("--executable", metavar="NAME", help="A program that workers announce; COMMAND is its arguments."),
     click.option("--versions", metavar="RANGE", help="Versions of it, for example '>=2022,<2024'."),
     click.option("--label", multiple=True, help="A label that the worker must have."),
@@ -79,8 +80,8 @@ _OPTIONS = (
     click.option("--after", multiple=True, metavar="JOB", help="Wait until JOB has succeeded."),
     click.option("--after-end", multiple=True, metavar="JOB", help="Wait until JOB has ended, however."),
     click.option("--pairwise", is_flag=True, help="Element i waits only for element i of those arrays."),
-    click.option("--max-failures", type=click.IntRange(min=1), help="So many failures end it; 1 if left out."),
-    click.option("--max-losses", type=click.IntRange(min=1), help="So many lost workers end it; 5 if left out."),
+    click.option("--max-failures", type=Whole(1), help="So many failures end it; 1 if left out."),
+    click.option("--max-losses", type=Whole(1), help="So many lost workers end it; 5 if left out."),
     click.option("--spec", metavar="FILE", help="A description in JSON, as the API takes it; other options change it."),
 )
 

@@ -9,6 +9,7 @@ import click
 from cpc.client.context import Context, pass_context
 from cpc.client.output import ago, counts, facts, harmless, harmless_lines, plural, table, when
 from cpc.core.errors import BadInput, NotFound
+from cpc.core.numbers import PRIORITY, Whole
 
 if TYPE_CHECKING:
     from cpc.core.views import ArrayView, AttemptView, JobDetail, JobView
@@ -22,7 +23,7 @@ STATES = ("blocked", "waiting", "running", "succeeded", "failed", "cancelled")
 @click.option("--array", default="", metavar="ID", help="Only those of one array.")
 @click.option("--name", default="", help="Only those with this name.")
 @click.option("--all", "everything", is_flag=True, help=f"All of them, not only the newest {NEWEST}.")
-@click.option("--limit", type=click.IntRange(min=1), help="The newest so many.")
+@click.option("--limit", type=Whole(1), help="The newest so many.")
 @click.option("--arrays", is_flag=True, help="A line for each submission instead of each job.")
 @pass_context
 def jobs(
@@ -201,7 +202,7 @@ def retry(context: Context, ids: tuple[str, ...]) -> None:
 
 @click.command("priority", context_settings={"ignore_unknown_options": True})
 @click.argument("id")
-@click.argument("priority", type=click.IntRange(-30, 30))
+@click.argument("priority", type=PRIORITY)
 @pass_context
 def priority(context: Context, id: str, priority: int) -> None:
     """Give a job or array another priority, -30 to 30; higher comes first."""

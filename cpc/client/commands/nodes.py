@@ -10,6 +10,7 @@ import click
 from cpc.client.context import Context, pass_context
 from cpc.client.output import facts, harmless, table, when
 from cpc.core.errors import CopernicusError, NotFound, Unavailable
+from cpc.core.numbers import Whole
 
 if TYPE_CHECKING:
     from cpc.core.pool_views import AllocationView, NodeView
@@ -20,7 +21,7 @@ PAUSE = 2.0  # seconds between two looks at a node that is being drained
 @click.command("allocations")
 @click.argument("pool", required=False)
 @click.option("--live", is_flag=True, help="Those only that have not ended.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="So many, newest first.")
+@click.option("--limit", type=Whole(1, 100_000), default=50, show_default=True, help="So many, newest first.")
 @pass_context
 def allocations(context: Context, pool: str | None, live: bool, limit: int) -> None:
     """List what pools were asked for, newest first."""

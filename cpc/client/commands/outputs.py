@@ -12,6 +12,7 @@ import click
 from cpc.client.context import Context, pass_context
 from cpc.client.output import Bar, harmless, plural, table
 from cpc.core.errors import CopernicusError, NotFound
+from cpc.core.numbers import Whole
 
 if TYPE_CHECKING:
     from cpc.client.client import Client
@@ -64,7 +65,7 @@ def _log(context: Context, client: Client, id: str, stream: str) -> None:
 @click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
 @click.option("-o", "directory", metavar="DIR", help="Where to; a directory named after the job if left out.")
 @click.option("--list", "listed", is_flag=True, help="Only say what there is.")
-@click.option("--attempt", type=click.IntRange(min=1), help="Another attempt than the accepted one.")
+@click.option("--attempt", type=Whole(1), help="Another attempt than the accepted one.")
 @click.option("--force", is_flag=True, help="Replace files that are there with other content.")
 @pass_context
 def fetch(

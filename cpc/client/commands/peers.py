@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cpc.client.commands import asking
-from cpc.client.commands.servers import PORT, read_fingerprint
+from cpc.client.commands.servers import PORT, PORT_NUMBER, read_fingerprint
 from cpc.client.context import Context, pass_context
 from cpc.client.output import ago, facts, harmless, plural, table, when
 from cpc.core.errors import BadInput, NotFound, Refused
+from cpc.core.numbers import Whole
 
 if TYPE_CHECKING:
     from cpc.core.peer import Limits
@@ -22,10 +23,8 @@ _NOBODY = "no other servers are known; ask one to be connected: cpcc connect-ser
 
 @click.command("connect-server")
 @click.argument("host")
-@click.argument("client_port", type=click.IntRange(1, 65535), default=PORT)
-@click.option(
-    "--server-port", type=click.IntRange(1, 65535), help="The port for machines, through a tunnel for example."
-)
+@click.argument("client_port", type=PORT_NUMBER, default=PORT)
+@click.option("--server-port", type=PORT_NUMBER, help="The port for machines, through a tunnel for example.")
 @click.option("--fingerprint", help="Ask it only if it has this fingerprint; you are not asked.")
 @click.option("-y", "--yes", is_flag=True, help="Trust whatever answers; you are not asked.")
 @pass_context
@@ -244,7 +243,10 @@ def revoke(context: Context, server: str, hand_back: bool) -> None:
 
 
 @click.command("node-pri")
-@click.argument("priority", type=click.IntRange(0, 1_000_000))
+@click.argument(
+    "priority",
+    type=Whole(0, 1_000_000, "a priority", "the server with 0 is asked first, and PRIORITY stands before SERVER_ID"),
+)
 @click.argument("server", metavar="SERVER_ID")
 @click.option("--share", is_flag=True, help="Share with those that have this priority; else it comes before them.")
 @pass_context
@@ -282,7 +284,7 @@ _NAMES = "NAME,NAME… or any"
 @click.option("--accepted-executables", metavar=_NAMES, help="Its workers get jobs of these executables only.")
 @click.option("--accepted-projects", metavar=_NAMES, help="Its workers get jobs of these projects only.")
 @click.option("--accepted-off/--accepted-on", default=None, help="Use none of its workers; or use them again.")
-@click.option("--lend-on", type=click.IntRange(0, 16), help="How many servers beyond it may use what is lent to it.")
+@click.option("--lend-on", type=Whole(0, 16), help="How many servers beyond it may use what is lent to it.")
 @click.option("--deny", multiple=True, metavar="SERVER_ID", help="A server that may have no part in what passes it.")
 @click.option("--allow", multiple=True, metavar="SERVER_ID", help="Deny that one no longer.")
 @pass_context

@@ -11,6 +11,7 @@ import click
 from cpc.client.context import Context, pass_context
 from cpc.client.output import facts, harmless, table, when
 from cpc.core.errors import BadInput, CopernicusError, Unavailable
+from cpc.core.numbers import Real, Whole
 
 if TYPE_CHECKING:
     from cpc.core.pool_views import CheckView, PoolForgotten, PoolPlan, PoolSettings, PoolView
@@ -88,24 +89,22 @@ def _span(seconds: float) -> str:
 _OPTIONS = (
     click.option("--queue", "--partition", "queue", metavar="NAME", help="The queue or partition."),
     click.option("--account", metavar="NAME", help="The account that is charged."),
-    click.option("--nodes", type=click.IntRange(min=1), metavar="N", help="Nodes of each allocation (default: 1)."),
-    click.option("--cores", type=click.IntRange(min=1), metavar="N", help="Cores of each node (default: 1)."),
+    click.option("--nodes", type=Whole(1), metavar="N", help="Nodes of each allocation (default: 1)."),
+    click.option("--cores", type=Whole(1), metavar="N", help="Cores of each node (default: 1)."),
     click.option("--memory", metavar="SIZE", help="Memory of each node, for example 64G."),
-    click.option("--gpus", type=click.IntRange(min=0), metavar="N", help="GPUs of each node."),
+    click.option("--gpus", type=Whole(0), metavar="N", help="GPUs of each node."),
     click.option("--walltime", metavar="TIME", help="How long each allocation may last (default: 4h)."),
     click.option("--margin", metavar="TIME", help="So long before its end do its workers leave (default: 2m)."),
-    click.option("--max-allocations", type=click.IntRange(min=0), metavar="N", help="At once (default: 10)."),
-    click.option("--max-cores", type=click.IntRange(min=0), metavar="N", help="At once, of all allocations."),
-    click.option("--budget", type=click.FloatRange(min=0), metavar="HOURS", help="Core-hours within any 24 hours."),
+    click.option("--max-allocations", type=Whole(0), metavar="N", help="At once (default: 10)."),
+    click.option("--max-cores", type=Whole(0), metavar="N", help="At once, of all allocations."),
+    click.option("--budget", type=Real(0), metavar="HOURS", help="Core-hours within any 24 hours."),
     click.option("--idle", metavar="TIME", help="A worker without a job leaves after so long (default: 15m)."),
-    click.option(
-        "--backlog", type=click.IntRange(min=0), metavar="N", help="Allocations that wait at once (default: 10)."
-    ),
+    click.option("--backlog", type=Whole(0), metavar="N", help="Allocations that wait at once (default: 10)."),
     click.option("--labels", metavar="A,B", help="Labels that its workers have."),
     click.option(
         "--program", "programs", multiple=True, metavar="'NAME VERSION'", help="What its workers are known to have."
     ),
-    click.option("--project-cores", type=click.IntRange(min=0), metavar="N", help="The most cores for each project."),
+    click.option("--project-cores", type=Whole(0), metavar="N", help="The most cores for each project."),
     click.option("--project-limit", "limits", multiple=True, metavar="PROJECT=N", help="The most cores for this one."),
     click.option("--shared-files/--no-shared-files", default=None, help="Whether all nodes see the same directories."),
     click.option("--exclusive/--no-exclusive", default=None, help="Whole nodes, or parts of them."),
@@ -114,9 +113,7 @@ _OPTIONS = (
     click.option("--env", multiple=True, metavar="NAME=VALUE", help="An environment variable of the worker."),
     click.option("--wrap", metavar="COMMAND", help="What the worker is started with, for example 'numactl -i all'."),
     click.option("--direct/--no-direct", default=None, help="One job for each allocation, which is made for it."),
-    click.option(
-        "--price", type=click.FloatRange(min=0), metavar="X", help="Of a core-hour; cheaper pools come first."
-    ),
+    click.option("--price", type=Real(0), metavar="X", help="Of a core-hour; cheaper pools come first."),
     click.option("--worker", metavar="PATH", help="The worker program there (default: cpc-worker)."),
     click.option("--directory", metavar="DIR", help="Where the script starts (default: /)."),
     click.option("--work", metavar="DIR", help="Where workers keep their files (default: below $TMPDIR)."),

@@ -8,6 +8,7 @@ from cpc.client.commands import asking
 from cpc.client.context import Context, pass_context
 from cpc.client.output import counts, harmless, table
 from cpc.core.errors import CopernicusError, NotFound
+from cpc.core.numbers import Real
 
 
 @click.command("start")
@@ -83,7 +84,7 @@ def pwd(context: Context) -> None:
 @click.command("set-quota")
 @click.argument("project")
 @click.argument("size")
-@click.option("--weight", type=click.FloatRange(0, 1e6, min_open=True), help="Its share of the cores among projects.")
+@click.option("--weight", type=Real(0, 1e6, above=True), help="Its share of the cores among projects.")
 @pass_context
 def set_quota(context: Context, project: str, size: str, weight: float | None) -> None:
     """Limit the disk space of a project: SIZE as in 50G; 0 or "none" for no limit."""

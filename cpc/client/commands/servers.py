@@ -10,14 +10,16 @@ from cpc.client.commands import asking
 from cpc.client.context import Context, pass_context
 from cpc.client.output import ago, facts, harmless, indent
 from cpc.core.errors import BadInput, CopernicusError, Refused
+from cpc.core.numbers import Whole
 
 PORT = 14807
+PORT_NUMBER = Whole(1, 65535, "a port")
 
 
 @click.command("add-server")
 @click.option("-n", "--name", help="What to call it; its host name if left out.")
 @click.argument("host")
-@click.argument("port", type=click.IntRange(1, 65535), default=PORT)
+@click.argument("port", type=PORT_NUMBER, default=PORT)
 @click.option("--fingerprint", help="Add it only if it has this fingerprint; nobody is asked.")
 @click.option("--yes", is_flag=True, help="Trust whatever answers; nobody is asked.")
 @pass_context

@@ -10,6 +10,7 @@ from cpc.client.context import Context, pass_context
 from cpc.client.output import INDENT, ago, counts, harmless, plural, table, when
 from cpc.core import ids
 from cpc.core.errors import BadInput, Gone
+from cpc.core.numbers import Whole
 
 if TYPE_CHECKING:
     from cpc.client.client import Client
@@ -94,7 +95,7 @@ def _instances(view: ProjectView) -> list[str]:
 
 
 @click.command("queue")
-@click.option("--limit", type=click.IntRange(min=1), default=MANY, show_default=True, help="How many at most.")
+@click.option("--limit", type=Whole(1), default=MANY, show_default=True, help="How many at most.")
 @pass_context
 def queue(context: Context, limit: int) -> None:
     """Queued and running jobs of all projects that you may see."""
@@ -192,7 +193,7 @@ def _number(_context: click.Context, _option: click.Parameter, text: str | None)
     help="Those after the event with this number, as it is shown; 0: all.",
 )
 @click.option("--kind", default="", help="Only one kind, for example job.failed.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
+@click.option("--limit", type=Whole(1), default=100, show_default=True, help="How many at most.")
 @click.option("-f", "--follow", is_flag=True, help="And what happens from now on, as it happens.")
 @pass_context
 def events(context: Context, after: int | None, kind: str, limit: int, follow: bool) -> None:
@@ -262,7 +263,7 @@ def _detail(name: str, value: object) -> str:
 
 @click.command("audit")
 @click.argument("user", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The newest so many.")
+@click.option("--limit", type=Whole(1), default=100, show_default=True, help="The newest so many.")
 @pass_context
 def audit(context: Context, user: str | None, limit: int) -> None:
     """What was done with special rights, by all or by USER; newest last."""

@@ -10,6 +10,7 @@ import click
 from cpc.core import names
 from cpc.core.clock import DAY, SECOND
 from cpc.core.errors import BadInput
+from cpc.core.numbers import Real
 from cpc.core.views import BundleView
 from cpc.server import upkeep
 from cpc.server.commands import Context, Office, pass_context
@@ -21,7 +22,7 @@ from cpc.wire.bundle import FILE_NAME
 @click.option("--role", type=click.Choice(["worker", "client"]), default="worker", show_default=True)
 @click.option("--name", help="What it is called in lists; made up if left out.")
 @click.option("--user", default="", help="Whom a client bundle speaks for.")
-@click.option("--expires", type=click.FloatRange(0, 7300, min_open=True), metavar="DAYS", help="How long it is valid.")
+@click.option("--expires", type=Real(0, 7300, above=True), metavar="DAYS", help="How long it is valid.")
 @click.option("-o", "target", type=click.Path(path_type=Path), default=Path(FILE_NAME), show_default=True)
 @pass_context
 def bundle(context: Context, role: str, name: str | None, user: str, expires: float | None, target: Path) -> None:

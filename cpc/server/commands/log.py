@@ -12,6 +12,7 @@ from typing import BinaryIO
 import click
 
 from cpc.core.errors import BadInput, NotFound
+from cpc.core.numbers import Whole
 from cpc.server.commands import Context, pass_context
 from cpc.server.logs import COUNT
 
@@ -19,7 +20,7 @@ _PACE = 0.2
 
 
 @click.command(short_help="Show the server's log.")
-@click.option("-n", "count", type=click.IntRange(0), default=40, show_default=True, help="How many lines; 0: all.")
+@click.option("-n", "count", type=Whole(0), default=40, show_default=True, help="How many lines; 0: all.")
 @click.option("-f", "follow", is_flag=True, help="Go on as the log grows.")
 @pass_context
 def log(context: Context, count: int, follow: bool) -> None:

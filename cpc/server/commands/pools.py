@@ -7,6 +7,7 @@ import time  # a command line tool is at the edge: it may look at the clock
 import click
 
 from cpc.core.errors import Unavailable
+from cpc.core.numbers import Real
 from cpc.server import upkeep
 from cpc.server.commands import Context, pass_context
 
@@ -15,7 +16,7 @@ _PAUSE = 1.0
 
 @click.command("pool-stop", short_help="Cancel all that a pool has in its batch system.")
 @click.argument("name", metavar="POOL")
-@click.option("--wait", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
+@click.option("--wait", type=Real(0), default=60.0, show_default=True, metavar="SECONDS",
               help="How long to wait until it is gone.")  # fmt: skip
 @pass_context
 def pool_stop(context: Context, name: str, wait: float) -> int:

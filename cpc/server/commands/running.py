@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cpc.core.errors import CopernicusError
+from cpc.core.numbers import Real
 from cpc.server import process, upkeep
 from cpc.server.commands import Context, pass_context
 from cpc.server.config import Config, Place
@@ -91,7 +92,7 @@ def _run(context: Context, place: Place, config: Config, journal: object, ready:
 
 @click.command(short_help="Stop the server.")
 @click.option("--now", is_flag=True, help=f"End it at once if it has not gone after {_PATIENCE:g} s.")
-@click.option("--timeout", type=click.FloatRange(0.1, 86400), default=None, help="Seconds to wait.")
+@click.option("--timeout", type=Real(0.1, 86400), default=None, help="Seconds to wait.")
 @pass_context
 def stop(context: Context, now: bool, timeout: float | None) -> None:
     """Stop the server; returns when it has gone.

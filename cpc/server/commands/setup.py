@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cpc.core.errors import BadInput, CopernicusError
+from cpc.core.numbers import Whole
 from cpc.server import network, passwords
 from cpc.server.commands import Context, pass_context, warn
 from cpc.server.config import CLIENT_PORT, DEFAULT_NAME, PORT, Config, Place
@@ -15,7 +16,7 @@ from cpc.server.setup import ADMINISTRATOR, Made, make
 from cpc.wire.bundle import FILE_NAME
 from cpc.wire.identity import show_fingerprint
 
-_PORT = click.IntRange(0, 65535)
+_PORT = Whole(0, 65535, "a port")
 
 
 @click.command(short_help="Make a new server.")
