@@ -20,6 +20,7 @@ from cpc.core.clock import SystemClock
 from cpc.server import offline, upkeep
 from cpc.server.config import Place
 from cpc.wire import bundle as bundles
+from tests.helpers.real_programs import PATIENCE
 from tests.helpers.server_program import PASSWORD, Server, until
 
 
@@ -252,7 +253,7 @@ def test_in_the_foreground_it_serves_systemd(server):
         assert "READY=1" in manager.recv(1000).decode()
         process.send_signal(signal.SIGTERM)
         assert "STOPPING=1" in manager.recv(1000).decode()
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert "takes workers" in errors
     assert "stopped" in errors
@@ -267,7 +268,7 @@ def test_two_signals_stop_it_once(server):
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
 
@@ -363,7 +364,7 @@ def test_log_shows_the_end_and_follows(running):
 )
 def test_every_mistake_is_one_line_and_the_right_exit_code(fresh, arguments, code):
     result = subprocess.run(
-        [*fresh.argv()[:1], *arguments], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+        [*fresh.argv()[:1], *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL,
         env={**os.environ, "CPC_HOME": str(fresh.home)},
     )  # fmt: skip
     assert result.returncode == code, result.stderr
@@ -375,6 +376,8 @@ def test_help_and_version_need_no_server(fresh):
     env = {**os.environ, "CPC_HOME": str(fresh.home)}
     command = fresh.argv()[0]
     for arguments in (("--help",), ("help",), ("help", "setup"), ("version",)):
-        result = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=60, env=env, check=False)
+        result = subprocess.run(
+            [command, *arguments], capture_output=True, text=True, timeout=PATIENCE, env=env, check=False
+        )
         assert result.returncode == 0, result.stderr
         assert result.stdout

@@ -85,7 +85,7 @@ def test_waiting_and_following_outlast_a_killed_server(network: Network, tmp_pat
         assert waiting.running
         go.touch()
         assert waiting.ended() == 0
-        assert following.ended(60) == 0
+        assert following.ended() == 0
     assert following.said.split() == [str(number) for number in range(1, 2001)]
 
 

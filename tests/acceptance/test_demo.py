@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.real_programs import PATIENCE
+
 for name in ("openmm", "deeptime"):
     pytest.importorskip(name, reason=f"the demo's {name} is not installed (pip install 'copernicus-computing[demo]')")
 
@@ -58,7 +60,7 @@ def still_there(place: Path) -> list[str]:
 def test_the_demo_loses_a_worker_and_nothing_else(tmp_path: Path, hops: int) -> None:
     """Also when the worker is at a server two links away from the one with the project."""
     with demo(tmp_path, hops) as process:
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     assert "Half-way" in said
     assert "$ kill -9 " in said
@@ -84,7 +86,7 @@ def test_an_interrupted_demo_ends_everything_that_it_started(tmp_path: Path) -> 
                 break
         assert still_there(tmp_path / "tmp")
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "Stopped, and everything that was started is ended." in said
     assert list((tmp_path / "tmp").iterdir()) == []

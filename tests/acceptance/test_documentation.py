@@ -27,7 +27,7 @@ from tests.helpers.sshd import Ssh
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 HELPERS = ROOT / "tests" / "helpers"
-SECONDS = 300.0
+SECONDS = 900.0
 PASSWORD = "correct horse battery staple"
 
 #: Pages that begin where nothing is set up yet; for the others, the first five minutes are over.

@@ -51,7 +51,7 @@ def test_a_simulation_goes_on_at_another_worker_as_if_nothing_had_been(
     lab.until(lambda: lab.job(job).history[0].outcome == "lost", "the first attempt is lost")
     lab.client.set_setting("heartbeat_time", f"{HEARTBEAT:g}")
     with lab.working(cores=1):
-        network.wait_for("md:out.xtc", 120)
+        network.wait_for("md:out.xtc", 300)
         assert [attempt.outcome for attempt in lab.job(job).history] == ["lost", "ok"]
         lab.cpcc("getf", "md:out.xtc", "-f", str(files / "whole.xtc")).done()
         lab.cpcc("getf", "md:out.log", "-f", str(files / "md.log")).done()

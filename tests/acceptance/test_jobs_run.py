@@ -93,7 +93,7 @@ def test_a_big_output_arrives_whole(lab: Network) -> None:
     data = "b''.join(hashlib.sha256(b'%d' % n).digest() for n in range(20 << 15))"
     before = lab.figures()
     job = lab.submit("python3", "-c", f"import hashlib; open('big', 'wb').write({data})")
-    lab.success_of(job, 60)
+    lab.success_of(job)
     after = lab.figures()
     whole = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(20 << 15))
     assert len(whole) == 20 << 20

@@ -160,7 +160,7 @@ def test_a_second_sigterm_does_not_wait_for_jobs(lab: Network, tmp_path: Path) -
     until(lambda: "leaving: SIGTERM" in worker.said, "it has understood")
     assert worker.running
     worker.send(signal.SIGTERM)
-    worker.ended(10.0)
+    worker.ended()
     assert gone(pid)
     with lab.working():
         found = lab.success_of(job)
@@ -174,7 +174,7 @@ def test_a_worker_without_work_leaves_when_it_was_told_so(lab: Network, leavers:
 
 
 def test_a_worker_whose_time_is_over_hands_back_and_leaves(lab: Network, leavers: Leavers) -> None:
-    assert leavers.timed.ended(200.0) == 0
+    assert leavers.timed.ended() == 0
     assert "time is over" in leavers.timed.said
     assert lab.job(leavers.job).state == "waiting"
     with lab.working("-p", "timed", "--labels", "timed"):

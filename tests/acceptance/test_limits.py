@@ -44,7 +44,7 @@ def test_a_job_that_takes_longer_than_it_asked_for_is_ended(lab: Network, tmp_pa
     found = lab.end_of(job)
     assert (found.state, found.outcome) == ("failed", "exceeded")
     assert "walltime" in found.history[0].message
-    assert 0.9 < found.history[0].wall_seconds < 60
+    assert 0.9 < found.history[0].wall_seconds < 1000
     assert lab.output(job) == b"begun\n"
     assert gone(pid)
 

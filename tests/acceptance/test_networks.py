@@ -199,7 +199,7 @@ def test_many_jobs_are_collected_in_one_array(project: Project) -> None:
         project("connect", f"s{at}:out.exec_time", f"all:in.sleep_time_array[{at}]")
     project("activate")
     project("commit")
-    project("get", "--wait", "--timeout", "120", "all:out.total_time")
+    project("get", "--wait", "--timeout", "300", "all:out.total_time")
     lines = project("getf", "all:out.csv_result").splitlines()
     assert len(lines) == 1 + count
     assert all(project.states()[f"s{at}"] == "active" for at in range(count))
@@ -247,7 +247,7 @@ def test_what_a_job_gave_is_there_after_kill_9_and_ran_once(project: Project, tm
 def test_a_value_is_explained_by_its_job_worker_and_inputs(project: Project, tmp_path: Path) -> None:
     project.upload(JOBS.format(runs="/dev/null", gate="/nosuch"), tmp_path)
     project("set", "d:in.x", "21")
-    assert project("get", "--wait", "--timeout", "60", "d:out.y") == "d:out.y: 42\n"
+    assert project("get", "--wait", "--timeout", "300", "d:out.y") == "d:out.y: 42\n"
     said = project("explain", "d:out.y", "--depth", "2")
     job = json.loads(project("jobs", "--json"))["data"][0]
     assert f"by job {job['id']}, attempt 1, worker {job['worker']}" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import lru_cache
 
 import pytest
@@ -65,9 +66,10 @@ def test_two_servers_are_connected_trusted_and_parted(two: tuple[Network, Networ
     a.until(lambda: linked(a, b), "the two are connected")
     assert "Connected nodes:" in a.cpcc("list-nodes").done()
     assert "is trusted already" in a.cpcc("connect-server", "127.0.0.1", port, "-y").refused()
+    began = time.monotonic()
     hops = json.loads(a.cpcc("--json", "ping", ids[1][:8]).done())["data"]["hops"]
     assert [hop["id"] for hop in hops] == [ids[1]]
-    assert hops[0]["seconds"] < 1
+    assert 0 < hops[0]["seconds"] < time.monotonic() - began
     b.cpcc("revoke", ids[0]).done()
     a.until(lambda: peer(a, b).state == "withdrawn", "the other side knows")
     assert "it has ended the trust" in peer(a, b).note

@@ -51,7 +51,7 @@ def add(network: Network, cluster: Cluster, name: str, *more: str) -> Answer:
         "pool", "add", name, "slurm", f"conf={cluster.conf}", "--cores", "2", "--memory", "100M", "--walltime", "20m",
         "--max-allocations", str(LIMIT), "--idle", "5s", "--worker", str(network.bin / "cpc-worker"),
         "--directory", str(cluster.jobs), "--work", str(cluster.jobs / "work"), "--output", str(cluster.jobs / "%j.log"),
-        "--shared-files", *more, seconds=60.0,
+        "--shared-files", *more,
     )  # fmt: skip
 
 
@@ -59,8 +59,8 @@ def live(network: Network) -> list[AllocationView]:
     return network.client.allocations(live=True)
 
 
-def wait(network: Network, true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    until(true, what, seconds, network.story)
+def wait(network: Network, true: Callable[[], object], what: str) -> None:
+    until(true, what, seen=network.story)
 
 
 def test_a_project_grows_to_its_limit_and_shrinks_to_zero_whatever_dies(lab: Network, cluster: Cluster) -> None:
@@ -77,7 +77,7 @@ def test_a_project_grows_to_its_limit_and_shrinks_to_zero_whatever_dies(lab: Net
     cluster.kill_node(busy.ran_on[0])
     wait(lab, lambda: lab.client.job(array).jobs.get("succeeded", 0) >= 60, "the others go on")  # type: ignore[union-attr]
     cluster.start_controller()
-    found = lab.end_of_array(array, seconds=90.0)
+    found = lab.end_of_array(array)
     assert found.jobs == {"succeeded": JOBS}
     wait(lab, lambda: not live(lab), "everything has ended")
     assert cluster.command("squeue", "--noheader", "--states=pending,running,configuring,completing").strip() == ""
@@ -132,7 +132,7 @@ def test_a_server_that_is_killed_finds_its_allocations_again_and_tells_nobody_it
             if path.is_file() and b"PRIVATE KEY" in path.read_bytes():
                 assert path.stat().st_mode & 0o077 == 0, path
     ready.start()
-    assert ready.end_of_array(array, seconds=60.0).jobs == {"succeeded": 40}
+    assert ready.end_of_array(array).jobs == {"succeeded": 40}
     assert before <= {one.token for one in ready.client.allocations()}
     names = cluster.command("squeue", "--array", "--noheader", "--states=all", "--format=%j %K").splitlines()
     assert len(names) == len(set(names)), "nothing was asked for twice"
@@ -147,7 +147,7 @@ def test_everything_of_a_pool_is_stopped_without_a_server(ready: Network, cluste
     array = submit(lab, 6, "sleep 60")
     wait(lab, lambda: any(one.workers for one in live(lab)), "workers have come")
     lab.stop_server()
-    said = lab.run("cpc-server", "pool-stop", "hpc", seconds=90.0).done()
+    said = lab.run("cpc-server", "pool-stop", "hpc").done()
     assert "nothing in its batch system" in said
     assert cluster.command("squeue", "--noheader", "--states=pending,running,configuring,completing").strip() == ""
     lab.start()
@@ -156,7 +156,7 @@ def test_everything_of_a_pool_is_stopped_without_a_server(ready: Network, cluste
     lab.cpcc("cancel", array).done()
     lab.cpcc("pool", "rm", "hpc").done()
     assert lab.client.pools() == []
-    said = lab.run("cpc-server", "pool-stop", "hpc", seconds=90.0).done()
+    said = lab.run("cpc-server", "pool-stop", "hpc").done()
     assert "Pool hpc was removed and has nothing in its batch system" in said
 
 
@@ -164,11 +164,11 @@ def test_a_worker_on_several_nodes_gives_each_job_gpus_of_its_own(lab: Network, 
     add(lab, cluster, "gpu", "--nodes", "2", "--gpus", "2", "--platform", "slurm", "--max-allocations", "1").done()
     script = "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES > out; sleep 1"
     array = lab.cpcc("submit", "--quiet", "--array", "4", "--gpus", "1", "--", "sh", "-c", script).done().strip()
-    assert lab.end_of_array(array, seconds=60.0).jobs == {"succeeded": 4}
+    assert lab.end_of_array(array).jobs == {"succeeded": 4}
     told = {lab.output(f"{array}[{index}]", "out").decode().strip() for index in range(4)}
     assert all(re.fullmatch("n[1-3] [01]", one) for one in told), told
     assert len({one.split()[0] for one in told}) == 2, "both nodes were used"
-    lab.cpcc("pool", "rm", "--cancel", "gpu", seconds=60.0).done()
+    lab.cpcc("pool", "rm", "--cancel", "gpu").done()
 
 
 def test_wrong_settings_are_told_at_once_in_one_line(lab: Network, cluster: Cluster) -> None:
@@ -201,7 +201,7 @@ def look(network: Network, *node: str, **settings: str) -> tuple[int, dict[str, 
     network.cpcc(
         "pool", "set", "look", "--force", *(word for one in given.items() for word in (f"--{one[0]}", one[1]))
     ).done()
-    said = network.cpcc("doctor", "look", "--node", *node, seconds=60.0)
+    said = network.cpcc("doctor", "look", "--node", *node)
     assert said.err.startswith("allocation "), said.err
     lines = [line for line in said.out.splitlines() if not line.startswith(" ")]
     return said.code, {line[5:].partition(":")[0]: line for line in lines}
@@ -250,7 +250,7 @@ def test_who_breaks_a_look_off_leaves_nothing_behind(looked: Network, cluster: C
     cluster.command("scontrol", "update", "partition=batch", "state=down")
     try:
         program = looked.begin("cpcc", "doctor", "look", "--node")
-        until(lambda: "waiting: PartitionDown" in program.said, "it says why it waits", 20.0, lambda: program.said)
+        until(lambda: "waiting: PartitionDown" in program.said, "it says why it waits", seen=lambda: program.said)
         program.send(signal.SIGINT)
         assert program.ended() == 130
         assert "is being cancelled" in program.said

@@ -50,7 +50,7 @@ def test_a_revoked_bundle_puts_its_worker_out_at_once_and_nobody_else(lab: Netwo
 
 def put_out(worker: Worker) -> bool:
     """Whether it ends now, with one line that says why."""
-    assert worker.ended(10.0) == 1
+    assert worker.ended() == 1
     lines = [line for line in worker.said.splitlines() if line.startswith("ERROR")]
     return len(lines) == 1 and "revoked" in lines[0]
 

@@ -10,6 +10,7 @@ from cpc.client.transfer import read
 from cpc.core.spec import JobSpec
 from cpc.core.views import JobDetail
 from tests.helpers.network_of_processes import Network, until
+from tests.helpers.real_programs import PATIENCE
 
 
 class Bystander:
@@ -31,7 +32,7 @@ class Bystander:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(60)
+        self._thread.join(PATIENCE)
         self._network.dismiss(self._worker)
         assert not self.trouble, self.trouble
 
@@ -51,7 +52,7 @@ class Bystander:
     def goes_on(self, jobs: int = 2) -> None:
         """Returns when so many more jobs have been done, from submission to result."""
         before = self.done
-        until(lambda: self.trouble or self.done >= before + jobs, f"{jobs} jobs beside the attack", 60.0)
+        until(lambda: self.trouble or self.done >= before + jobs, f"{jobs} jobs beside the attack")
         assert not self.trouble, self.trouble
 
 

@@ -21,7 +21,7 @@ from cpc.wire.messages import PROTOCOL
 
 YEAR = 366 * 86_400.0
 ATTACKER = "127.0.0.3"  # an address of its own on the loopback device, so that limits per address can be told apart
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 class Door:

@@ -313,9 +313,14 @@ class Network:
 
     def end_of_array(self, job: str, seconds: float = PATIENCE) -> ArrayView:
         """The array when all its jobs have ended."""
-        found = self.client.wait(job, min(60.0, seconds))
-        assert isinstance(found, ArrayView)
-        assert sum(found.jobs.get(state, 0) for state in ENDED) == found.size, f"{found.jobs}\n{self.story()}"
+        end = time.monotonic() + seconds
+        while True:
+            found = self.client.wait(job, max(0.0, min(60.0, end - time.monotonic())))
+            assert isinstance(found, ArrayView)
+            ended = sum(found.jobs.get(state, 0) for state in ENDED)
+            if ended == found.size or time.monotonic() >= end:
+                break
+        assert ended == found.size, f"{found.jobs}\n{self.story()}"
         return found
 
     def running(self, job: str, seconds: float = PATIENCE) -> JobDetail:

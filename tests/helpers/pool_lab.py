@@ -10,6 +10,7 @@ from typing import Any
 
 from cpc.core.pool_views import AllocationView
 from tests.helpers.network_of_processes import Answer, Network, until
+from tests.helpers.real_programs import PATIENCE
 from tests.helpers.slurm import Cluster, needed
 
 #: Counts on from its checkpoint, and writes that when it is told to end. $1: a file for each attempt to say that it has begun.
@@ -27,10 +28,6 @@ PLAIN = """
 echo $$ > "$1.new"; mv "$1.new" "$1"
 while :; do sleep 0.2; done
 """
-
-
-#: What the server and its workers together may have of a test's time until something is seen.
-PATIENCE = 90.0
 
 
 @contextmanager
@@ -61,7 +58,7 @@ class Lab:
             "pool", "add", name, "slurm", f"conf={self.cluster.conf}", "--cores", "2", "--memory", "100M", "--walltime", "20m",
             "--max-allocations", "1", "--idle", "5s", "--worker", str(self.network.bin / "cpc-worker"), "--labels", name,
             "--directory", str(jobs), "--work", str(jobs / "work"), "--output", str(jobs / f"{name}-%j.log"),
-            "--shared-files", *more, seconds=60.0,
+            "--shared-files", *more,
         )  # fmt: skip
 
     def pool(self, name: str, *more: str) -> str:

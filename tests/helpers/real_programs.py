@@ -16,8 +16,9 @@ from typing import Any
 
 from cpc.worker import tree
 
-#: Seconds that a visible state is waited for before a test has failed: what takes one on a quiet machine takes a busy one many.
-PATIENCE = 120.0
+#: Seconds that a visible state is waited for before a test has failed. It only ends a test that hangs: what takes one second on a
+#: quiet machine takes a minute on one with a load of twenty.
+PATIENCE = 300.0
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = PATIENCE, seen: Callable[[], str] = str) -> Any:

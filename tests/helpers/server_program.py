@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.real_programs import PATIENCE
+
 COMMAND = Path(sys.executable).parent / "cpc-server"
 PASSWORD = "correct-horse"
 
 
-def until(true: Callable[[], object], what: str, within: float = 120.0) -> None:
+def until(true: Callable[[], object], what: str, within: float = PATIENCE) -> None:
     """Wait for a visible state."""
     end = time.monotonic() + within
     while not true():
@@ -39,7 +41,7 @@ class Server:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            self.argv(*arguments), input=stdin, capture_output=True, text=True, timeout=120, cwd=self.directory,
+            self.argv(*arguments), input=stdin, capture_output=True, text=True, timeout=PATIENCE, cwd=self.directory,
             env={**os.environ, "CPC_HOME": str(self.home), **(env or {})}, check=False,
         )  # fmt: skip
 

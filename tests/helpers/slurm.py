@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.real_programs import PATIENCE
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sacct")
 ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
 _SBIN = "/usr/sbin:/usr/local/sbin:/sbin"
@@ -124,7 +126,7 @@ def needed(*more: str) -> None:
         pytest.skip("slurmrestd refuses the user that slurmctld runs as, and only root can start it as another")
 
 
-def wait_for(holds: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def wait_for(holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Wait until `holds()` is true."""
     stop = time.monotonic() + seconds
     while not holds():
