@@ -25,7 +25,7 @@ PASSWORD = "correct horse battery staple"
 ANSWERS = ((r"(?i)password[^\n]*:", PASSWORD), ("The same again:", PASSWORD))
 INSIDE = "inner.example.org"
 OUTSIDE = "jobs.example.org"
-SECONDS = 300.0  # for all commands of a block together; on two processors with a load of 22 the first one takes 65
+SECONDS = 900.0  # for all commands of a block together; on two processors with a load of 22 the first one takes 65
 
 #: Two servers that have never heard of each other; the one outside has a worker.
 BEGIN = """
@@ -44,9 +44,12 @@ ssh inner.example.org cpcc start theirs
 #: A worker outside runs a job of the server inside.
 A_JOB = "ssh inner.example.org cpcc run -- echo a job"
 CONNECTED = "until cpcc ping inner.example.org; do sleep 0.1; done"
-#: They forget each other.
+#: The master of a tunnel answers that it ends, and then it ends; a port that is still open cannot be opened again.
+CLOSED = "while (exec 3<>/dev/tcp/127.0.0.1/24807) 2>/dev/null; do sleep 0.1; done"
+#: They forget each other: the one inside only after it has heard that the trust is over, and the one outside when that is sure.
 PART = """
 cpcc revoke inner.example.org
+until ssh inner.example.org cpcc connected-servers | grep Revoked; do sleep 0.1; done
 cpcc refuse-server inner.example.org
 ssh inner.example.org cpcc refuse-server 10.99.0.1
 """
@@ -99,7 +102,7 @@ def test_the_tunnel_of_the_manual_is_needed_for_the_request_only(machines: Machi
     machines.inner.only_outbound(22)
     machines.run(commands(section(PAGE.read_text(), "Through a tunnel"), PAGE.name))
     again = f"ssh {INSIDE} cpc-server stop\nssh {INSIDE} cpc-server start\n{CONNECTED}\n{A_JOB}"
-    machines.type(f"! (exec 3<>/dev/tcp/127.0.0.1/24807)\n{CONNECTED}\n{A_JOB}\n{again}{PART}")
+    machines.type(f"{CLOSED}\n{CONNECTED}\n{A_JOB}\n{again}{PART}")
 
 
 def test_a_tunnel_that_is_kept_carries_everything_and_may_break(machines: Machines) -> None:
@@ -116,12 +119,14 @@ ssh {INSIDE} cpcc trust --all --yes
 {A_JOB}
 kill -9 $(ssh -S tunnel -O check {INSIDE} 2>&1 | tr -dc 0-9)
 until cpcc connected-servers | grep unreachable; do sleep 0.1; done
+{CLOSED}
 rm -f tunnel
 {tunnel}
 {CONNECTED}
 {A_JOB}
 {PART}
 ssh -S tunnel -O exit {INSIDE}
+{CLOSED}
 """)
 
 
