@@ -5,6 +5,7 @@ from tests.defects.defect import defect
 _REPLAYS = "tests/unit/test_peer_replays.py::"
 _FILES = "tests/unit/test_far_files.py::"
 _BULK = "tests/unit/test_wire_bulk.py::"
+_OFF = "tests/unit/test_lending_off.py::"
 _NETWORKS = "tests/unit/test_lending_networks.py::"
 
 FEDERATION_WAYS = (
@@ -49,6 +50,18 @@ FEDERATION_WAYS = (
             "tests/unit/test_machines_hostile.py::test_nothing_is_read_in_the_name_of_a_life_that_is_lost",
         ),
         quick=True,
+    ),
+    # --- what was switched off ---
+    defect(
+        "off-for-what-comes-only", "cpc.server.federation.lending:Lending._switched_off",
+        "give_up(self._queue, tx, lent, words)", "pass",
+        promise="when both directions are off, what runs for the peer ends at once",
+        caught_by=_OFF + "test_what_runs_ends_at_once_on_both_sides_whoever_switches_it_off", quick=True,
+    ),
+    defect(
+        "off-with-everybody", "cpc.server.federation.lending:Lending._switched_off", "if lease.route[0] == peer", "",
+        promise="both directions off with a peer touch nothing that goes on with others",
+        caught_by=_OFF + "test_what_goes_on_with_others_is_not_touched",
     ),
     # --- how much at once ---
     defect(

@@ -8,12 +8,14 @@ from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
 from cpc.core.errors import Unavailable
 from cpc.core.lease import Lease
+from cpc.queue import terms
 from cpc.server.abroad import Abroad
 from cpc.server.federation.asked import Asked
 from cpc.server.federation.asking import Asking
 from cpc.server.federation.first import CustodyFirst
 from cpc.server.federation.home import Home
 from cpc.server.federation.owner import Owner
+from cpc.server.federation.placing import give_up, through
 from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.loans import Room
@@ -51,6 +53,7 @@ class Lending:
         self.first = CustodyFirst(timers, self._waits, self.agreed)
         self.asking.held = self.asked.held = self.first.holds
         self._store = store
+        self._ways = ways
         self._clock = clock
         self._seats = machines.seats
         self._here = ways.here
@@ -105,9 +108,27 @@ class Lending:
 
     def agreed(self, peer: str) -> None:
         """A peer is here, or the operator has set something else for it: it is worth asking now, for our own workers and for
-        those of others that may be lent on to it."""
+        those of others that may be lent on to it. If both directions are off, what runs ends."""
+        if terms.withdrawn(self._ways.agreement(peer)):
+            written = self._store.write(lambda tx: self._switched_off(tx, peer))
+            written.addErrback(lambda failure: failure.trap(Unavailable))
         self.asking.called(peer)
         self.asked.agreed(peer)
+
+    def _switched_off(self, tx: Tx, peer: str) -> None:
+        """The links go on, so that the peer hears of it: what our workers had goes back to it, and ours at its workers is
+        taken back. What goes by way of others is not touched: with them nothing else was agreed."""
+        words = f"nothing is lent to server {peer}, or taken from it, any more"
+        lent = [(worker, lease) for worker, lease in through(self._queue, peer) if lease.route[0] == peer]
+        give_up(self._queue, tx, lent, words)
+
+        def tell() -> None:
+            for worker, lease in lent:
+                self.home.missing(worker, (lease,), words, counts=False)
+
+        tx.after(tell)
+        self.owner.withdraw(tx, peer, words, beside=False)
+        self._queue.round(tx)
 
     def revoked(self, tx: Tx, peer: str, hand_back: bool) -> None:
         """In the unit that ends the trust in a peer: what runs for it here, and for us there, ends. Without `hand_back`

@@ -412,11 +412,12 @@ class Owner:
 
     # --- ends -----------------------------------------------------------------------------------------------------------
 
-    def withdraw(self, tx: Tx, peer: str, reason: str) -> None:
-        """Trust in a peer is over: what runs at it, or by way of it, is taken back."""
+    def withdraw(self, tx: Tx, peer: str, reason: str, beside: bool = True) -> None:
+        """Trust in a peer is over: what runs at it, or by way of it, is taken back; not `beside`: if it is the first there."""
         self._era.end()
         for worker in self.register.through(peer):
-            self._take_back(tx, worker, reason)
+            if beside or self.register.way_to(worker)[1] == peer:
+                self._take_back(tx, worker, reason)
 
     def _take_back(self, tx: Tx, worker: int, words: str) -> None:
         settling.lost(self._queue, tx, self._queue.index.held(worker), words, counts=False)
