@@ -44,6 +44,7 @@ class ServerStatus(View, frozen=True):
     warnings: tuple[str, ...]
     servers_connected: int = 0  # of those that this one trusts
     servers_away: int = 0
+    workers_borrowed: int = 0  # those of other servers that have jobs of this one; not in `workers`
 
 
 class Session(View, frozen=True):

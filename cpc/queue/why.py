@@ -129,6 +129,15 @@ def _nobody_joined(index: Index, job: Facts) -> Because:
     return Because("no-worker", f"no worker is connected{known}", "start one: cpc-worker -c BUNDLE.cnx")
 
 
+def nobody_lends(servers: int) -> Because:
+    """Beside the reasons that our own workers give, when so many other servers are connected."""
+    which = "the connected server lends" if servers == 1 else f"the {servers} connected servers lend"
+    return Because(
+        "no-worker", f"{which} no worker for it now",
+        "`cpcc network` shows whose are idle; what may be lent, and how far, is set at their servers: cpcc peer",
+    )  # fmt: skip
+
+
 def _nearest_misses(job: Facts, sessions: list[Session]) -> list[Because]:
     ranked = sorted(
         ((_never(job, session), session) for session in sessions), key=lambda miss: (len(miss[0]), miss[1].name)
@@ -160,9 +169,7 @@ def _not_taking(able: list[Session]) -> list[Because]:
 
 def _why_full(job: Facts, session: Session, now: float) -> str:
     if session.home:
-        return (
-            f"it is borrowed, and runs {len(session.leases)} job(s) of this server; its own has no more room for us now"
-        )
+        return f"it is borrowed, and runs {len(session.leases)} job(s) of this server; its own server gives us no more of it now"
     return "; ".join(words for _, words in blocked_by(job.exact, session, now))
 
 

@@ -95,6 +95,7 @@ class Jobs:
         self._gate = gate
         self._queue = queue
         self._storage = storage
+        self.servers: Callable[[], int] = lambda: 0  # how many other servers are connected
         self.pools_say: Callable[[Tx, Facts], list[Because]] = lambda tx, job: []  # set where there are pools
 
     # --- changing ---
@@ -374,6 +375,8 @@ class Jobs:
             if pools and found[0].kind == "no-worker":
                 found[0] = replace(found[0], step="pools bring them, or start one: cpc-worker -c BUNDLE.cnx")
             found = [*pools, *found]  # what is on its way comes first
+        if found[-1].kind in ("no-worker", "nobody") and (connected := self.servers()):
+            found.append(why.nobody_lends(connected))
         found += _again(tx, row)
         return [Because("intake", intake, "see `cpcc status`"), *found] if intake else found
 

@@ -186,7 +186,7 @@ class Service:
         )  # fmt: skip
         self.workers.lending = self.status_page.lending = federation.lending
         self.monitor.borrowers, self.custody = federation.lending.owner, federation.filing.custody
-        self.retention.borrowed = federation.lending.owner.register
+        self.retention.borrowed, self.jobs.servers = federation.lending.owner.register, federation.connected
         self.peers, self.peer_requests, self.surveying = federation.trust, federation.requests, federation.surveying
         self.retention.directories, self.storage.on_low = self.network_services.workspace, self.retention.hurry
         self.pool_services = PoolServices(

@@ -85,7 +85,8 @@ class Status:
             return totals, used, ending, self._last_backup()
 
         totals, used, ending, backed_up = await self._gate.read(who, Act.SERVER_STATUS, unit)
-        sessions = [session for session in list(self._queue.index.sessions.values()) if not session.home]
+        everybody = list(self._queue.index.sessions.values())
+        sessions = [session for session in everybody if not session.home]
         connected, away, about_servers = self.servers()
         return ServerStatus(
             server=self.view(),
@@ -104,6 +105,7 @@ class Status:
             ),
             servers_connected=connected,
             servers_away=away,
+            workers_borrowed=sum(bool(session.home and session.leases) for session in everybody),
         )
 
     def health(self) -> tuple[str, ...]:

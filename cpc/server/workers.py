@@ -148,15 +148,20 @@ class Workers:
             last_heard=max(0.0, silent),
             time_left=left,
             home=owner.home_of(row.id) if owner is not None else "",
-            lent=self._lent(row.id),
+            lent=self._lent(row.id, session),
         )
 
-    def _lent(self, worker: int) -> tuple[LentView, ...]:
-        works = self.lending.home.works_for(worker) if self.lending is not None else []
-        return tuple(
-            LentView(server=server, jobs=tuple(ids.show(lease.job, ids.index(lease.job) > 0) for lease in leases))
-            for server, leases in works
-        )
+    def _lent(self, worker: int, session: Session | None) -> tuple[LentView, ...]:
+        """What it runs for others; what has ended there already is not shown, though its owner has not heard of it."""
+        if self.lending is None or session is None:
+            return ()
+        views = []
+        for server, leases in self.lending.home.works_for(worker):
+            running = [lease for lease in leases if lease in session.lent]
+            if running:
+                jobs = tuple(ids.show(lease.job, ids.index(lease.job) > 0) for lease in running)
+                views.append(LentView(server=server, jobs=jobs))
+        return tuple(views)
 
     def _state(self, row: WorkerRow, joined: bool, busy: bool, connected: bool, noted: bool) -> str:
         if not joined or not connected:

@@ -43,9 +43,38 @@ def test_jobs_at_one_end_of_a_chain_run_at_the_other(chain: tuple[Network, Netwo
         assert c.output(f"{before}[3]", "out") == b"hello\n"
         job = c.shell("echo started; sleep 100")
         c.running(job)
+        assert "1 more of other servers run jobs" in c.cpcc("status").done()
         b.kill_server()
         b.start()
         c.cpcc("cancel", job).done()
         c.in_state(job, "cancelled")
         again = c.shell("echo again")
         c.success_of(again)
+
+
+def test_what_runs_when_trust_ends_may_come_to_its_end_and_is_handed_in_when_there_is_trust_again(
+    chain: tuple[Network, Network, Network],
+) -> None:
+    a, b, _ = chain
+    gate = a.directory / "gate"
+    with a.working(cores=1) as worker:
+        name = a.name(worker)
+        job = b.shell(f"until test -e {gate}; do sleep 0.05; done; echo once >> {gate}")
+        b.running(job)
+        shown = a.cpcc("workers").done()
+        assert f"runs 1 job of server {server_id(b)[:8]}" in shown
+        a.cpcc("revoke", server_id(b)).done()
+        b.in_state(job, "waiting")
+        assert "the connected server lends no worker for it now" in b.cpcc("why", job).done()
+        assert f"runs 1 job of server {server_id(b)[:8]}" in a.cpcc("workers").done()  # it may come to its end
+        gate.touch()
+        a.until(a.client.custody, "the result is kept")
+        assert "runs" not in a.cpcc("workers").done()
+        (kept,) = a.client.custody()
+        assert (kept.owner, kept.job, kept.worker) == (server_id(b), job, name)
+        assert "is not trusted here" in a.cpcc("custody").done()
+        for one, other in ((a, b), (b, a)):
+            one.cpcc("trust", server_id(other), "-y").done()
+        b.success_of(job)
+        assert gate.read_text() == "once\n"
+        a.until(lambda: not a.client.custody(), "nothing is kept any more")

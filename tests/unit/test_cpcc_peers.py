@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from cpc.client.commands import networks, peers
 from cpc.client.commands.graph import picture
-from cpc.core.peer import Agreement, Limits
+from cpc.core.peer import Address, Agreement, Limits
 from cpc.core.peer_views import Hop, NetworkOfServers, PingView, ServerSeenView
 from tests.helpers.fake_peers import peer_view
 
@@ -45,8 +45,17 @@ def test_each_kind_of_server_has_its_table() -> None:
     compared = [line.split(":")[0] for line in text.splitlines() if "abab:abab" in line]
     assert compared == ["   other (11111111)", "   other (22222222)"]  # those that have to be compared
     assert all(str(number) * 36 in text for number in range(1, 7))
+    assert text.count("cpcc trust SERVER_ID, there") == text.count("cpcc trust SERVER_ID, or cpcc refuse-server") == 1
     assert text.splitlines()[-1] == "To connect with one again, both administrators say: cpcc trust SERVER_ID"
     assert peers.listing([]).startswith("no other servers are known")
+
+
+def test_other_addresses_of_a_server_are_shown_beside_the_one_that_works() -> None:
+    where = (Address("localhost", 23807, 24807), Address("lab", 13807, 14807))
+    text = peers.listing([peer_view(state="trusted", connected=True, addresses=where)])
+    assert text.splitlines()[-1].split()[1:3] == ["localhost", "23807"]
+    assert text.endswith("also tried at lab port 13807")
+    assert "also" not in peers.listing([peer_view(state="trusted", connected=True)])
 
 
 def test_what_a_server_has_in_quarantine_is_shown() -> None:
@@ -79,6 +88,12 @@ def test_the_network_is_listed_with_who_works_for_whom() -> None:
     assert lines[-1] == "4 servers, 4 workers, 16 cores"
 
 
+def test_peers_that_are_away_are_named_below_the_network() -> None:
+    away, up = peer_view(state="trusted"), peer_view(state="trusted", connected=True)
+    assert networks._missed([up, peer_view(), peer_view(state="revoked")]) == []
+    assert networks._missed([up, away]) == ["not connected: other (00000000); see `cpcc connected-servers`"]
+
+
 def test_a_server_is_allowed_again_by_id_the_beginning_of_one_or_name() -> None:
     assert [peers._means(given, "abcdef", "lab") for given in ("abcdef", "ABCD", "lab", "abc", "x")] == [
         True, True, True, False, False,
@@ -103,6 +118,7 @@ def test_limits_are_changed_one_by_one_and_set_free_again() -> None:
     assert peers._agreed(peer_view(agreement=Agreement(lent=limits, lend_on=2, denied=("x",)))) == (
         "lends 4 cores, projects a b, lent on 2, 1 denied"
     )
+    assert peers._agreed(peer_view(agreement=Agreement(lent=Limits(cores=1)))) == "lends 1 core"
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,29 @@ def test_a_server_that_does_not_answer_is_missed_and_nobody_waits_long_for_it(la
     assert lab.reactor.seconds() - before < 11
 
 
+def test_a_neighbour_that_is_not_reached_is_told_with_the_reason(lab: Members) -> None:
+    lab.befriend("ab")
+    a, b = lab["a"], lab["b"]
+
+    def refused() -> str:
+        return str(lab.outcome(a.federation.surveying.ping(SERVER, "b")))
+
+    b.host.kill()
+    lab.until(lambda: not a.links.is_up(b.id))
+    lab.until(lambda: a.links.trouble(b.id))
+    assert refused() == f"b (bbbbbbbb) is not connected: {a.links.trouble(b.id)} (see `cpcc connected-servers`)"
+    a.revoke(b)
+    assert refused() == "b (bbbbbbbb) is not trusted any more (see `cpcc connected-servers`)"
+    a.connect_server(lab["c"])
+    assert str(lab.outcome(a.federation.surveying.ping(SERVER, "c"))).startswith(
+        "c (cccccccc) has not trusted this server yet"
+    )
+    asked = str(lab.outcome(lab["c"].federation.surveying.ping(SERVER, "a")))
+    assert asked.startswith("a (aaaaaaaa) asks to be connected, and is not trusted yet")
+    nobody = str(lab.outcome(a.federation.surveying.ping(SERVER, "f")))
+    assert nobody == "no server 'f' can be reached from here (see `cpcc network`)"
+
+
 def test_a_question_is_answered_once_and_few_at_a_time(lab: Members) -> None:
     lab.befriend("ab", "bc")
     ways = lab["a"].links

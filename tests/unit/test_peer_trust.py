@@ -234,13 +234,13 @@ def test_servers_may_have_the_same_priority_and_a_new_one_comes_after_all() -> N
 
 
 def test_limits_are_kept_and_told(lab: Members) -> None:
-    lab.befriend("ab")
-    a, b = lab["a"], lab["b"]
+    lab.befriend("ab", "ac")
+    a, b, c = lab["a"], lab["b"], lab["c"]
     told: list[str] = []
     a.trusting.on_agreed.append(told.append)
     far = server_id("f")
-    agreed = Agreement(lent=Limits(cores=4), accepted=Limits(off=True, projects=("p",)), lend_on=2, denied=(far, b.id))
-    named = msgspec.structs.replace(agreed, denied=(far, "b", b.id[:5]))
+    agreed = Agreement(lent=Limits(cores=4), accepted=Limits(off=True, projects=("p",)), lend_on=2, denied=(far, c.id))
+    named = msgspec.structs.replace(agreed, denied=(far, "c", c.id[:5]))
     lab.finish(a.trusting.change(a.call(), "b", agreement=named))
     assert a.links.agreement(b.id) == agreed
     assert told == [b.id]
@@ -251,6 +251,8 @@ def test_limits_are_kept_and_told(lab: Members) -> None:
         Agreement(lent=Limits(cores=-1)),
         Agreement(denied=("",)),
         Agreement(denied=("x",)),
+        Agreement(denied=(b.id,)),  # nothing at all could pass
+        Agreement(denied=(a.id,)),
     ):
         assert isinstance(lab.outcome(a.trusting.change(a.call(), "b", agreement=wrong)), BadInput)
 

@@ -27,6 +27,21 @@ def test_workers_whose_bundle_is_revoked_are_not_silent_but_gone(tmp_path: Path)
     bench.close()
 
 
+def test_other_servers_that_lend_nothing_are_named_too(tmp_path: Path) -> None:
+    bench = NetworkBench(tmp_path)
+    job = bench.submit("true")
+
+    def reasons() -> list[tuple[str, str]]:
+        return [(one.kind, one.text) for one in bench.wait(bench.jobs.why(SERVER, ids.show(job))).reasons]
+
+    assert reasons() == [("no-worker", "no worker is connected")]
+    bench.jobs.servers = lambda: 1
+    assert reasons()[1:] == [("no-worker", "the connected server lends no worker for it now")]
+    bench.jobs.servers = lambda: 3
+    assert reasons()[1:] == [("no-worker", "the 3 connected servers lend no worker for it now")]
+    bench.close()
+
+
 def test_where_pools_bring_workers_nobody_is_told_that_only_hands_do(tmp_path: Path) -> None:
     bench = NetworkBench(tmp_path)
     job = bench.submit("true")

@@ -14,7 +14,7 @@ from cpc.core.errors import BadInput
 
 if TYPE_CHECKING:
     from cpc.client.drawing.chart import Box, Chart
-    from cpc.core.peer_views import NetworkOfServers, PingView, ServerSeenView
+    from cpc.core.peer_views import NetworkOfServers, PeerView, PingView, ServerSeenView
 
 
 @click.command("ping")
@@ -51,8 +51,19 @@ def _hops(found: PingView) -> str:
 @pass_context
 def network(context: Context) -> None:
     """The servers that can be reached, their workers, and who works for whom."""
-    found = context.client().peers().network()
-    context.out.data("network-of-servers", found, lambda: _listing(found), lambda: [one.id for one in found.servers])
+    peers = context.client().peers()
+    found = peers.network()
+
+    def people() -> str:
+        return "\n".join([_listing(found), *_missed(peers.all())])
+
+    context.out.data("network-of-servers", found, people, lambda: [one.id for one in found.servers])
+
+
+def _missed(known: list[PeerView]) -> list[str]:
+    """Those of our peers that are not in the table, nor is what is behind them."""
+    away = [f"{one.name} ({one.id[:8]})" for one in known if one.state == "trusted" and not one.connected]
+    return [harmless(f"not connected: {', '.join(away)}; see `cpcc connected-servers`")] if away else []
 
 
 def _listing(found: NetworkOfServers) -> str:

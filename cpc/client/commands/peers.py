@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,7 @@ import click
 from cpc.client.commands import asking
 from cpc.client.commands.servers import PORT, PORT_NUMBER, read_fingerprint
 from cpc.client.context import Context, pass_context
-from cpc.client.output import ago, facts, harmless, plural, table, when
+from cpc.client.output import facts, harmless, plural, table, when
 from cpc.core.errors import BadInput, NotFound, Refused
 from cpc.core.numbers import Whole
 
@@ -19,6 +18,10 @@ if TYPE_CHECKING:
     from cpc.core.peer_views import PeerView
 
 _NOBODY = "no other servers are known; ask one to be connected: cpcc connect-server HOST"
+_SENT = "They are connected as soon as their administrators trust this server: cpcc trust SERVER_ID, there"
+_RECEIVED = (
+    "Compare with what `cpcc server-info` shows there; then: cpcc trust SERVER_ID, or cpcc refuse-server SERVER_ID"
+)
 
 
 @click.command("connect-server")
@@ -79,8 +82,8 @@ def connected_servers(context: Context) -> None:
 def listing(found: list[PeerView]) -> str:
     """Up to five tables."""
     parts = [
-        _requests("Sent connection requests", [one for one in found if one.state == "sent"]),
-        _requests("Received connection requests", [one for one in found if one.state == "received"]),
+        _requests("Sent connection requests", [one for one in found if one.state == "sent"], _SENT),
+        _requests("Received connection requests", [one for one in found if one.state == "received"], _RECEIVED),
         _peers("Connected nodes:", [one for one in found if one.state == "trusted" and one.connected]),
         _peers("Nodes currently unreachable:", [one for one in found if one.state == "trusted" and not one.connected]),
         _revoked([one for one in found if one.state in ("revoked", "withdrawn")]),
@@ -88,7 +91,7 @@ def listing(found: list[PeerView]) -> str:
     return "\n\n".join(part for part in parts if part) or _NOBODY
 
 
-def _requests(title: str, found: list[PeerView]) -> str:
+def _requests(title: str, found: list[PeerView], then: str) -> str:
     if not found:
         return ""
     from cpc.client import trust
@@ -98,7 +101,7 @@ def _requests(title: str, found: list[PeerView]) -> str:
     ]  # fmt: skip
     lines = table(("Hostname", "Port", "Server Id", "Name", "From", "Note"), rows).splitlines()
     shown = [f"   {harmless(one.name)} ({one.id[:8]}): {trust.show(one.fingerprint)}" for one in found]
-    return "\n".join([title, *lines, "Their fingerprints:", *shown])
+    return "\n".join([title, *lines, "Their fingerprints:", *shown, then])
 
 
 def _peers(title: str, found: list[PeerView]) -> str:
@@ -114,7 +117,9 @@ def _note(one: PeerView) -> str:
     from cpc.core.resources import show_size
 
     held = f"{show_size(one.quarantined)} in quarantine" if one.quarantined else ""
-    return ", ".join(words for words in (one.trouble, held) if words)
+    others = ", ".join(f"{each.host} port {each.port}" for each in one.addresses[1:])
+    also = f"also tried at {others}" if others else ""
+    return "; ".join(words for words in (one.trouble, also, held) if words)
 
 
 def _revoked(found: list[PeerView]) -> str:
@@ -150,7 +155,7 @@ def _agreed(one: PeerView) -> str:
 def _limits(limits: Limits) -> str:
     if limits.off:
         return "nothing"
-    words = [f"{limits.cores} cores"] if limits.cores is not None else []
+    words = [plural(limits.cores, "core")] if limits.cores is not None else []
     if limits.projects is not None:
         words.append("projects " + (" ".join(limits.projects) or "none"))
     if limits.executables is not None:
@@ -170,12 +175,11 @@ def trust(context: Context, servers: tuple[str, ...], every: bool, fingerprint: 
     A server that is trusted may use this one's idle workers, and lend its own. Its users get no access here.
     """
     if bool(servers) is every:
-        raise BadInput("name the servers that are to be trusted, or say -all", "see `cpcc connected-servers`")
+        raise BadInput("name the servers that are to be trusted, or say --all", "see `cpcc connected-servers`")
     if fingerprint is not None and len(servers) != 1:
         raise BadInput("a fingerprint is that of one server", "name one")
     peers = context.client().peers()
-    known = peers.all()
-    wanted = [one for one in known if one.state == "received"] if every else [_find(known, name) for name in servers]
+    wanted = [one for one in peers.all() if one.state == "received"] if every else list(map(peers.get, servers))
     expected = read_fingerprint(fingerprint) if fingerprint is not None else ""
     done = []
     for one in wanted:
@@ -195,17 +199,6 @@ def _trusted(done: list[PeerView]) -> str:
         return "no server has asked to be connected"
     rows = [(_host(one), _port(one), one.id, one.name) for one in done]
     return f"Following nodes are now trusted:\n{table(('Hostname', 'Port', 'Server Id', 'Name'), rows)}"
-
-
-def _find(known: Iterable[PeerView], name: str) -> PeerView:
-    found = [one for one in known if name in (one.id, one.name)]
-    if not found and len(name) >= 4:
-        found = [one for one in known if one.id.startswith(name.lower())]
-    if len(found) > 1:
-        raise NotFound(f"{name} can mean several servers", "name one by its id: see `cpcc connected-servers`")
-    if not found:
-        raise NotFound(f"no server {name} has asked to be connected", "see `cpcc connected-servers`")
-    return found[0]
 
 
 @click.command("refuse-server")
@@ -304,6 +297,9 @@ def peer(
         agreed.accepted, accepted_off, accepted_cores, executables=accepted_executables, projects=accepted_projects
     )
     names = {one.id: one.name for one in peers.all()} if allow else {}
+    for name in allow:
+        if not any(_means(name, each, names.get(each, "")) for each in agreed.denied):
+            raise NotFound(f"{name} is not denied with {view.name}", f"see `cpcc peer {server}`")
     kept = [each for each in agreed.denied if not any(_means(name, each, names.get(each, "")) for name in allow)]
     denied = tuple(dict.fromkeys((*kept, *deny)))
     changed = msgspec.structs.replace(
@@ -345,6 +341,6 @@ def _detail(one: PeerView) -> str:
         ("lent on", f"to {plural(one.agreement.lend_on, 'server')} beyond it" if one.agreement.lend_on else "no"),
         ("denied", ", ".join(one.agreement.denied)), ("asked", when(one.requested)), ("asked from", one.origin),
         ("in quarantine", show_size(one.quarantined) if one.quarantined else ""), ("trusted", when(one.trusted)),
-        ("last seen", f"{ago(one.seen)} ago" if one.seen else ""),
+        ("last connected", when(one.seen)),
     ]  # fmt: skip
     return facts(values)

@@ -21,7 +21,7 @@ PORT_NUMBER = Whole(1, 65535, "a port")
 @click.argument("host")
 @click.argument("port", type=PORT_NUMBER, default=PORT)
 @click.option("--fingerprint", help="Add it only if it has this fingerprint; nobody is asked.")
-@click.option("--yes", is_flag=True, help="Trust whatever answers; nobody is asked.")
+@click.option("-y", "--yes", is_flag=True, help="Trust whatever answers; nobody is asked.")
 @pass_context
 def add_server(context: Context, name: str | None, host: str, port: int, fingerprint: str | None, yes: bool) -> None:
     """Add a server and make it the default.

@@ -44,7 +44,7 @@ def _network(state: ServerStatus) -> list[str]:
     server = state.server
     lines = [
         f"Server {harmless(server.name)}, release {harmless(server.release)}, running for {ago(server.started)}:",
-        f"{INDENT}{plural(state.workers, 'worker')}, {state.workers_busy} of them busy",
+        f"{INDENT}{plural(state.workers, 'worker')}, {state.workers_busy} of them busy{_borrowed(state)}",
         *_servers(state),
         f"{INDENT}jobs: {counts(state.jobs)}",
         f"{INDENT}files: {show_size(state.storage_used)}, {show_size(state.storage_free)} free",
@@ -52,6 +52,10 @@ def _network(state: ServerStatus) -> list[str]:
     if state.intake_paused:
         lines.append(f"{INDENT}NO NEW JOBS ARE TAKEN: {harmless(state.intake_paused)}")
     return lines + [f"{INDENT}Note: {harmless(warning)}" for warning in state.warnings]
+
+
+def _borrowed(state: ServerStatus) -> str:
+    return f"; {state.workers_borrowed} more of other servers run jobs" if state.workers_borrowed else ""
 
 
 def _servers(state: ServerStatus) -> list[str]:

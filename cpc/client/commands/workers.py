@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cpc.client.context import Context, pass_context
-from cpc.client.output import facts, harmless, table, when
+from cpc.client.output import facts, harmless, plural, table, when
 from cpc.core.errors import NotFound
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def listing(found: list[WorkerView]) -> str:
         for one in found
     ]  # fmt: skip
     header = ("worker", "state", "platform", "cores used", "GPUs", "memory", "jobs", "heard", "time left", "note")
-    empty = "no workers; start one where there are cores: cpc-worker -c BUNDLE smp"
+    empty = "no workers here, and none borrowed now; start one where there are cores: cpc-worker -c BUNDLE smp"
     return table(header, rows, empty=empty)
 
 
 def _lent(one: WorkerView) -> str:
     """What it runs for other servers."""
-    return "; ".join(f"runs {len(lent.jobs)} job(s) of server {lent.server[:8]}" for lent in one.lent)
+    return "; ".join(f"runs {plural(len(lent.jobs), 'job')} of server {lent.server[:8]}" for lent in one.lent)
 
 
 def _detail(one: WorkerView) -> str:

@@ -129,7 +129,7 @@ def _report(context: Context, made: Made, on_command_line: bool) -> None:
     click.echo(
         f"It will listen on {', '.join(config.listen)}, ports {config.port} (workers) and {config.client_port} (people)."
     )
-    click.echo(f"Its identity is {show_fingerprint(made.fingerprint)}")
+    click.echo(f"Its fingerprint is {show_fingerprint(made.fingerprint)}")
     click.echo(
         f"The bundle for workers is {made.bundle}{' and ' + str(context.base / FILE_NAME) if made.default_bundle else ''}"
     )

@@ -118,7 +118,7 @@ def show(report: Report) -> None:
     rows = [
         ("host", f"{report.host}, workers on port {report.port}, people on port {report.client_port}"),
         ("listens on", ", ".join(report.listen)),
-        ("identity", show_fingerprint(report.fingerprint)),
+        ("fingerprint", show_fingerprint(report.fingerprint)),
         ("database", report.database),
         ("run directory", report.run_dir),
         ("jobs", ", ".join(f"{count} {state}" for state, count in report.jobs.items()) or "none"),

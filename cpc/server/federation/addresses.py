@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from cpc.core.errors import BadInput
 from cpc.core.peer import Address
 from cpc.server.config import DEFAULT_NAME
@@ -17,6 +19,10 @@ def called(name: str, host: str) -> str:
 def check(host: str, *ports: int) -> str:
     """The host as it is kept; BadInput for what cannot be one, or a port that is none."""
     host = host.strip().strip("[]")
+    if _has_port(host):
+        raise BadInput(
+            f"{host[:80]!r} is a host with a port", "give the port apart: cpcc connect-server HOST CLIENT_PORT"
+        )
     if not 0 < len(host) <= MAX_HOST or not host.isascii() or not host.isprintable() or set(host) & set(" /@?#%\\"):
         raise BadInput(
             f"{host[:80]!r} is not a host name or address",
@@ -26,6 +32,18 @@ def check(host: str, *ports: int) -> str:
         if not 0 < port < 65536:
             raise BadInput(f"{port} is not a port", "ports are between 1 and 65535")
     return host
+
+
+def _has_port(host: str) -> bool:
+    """Whether it ends as if a port were part of it, and is no IPv6 address."""
+    name, colon, port = host.rpartition(":")
+    if not colon or not name.strip("[]") or not port.isdigit():
+        return False
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return True
+    return False
 
 
 def said(host: str, port: int, client_port: int) -> Address | None:

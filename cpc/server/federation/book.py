@@ -109,7 +109,8 @@ class Book:
             some = ", ".join(self.called(row.id) for row in found[:5])
             raise NotFound(f"{given[:80]!r} can mean several servers: {some}", "name one by its id")
         if not found:
-            raise NotFound(f"no server {given[:80]!r} is known here", "see `cpcc connected-servers`")
+            enough = f"; of an id, {MIN_PREFIX} characters are enough" if 0 < len(given) < MIN_PREFIX else ""
+            raise NotFound(f"no server {given[:80]!r} is known here", f"see `cpcc connected-servers`{enough}")
         return found[0]
 
     # --- for TLS ---

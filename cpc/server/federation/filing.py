@@ -27,19 +27,20 @@ log = Logger()
 
 
 class Filing:
-    """`size_of` gives a setting that is a size in bytes; `called`, how people call a server. Whoever lends sets
+    """`size_of` gives a setting that is a size in bytes; `called`, how people call a server, `name_of`
+    a worker. Whoever lends sets
     `custody.reports` before `start`."""
 
     def __init__(
         self, *, ways: Ways, files: JobFiles, store: Store, gate: Gate, storage: Storage, disk: Disk, run_dir: str,
         offload: Offload, size_of: Callable[[str], int], called: Callable[[str], str], timers: Timers, clock: Clock,
-        chance: Chance, quarantine: Quarantine,
+        chance: Chance, quarantine: Quarantine, name_of: Callable[[int], str],
     ) -> None:  # fmt: skip
         self.cache = RelayCache(disk, str(Path(run_dir) / DIRECTORY), lambda: size_of("relay_cache"), offload)
         held = Held(disk, run_dir, lambda: size_of("custody_limit"), offload, clock)
         self.custody = Custody(
             ways=ways, held=held, store=store, gate=gate, storage=storage, timers=timers, clock=clock, chance=chance,
-            limit=lambda: size_of("custody_limit"), called=called,
+            limit=lambda: size_of("custody_limit"), called=called, name_of=name_of,
         )  # fmt: skip
         self.home = HomeFiles(ways, self.cache, self.custody)
         OwnerFiles(files, store, quarantine).serve(ways)

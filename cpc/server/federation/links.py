@@ -368,7 +368,8 @@ class Links:
     def _connected(self, peer: str, bulk: bool) -> Connection:
         connection = self._open_connection(peer, bulk)
         if connection is None:
-            raise Unavailable(f"{self.book.called(peer)} is not connected", "see `cpcc connected-servers`")
+            words = "is not connected" if self.book.trusts(peer) else "is not trusted here"
+            raise Unavailable(f"{self.book.called(peer)} {words}", "see `cpcc connected-servers`")
         return connection
 
     def _first(self, route: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cpc import __version__
+from cpc.core import ids
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
 from cpc.core.errors import Refused
@@ -68,11 +69,17 @@ class Federation:
         self.requests = Requests(gate, self.book, self.trust, clock, chance)
         self.surveying = Surveying(
             ways=self.links, book=self.book, gate=gate, about=self.about, name=self.say().name, clock=clock, chance=chance,
+            trouble=self.links.trouble,
         )  # fmt: skip
+
+        def worker_name(worker: int) -> str:
+            seat = machines.seats.of_worker(worker)
+            return seat.name if seat is not None else ids.show(worker)
+
         self.filing = Filing(
             ways=self.links, files=machines.files, store=store, gate=gate, storage=storage, disk=disk or RealDisk(),
             run_dir=config.run_dir, offload=offload, size_of=settings.whole, called=self.book.called, timers=reactor,
-            clock=clock, chance=chance, quarantine=quarantine,
+            clock=clock, chance=chance, quarantine=quarantine, name_of=worker_name,
         )  # fmt: skip
         machines.far_files = self.filing.home
         self.filing.home.holder = self.lending.home.holder
@@ -119,6 +126,10 @@ class Federation:
         """For the status: how many servers are connected, how many away, and what an administrator should know."""
         connected, away, said = self.trust.summary()
         return connected, away, [*said, *self.filing.custody.lines()]
+
+    def connected(self) -> int:
+        """How many servers are."""
+        return len(self.links.up())
 
     def areas(self) -> dict[str, int]:
         """For the monitoring: bytes on disk by what they are for."""

@@ -15,7 +15,8 @@ from twisted.internet.defer import DeferredList, ensureDeferred
 from cpc import __version__
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock
-from cpc.core.errors import CopernicusError, NotFound, Unavailable
+from cpc.core.errors import Conflict, CopernicusError, NotFound, Unavailable
+from cpc.core.peer import PeerState
 from cpc.core.peer_views import Hop, NetworkOfServers, PingView, ServerSeenView
 from cpc.core.texts import plain
 from cpc.server.federation.book import MIN_PREFIX, Book
@@ -34,9 +35,17 @@ REMEMBERED = 1000  # questions that were answered
 MAX_OF_ONE = 4  # questions of one neighbour at a time
 MAX_NAME = 100
 
+#: What is said of a server that is known and not trusted, when somebody wants to reach it.
+_NOT_TRUSTED = {
+    PeerState.SENT: "has not trusted this server yet",
+    PeerState.RECEIVED: "asks to be connected, and is not trusted yet",
+    PeerState.REVOKED: "is not trusted any more",
+    PeerState.WITHDRAWN: "has ended the trust",
+}
+
 
 class Surveying:
-    """`about` says how this server is now."""
+    """`about` says how this server is now, `trouble` why there is no link with a neighbour."""
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class Surveying:
         name: str,
         clock: Clock,
         chance: Chance,
+        trouble: Callable[[str], str] = lambda server: "",
     ) -> None:
         self._ways = ways
         self._book = book
@@ -56,6 +66,7 @@ class Surveying:
         self._name = name
         self._clock = clock
         self._chance = chance
+        self._trouble = trouble
         self._answered: OrderedDict[str, None] = OrderedDict()
         self._running: Counter[str] = Counter()
         ways.serve("survey", Survey, self._surveyed, far=False)
@@ -72,11 +83,27 @@ class Surveying:
         """How long it takes to each server on the way to this one, which is named by id, the beginning of one, or name."""
         await self._gate.read(who, Act.PEER_LIST, lambda tx: None)
         found = await self.servers()
-        target = _find(found.servers, server)
+        try:
+            target = _find(found.servers, server)
+        except NotFound:
+            self._check_neighbour(server)
+            raise
         hops = []
         for length in range(2, len(target.route) + 1):
             hops.append(await self._hop(target.route[:length], found.servers))
         return PingView(hops=tuple(hops))
+
+    def _check_neighbour(self, given: str) -> None:
+        """Conflict, with why it is not connected, when a server is meant that is known here."""
+        try:
+            row = self._book.find(given)
+        except NotFound:
+            return
+        words = _NOT_TRUSTED.get(row.state, "is not connected")
+        trouble = self._trouble(row.id) if row.state is PeerState.TRUSTED else ""
+        raise Conflict(
+            f"{self._book.called(row.id)} {words}{': ' if trouble else ''}{trouble}", "see `cpcc connected-servers`"
+        )
 
     async def _hop(self, route: tuple[str, ...], servers: tuple[ServerSeenView, ...]) -> Hop:
         name = next((seen.name for seen in servers if seen.id == route[-1]), "")

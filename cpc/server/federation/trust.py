@@ -39,6 +39,8 @@ MAX_REASON = 500
 MAX_LISTED = 200
 WHOLE_ID = 32  # characters: a UUID has them
 
+_LISTED = "see `cpcc connected-servers`"
+
 log = Logger()
 
 #: Within the unit that ends the trust: (tx, server, whether running work is to be handed back).
@@ -121,7 +123,7 @@ class Trust:
         return seen
 
     def _trusted_already(self, server: str) -> Conflict:
-        hint = "see `cpcc connected-servers`"
+        hint = _LISTED
         if not self._links.is_up(server):
             hint += f"; if it knows this server no more: cpcc revoke {server}, and ask it again"
         return Conflict(f"{self._book.called(server)} is trusted already", hint)
@@ -289,6 +291,13 @@ class Trust:
             if name not in (row.agreement.accepted.projects or ()) and projects.by_name(tx, name) is None:
                 raise NotFound(f"there is no project {name!r}", "see `cpcc projects`")
         denied = tuple(dict.fromkeys(self._id_of(server) for server in agreement.denied))
+        for server in set(denied) - set(row.agreement.denied):
+            if server in (self._book.here, row.id):
+                which = "this server" if server == self._book.here else "the peer"
+                raise BadInput(
+                    f"everything that goes on with {self._book.called(row.id)} passes {which} itself",
+                    "to have nothing to do with the peer: --lent-off --accepted-off, or cpcc revoke",
+                )
         return msgspec.structs.replace(agreement, denied=denied)
 
     def _id_of(self, given: str) -> str:
@@ -306,7 +315,7 @@ class Trust:
 
     def _reorder(self, tx: Tx, row: PeerRow, priority: int, share: bool) -> PeerRow:
         if row.state is not PeerState.TRUSTED:
-            raise Conflict(f"{self._book.called(row.id)} is not trusted, so it is not asked for work")
+            raise Conflict(f"{self._book.called(row.id)} is not trusted, so it is not asked for work", _LISTED)
         others = [other for other in peers.every(tx) if other.state is PeerState.TRUSTED and other.id != row.id]
         priority = max(0, priority)
         places = [list(group) for _, group in groupby(others, key=lambda other: other.priority)]
@@ -370,7 +379,7 @@ class Trust:
     def _find(self, tx: Tx, server: str) -> PeerRow:
         row = peers.get(tx, self._book.find(server).id)
         if row is None:
-            raise NotFound(f"no server {server[:80]!r} is known here", "see `cpcc connected-servers`")
+            raise NotFound(f"no server {server[:80]!r} is known here", _LISTED)
         return row
 
     def _put(self, tx: Tx, row: PeerRow) -> None:
