@@ -5,7 +5,8 @@
 
 While one batch waits for its fsync, the next one collects. If the database refuses anything, the whole batch is undone,
 in the database and in memory, and its units are decided again one by one, so that only the guilty one fails. If the
-connection breaks at COMMIT, nobody is answered until the sequence number in the database says whether it took place.
+connection breaks at COMMIT, nobody is answered until the sequence number in the database says whether it took place. Of units
+that are decided one by one, those that are on disk already are answered, and only the others are decided again.
 """
 
 from __future__ import annotations
@@ -75,6 +76,13 @@ class _Batch:
     event: int = 0
     kinds: tuple[str, ...] = ()  # of the ids that it took
     seconds: list[float] = field(default_factory=list)  # of each transaction that was committed
+
+    def add(self, other: _Batch) -> None:
+        """These units came after it."""
+        self.outcomes += other.outcomes
+        self.effects += other.effects
+        self.seconds += other.seconds
+        self.event = max(self.event, other.event)
 
 
 class Writer:
@@ -168,6 +176,15 @@ class Writer:
     def _committed(self, result: _Batch, batch: list[_Waiting]) -> None:
         self._busy = False
         self.away = ""
+        self._answer(result, batch)
+        self._start()
+        if not self._busy:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                waiter.callback(None)
+
+    def _answer(self, result: _Batch, batch: list[_Waiting]) -> None:
+        """What is on disk takes effect; the units that it came from are told."""
         for effect in result.effects:
             try:
                 effect()
@@ -182,11 +199,6 @@ class Writer:
                 waiting.answer.errback(outcome)
             else:
                 waiting.answer.callback(outcome)
-        self._start()
-        if not self._busy:
-            idle, self._idle = self._idle, []
-            for waiter in idle:
-                waiter.callback(None)
 
     def _tell(self, event: int) -> None:
         if event <= self._told:
@@ -204,7 +216,10 @@ class Writer:
             if not self.away:
                 log.warn("the database is away: {error}; trying again each second", error=error)
             self.away = str(error)
-            self._reactor.callLater(RETRY, self._send, batch, error.result)
+            decided, left = batch[: len(error.before.outcomes)], batch[len(error.before.outcomes) :]
+            self._reactor.callLater(RETRY, self._send, left, error.result)
+            if decided:
+                self._answer(error.before, decided)
             return
         self._busy = False
         reason = str(error) or type(error).__name__
@@ -223,21 +238,27 @@ class Writer:
     # --- on the writer's thread ---
 
     def _batch(self, units: list[Unit[Any]], doubtful: _Batch | None) -> _Batch:
-        if self.away or doubtful is not None:
-            settled = self._reconnect(doubtful)
-            if settled is not None:
-                return settled
-        try:
-            result = self._together(units)
-        except (StatementError, DatabaseFull, _Refused) as error:
-            result = self._one_by_one(units, error)
+        result = self._reconnect(doubtful) if self.away or doubtful is not None else _Batch()
+        left = units[len(result.outcomes) :]
+        if left:
+            try:
+                result.add(self._decided(left))
+            except _InDoubt as error:
+                result.add(error.before)
+                raise _InDoubt(str(error), error.result, result) from error
         # What the batch came to is decided; if tidying fails, the next commit will say why.
         with contextlib.suppress(DatabaseAway, DatabaseFull, StatementError):
             self._database.tidy()
         return result
 
-    def _reconnect(self, doubtful: _Batch | None) -> _Batch | None:
-        """Connect again and learn whether the batch in doubt was committed; None: it was not, decide it again."""
+    def _decided(self, units: list[Unit[Any]]) -> _Batch:
+        try:
+            return self._together(units)
+        except (StatementError, DatabaseFull, _Refused) as error:
+            return self._one_by_one(units, error)
+
+    def _reconnect(self, doubtful: _Batch | None) -> _Batch:
+        """Connect again and learn whether what is in doubt was committed; if it was not, it came to nothing."""
         self._database.close()
         try:
             self._database = self._connect()
@@ -252,7 +273,7 @@ class Writer:
             self.journal.forget()
             return doubtful
         self.journal.undo()
-        return None
+        return _Batch()
 
     def _one_by_one(self, units: list[Unit[Any]], error: Exception) -> _Batch:
         if len(units) == 1:
@@ -263,10 +284,9 @@ class Writer:
                 single = self._together([unit])
             except (StatementError, DatabaseFull, _Refused) as own:
                 single = _Batch([Failure(_for_people(own))])
-            result.outcomes += single.outcomes
-            result.effects += single.effects
-            result.seconds += single.seconds
-            result.event = max(result.event, single.event)
+            except _InDoubt as doubt:
+                raise _InDoubt(str(doubt), doubt.result, result) from doubt
+            result.add(single)
         return result
 
     def _together(self, units: list[Unit[Any]]) -> _Batch:
@@ -329,11 +349,13 @@ class Writer:
 
 
 class _InDoubt(Exception):
-    """The connection broke; `result` is what the batch came to if its COMMIT had been sent."""
+    """The connection broke. `result`: what the units came to whose COMMIT had been sent; `before`: what those before them did,
+    which are on disk."""
 
-    def __init__(self, message: str, result: _Batch | None) -> None:
+    def __init__(self, message: str, result: _Batch | None, before: _Batch | None = None) -> None:
         super().__init__(message)
         self.result = result
+        self.before = before or _Batch()
 
 
 class _Refused(Exception):

@@ -9,13 +9,19 @@ _DISK = "tests/unit/test_store_disk.py::"
 STORE = (
     # --- the writer ---
     defect(
+        "units-on-disk-decided-again", "cpc.store.writer:Writer._failed", "decided, left = batch[: len(error.before.outcomes)],",
+        "decided, left = [], batch or", promise="a unit that is on disk is not decided again after the connection broke",
+        caught_by=_WRITER
+        + "test_of_units_decided_one_by_one_each_is_on_disk_once_when_the_connection_breaks_between_them",
+    ),
+    defect(
         "acknowledge-before-commit", "cpc.store.writer:Writer._together", "self._database.commit()", "self._owed = True",
         also=((
-            "cpc.store.writer:Writer._batch", "if self.away or doubtful is not None:",
+            "cpc.store.writer:Writer._batch", "result = self._reconnect(doubtful) if",
             "if getattr(self, '_owed', False):\n"
             "            self._owed = False\n"
             "            self._database.commit()\n"
-            "        if self.away or doubtful is not None:",
+            "        result = self._reconnect(doubtful) if",
         ),),
         promise="when a call returns, its effect is on disk", caught_by="seeds 0-19",
         quick=True,

@@ -6,8 +6,10 @@ import gc
 import sys
 from typing import Any
 
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from cpc.core.errors import CopernicusError
 from cpc.server import dispatcher, machines, monitor, retention, storage
 from cpc.store import writer
 from cpc.wire import connection, questions
@@ -75,8 +77,25 @@ def stop() -> None:
 
 
 def sweep() -> None:
-    """Collect what former worlds have left, and do not listen to it."""
+    """Collect what former worlds have left, and do not listen to it: but for what went wrong where nobody waited for it."""
     listen()
-    gc.collect()
+    wrong = unhandled()
     heard.clear()
     stop()
+    assert not wrong, wrong
+
+
+def unhandled() -> list[str]:
+    """Collect what former worlds have left: errors that reached nobody. Those of the code's own kind may: who has asked was
+    killed meanwhile."""
+    found: list[str] = []
+
+    def hear(event: LogEvent) -> None:
+        failure = event.get("log_failure")
+        if failure is not None and not failure.check(Killed, GeneratorExit, CopernicusError):
+            found.append(failure.getTraceback())
+
+    globalLogPublisher.addObserver(hear)
+    gc.collect()
+    globalLogPublisher.removeObserver(hear)
+    return found

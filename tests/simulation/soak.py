@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import os
 import pickle
 import random
@@ -176,8 +175,16 @@ def _many(make: Make, first: int, chosen: argparse.Namespace) -> Sum:
     total, used = Sum(first), time.process_time()
     with contextlib.suppress(KeyboardInterrupt):
         _until(make, total, used, chosen)
+    _sweep(total, chosen)
     total.used = time.process_time() - used
     return total
+
+
+def _sweep(total: Sum, chosen: argparse.Namespace) -> None:
+    for text in logs.unhandled():
+        last = total.first + (total.seeds - 1) * chosen.jobs
+        print(f"in one of the {SWEEP_EVERY} seeds up to {last} nobody heard of\n{text}", flush=True)
+        total.broken.append(last)
 
 
 def _until(make: Make, total: Sum, used: float, chosen: argparse.Namespace) -> None:
@@ -190,7 +197,7 @@ def _until(make: Make, total: Sum, used: float, chosen: argparse.Namespace) -> N
             print(f"{world.report()}{' --dense' if chosen.dense else ''}", flush=True)
         del world
         if not total.seeds % SWEEP_EVERY:
-            gc.collect()
+            _sweep(total, chosen)
         if chosen.every and time.monotonic() >= due:
             due += chosen.every
             total.used = time.process_time() - used

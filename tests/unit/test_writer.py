@@ -214,6 +214,58 @@ def test_a_database_that_is_full_when_it_is_asked_about_a_lost_commit_is_asked_a
 
 
 @pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("lost_at", [1, 2, 3])
+def test_of_units_decided_one_by_one_each_is_on_disk_once_when_the_connection_breaks_between_them(
+    held: Held, lost_at: int, committed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of four is refused after it had written something, so that each is committed by itself; the connection breaks at one of
+    these commits."""
+    store, threads, _ = held
+    connection = store.writer._database
+    commit, commits, effects = connection.commit, list[int](), list[str]()
+
+    def lost() -> None:
+        commits.append(1)
+        if len(commits) != lost_at:
+            return commit()
+        if committed:
+            commit()
+        else:
+            connection.rollback()
+        raise DatabaseAway("the connection was lost")
+
+    def noted(name: str) -> Any:
+        def unit(tx: Tx) -> str:
+            tx.after(lambda: effects.append(name))
+            return str(put(name)(tx))
+
+        return unit
+
+    def refuse_late(tx: Tx) -> None:
+        put("half")(tx)
+        raise BadInput("no")
+
+    monkeypatch.setattr(connection, "commit", lost)
+    first = [store.write(unit) for unit in (noted("a"), refuse_late, noted("b"), noted("c"))]
+    threads.go()
+    assert store.writer.away
+    assert [answer.called for answer in first] == [lost_at > 1, lost_at > 1, lost_at > 2, False]
+    store.writer._reactor.advance(1.0)  # type: ignore[attr-defined]
+    threads.go()
+    assert [first[place].result for place in (0, 2, 3)] == ["a", "b", "c"]
+    assert first[1].result.check(BadInput)
+    first[1].addErrback(lambda _: None)
+    assert effects == ["a", "b", "c"]
+    last = store.write(put("d"))
+    found: list[list[Any]] = []
+    threads.go()
+    store.read(lambda tx: tx.rows(_ALL)).addCallback(found.append)
+    threads.go()
+    assert last.result == "d"
+    assert found == [[("a",), ("b",), ("c",), ("d",)]]
+
+
+@pytest.mark.parametrize("committed", [True, False])
 def test_nobody_is_answered_until_a_lost_commit_is_resolved(
     database_url: str, committed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
