@@ -140,6 +140,8 @@ def restore(chaos: Chaos) -> bool:
     if chaos.world.backup is None:
         return False
     chaos.world.restore()
+    if chaos.world.oracle.revoked:
+        chaos.later(20.0, 120.0, lambda: set_up_again(chaos))
     return True
 
 

@@ -67,7 +67,7 @@ class Oracle:
         self._good: dict[Lease, str] = {}  # successes that were safe in a spool, and where
         self._kept: dict[Lease, str] = {}  # in a spool, and not settled
         self._told: set[Lease] = set()  # settled, in the worker's ears too
-        self.revoked: set[str] = set()  # bundles that somebody has asked to revoke
+        self.revoked: set[str] = set()  # bundles that somebody has asked to revoke, or that a restore has undone
         self.life = 1
         self.verdicts: Counter[str] = Counter()
         self.invariants = Invariants(self)
@@ -238,6 +238,9 @@ class Oracle:
         ours = {Lease(*row) for row in self.rows("SELECT job, number, incarnation FROM attempts")}
         self._good = {lease: worker for lease, worker in self._good.items() if lease in self._kept and lease in ours}
         self.revoked.clear()
+        bundles = {row[0] for row in self.rows("SELECT name FROM bundles")}
+        for bundle in sorted({worker.bundle.name for worker in self.world.workers.values()} - bundles):
+            self.revoking(bundle)  # made since: it is worth nothing any more
         self.invariants.forget()
         self.life = life
 
