@@ -1,8 +1,9 @@
 """Files of running jobs, for the machines that run them: chunks of inputs and checkpoints out, of results and checkpoints in.
 
-Whoever has, or had, the lease of a job may touch the files of its project; for an attempt of a life that a restore has undone
-files are taken, into quarantine, and none are given, since anybody can name one. `JobFiles` decides and carries that out for
-jobs of this server; `WorkerFiles` is one worker's connection, and passes on what belongs to jobs of other servers.
+A worker of ours that has, or had, the lease of a job may touch the files of its project; one of another server those of the job
+only (`cpc.server.federation.files`). For an attempt of a life that a restore has undone files are taken, into quarantine, and
+none are given, since anybody can name one. `JobFiles` decides and carries that out for jobs of this server; `WorkerFiles` is one
+worker's connection, and passes on what belongs to jobs of other servers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cpc.queue.session import Running
 from cpc.server import settling, unreadable
 from cpc.server.queue import Queue
 from cpc.server.seats import Seats
-from cpc.store import attempts, jobs, workers
+from cpc.store import attempts, jobs, references, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.calls import MARGIN, answer_of
@@ -31,16 +32,17 @@ MAX_KNOWN = 10_000  # attempts that are over, of which it is remembered whose th
 
 
 class Chunks(Protocol):
-    """The part of the file service that workers use. All answers are durable."""
+    """The part of the file service that workers use. All answers are durable. `of`: a job whose own files alone count, see
+    `references.of_job`; 0: all of the project's do."""
 
-    def put_chunk(self, project: int, digest: bytes, data: memoryview) -> Awaitable[None]: ...
-    def get_chunk(self, project: int, digest: bytes, most: int) -> Awaitable[bytes]:
+    def put_chunk(self, project: int, digest: bytes, data: memoryview, of: int) -> Awaitable[None]: ...
+    def get_chunk(self, project: int, digest: bytes, most: int, of: int) -> Awaitable[bytes]:
         """Of at most so many bytes, or it is not read; 0: of any size."""
 
-    def has_chunk(self, project: int, digest: bytes) -> Awaitable[object]:
+    def has_chunk(self, project: int, digest: bytes, of: int) -> Awaitable[object]:
         """NotFound where `get_chunk` would say so; nothing is read."""
 
-    def missing(self, project: int, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]: ...
+    def missing(self, project: int, digests: tuple[bytes, ...], of: int) -> Awaitable[tuple[bytes, ...]]: ...
     def full(self) -> str:
         """Why not even results are taken now; empty when they are."""
 
@@ -55,19 +57,24 @@ class FarFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the files of an attempt that is over belong: in a project (0: its job has been deleted), perhaps in quarantine."""
+    """What an attempt may touch: files of a project (0: its job has been deleted), all of them, or those `of` one job; those
+    that came for attempts that nobody here knows (LOST) are in quarantine."""
 
     project: int
-    quarantine: bool = False
+    of: int = 0
 
-    def to_read(self, lease: Lease) -> int:
-        """The project whose files it may read. Refused where nobody here knows who had the attempt, if anybody had it."""
+    @property
+    def quarantine(self) -> bool:
+        """Whether nobody here knows who had the attempt, if anybody had it."""
+        return self.of == references.LOST
+
+    def check_read(self, lease: Lease) -> None:
+        """Refused where nothing may be read."""
         if self.quarantine:
             raise Refused(
                 f"{lease} is of a life of this server that a restore has undone; nothing is read for it",
                 "its job runs again, and what it has done can be handed in",
             )
-        return self.project
 
 
 class JobFiles:
@@ -93,34 +100,34 @@ class JobFiles:
             # Leased in a life of this server that a restore has undone: its files go into quarantine.
             if not 0 < lease.incarnation < self._queue.incarnation:
                 raise Refused(f"{lease} was never given out")
-            return Place(job.project, quarantine=True)
+            return Place(job.project, references.LOST)
         if not mine(tx, attempt.worker):
             raise Refused(f"{lease} is not this worker's")
         return Place(job.project)
 
-    async def get(self, project: int, lease: Lease, digest: bytes, most: int = 0) -> bytes:
+    async def get(self, place: Place, lease: Lease, digest: bytes, most: int = 0) -> bytes:
         """A chunk, of at most so many bytes if that is not 0; NotFound. When it is damaged, the job that needs it ends, in
         words."""
         try:
-            return await self._chunks.get_chunk(project, digest, most)
+            return await self._chunks.get_chunk(place.project, digest, most, place.of)
         except Damaged as error:
             words = str(error)
             await self._store.write(lambda tx: unreadable.give_up(self._queue, tx, lease, digest, words))
             raise
 
-    async def check(self, project: int, digest: bytes) -> None:
+    async def check(self, place: Place, digest: bytes) -> None:
         """NotFound where `get` would say so."""
-        await self._chunks.has_chunk(project, digest)
+        await self._chunks.has_chunk(place.project, digest, place.of)
 
-    async def put(self, project: int, lease: Lease, digest: bytes, data: memoryview) -> None:
+    async def put(self, place: Place, lease: Lease, digest: bytes, data: memoryview) -> None:
         """Take a chunk; it is on disk when this returns."""
-        if not project:
+        if not place.project:
             raise Gone(f"the job of {lease} has been deleted")
-        await self._chunks.put_chunk(project, digest, data)
+        await self._chunks.put_chunk(place.project, digest, data, place.of)
 
-    async def missing(self, project: int, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    async def missing(self, place: Place, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Those that must be sent; none for a deleted job: its result is reported, and nothing of it is kept."""
-        return await self._chunks.missing(project, digests) if project else ()
+        return await self._chunks.missing(place.project, digests, place.of) if place.project else ()
 
 
 class Former:
@@ -189,8 +196,9 @@ class WorkerFiles:
         far = self._of_others(question.lease)
         if far is not None:
             return ChunkData(data=await far.get(self._worker, question.lease, question.digest, question.size))
-        project = (await self._place(question.lease)).to_read(question.lease)
-        data = await self._files.get(project, question.lease, question.digest, question.size)
+        place = await self._place(question.lease)
+        place.check_read(question.lease)
+        data = await self._files.get(place, question.lease, question.digest, question.size)
         return ChunkData(data=memoryview(data))
 
     async def _put(self, _connection: Connection, question: ChunkPut) -> None:
@@ -198,12 +206,12 @@ class WorkerFiles:
         if far is not None:
             await far.put(self._worker, question.lease, question.digest, question.data)
         else:
-            project = (await self._place(question.lease)).project
-            await self._files.put(project, question.lease, question.digest, question.data)
+            place = await self._place(question.lease)
+            await self._files.put(place, question.lease, question.digest, question.data)
 
     async def _missing(self, _connection: Connection, question: ChunksMissing) -> ChunkList:
         far = self._of_others(question.lease)
         if far is not None:
             return ChunkList(digests=await far.missing(self._worker, question.lease, question.digests))
-        project = (await self._place(question.lease)).project
-        return ChunkList(digests=await self._files.missing(project, question.digests))
+        place = await self._place(question.lease)
+        return ChunkList(digests=await self._files.missing(place, question.digests))

@@ -25,6 +25,7 @@ from cpc.server.principal import Call, Principal
 from cpc.server.roles import Act
 from cpc.server.storage import Storage
 from cpc.store import chunks, files, references, uploads
+from cpc.store.chunks import Known
 from cpc.store.chunkstore import ArrivedMap, ChunkStore
 from cpc.store.references import Kind
 from cpc.store.store import Store
@@ -243,46 +244,53 @@ class Files:
 
     # --- for workers; the caller has checked the lease ---
 
-    async def put_chunk(self, project: int, digest: bytes, data: bytes | memoryview) -> None:
-        """Take a chunk of a result or checkpoint; on disk and pinned for a day when this returns.
+    async def put_chunk(self, project: int, digest: bytes, data: bytes | memoryview, of: int = 0) -> None:
+        """Take a chunk of a result or checkpoint; on disk and pinned for a day when this returns. `of`: the job that it is sent
+        for, where a job may use its own only (see `references.of_job`).
 
         Taken beyond the project's quota, but not when the disk is full: Unavailable, send it again later.
         """
         self._storage.check_floor()
 
         def record(tx: Tx, arrived: ArrivedMap) -> None:
-            owner, _ = uploads.pin_owner(tx, project)
+            owner, _ = uploads.pin_owner(tx, project, of)
             references.arrive(tx, Kind.UPLOAD, owner, project, arrived)
 
         await self._chunks.put({digest: data}, record)
         self._took(len(data))
 
-    async def missing(self, project: int, digests: Iterable[bytes]) -> tuple[bytes, ...]:
-        """Which of these the project lacks. The others are pinned for a day, so that the answer stays true."""
+    async def missing(self, project: int, digests: Iterable[bytes], of: int = 0) -> tuple[bytes, ...]:
+        """Which of these the project lacks, or with `of` are not this job's own. The others are pinned for a day, so that the
+        answer stays true."""
         wanted = tuple(dict.fromkeys(digests))
         if len(wanted) > MAX_DIGESTS:
             raise TooLarge(f"{len(wanted)} chunks in one question; at most {MAX_DIGESTS}")
-        lacking = await self._store.read(lambda tx: references.missing(tx, project, wanted))
+        lacking = await self._store.read(lambda tx: references.missing(tx, project, wanted, of))
         if len(lacking) == len(wanted):
             return lacking
 
         def unit(tx: Tx) -> tuple[bytes, ...]:
-            owner, _ = uploads.pin_owner(tx, project)
-            here = references.pin(tx, Kind.UPLOAD, owner, project, wanted)
+            owner, _ = uploads.pin_owner(tx, project, of)
+            here = references.pin(tx, Kind.UPLOAD, owner, project, wanted, of)
             return tuple(digest for digest in wanted if digest not in here)
 
         return await self._store.write(unit)
 
-    async def has_chunk(self, project: int, digest: bytes) -> int:
-        """The size of a chunk that the project refers to; NotFound."""
-        known = await self._store.read(lambda tx: chunks.known(tx, project, [digest]))
-        if digest not in known or not known[digest].used:
-            raise NotFound(f"chunk {digest.hex()} is not in this project")
-        return known[digest].size
+    async def has_chunk(self, project: int, digest: bytes, of: int = 0) -> int:
+        """The size of a chunk that the project refers to, or with `of` this job; NotFound."""
 
-    async def chunk(self, project: int, digest: bytes, most: int = 0) -> bytes:
-        """A chunk that the project refers to; NotFound. Refused, unread, when it has more than `most` bytes, if that is not 0."""
-        size = await self.has_chunk(project, digest)
+        def find(tx: Tx) -> Known | None:
+            here = not of or digest in references.of_job(tx, project, of, [digest])
+            return chunks.known(tx, project, [digest]).get(digest) if here else None
+
+        known = await self._store.read(find)
+        if known is None or not known.used:
+            raise NotFound(f"chunk {digest.hex()} is not in this {'job' if of else 'project'}")
+        return known.size
+
+    async def chunk(self, project: int, digest: bytes, most: int = 0, of: int = 0) -> bytes:
+        """A chunk as for `has_chunk`; NotFound. Refused, unread, when it has more than `most` bytes, if that is not 0."""
+        size = await self.has_chunk(project, digest, of)
         if most and size > most:
             raise Refused(f"chunk {digest.hex()} has {size} bytes, and {most} were asked for")
         data = await self._chunks.read(digest, size)

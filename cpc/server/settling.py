@@ -53,14 +53,15 @@ def settle(
 ) -> Settlement:  # fmt: skip
     """Judge the results of one worker. Everything in `settled` is on record when this unit is committed.
 
-    `peer`: the one that has brought them; what goes into quarantine counts against it.
+    `peer`: the one that has brought them; what goes into quarantine counts against it, and of the files in the project they may
+    name the jobs' own.
     """
     answer = Settlement()
     work = _Work()
     arrived = 0  # bytes
     once = {result.lease: result for result in reversed(results)}  # told twice in one turn: the first time counts
     results = [sane(result) for result in reversed(once.values())]
-    for result, missing in zip(results, _refer(queue, tx, worker, results), strict=True):
+    for result, missing in zip(results, _refer(queue, tx, worker, results, peer), strict=True):
         if missing:
             answer.retry.append(result.lease)
             continue
@@ -88,7 +89,7 @@ def sane(result: Result) -> Result:
     return msgspec.structs.replace(result, message=message, tail=tail)
 
 
-def _refer(queue: Queue, tx: Tx, worker: int, results: Sequence[Result]) -> list[bool]:
+def _refer(queue: Queue, tx: Tx, worker: int, results: Sequence[Result], peer: str) -> list[bool]:
     """Make the results' files safe; which of the results lack chunks that must be sent first."""
     owned: list[Owned] = []
     places: list[int] = []
@@ -98,7 +99,8 @@ def _refer(queue: Queue, tx: Tx, worker: int, results: Sequence[Result]) -> list
         contents = tuple([each.content for each in result.files.entries if each.content and each.content.chunks])
         project, number = _place(queue, tx, worker, result) if contents else (0, 0)
         if project:
-            owned.append(Owned(Kind.RESULT, result.lease.job, number, project, contents))
+            of = references.LOST if number < 0 else result.lease.job if peer else 0
+            owned.append(Owned(Kind.RESULT, result.lease.job, number, project, contents, of))
             places.append(place)
             small.update(result.small)
     if owned:
@@ -322,10 +324,12 @@ def lost(queue: Queue, tx: Tx, runs: Iterable[Running], message: str, counts: bo
     return len(told)
 
 
-def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoint]) -> list[Lease]:
+def take_checkpoints(
+    queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoint], peer: str = ""
+) -> list[Lease]:  # fmt: skip
     """The newest checkpoints of running attempts; those that lack chunks, to be sent again if they are the last ones.
 
-    Checkpoints of attempts that have ended are dropped.
+    Checkpoints of attempts that have ended are dropped. `peer`: as for `settle`.
     """
     again: list[Lease] = []
     for checkpoint in taken:
@@ -340,7 +344,8 @@ def take_checkpoints(queue: Queue, tx: Tx, worker: int, taken: Sequence[Checkpoi
         before = attempts.checkpoint(tx, lease.job)
         # Each checkpoint has a number of its own, so that dropping the old one cannot touch the new one's references.
         number = before[0] + 1 if before is not None else 1
-        owned = Owned(Kind.CHECKPOINT, lease.job, number, run.project, tuple(contents))
+        of = lease.job if peer else 0
+        owned = Owned(Kind.CHECKPOINT, lease.job, number, run.project, tuple(contents), of)
         if references.add_many(tx, [owned])[0]:
             again.append(lease)
             continue

@@ -15,17 +15,17 @@ class WorkerFiles:
         self._files = files
         self._storage = storage
 
-    def put_chunk(self, project: int, digest: bytes, data: memoryview) -> Awaitable[None]:
-        return self._files.put_chunk(project, digest, data)
+    def put_chunk(self, project: int, digest: bytes, data: memoryview, of: int) -> Awaitable[None]:
+        return self._files.put_chunk(project, digest, data, of)
 
-    def get_chunk(self, project: int, digest: bytes, most: int) -> Awaitable[bytes]:
-        return self._files.chunk(project, digest, most)
+    def get_chunk(self, project: int, digest: bytes, most: int, of: int) -> Awaitable[bytes]:
+        return self._files.chunk(project, digest, most, of)
 
-    def has_chunk(self, project: int, digest: bytes) -> Awaitable[int]:
-        return self._files.has_chunk(project, digest)
+    def has_chunk(self, project: int, digest: bytes, of: int) -> Awaitable[int]:
+        return self._files.has_chunk(project, digest, of)
 
-    def missing(self, project: int, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]:
-        return self._files.missing(project, digests)
+    def missing(self, project: int, digests: tuple[bytes, ...], of: int) -> Awaitable[tuple[bytes, ...]]:
+        return self._files.missing(project, digests, of)
 
     def full(self) -> str:
         return "" if self._storage.takes_results else "the server's disk is full"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -33,7 +33,7 @@ TEMPORARY = "chunks/tmp"
 _chunks = schema.chunks.c
 _references = schema.references.c
 _used = sa.exists().where(_references.digest == _chunks.digest)
-_GROUPS = (1, 8, 64, 256)
+GROUPS = (1, 8, 64, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +109,24 @@ def _known(count: int) -> Statement:
     return Statement(sa.select(_chunks.digest, _chunks.size, mine, _chunks.damaged).where(_chunks.digest.in_(wanted)))
 
 
-_KNOWN = {count: _known(count) for count in _GROUPS}
+def grouped(digests: Iterable[bytes]) -> Iterator[tuple[int, dict[str, object]]]:
+    """The digests in groups: how many a statement for one has (see GROUPS), and their values, d0…; padded, so that four prepared
+    statements serve every number."""
+    wanted = list(dict.fromkeys(digests))
+    for start in range(0, len(wanted), GROUPS[-1]):
+        part = wanted[start : start + GROUPS[-1]]
+        count = next(group for group in GROUPS if group >= len(part))
+        yield count, {f"d{i}": part[min(i, len(part) - 1)] for i in range(count)}
+
+
+_KNOWN = {count: _known(count) for count in GROUPS}
 
 
 def known(tx: Tx, project: int, digests: Iterable[bytes]) -> dict[bytes, Known]:
     """What is here of these, and whether `project` refers to it; one query for up to 256 of them."""
     found: dict[bytes, Known] = {}
-    wanted = list(dict.fromkeys(digests))
-    for start in range(0, len(wanted), _GROUPS[-1]):
-        part = wanted[start : start + _GROUPS[-1]]
-        count = next(group for group in _GROUPS if group >= len(part))
-        # Padded, so that four prepared statements serve every number.
-        row: dict[str, object] = {f"d{i}": part[min(i, len(part) - 1)] for i in range(count)}
-        row["project"] = project
-        for digest, size, used, damaged in tx.rows(_KNOWN[count], row):
+    for count, row in grouped(digests):
+        for digest, size, used, damaged in tx.rows(_KNOWN[count], {**row, "project": project}):
             found[bytes(digest)] = Known(size, bool(used), damaged is None)
     return found
 

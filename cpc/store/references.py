@@ -3,6 +3,8 @@
 * A chunk lives while any row here names it. The row that goes last marks the chunk for the collector in the same commit.
 * A project may use a chunk only if a row with this project names it, or if its bytes have just arrived in full. Knowing a
   hash gives nothing: whether another project has the chunk changes no answer.
+* Of what a project has, a job that runs at another server's worker may use its own only: what it was given, has sent, or has
+  left (see `of_job`). For such a question the answers are the same whatever else is in the project.
 * `projects.storage` is the sum of the sizes of the *different* chunks that a project refers to, kept exactly, in the
   commits that add and drop. The same chunk in two projects counts in both, so that one project's size says nothing about
   another's; on disk it is there once.
@@ -15,18 +17,22 @@ All functions run in a unit of the writer. When something is replaced, add the n
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from cpc.core import ids
 from cpc.core.digest import Content, of_chunk
 from cpc.core.errors import NotFound, OverQuota
 from cpc.store import chunks, schema, statement
 from cpc.store.chunks import SMALL, Arrived
 from cpc.store.statement import Statement
 from cpc.store.transaction import Tx
+
+#: In place of a job: what came for attempts that nobody here knows, of a life of this server that a restore has undone.
+LOST = -2
 
 
 class Kind(enum.IntEnum):
@@ -36,7 +42,7 @@ class Kind(enum.IntEnum):
     RESULT = 2  # job id, number = attempt
     CHECKPOINT = 3  # job id, number = attempt
     FILE = 4  # id of a file, or of the upload that becomes it
-    UPLOAD = 5  # a pin: id of an upload without content, which expires
+    UPLOAD = 5  # a pin: id of an upload without content, which expires; whose it is: `uploads.pin_owner`
     VALUE = 6  # number of a value of a project's network (`leaves.file`)
     STEP = 7  # step id: the values that its later runs start from
     DRAFT = 8  # id of a part of an open transaction
@@ -44,13 +50,14 @@ class Kind(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """Contents that one owner refers to."""
+    """Contents that one owner refers to. `of`: whose chunks they may be, see `of_job`; 0: any of the project's."""
 
     kind: Kind
     owner: int
     number: int
     project: int
     contents: tuple[Content, ...]
+    of: int = 0
 
 
 class Missing(NotFound):
@@ -124,6 +131,48 @@ _OF_PEERS = Statement(
 _QUOTA = statement.select(schema.projects, "name", "quota", "storage")
 
 
+_uploads = schema.uploads.c
+
+
+def _of_job(count: int) -> Statement:
+    wanted: list[sa.BindParameter[bytes]] = [sa.bindparam(f"d{index}") for index in range(count)]
+    # First, and by the primary key: many submissions may have the same input.
+    given = sa.exists().where(
+        _refs.kind == int(Kind.ARRAY_INPUT),
+        _refs.owner == sa.bindparam("array"),
+        _refs.number == 0,
+        _refs.digest == schema.chunks.c.digest,
+        _refs.project == sa.bindparam("project"),
+    )
+    left = sa.and_(
+        sa.or_(_refs.kind == int(Kind.RESULT), _refs.kind == int(Kind.CHECKPOINT)),
+        _refs.owner == sa.bindparam("job"),
+        _refs.number > 0,  # below are results in quarantine
+    )
+    sent = sa.and_(
+        _refs.kind == int(Kind.UPLOAD),
+        sa.exists().where(_uploads.id == _refs.owner, _uploads.user == sa.bindparam("pins")),
+    )
+    own = sa.exists().where(
+        _refs.digest == schema.chunks.c.digest, _refs.project == sa.bindparam("project"), sa.or_(left, sent)
+    )
+    return Statement(sa.select(schema.chunks.c.digest).where(schema.chunks.c.digest.in_(wanted), sa.or_(given, own)))
+
+
+_OF_JOB = {count: _of_job(count) for count in chunks.GROUPS}
+
+
+def of_job(tx: Tx, project: int, job: int, digests: Iterable[bytes]) -> frozenset[bytes]:
+    """Those of these chunks that are the job's own: of its inputs, its checkpoint, or a result of its attempts, or sent for it
+    lately (see `uploads.pin_owner`). `job` LOST: sent for attempts that nobody here knows, and nothing else."""
+    values = {"project": project, "job": max(job, 0), "array": ids.array(max(job, 0)), "pins": -abs(job)}
+    return frozenset(
+        bytes(row[0])
+        for count, group in chunks.grouped(digests)
+        for row in tx.rows(_OF_JOB[count], {**group, **values})
+    )
+
+
 # --- adding --------------------------------------------------------------------------------------------------------------
 
 
@@ -163,12 +212,23 @@ def add_many(
         good: list[Owned] = []
         for index, one in enumerate(owned):
             if one.project == project and wanted[index]:
-                if wanted[index] <= here:
+                mine = _own(tx, one, here, arrived) if one.of else here
+                if wanted[index] <= mine:
                     good.append(one)
                 else:
-                    missing[index] = tuple(dict.fromkeys(pair[0] for pair in _sizes(one.contents) if pair not in here))
+                    missing[index] = tuple(dict.fromkeys(pair[0] for pair in _sizes(one.contents) if pair not in mine))
         _write(tx, project, good, arrived, known)
     return missing
+
+
+def _own(
+    tx: Tx, one: Owned, here: Collection[tuple[bytes, int]], arrived: Mapping[bytes, Arrived]
+) -> set[tuple[bytes, int]]:
+    """Of what is here: what this owner may use."""
+    found = {(digest, came.size) for digest, came in arrived.items()}
+    asked = {digest for digest, size in _sizes(one.contents) if (digest, size) not in found}
+    own = of_job(tx, one.project, one.of, asked)
+    return found | {(digest, size) for digest, size in here if digest in own}
 
 
 def _sizes(contents: Iterable[Content]) -> list[tuple[bytes, int]]:
@@ -236,19 +296,26 @@ def arrive(tx: Tx, kind: Kind, owner: int, project: int, arrived: Mapping[bytes,
     grow(tx, project, sum(one.size for digest, one in arrived.items() if not _uses(known, digest)))
 
 
-def pin(tx: Tx, kind: Kind, owner: int, project: int, digests: Iterable[bytes]) -> dict[bytes, int]:
-    """Pin those that the project refers to already, so that they stay; their sizes. Left out: the others, and damaged ones."""
+def pin(tx: Tx, kind: Kind, owner: int, project: int, digests: Iterable[bytes], of: int = 0) -> dict[bytes, int]:
+    """Pin those that the project refers to already, so that they stay; their sizes. Left out: the others, damaged ones, and with
+    `of` those that are not this job's own."""
     known = chunks.known(tx, project, digests)
     here = {digest: one.size for digest, one in known.items() if _has(known, digest)}
+    if of:
+        own = of_job(tx, project, of, here)
+        here = {digest: size for digest, size in here.items() if digest in own}
     refer(tx, {(int(kind), owner, 0, digest): project for digest in here})
     return here
 
 
-def missing(tx: Tx, project: int, digests: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Which of these the project does not have, or only damaged; the same answer whether or not another project has them."""
+def missing(tx: Tx, project: int, digests: Iterable[bytes], of: int = 0) -> tuple[bytes, ...]:
+    """Which of these the project does not have, or only damaged; the same answer whether or not another project has them. With
+    `of` also those that are not this job's own: the same answer whatever else the project has."""
     wanted = list(dict.fromkeys(digests))
     known = chunks.known(tx, project, wanted)
-    return tuple(digest for digest in wanted if not _has(known, digest))
+    here = [digest for digest in wanted if _has(known, digest)]
+    own = of_job(tx, project, of, here) if of else frozenset(here)
+    return tuple(digest for digest in wanted if digest not in own)
 
 
 # --- dropping ------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 An upload announces a content; the chunks that its project has already are pinned at once, the others come in parts. When
 all are there and the whole digest is right, it becomes a file with the same id. Both refer to their chunks with kind FILE
 and that id. A pin (kind UPLOAD) is an upload without content and user: one per project and day takes all chunks that
-workers send ahead of their results.
+workers send ahead of their results; those of other servers' workers have one per job and day, by which it is known for which
+job a chunk was sent.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ _SAME = Statement(
 _OPEN = Statement(sa.select(sa.func.count()).select_from(schema.uploads).where(*_of_user))
 _PIN = Statement(
     sa.select(_uploads.id, _uploads.expires)
-    .where(_uploads.project == sa.bindparam("project"), _uploads.user == 0, _uploads.expires > sa.bindparam("until"))
+    .where(
+        _uploads.project == sa.bindparam("project"),
+        _uploads.user == sa.bindparam("user"),
+        _uploads.expires > sa.bindparam("until"),
+    )
     .order_by(_uploads.expires.desc())
     .limit(1)
 )
@@ -178,7 +183,7 @@ def _insert(tx: Tx, upload: Upload) -> None:
 def get(tx: Tx, number: int, user: int = 0) -> Upload:
     """The upload with this id, also after it has become a file; NotFound."""
     row = tx.one(_BY_ID, {"id": number})
-    if row is not None and row[2] and row[6] > tx.now:
+    if row is not None and not _is_pin(row[2]) and row[6] > tx.now:
         return _upload(row)
     file = files.get(tx, number)
     if file is None:
@@ -234,14 +239,21 @@ def abandon(tx: Tx, number: int) -> None:
     tx.run(_END, {"key_id": number, "expires": 0})
 
 
-def pin_owner(tx: Tx, project: int) -> tuple[int, int]:
-    """(id, usable until) of the pin that takes this project's chunks now; made when there is none. NotFound: deleted."""
-    row = tx.one(_PIN, {"project": project, "until": tx.now + PIN})
+def _is_pin(user: int) -> bool:
+    # −1 is the server's own command line, which uploads too.
+    return user == 0 or user < -1
+
+
+def pin_owner(tx: Tx, project: int, of: int = 0) -> tuple[int, int]:
+    """(id, usable until) of the pin that takes this project's chunks now, or with `of` those that are sent for this job (see
+    `references.of_job`); made when there is none. NotFound: deleted."""
+    user = -abs(of)  # whom a pin is for stands where uploads have their user
+    row = tx.one(_PIN, {"project": project, "user": user, "until": tx.now + PIN})
     if row is not None:
         return row[0], row[1] - PIN
     if tx.one(_LIVE, {"id": project}) is None:
         raise NotFound("the project has been deleted")
-    pin = Upload(tx.next("file"), project, 0, Content(EMPTY, 0), 0, tx.now, tx.now + 2 * PIN)
+    pin = Upload(tx.next("file"), project, user, Content(EMPTY, 0), 0, tx.now, tx.now + 2 * PIN)
     _insert(tx, pin)
     return pin.id, pin.expires - PIN
 
@@ -256,7 +268,7 @@ def expire(tx: Tx, limit: int) -> int:
     row = tx.one(_EXPIRED, {"now": tx.now})
     if row is not None:
         number, user = row
-        dropped = references.drop_range(tx, Kind.FILE if user else Kind.UPLOAD, number, number, limit)
+        dropped = references.drop_range(tx, Kind.UPLOAD if _is_pin(user) else Kind.FILE, number, number, limit)
         if dropped < limit:
             tx.run(_DELETE, {"id": number})
         else:

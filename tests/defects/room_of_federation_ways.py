@@ -4,6 +4,7 @@ from tests.defects.defect import defect
 
 _REPLAYS = "tests/unit/test_peer_replays.py::"
 _FILES = "tests/unit/test_far_files.py::"
+_RIGHTS = "tests/unit/test_far_rights.py::"
 _BULK = "tests/unit/test_wire_bulk.py::"
 _OFF = "tests/unit/test_lending_off.py::"
 _NETWORKS = "tests/unit/test_lending_networks.py::"
@@ -43,7 +44,7 @@ FEDERATION_WAYS = (
     ),
     # --- what is read ---
     defect(
-        "lost-life-reads", "cpc.server.bulk:Place.to_read", "if self.quarantine:", "if self.quarantine and not lease.job:",
+        "lost-life-reads", "cpc.server.bulk:Place.check_read", "if self.quarantine:", "if self.quarantine and not lease.job:",
         promise="nothing is read in the name of a life that is lost",
         caught_by=(
             _FILES + "test_nothing_is_read_in_the_name_of_a_life_that_is_lost",
@@ -88,6 +89,61 @@ FEDERATION_WAYS = (
         "whole-chunk-read-from-a-cache", "cpc.server.federation.cache:RelayCache._read", "if most and size > most:",
         "if most < 0:", promise="no relay reads more than was asked for",
         caught_by=_FILES + "test_nothing_larger_than_was_asked_for_is_read_at_the_owner_or_in_a_cache",
+    ),
+    # --- whose files they are ---
+    defect(
+        "whole-project-read-by-peers", "cpc.server.federation.files:OwnerFiles._place", "Place(place.project, lease.job)",
+        "Place(place.project)", promise="a peer reads the files of the jobs that its workers run, and nothing else",
+        caught_by=_RIGHTS + "test_an_attempt_reads_what_its_job_was_given_and_nothing_else_of_the_project",
+    ),
+    defect(
+        "what-is-missing-tells-what-is-there", "cpc.server.bulk:JobFiles.missing", "place.of", "min(place.of, 0)",
+        promise="to a peer what is not of its job is as if it were not there",
+        caught_by=_RIGHTS + "test_to_a_peer_what_is_not_of_its_job_is_missing",
+    ),
+    defect(
+        "result-brings-what-was-never-sent", "cpc.server.settling:_refer", "result.lease.job if peer else 0", "0",
+        promise="no peer's result brings a chunk by its name", caught_by=_RIGHTS + "test_nobody_brings_a_chunk_by_its_name",
+    ),
+    defect(
+        "checkpoint-brings-what-was-never-sent", "cpc.server.settling:take_checkpoints", "lease.job if peer else 0", "0",
+        promise="no peer's checkpoint brings a chunk by its name", caught_by=_RIGHTS + "test_nobody_brings_a_chunk_by_its_name",
+    ),
+    defect(
+        "lost-lives-learn-what-a-project-has", "cpc.server.bulk:JobFiles.missing", "place.of", "max(place.of, 0)",
+        promise="an attempt that nobody knows learns nothing of the project that it names",
+        caught_by=(
+            _RIGHTS + "test_an_attempt_that_nobody_knows_learns_nothing_of_the_project",
+            "tests/unit/test_machines_hostile.py::"
+            "test_an_attempt_of_a_life_that_is_lost_tells_nothing_of_what_a_project_has",
+        ),
+    ),
+    defect(
+        "lost-lives-bring-what-was-never-sent", "cpc.server.settling:_refer", "references.LOST if number < 0", "0 if number < 0",
+        promise="an attempt that nobody knows brings no chunk by its name",
+        caught_by=_RIGHTS + "test_an_attempt_that_nobody_knows_learns_nothing_of_the_project",
+    ),
+    defect(
+        "attempts-that-are-over-read", "cpc.server.federation.files:OwnerFiles._get", "self._files.running(lease) is None",
+        "not lease.attempt", promise="a peer reads nothing for an attempt that is over",
+        caught_by=_RIGHTS + "test_an_attempt_that_is_over_writes_and_reads_no_more",
+    ),
+    defect(
+        "every-worker-of-a-home-reads", "cpc.server.federation.files:OwnerFiles._place", "number is None or", "True or",
+        promise="the worker that runs an attempt reads its files, and no other of the same home",
+        caught_by=_RIGHTS + "test_another_worker_of_the_same_home_reads_nothing_of_a_job",
+    ),
+    defect(
+        "custody-for-whoever-names-it", "cpc.server.federation.held:Held._has",
+        "piece[2] in self._sizes and (piece in self._early or piece in self._named)", "piece[2] in self._sizes",
+        promise="what lies in custody is handed in for the job that it was sent for only",
+        caught_by=_RIGHTS + "test_no_worker_of_a_home_brings_what_lies_in_custody_by_its_name",
+    ),
+    defect(
+        "chunks-wait-without-number", "cpc.server.federation.held:Held._make_room",
+        "if len(self._early) + chunks > MOST_EARLY:", "if len(self._early) < 0:",
+        promise="what waits for its result in custody is bounded, however small it is",
+        caught_by="tests/unit/test_custody.py::test_so_many_chunks_wait_for_their_results_and_no_more",
     ),
     # --- what is given ahead ---
     defect(

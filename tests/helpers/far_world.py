@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 
 from cpc.core.chance import SeededChance
+from cpc.core.digest import Content
 from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
 from cpc.core.offload import inline
@@ -29,9 +30,10 @@ from cpc.server.files import Files
 from cpc.server.gate import Gate
 from cpc.server.seal import Seal
 from cpc.server.storage import Storage
-from cpc.store import workers
+from cpc.store import references, workers
 from cpc.store.chunks import ChunkFiles
 from cpc.store.chunkstore import ChunkStore
+from cpc.store.references import Kind, Owned
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Checkpoint, Orders, Result, Settled
 from cpc.wire.peer_messages import Report, ReportAnswer, WorkerOrders, WorkerReport
@@ -60,7 +62,8 @@ class Owner:
         gate = Gate(bench.store, Seal(b"key", SeededChance(1)))
         chunks = ChunkStore(bench.store, ChunkFiles(self.disk), threads, bench.clock)
         self.files = Files(bench.store, chunks, gate, storage, threads)
-        self.gets: list[bytes] = []
+        self._jobs: list[int] = []
+        self._given: list[Content] = []
         self.full = False
         self.renewals = 0
         self.ways = world.net.server("c")
@@ -69,17 +72,26 @@ class Owner:
         OwnerFiles(JobFiles(bench.queue, bench.store, ChunkDoor(self.files)), bench.store, quarantine).serve(self.ways)
         self.ways.serve("report", Report, self._report, far=True)
 
-    def keep(self, data: bytes) -> bytes:
-        """A chunk of the project; its digest."""
+    def keep(self, data: bytes, given: bool = True) -> bytes:
+        """A chunk of the project, an input of all jobs that are lent, unless it is not `given` to them; its digest."""
         content = content_of(data)
         for start, digest in enumerate(content.chunks):
             piece = memoryview(data)[start << 22 : (start + 1) << 22]
             _done(self.files.put_chunk(self.bench.project, digest, piece))
+        if given:
+            self._given.append(content)
+            self._give(*self._jobs)
         return content.digest
+
+    def _give(self, *jobs: int) -> None:
+        for job in jobs:
+            owned = Owned(Kind.ARRAY_INPUT, job, 0, self.bench.project, tuple(self._given))
+            assert self.bench.do(lambda tx, owned=owned: references.add_many(tx, [owned])) == [()]  # type: ignore[misc]
 
     def lend(self, number: int = 7, home: str = "a") -> tuple[Session, Lease]:
         """A job of ours that runs at this worker of a home: the session here, and the lease as the worker knows it."""
-        self.bench.submit()
+        self._jobs.append(self.bench.submit())
+        self._give(self._jobs[-1])
         session = self.bench.worker(f"b/{home}/{number}", bundle=0, cores=1)
         row = session.worker  # lent by way of b
         self.bench.do(lambda tx: workers.joined(tx, row, "n", f"b/{home}", session.number, b""))
@@ -99,8 +111,8 @@ class Owner:
                 for lease in each.holds:
                     run = queue.index.running.get(lease.job)
                     self.renewals += run is not None and run.lease == lease
-                answer = settling.settle(queue, tx, row.id, each.results, "server:a")
-                answer.retry += settling.take_checkpoints(queue, tx, row.id, each.checkpoints)
+                answer = settling.settle(queue, tx, row.id, each.results, "server:a", caller.peer)
+                answer.retry += settling.take_checkpoints(queue, tx, row.id, each.checkpoints, caller.peer)
                 return Orders(settled=tuple(answer.settled), retry=tuple(answer.retry))
 
             answers.append(WorkerOrders(worker=each.worker, orders=self.bench.do(unit)))

@@ -314,17 +314,17 @@ class _Chunks:
         self._files = files
         self._storage = storage
 
-    async def put_chunk(self, project: int, digest: bytes, data: bytes) -> None:
-        await self._files.put_chunk(project, digest, data)
+    async def put_chunk(self, project: int, digest: bytes, data: bytes, of: int) -> None:
+        await self._files.put_chunk(project, digest, data, of)
 
-    async def get_chunk(self, project: int, digest: bytes, most: int) -> bytes:
-        return await self._files.chunk(project, digest, most)
+    async def get_chunk(self, project: int, digest: bytes, most: int, of: int) -> bytes:
+        return await self._files.chunk(project, digest, most, of)
 
-    def has_chunk(self, project: int, digest: bytes) -> Awaitable[int]:
-        return self._files.has_chunk(project, digest)
+    def has_chunk(self, project: int, digest: bytes, of: int) -> Awaitable[int]:
+        return self._files.has_chunk(project, digest, of)
 
-    async def missing(self, project: int, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return await self._files.missing(project, digests)
+    async def missing(self, project: int, digests: tuple[bytes, ...], of: int) -> tuple[bytes, ...]:
+        return await self._files.missing(project, digests, of)
 
     def full(self) -> str:
         return "" if self._storage.takes_results else "the server's disk is full"

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import ensureDeferred
 
+from cpc.core import ids
 from cpc.core.digest import CHUNK, Content
 from cpc.core.errors import BadInput, OverQuota
 from cpc.core.manifest import Manifest
-from cpc.store import attempts, chunks, history, references, schema, statement
+from cpc.store import attempts, chunks, history, references, schema, statement, uploads
 from cpc.store.attempts import Left
 from cpc.store.chunks import SMALL, Arrived
 from cpc.store.references import Kind, Missing, Owned
@@ -90,6 +91,39 @@ def test_knowing_a_hash_of_another_project_gives_nothing(store):
     )
     assert read(store, references.missing, B, [secret.digest]) == (secret.digest,)
     assert write(store, references.pin, Kind.UPLOAD, 1, B, [secret.digest]) == {}
+
+
+def test_a_job_has_what_it_was_given_what_was_sent_for_it_and_what_it_has_left(store):
+    one, two = ids.make(1, 1), ids.make(1, 2)
+    given, left, saved, sent, lost, hidden = (content_of(bytes([n]) * 9) for n in range(6))
+
+    def unit(tx):
+        for number, content in enumerate((given, left, saved, sent, lost, hidden)):
+            small = small_of(bytes([number]) * 9)
+            references.add(tx, Kind.FILE, 99, 0, A, [content], small)  # the project has them all
+        references.add(tx, Kind.ARRAY_INPUT, one, 0, A, [given])
+        references.add(tx, Kind.RESULT, one + 3, 1, A, [left])
+        references.add(tx, Kind.CHECKPOINT, one + 3, 2, A, [saved])
+        references.pin(tx, Kind.UPLOAD, uploads.pin_owner(tx, A, one + 3)[0], A, [sent.digest])
+        references.pin(tx, Kind.UPLOAD, uploads.pin_owner(tx, A, references.LOST)[0], A, [lost.digest])
+        references.add(tx, Kind.RESULT, one + 3, -100_001, A, [lost])  # in quarantine
+        references.pin(tx, Kind.UPLOAD, uploads.pin_owner(tx, A)[0], A, [hidden.digest])  # by a worker of ours
+
+    write(store, unit)
+    every = [content.digest for content in (given, left, saved, sent, lost, hidden)]
+    assert read(store, references.of_job, A, one + 3, every) == set(every[:4])
+    assert read(store, references.of_job, A, one + 4, every) == {given.digest}
+    assert read(store, references.of_job, A, two, every) == set()
+    assert read(store, references.of_job, B, one + 3, every) == set()
+    assert read(store, references.of_job, A, references.LOST, every) == {lost.digest}
+    assert read(store, references.missing, A, every, one + 3) == (lost.digest, hidden.digest)
+    assert read(store, references.missing, A, every, references.LOST) == (*every[:4], hidden.digest)
+    assert write(store, references.pin, Kind.UPLOAD, 7, A, every, of=two) == {}
+    claims = [Owned(Kind.RESULT, two, 1, A, (content,), two) for content in (given, hidden)]
+    assert write(store, references.add_many, claims) == [(given.digest,), (hidden.digest,)]
+    before = read(store, storage, A)
+    assert write(store, references.add_many, claims, small_of(bytes([5]) * 9)) == [(given.digest,), ()]
+    assert read(store, storage, A) == before, "what the project has counts once, whoever brings it again"
 
 
 def test_another_projects_copy_counts_in_full(store):

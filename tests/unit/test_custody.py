@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import ensureDeferred
 
 from cpc.core import ids
 from cpc.core.digest import of_chunk
@@ -60,7 +61,9 @@ def test_a_result_is_kept_over_a_power_loss_and_handed_in_when_the_way_is_back(w
     world.net.heal("b", "c")
     world.reactor.run_until(lambda: not len(home.custody), 600.0)
     assert world.owner.bench.state(lease.job) is State.SUCCEEDED
-    assert world.get(lease, of_chunk(block(1, HUNDRED_KIB))) == block(1, HUNDRED_KIB)
+    bench = world.owner.bench
+    kept = ensureDeferred(world.owner.files.chunk(bench.project, of_chunk(block(1, HUNDRED_KIB)), of=lease.job))
+    assert world.reactor.finish(kept) == block(1, HUNDRED_KIB)
     assert files_of(world) == []
     assert home.custody.size == 0
     assert home.custody.lines() == ()
@@ -180,12 +183,29 @@ def test_chunks_whose_result_never_came_go_after_a_while(world: FarWorld) -> Non
     world.net.cut("b", "c")
     world.send(lease, block(1, HUNDRED_KIB))
     world.reactor.advance(EARLY_TIME / 2)
-    assert world.home.custody.missing([of_chunk(block(1, HUNDRED_KIB))]) == ()  # which begins its time anew
+    assert world.home.custody.missing(lease, [of_chunk(block(1, HUNDRED_KIB))]) == ()  # which begins its time anew
     world.reactor.advance(EARLY_TIME * 0.7)
     assert len(files_of(world)) == 1
     world.reactor.advance(EARLY_TIME)
     assert files_of(world) == []
     assert world.home.custody.size == 0
+
+
+def test_so_many_chunks_wait_for_their_results_and_no_more(world: FarWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small they are, and for however many jobs the same one is sent: each takes memory."""
+    monkeypatch.setattr("cpc.server.federation.held.MOST_EARLY", 3)
+    _, lease = world.owner.lend()
+    world.net.cut("b", "c")
+    leases = [Lease(lease.job + number, 1, 1, lease.path) for number in range(4)]
+    for each in leases[:3]:
+        world.send(each, b"the same")
+    with pytest.raises(Unavailable, match="3 chunks whose results have not come"):
+        world.send(leases[3], b"the same")
+    world.send(leases[0], b"the same")
+    assert world.take(result_of(leases[0], b"the same"))
+    world.send(leases[3], b"the same")
+    world.reactor.advance(EARLY_TIME * 2)
+    assert len(files_of(world)) == 1  # a result has it
 
 
 def test_chunks_whose_result_never_came_make_room(world: FarWorld) -> None:

@@ -137,7 +137,7 @@ def test_a_result_whose_worker_has_gone_is_handed_in_too(away: Away) -> None:
 def test_what_is_in_custody_is_not_lost_with_its_worker(tmp_path: Path) -> None:
     away = Away(tmp_path, cores=2)
     data = block(1, 100_000)
-    away.world.reactor.finish(away.custody.put_chunk(of_chunk(data), data))
+    away.world.reactor.finish(away.custody.put_chunk(away.lease, of_chunk(data), data))
     away.hand.finish(away.lease, files=Manifest((Entry(b"out", content=content_of(data)),)))
     away.world.run(60.0)
     assert away.hand.verdicts == {away.lease: "in custody"}

@@ -176,15 +176,6 @@ def test_nothing_larger_than_was_asked_for_is_read_at_the_owner_or_in_a_cache(wo
     assert bytes(world.reactor.finish(world.home.files.get(7, lease, digest, BIG))) == block(1, BIG)
 
 
-def test_an_attempt_that_is_over_still_reads_and_writes(world: FarWorld) -> None:
-    session, lease = world.owner.lend(7)
-    digest = world.owner.keep(block(1, BIG))
-    world.owner.bench.report(session, lease.of_owner())
-    assert world.get(lease, digest) == block(1, BIG)
-    world.send(lease, block(2, BIG))
-    assert world.get(lease, of_chunk(block(2, BIG))) == block(2, BIG)
-
-
 def test_what_is_put_is_on_the_owners_disk_before_it_is_answered(world: FarWorld) -> None:
     _, lease = world.owner.lend(7)
     data = block(3, BIG)

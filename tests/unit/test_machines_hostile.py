@@ -12,11 +12,25 @@ from hypothesis import strategies as st
 
 from cpc.core.errors import CopernicusError, Refused
 from cpc.core.lease import Lease
+from cpc.core.manifest import Entry, Manifest
 from cpc.core.outcome import Outcome
 from cpc.queue.job import State
 from cpc.server import closing
 from cpc.store.jobs import Range
-from cpc.wire.messages import Bulk, ChunkGet, ChunkPut, ChunksMissing, Enrol, Goodbye, Hello, Orders, Result, Turn
+from cpc.wire.messages import (
+    Bulk,
+    ChunkGet,
+    ChunkList,
+    ChunkPut,
+    ChunksMissing,
+    Enrol,
+    Goodbye,
+    Hello,
+    Orders,
+    Result,
+    Turn,
+)
+from tests.helpers.files import content_of
 from tests.helpers.hostile_values import LARGE_CHUNK, SMALL_CHUNK, filled, message
 from tests.helpers.machine_door import MachineDoor
 from tests.helpers.stores import empty
@@ -154,3 +168,25 @@ def test_nothing_is_read_in_the_name_of_a_life_that_is_lost(doors: Callable[[], 
         assert "nothing is read for it" in answer.message
         assert not isinstance(bad.ask("chunk-put", ChunkPut(lease=lost, digest=digest, data=data)), CopernicusError)
     assert not isinstance(good.ask("chunk-get", ChunkGet(lease=lease, digest=digest)), CopernicusError)
+
+
+def test_an_attempt_of_a_life_that_is_lost_tells_nothing_of_what_a_project_has(
+    doors: Callable[[], MachineDoor],
+) -> None:
+    """Neither by what is missing, nor by what a result may name that nobody has sent."""
+    door = doors()
+    good, bad = door.worker(), door.worker()
+    good.ask("bulk", Bulk(session=good.join(labels=("good",)).session))
+    bad.ask("bulk", Bulk(session=bad.join(labels=("bad",)).session))
+    door.bench.queue.incarnation = 3
+    job = door.submit(labels=("good",))
+    digest, data = SMALL_CHUNK
+    good.ask("chunk-put", ChunkPut(lease=good.tasks[job], digest=digest, data=data))
+    lost = Lease(job, 5, 1)
+    files = Manifest((Entry(b"out", content=content_of(bytes(data))),))
+    claim = Result(lease=lost, outcome=Outcome.OK, exit_code=0, files=files)
+    assert bad.ask("chunks-missing", ChunksMissing(lease=lost, digests=(digest,)), ChunkList).digests == (digest,)
+    assert bad.turn(results=(claim,)).retry == (lost,)
+    bad.ask("chunk-put", ChunkPut(lease=lost, digest=digest, data=data))
+    assert bad.ask("chunks-missing", ChunksMissing(lease=lost, digests=(digest,)), ChunkList).digests == ()
+    assert [one.verdict for one in bad.turn(results=(claim,)).settled] == ["quarantined"]

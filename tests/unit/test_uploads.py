@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cpc.core import ids
 from cpc.core.clock import SECOND
 from cpc.core.digest import CHUNK, EMPTY, Content
 from cpc.core.errors import BadInput, Conflict, Damaged, Denied, NotFound, OverQuota, TooLarge, Unavailable
@@ -342,6 +343,27 @@ def test_one_pin_takes_the_chunks_of_a_day(shop):
         wait(shop.files.put_chunk(1, content_of(block(number)).digest, block(number)))
     assert len({shop.write(uploads.pin_owner, 1)[0] for _ in range(3)}) == 1
     assert shop.write(uploads.pin_owner, 2)[0] != shop.write(uploads.pin_owner, 1)[0]
+
+
+def test_what_is_sent_for_a_job_is_pinned_for_it_alone(shop):
+    one, two, chunk = ids.make(1, 1), ids.make(1, 2), content_of(block(1))
+    wait(shop.files.put_chunk(1, chunk.digest, block(1), of=one))
+    assert wait(shop.files.missing(1, chunk.chunks, one)) == ()
+    assert wait(shop.files.missing(1, chunk.chunks, two)) == chunk.chunks
+    assert wait(shop.files.missing(1, chunk.chunks)) == ()  # for whoever may use all that the project has
+    assert wait(shop.files.chunk(1, chunk.digest, of=one)) == block(1)
+    with pytest.raises(NotFound, match="is not in this job"):
+        wait(shop.files.chunk(1, chunk.digest, of=two))
+    pins = {job: shop.write(uploads.pin_owner, 1, job)[0] for job in (0, one, two, references.LOST)}
+    assert len(set(pins.values())) == 4
+    for number in pins.values():
+        with pytest.raises(NotFound, match="there is no upload"):
+            shop.read(uploads.get, number)
+    shop.clock.seconds += 2 * uploads.PIN / SECOND + 1
+    while shop.write(uploads.expire, 100):
+        shop.check()
+    assert wait(shop.files.missing(1, chunk.chunks, one)) == chunk.chunks
+    assert shop.read(storage, 1) == 0
 
 
 def test_a_deleted_project_frees_everything(shop):

@@ -162,15 +162,15 @@ class Custody:
             raise Unavailable("the owner of the job cannot be reached", "the worker keeps the result until it can")
         self._storage.check_floor()
 
-    def missing(self, digests: Iterable[bytes]) -> tuple[bytes, ...]:
-        """Chunks that must be sent before a result that needs them can be taken. Unavailable: nothing is taken."""
+    def missing(self, lease: Lease, digests: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Chunks that must be sent before a result of this lease (with its path) can be taken. Unavailable: nothing is taken."""
         self._check()
-        return self._held.missing(digests)
+        return self._held.missing(lease, digests)
 
-    async def put_chunk(self, digest: bytes, data: bytes | memoryview) -> None:
+    async def put_chunk(self, lease: Lease, digest: bytes, data: bytes | memoryview) -> None:
         """Keep a chunk whose result will follow; on disk when this returns. Unavailable: there is no room."""
         self._check()
-        await self._held.put_chunk(digest, data)
+        await self._held.put_chunk(lease, digest, data)
         self._storage.took(len(data))
         if self._sweeping is None:
             self._sweeping = self._timers.callLater(EARLY_TIME, self._sweep)

@@ -3,9 +3,14 @@
     worker ─ chunk-get ─▶ home ─ far-chunk-get ─▶ relay ─ far-chunk-get ─▶ owner: may this lease have it?
                           cache ◀─────────────── cache ◀────────────────── the chunk, or only yes
 
-The owner decides on every read. A server on the way that has the chunk in its cache asks with `have` and answers by itself,
-so a chunk crosses each link once; what is put goes to the owner's disk before it is answered, or, while the owner is away,
-into the home's custody. A home answers for its workers: the owner checks that the lease is, or was, one of theirs.
+The owner decides on every read: the worker that runs the attempt now gets the files of its job, by which is meant what the job
+was given, and what was sent for it or left by it. Whatever else is in the owner's store is to a peer as if it were not there: it
+may not be read, it is missing when it is asked for, and no result may name it before it was sent (`references.of_job`).
+
+A server on the way that has the chunk in its cache asks with `have` and answers by itself, so a chunk crosses each link once;
+what is put goes to the owner's disk before it is answered, or, while the owner is away, into the home's custody. That may also
+be for an attempt that is over, since a late success is not thrown away: a home answers for its workers, and the owner checks
+that the lease is, or was, one of theirs.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from cpc.core.digest import DIGEST_SIZE
 from cpc.core.errors import Refused, Unavailable
 from cpc.core.lease import Lease
 from cpc.server.bulk import Former, JobFiles, Place
-from cpc.server.federation.borrowed import way_of
+from cpc.server.federation.borrowed import key_of, way_of
 from cpc.server.federation.cache import RelayCache
 from cpc.server.federation.custody import Custody
 from cpc.server.federation.quarantine import Quarantine
@@ -74,7 +79,7 @@ class HomeFiles:
         try:
             await self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, True, MARGIN)
         except AWAY:
-            await self._custody.put_chunk(digest, data)
+            await self._custody.put_chunk(lease, digest, data)
 
     async def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Those that the owner lacks; while it is away, those that our custody lacks."""
@@ -86,7 +91,7 @@ class HomeFiles:
                 self._route(lease), "far-missing", question, ChunkList, MISSING_TIME, True, most
             )
         except AWAY:
-            return self._custody.missing(digests)
+            return self._custody.missing(lease, digests)
         return answer.digests
 
     def _check(self, worker: int, lease: Lease) -> None:
@@ -140,38 +145,47 @@ class OwnerFiles:
         ways.serve("far-chunk-put", FarChunkPut, self._put, far=True, bulk=True)
         ways.serve("far-missing", FarMissing, self._missing, far=True, bulk=True)
 
-    async def _place(self, caller: Caller, lease: Lease) -> Place:
+    async def _place(self, caller: Caller, lease: Lease, number: int | None = None) -> Place:
+        """Of an attempt that was given by this way; with `number`, to this worker of the home."""
         way = way_of(caller.back)
 
         def mine(tx: Tx, worker: int) -> bool:
             row = workers.get(tx, worker)
-            return row is not None and not row.bundle and row.boot == way  # see `Owner._join`
+            if row is None or row.bundle or row.boot != way:  # see `Owner._join`
+                return False
+            return number is None or row.fingerprint == key_of(caller.back, number)
 
-        return await self._former.place(way, lease.of_owner(), mine)
+        place = await self._former.place(f"{way} {number}", lease, mine)
+        return place if place.quarantine else Place(place.project, lease.job)
 
     async def _get(self, caller: Caller, question: FarChunkGet) -> ChunkData:
-        project = (await self._place(caller, question.lease)).to_read(question.lease)
+        lease = question.lease.of_owner()
+        place = await self._place(caller, lease, question.worker)
+        place.check_read(lease)
+        if place.project and self._files.running(lease) is None:
+            raise Unavailable(f"{lease} is not the current attempt of its job any more", "its worker is told to end it")
         if question.have:
-            await self._files.check(project, question.digest)
+            await self._files.check(place, question.digest)
             return ChunkData(data=_NOTHING)
-        data = await self._files.get(project, question.lease, question.digest, _data_of(caller))
+        data = await self._files.get(place, lease, question.digest, _data_of(caller))
         return ChunkData(data=memoryview(data))
 
     async def _put(self, caller: Caller, question: FarChunkPut) -> None:
-        place = await self._place(caller, question.lease)
+        lease = question.lease.of_owner()
+        place = await self._place(caller, lease)
         size = len(question.data) if place.quarantine else 0
         if size:
             self._quarantine.check(caller.peer, size)
         try:
-            await self._files.put(place.project, question.lease, question.digest, question.data)
+            await self._files.put(place, lease, question.digest, question.data)
         except Exception:
             if size:
                 self._quarantine.not_taken(caller.peer, size)
             raise
 
     async def _missing(self, caller: Caller, question: FarMissing) -> ChunkList:
-        project = (await self._place(caller, question.lease)).project
-        return ChunkList(digests=await self._files.missing(project, question.digests))
+        place = await self._place(caller, question.lease.of_owner())
+        return ChunkList(digests=await self._files.missing(place, question.digests))
 
 
 def _data_of(caller: Caller) -> int:

@@ -4,6 +4,9 @@
 
 A chunk belongs to the results that name it. One that no result names yet is *early*: its result is expected within
 EARLY_TIME, after which it goes. Everything is bounded by `limit` bytes.
+
+On disk a chunk is there once; but it counts as here only for the job that it was sent for. Else a worker that knows no more of a
+chunk than its digest could have it handed in to the owner of some other job, and the owner would get what was not for it.
 """
 
 from __future__ import annotations
@@ -33,6 +36,11 @@ T = TypeVar("T")
 
 DIRECTORY = "custody"
 EARLY_TIME = 3600.0  # seconds
+MOST_EARLY = 100_000  # chunks, however small
+
+
+#: A chunk of a job: (path to its owner, job, digest).
+Piece = tuple[str, int, bytes]
 
 
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,8 +88,9 @@ class Held:
         self._lock = DeferredLock()
         self._spool: Spool | None = None
         self._sizes: dict[bytes, int] = {}
-        self._named: Counter[bytes] = Counter()  # by how many results each chunk is named
-        self._early: dict[bytes, float] = {}  # chunks that none names yet: since when, monotonic
+        self._named: Counter[Piece] = Counter()  # by how many results each chunk is named
+        self._early: dict[Piece, float] = {}  # chunks that none names yet: since when, monotonic
+        self._jobs: Counter[bytes] = Counter()  # for how many jobs each chunk is here
         self._parts = 0
         self._bytes = 0
         self.items: dict[Lease, Item] = {}  # oldest first
@@ -103,8 +112,7 @@ class Held:
         self._bytes = sum(self._sizes.values())
         for item in found:
             self._note(item)
-        strays = [digest for digest in self._sizes if digest not in self._named]
-        await self._unlink(strays)
+        await self._unlink([digest for digest in self._sizes if digest not in self._jobs])
 
     async def _made(self) -> Spool:
         if self._spool is None:
@@ -134,9 +142,23 @@ class Held:
     def _note(self, item: Item) -> None:
         self.items[item.lease] = item
         self._bytes += item.body
-        self._named.update(item.digests)
-        for digest in item.digests:
-            self._early.pop(digest, None)
+        for piece in _pieces(item.lease, item.digests):
+            self._enter(piece)
+            self._named[piece] += 1
+            self._early.pop(piece, None)
+
+    def _enter(self, piece: Piece) -> None:
+        if piece not in self._named and piece not in self._early:
+            self._jobs[piece[2]] += 1
+
+    def _leave(self, pieces: Iterable[Piece]) -> list[bytes]:
+        """These may have ceased to be here; the chunks of which that is true of all jobs."""
+        gone = [piece[2] for piece in pieces if piece not in self._named and piece not in self._early]
+        self._jobs.subtract(gone)
+        unused = [digest for digest in dict.fromkeys(gone) if self._jobs[digest] <= 0]
+        for digest in unused:
+            del self._jobs[digest]
+        return unused
 
     # --- in ---
 
@@ -145,28 +167,36 @@ class Held:
         """Bytes of all chunks and results."""
         return self._bytes
 
-    def missing(self, digests: Iterable[bytes]) -> tuple[bytes, ...]:
-        """Which chunks are not here. The others stay for at least EARLY_TIME from now."""
+    def missing(self, lease: Lease, digests: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Which chunks are not here for the job of this lease (with its path). The others stay for EARLY_TIME from now."""
         now = self._clock.monotonic()
-        for digest in digests:
-            if digest in self._early:
-                self._early[digest] = now
-        return tuple(digest for digest in dict.fromkeys(digests) if digest not in self._sizes)
+        pieces = _pieces(lease, digests)
+        for piece in pieces:
+            if piece in self._early:
+                self._early[piece] = now
+        return tuple(piece[2] for piece in pieces if not self._has(piece))
 
-    async def put_chunk(self, digest: bytes, data: bytes | memoryview) -> None:
-        """Keep a chunk; on disk when this returns. BadInput; Unavailable when there is no room."""
+    def _has(self, piece: Piece) -> bool:
+        return piece[2] in self._sizes and (piece in self._early or piece in self._named)
+
+    async def put_chunk(self, lease: Lease, digest: bytes, data: bytes | memoryview) -> None:
+        """Keep a chunk for the job of this lease (with its path); on disk when this returns. BadInput; Unavailable: no room."""
+        (piece,) = _pieces(lease, (digest,))
 
         async def put() -> None:
             if await self._offload(lambda: of_chunk(data)) != digest:
                 raise BadInput(f"these bytes are not chunk {digest.hex()}", "they changed on the way: send them again")
-            if digest in self._sizes:
+            if self._has(piece):
                 return
-            await self._make_room(len(data))
+            await self._make_room(0 if digest in self._sizes else len(data), 1)
             await self._made()
-            await self._written(lambda: self._write(digest, bytes(data)))
-            self._sizes[digest] = len(data)
-            self._bytes += len(data)
-            self._early[digest] = self._clock.monotonic()
+            if digest not in self._sizes:
+                await self._written(lambda: self._write(digest, bytes(data)))
+                self._sizes[digest] = len(data)
+                self._bytes += len(data)
+            if piece not in self._named:
+                self._enter(piece)
+                self._early[piece] = self._clock.monotonic()
 
         await self._locked(put)
 
@@ -190,7 +220,7 @@ class Held:
             if lease in self.items:
                 return self.items[lease]
             digests = _digests(kept)
-            if any(digest not in self._sizes for digest in digests):
+            if not all(map(self._has, _pieces(lease, digests))):
                 return None
             body = msgspec.msgpack.encode(kept)
             await self._make_room(len(body))
@@ -202,10 +232,15 @@ class Held:
 
         return await self._locked(add)
 
-    async def _make_room(self, size: int) -> None:
+    async def _make_room(self, size: int, chunks: int = 0) -> None:
         limit = self._limit()
-        if self.size + size > limit:
+        if self.size + size > limit or len(self._early) + chunks > MOST_EARLY:
             await self.forget_early(EARLY_TIME)
+        if len(self._early) + chunks > MOST_EARLY:
+            raise Unavailable(
+                f"custody has {MOST_EARLY} chunks whose results have not come",
+                "the worker keeps the result; try again later",
+            )
         if self.size + size > limit:
             raise Unavailable(
                 f"custody has {show_size(self.size)} of at most {show_size(limit)}",
@@ -262,16 +297,22 @@ class Held:
             assert self._spool is not None
             self._spool.forget(lease)
             await self._spool.close()
-            self._named.subtract(item.digests)
-            self._named = +self._named
-            await self._unlink([digest for digest in item.digests if digest not in self._named])
+            pieces = _pieces(lease, item.digests)
+            for piece in pieces:
+                self._named[piece] -= 1
+                if not self._named[piece]:
+                    del self._named[piece]
+            await self._unlink(self._leave(pieces))
 
         await self._locked(forget)
 
     async def forget_early(self, age: float) -> None:
         """Remove chunks that have waited so long for a result that names them. Only with the lock, or by `sweep`."""
         before = self._clock.monotonic() - age
-        await self._unlink([digest for digest, since in self._early.items() if since <= before])
+        pieces = [piece for piece, since in self._early.items() if since <= before]
+        for piece in pieces:
+            del self._early[piece]
+        await self._unlink(self._leave(pieces))
 
     async def sweep(self) -> None:
         """What came early and was never named goes."""
@@ -280,7 +321,6 @@ class Held:
     async def _unlink(self, digests: list[bytes]) -> None:
         for digest in digests:
             self._bytes -= self._sizes.pop(digest, 0)
-            self._early.pop(digest, None)
 
         def unlink() -> None:
             for digest in digests:
@@ -299,6 +339,10 @@ class Held:
             return await work()
         finally:
             self._lock.release()
+
+
+def _pieces(lease: Lease, digests: Iterable[bytes]) -> list[Piece]:
+    return [(lease.path, lease.job, digest) for digest in dict.fromkeys(digests)]
 
 
 def _digests(kept: Kept) -> tuple[bytes, ...]:

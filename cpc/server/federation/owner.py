@@ -362,7 +362,7 @@ class Owner:
                 run.renewed = queue.now
         name = session.name if session is not None else f"{worker}"
         # First, because with its result an attempt ends, and its right to a checkpoint; after a cut one report has both.
-        again = settling.take_checkpoints(queue, tx, worker, one.checkpoints)
+        again = settling.take_checkpoints(queue, tx, worker, one.checkpoints, peer)
         settlement = settling.settle(queue, tx, worker, one.results, f"worker:{name}", peer)
         settlement.retry += again
         answer.settle(one.worker, settlement)
