@@ -112,7 +112,7 @@ def join(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello, connected: bool) ->
     queue.feed(session)
     current = {run.lease for run in mine} - {run.lease for run in gone}
     drop = [lease for lease in hello.holds if lease not in current]
-    return session, tuple(lease for lease in drop if not (lease.path and queue.loans.knows(lease)))
+    return session, tuple(lease for lease in drop if not _goes_on(queue, tx, row.id, lease))
 
 
 def _lent(queue: Queue, tx: Tx, session: Session, before: Session | None, hello: Hello, same: bool) -> None:
@@ -122,9 +122,14 @@ def _lent(queue: Queue, tx: Tx, session: Session, before: Session | None, hello:
     if missing:
         words = "the lease did not reach the worker" if same else f"the worker on {hello.host} was restarted"
         tx.after(lambda: queue.loans.missing(session.worker, missing, words, not same))
-    abroad = [lease for lease in hello.holds if lease.path and queue.loans.knows(lease)]
+    abroad = [lease for lease in hello.holds if _goes_on(queue, tx, session.worker, lease)]
     if session.paths:  # also with none: what was known of it before is void
         tx.after(lambda: queue.loans.back(session.worker, abroad))
+
+
+def _goes_on(queue: Queue, tx: Tx, worker: int, lease: Lease) -> bool:
+    """Whether what the worker says to have is a job of another server that it may go on with."""
+    return bool(lease.path) and queue.loans.knows(lease) and not settling.of_another(queue, tx, worker, lease)
 
 
 def _session(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello) -> Session:
@@ -138,7 +143,7 @@ def _session(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello) -> Session:
     lent = {
         held.lease: Lent(held.lease, held.granted, held.waits)
         for held in hello.lent
-        if held.lease.path and queue.loans.knows(held.lease)
+        if _goes_on(queue, tx, row.id, held.lease)
     }
     free = hello.total
     for one in lent.values():

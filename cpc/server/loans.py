@@ -23,10 +23,14 @@ class Room:
 
 
 class Loans(Protocol):
-    """Called on the reactor, after the commits that made it true; `knows` in units."""
+    """Called on the reactor, after the commits that made it true; `knows` and `others` in units."""
 
     def knows(self, lease: Lease) -> bool:
         """Whether a job that a worker says it has of another server may go on here."""
+        ...
+
+    def others(self, worker: int, lease: Lease) -> Sequence[int]:
+        """Which other workers of ours were given this lease of another server; none, if this one was."""
         ...
 
     def rooms(self, rooms: Sequence[Room]) -> None:
@@ -55,6 +59,9 @@ class NoLoans:
 
     def knows(self, lease: Lease) -> bool:
         return False
+
+    def others(self, worker: int, lease: Lease) -> Sequence[int]:
+        return ()
 
     def rooms(self, rooms: Sequence[Room]) -> None:
         pass

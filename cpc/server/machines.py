@@ -7,7 +7,7 @@ certificate may do what a worker does. Other servers come through the same door,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -353,6 +353,7 @@ class _Worker:
     def _take(self, tx: Tx, seat: Seat, session: Session, turn: Turn, abroad: Abroad | None) -> Settlement:
         """All that one turn brings, in one unit."""
         queue = self._queue
+        abroad, others = self._divide(tx, session.worker, abroad)
         if abroad is not None and queue.index.returned(session, [result.lease for result in abroad.results]):
             queue.feed(session)
         tx.after(lambda: self._take_abroad(session.worker, abroad))
@@ -370,8 +371,18 @@ class _Worker:
         else:
             answer = settling.settle(queue, tx, session.worker, turn.results, actor)
             answer.retry += settling.take_checkpoints(queue, tx, session.worker, turn.checkpoints)
+        answer.retry += others
         queue.round(tx)
         return answer
+
+    def _divide(self, tx: Tx, worker: int, abroad: Abroad | None) -> tuple[Abroad | None, list[Lease]]:
+        """What a worker may hand in of others' jobs, and what it is to keep because another one has it, which may be dead, only
+        that nobody knows it yet."""
+        if abroad is None or not abroad.results:
+            return abroad, []
+        leases = dict.fromkeys(result.lease for result in abroad.results)
+        others = [lease for lease in leases if settling.of_another(self._queue, tx, worker, lease)]
+        return replace(abroad, results=tuple(one for one in abroad.results if one.lease not in others)), others
 
     async def _goodbye(self, connection: Connection, goodbye: Goodbye) -> None:
         seat = self._mine()

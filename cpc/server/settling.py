@@ -216,6 +216,13 @@ def same_bundle(tx: Tx, one: int, other: int) -> bool:
     return first.boot == second.boot
 
 
+def of_another(queue: Queue, tx: Tx, worker: int, lease: Lease) -> bool:
+    """Whether a lease of another server was given to somebody else than this worker of ours, by another bundle: then it says
+    nothing of it. Whether it was given to anybody is for its owner to say."""
+    others = queue.loans.others(worker, lease)
+    return bool(others) and not any(same_bundle(tx, other, worker) for other in others)
+
+
 def _ending(result: Result, late: bool = False) -> Ending:
     return Ending(
         result.outcome, result.exit_code, result.message, result.wall_seconds, result.cpu_seconds,

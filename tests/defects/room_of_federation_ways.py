@@ -5,6 +5,7 @@ from tests.defects.defect import defect
 _REPLAYS = "tests/unit/test_peer_replays.py::"
 _FILES = "tests/unit/test_far_files.py::"
 _RIGHTS = "tests/unit/test_far_rights.py::"
+_OWN = "tests/unit/test_lending_own_hostile.py::"
 _BULK = "tests/unit/test_wire_bulk.py::"
 _OFF = "tests/unit/test_lending_off.py::"
 _NETWORKS = "tests/unit/test_lending_networks.py::"
@@ -132,6 +133,23 @@ FEDERATION_WAYS = (
         "every-worker-of-a-home-reads", "cpc.server.federation.files:OwnerFiles._place", "number is None or", "True or",
         promise="the worker that runs an attempt reads its files, and no other of the same home",
         caught_by=_RIGHTS + "test_another_worker_of_the_same_home_reads_nothing_of_a_job",
+    ),
+    defect(
+        "every-worker-of-a-home-ends-jobs", "cpc.server.machines:_Worker._divide",
+        "if abroad is None or not abroad.results:", "if True:",
+        promise="a worker hands in nothing of what another one was lent for",
+        caught_by=_OWN + "test_a_worker_does_not_end_what_another_one_was_lent_for",
+    ),
+    defect(
+        "who-says-so-has-it", "cpc.server.joining:_goes_on", " and not settling.of_another(queue, tx, worker, lease)", "",
+        promise="no worker gets another one's lease by its word",
+        caught_by=_OWN + "test_nor_by_saying_at_its_hello_that_it_has_it",
+    ),
+    defect(
+        "heirs-are-strangers", "cpc.server.settling:of_another",
+        " and not any(same_bundle(tx, other, worker) for other in others)", "",
+        promise="a worker of the same bundle hands in what a dead one has left",
+        caught_by=_OWN + "test_another_one_of_the_same_bundle_hands_in_what_it_has_found",
     ),
     defect(
         "custody-for-whoever-names-it", "cpc.server.federation.held:Held._has",

@@ -263,11 +263,12 @@ class Hand:
         self.world = house.world
         self.name = f"{name}{house.name}"
         self.cores = cores
+        bundle = fields.pop("bundle", 1)
         self.fields = {"paths": True, **fields}
         self.boot = "b"
         self.host = house.world.network.host(self.name)
         self.identity: Identity = house.authority.identity(Name(house.id, Role.WORKER, self.name), YEAR)
-        self.row = house.do(lambda tx: joining.enrolled(tx, self.name, self.identity.fingerprint, 1)).id
+        self.row = house.do(lambda tx: joining.enrolled(tx, self.name, self.identity.fingerprint, bundle)).id
         self.tasks: dict[Lease, Task] = {}
         self.told: dict[Lease, Result] = {}  # results that are not settled
         self.verdicts: dict[Lease, str] = {}

@@ -111,7 +111,11 @@ async def _given(data: bytes) -> memoryview:
 def test_a_worker_does_not_get_at_the_files_of_another_ones_job(world: FarWorld) -> None:
     _, lease = world.owner.lend(7)
     digest = world.owner.keep(block(1, BIG))
-    world.home.files.holder = lambda asked: 7 if asked == lease else 0
+
+    async def speaks(worker: int, asked: Lease) -> bool:
+        return worker == 7 or asked != lease
+
+    world.home.files.speaks = speaks
     assert world.get(lease, digest) == block(1, BIG)
     for ask in (
         world.home.files.get(8, lease, digest),

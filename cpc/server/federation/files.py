@@ -15,7 +15,7 @@ that the lease is, or was, one of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -50,11 +50,15 @@ class Nothing(Message, frozen=True):
     """An empty answer."""
 
 
+async def _nobody_else(_worker: int, _lease: Lease) -> bool:
+    return True
+
+
 class HomeFiles:
     """What our workers read and write of other servers' jobs (see `cpc.server.bulk.FarFiles`)."""
 
     def __init__(self, ways: Ways, cache: RelayCache, custody: Custody) -> None:
-        self.holder: Callable[[Lease], int] = lambda lease: 0  # which of our workers has it; 0: none that is known
+        self.speaks: Callable[[int, Lease], Awaitable[bool]] = _nobody_else  # whether the lease is no other worker's
         self._ways = ways
         self._cache = cache
         self._custody = custody
@@ -62,7 +66,7 @@ class HomeFiles:
     async def get(self, worker: int, lease: Lease, digest: bytes, size: int = 0) -> memoryview:
         """A chunk of an input or checkpoint, of `size` bytes if that is known; the owner's refusal; Unavailable while the way is
         cut."""
-        self._check(worker, lease)
+        await self._check(worker, lease)
         question = FarChunkGet(lease=lease.of_owner(), worker=worker, digest=digest)
 
         async def ask(have: bool) -> memoryview:
@@ -74,7 +78,7 @@ class HomeFiles:
 
     async def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> None:
         """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours."""
-        self._check(worker, lease)
+        await self._check(worker, lease)
         question = FarChunkPut(lease=lease.of_owner(), worker=worker, digest=digest, data=data)
         try:
             await self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, True, MARGIN)
@@ -83,7 +87,7 @@ class HomeFiles:
 
     async def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Those that the owner lacks; while it is away, those that our custody lacks."""
-        self._check(worker, lease)
+        await self._check(worker, lease)
         question = FarMissing(lease=lease.of_owner(), worker=worker, digests=digests)
         try:
             most = MARGIN + EACH * len(digests)
@@ -94,10 +98,10 @@ class HomeFiles:
             return self._custody.missing(lease, digests)
         return answer.digests
 
-    def _check(self, worker: int, lease: Lease) -> None:
+    async def _check(self, worker: int, lease: Lease) -> None:
         """The owner trusts us to know which of our workers it is. One that is not known is of a worker that was here before,
         whose results another one hands in."""
-        if self.holder(lease) not in (0, worker):
+        if not await self.speaks(worker, lease):
             raise Refused(f"{lease} is not this worker's")
 
     def _route(self, lease: Lease) -> tuple[str, ...]:

@@ -69,10 +69,10 @@ class Home:
                 found.append((owner.route[-1], leases))
         return found
 
-    def holder(self, lease: Lease) -> int:
-        """Which of our workers has this lease of another server; 0: none that is known."""
+    def others(self, worker: int, lease: Lease) -> list[int]:
+        """Which other workers of ours were given this lease of another server; none, if this one was."""
         owner = self._owners.get(lease.path)
-        return owner.holder(lease) if owner is not None else 0
+        return owner.others(worker, lease) if owner is not None else []
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """By owner's id: (jobs, cores) that run for it here."""

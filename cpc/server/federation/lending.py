@@ -21,6 +21,7 @@ from cpc.server.federation.ways import Caller, Ways
 from cpc.server.loans import Room
 from cpc.server.machines import Machines
 from cpc.server.queue import Queue
+from cpc.server.settling import of_another
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders
@@ -170,10 +171,19 @@ class Lending:
         """A borrowed worker is heard of while it has a session: its home, or `peer_grace`, ends that."""
         return float("inf") if self.owner.get(session) is not None else None
 
+    async def speaks(self, worker: int, lease: Lease) -> bool:
+        """Whether this worker of ours may put files of a job of another server: nobody else has it, or one of the same bundle."""
+        if not self.home.others(worker, lease):
+            return True
+        return not await self._store.read(lambda tx: of_another(self._queue, tx, worker, lease))
+
     # --- the queue ------------------------------------------------------------------------------------------------------
 
     def knows(self, lease: Lease) -> bool:
         return self.home.knows(lease)
+
+    def others(self, worker: int, lease: Lease) -> Sequence[int]:
+        return self.home.others(worker, lease)
 
     def rooms(self, rooms: Sequence[Room]) -> None:
         self.asking.rooms(rooms)

@@ -257,9 +257,12 @@ class Owner:
             (loan, lease) for loan in self.loans.values() for lease, use in loan.lent.items() if use.seen < before
         ]  # fmt: skip
 
-    def holder(self, lease: Lease) -> int:
-        """The worker that has this lease; 0: none that is known."""
-        return next((loan.worker for loan in self.loans.values() if lease in loan.lent or lease in loan.holds), 0)
+    def others(self, worker: int, lease: Lease) -> list[int]:
+        """The workers that were given this lease; none, if this one was."""
+        loan = self.loans.get(worker)
+        if loan is not None and lease in loan.lent:
+            return []
+        return [other.worker for other in self.loans.values() if lease in other.lent]
 
     def loan(self, worker: int) -> Loan:
         """The worker's loan; made when it is first asked for."""

@@ -82,7 +82,7 @@ class Federation:
             clock=clock, chance=chance, quarantine=quarantine, name_of=worker_name,
         )  # fmt: skip
         machines.far_files = self.filing.home
-        self.filing.home.holder = self.lending.home.holder
+        self.filing.home.speaks = self.lending.speaks
         self.lending.home.custody = self.filing.custody
         self.lending.home.finishes = self.book.finishes
         self.filing.custody.gone = self.lending.first.handed_in
