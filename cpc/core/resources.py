@@ -6,6 +6,8 @@ import msgspec
 
 MIB = 1 << 20
 GIB = 1 << 30
+MOST_OTHERS = 64  # other amounts of one node
+MAX_NAME = 64  # characters
 
 
 class Amounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -15,6 +17,16 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpus: int = 0
     memory: int = 0
     other: dict[str, int] = {}
+
+    @property
+    def possible(self) -> bool:
+        """Whether anything can have so much: nothing is negative, and other amounts are as many and named as people do it."""
+        if self.cores < 0 or self.gpus < 0 or self.memory < 0:
+            return False
+        return not self.other or (
+            len(self.other) <= MOST_OTHERS
+            and all(len(name) <= MAX_NAME and amount >= 0 for name, amount in self.other.items())
+        )
 
     def covers(self, need: Amounts) -> bool:
         """Whether all of `need` fits into this."""

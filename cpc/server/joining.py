@@ -8,7 +8,6 @@ from cpc.core import ids
 from cpc.core.errors import BadInput, Conflict, NotFound, Refused, TurnedAway
 from cpc.core.lease import Lease
 from cpc.core.names import clean
-from cpc.core.resources import Amounts
 from cpc.core.texts import plain
 from cpc.queue.lent import Lent
 from cpc.queue.requirement import profile
@@ -30,22 +29,20 @@ _WORDS = ("boot", "host", "release", "platform", "note", "allocation", "node")
 def check_hello(hello: Hello) -> Hello:
     """The hello, or BadInput for what no worker of ours would say."""
     total = hello.total
-    if not 1 <= total.cores <= 1 << 20 or _negative(total):
+    if not 1 <= total.cores <= 1 << 20 or not total.possible:
         raise BadInput(f"a worker of {total.cores} cores, {total.gpus} GPUs and {total.memory} bytes cannot join")
     if len(hello.programs) > MAX_PROGRAMS or len(hello.holds) > MAX_HELD or len(hello.labels) > MAX_PROGRAMS:
         raise BadInput("the worker announces more programs, labels or attempts than are taken")
-    if len(hello.lent) > MAX_HELD or any(_negative(held.granted) for held in hello.lent):
+    if len(hello.lent) > MAX_HELD or not all(held.granted.possible for held in hello.lent):
         raise BadInput("the worker says of jobs of other servers what cannot be")
+    if any(len(one.name) > MAX_WORD or len(one.version) > MAX_WORD for one in hello.programs):
+        raise BadInput(f"the worker announces a program whose name or version has more than {MAX_WORD} characters")
     for label in hello.labels:
         clean(label, "label")
     if hello.project:
         clean(hello.project, "project")
     words = {name: plain(getattr(hello, name), MAX_WORD) for name in _WORDS}
     return msgspec.structs.replace(hello, **words)
-
-
-def _negative(amounts: Amounts) -> bool:
-    return min(amounts.cores, amounts.gpus, amounts.memory, *amounts.other.values(), 0) < 0
 
 
 def enrolled(tx: Tx, name: str, fingerprint: str, bundle: int) -> WorkerRow:

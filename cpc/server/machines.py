@@ -290,7 +290,9 @@ class _Worker:
         machines, queue = self._machines, self._queue
         turn, abroad = parted(turn, seat) if machines.peers is not None else (turn, None)
         for tail in turn.tails:
-            machines.tails.take(tail)
+            run = queue.index.running.get(tail.lease.job)
+            if run is not None and run.lease == tail.lease and run.worker == seat.worker:
+                machines.tails.take(tail)
 
         def unit(tx: Tx) -> Settlement | None:
             session = queue.index.sessions.get(seat.session)

@@ -5,6 +5,7 @@ from tests.defects.defect import defect
 _REPLAYS = "tests/unit/test_peer_replays.py::"
 _FILES = "tests/unit/test_far_files.py::"
 _RIGHTS = "tests/unit/test_far_rights.py::"
+_CLAIMS = "tests/unit/test_lending_claims.py::"
 _OWN = "tests/unit/test_lending_own_hostile.py::"
 _BULK = "tests/unit/test_wire_bulk.py::"
 _OFF = "tests/unit/test_lending_off.py::"
@@ -162,6 +163,41 @@ FEDERATION_WAYS = (
         "if len(self._early) + chunks > MOST_EARLY:", "if len(self._early) < 0:",
         promise="what waits for its result in custody is bounded, however small it is",
         caught_by="tests/unit/test_custody.py::test_so_many_chunks_wait_for_their_results_and_no_more",
+    ),
+    # --- numbers that nothing has ---
+    defect(
+        "anybody-writes-anybodys-output", "cpc.server.machines:_Worker._answer", "and run.worker == seat.worker", "",
+        promise="a worker writes into nobody else's live output",
+        caught_by=_CLAIMS + "test_a_worker_writes_into_nobody_elses_output",
+    ),
+    defect(
+        "amounts-without-number", "cpc.core.resources:Amounts.possible", "len(self.other) <= MOST_OTHERS", "self.other",
+        promise="what a peer says its worker has takes little memory",
+        caught_by=_CLAIMS + "test_a_worker_that_cannot_be_is_given_nothing_and_kept_nowhere",
+    ),
+    defect(
+        "room-that-cannot-be", "cpc.server.federation.owner:Owner._set_room", "if one.free.possible", "if one",
+        promise="room that cannot be is none", caught_by=_CLAIMS + "test_room_that_cannot_be_is_none",
+    ),
+    defect(
+        "leases-named-without-number", "cpc.server.federation.portions:check_size", "> MOST_HELD", "< 0",
+        promise="no report keeps its owner busy for seconds",
+        caught_by=_CLAIMS + "test_a_report_that_names_more_than_there_can_be_is_refused",
+    ),
+    defect(
+        "answers-many-times-as-large", "cpc.server.federation.owner:Owner._report", "[:left])", ")",
+        promise="no answer to a report is many times as large as it",
+        caught_by=_CLAIMS + "test_an_answer_says_so_much_and_the_rest_with_the_next",
+    ),
+    defect(
+        "leases-weigh-nothing", "cpc.server.federation.portions:Said.weight", " + len(self.report.holds) // HELD", "",
+        promise="own workers have their turns while a long report is looked at",
+        caught_by=_CLAIMS + "test_what_is_named_is_looked_at_in_portions",
+    ),
+    defect(
+        "named-in-one-report", "cpc.server.federation.loans:compose", "NAMED * len(loan.holds) if named else 0", "0",
+        promise="no home names more in a report than an owner takes",
+        caught_by="tests/unit/test_reports_composed.py::test_what_many_workers_have_is_named_in_reports_that_an_owner_takes",
     ),
     # --- what is given ahead ---
     defect(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from cpc.core.errors import CopernicusError
 from cpc.core.peer import Limits
-from cpc.core.resources import Amounts
 from cpc.core.texts import plain
 from cpc.queue import terms
 from cpc.queue.requirement import Profile, profile
@@ -118,11 +117,7 @@ def _good(offer: Offer, home: str) -> bool:
         hello_of(offer, home)
     except CopernicusError:
         return False
-    return _whole(offer.free)
-
-
-def _whole(amounts: Amounts) -> bool:
-    return min(amounts.cores, amounts.gpus, amounts.memory, *amounts.other.values(), 0) >= 0
+    return offer.free.possible
 
 
 def size_of(task: Task) -> int:

@@ -20,7 +20,8 @@ from cpc.wire.messages import Checkpoint, Orders, Result, Settled, Tail, Task
 from cpc.wire.peer_messages import Offer, Report, WorkerReport
 
 MOST_WORKERS = 256  # in one report
-MOST_BYTES = 4 << 20  # of results and checkpoints in one report
+MOST_BYTES = 4 << 20  # of results, checkpoints and leases that are named in one report
+NAMED = 20  # bytes of a lease
 MOST_UNSAID = 1000  # jobs on their way back to one owner; what it gives beyond them, it misses in our reports
 TRUST = 0.25  # how much of another time from report to answer is believed at once
 MOST_TAILS = 64  # pieces of live output that wait for the next report; older ones are left out
@@ -350,12 +351,14 @@ def compose(
             results.append(result)
         room = None if loan.gone or loan.dirty else spares.offer(loan.worker, owner.path)
         offer = None if loan.told or loan.gone else spares.describe(loan.worker, owner.neighbour)
+        named = everything or loan.fresh or offer is not None
+        size += NAMED * len(loan.holds) if named else 0
         loan.offered = room is not None
         each = Sent(loan, tuple(results), tuple(checkpoints), loan.offered, frozenset(loan.own))
         sent.append(each)
         session = queue.index.of_worker(loan.worker)
         left = session.deadline - queue.now if session and session.deadline is not None else None
-        reports.append(report_of(each, offer, room, left, named=everything or loan.fresh or offer is not None))
+        reports.append(report_of(each, offer, room, left, named=named))
         loan.fresh = False
         told, saved = {result.lease for result in results}, {checkpoint.lease for checkpoint in checkpoints}
         loan.results = {lease: result for lease, result in loan.results.items() if lease not in told}

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import msgspec
 
 from cpc.core.clock import Timers
-from cpc.core.errors import Refused, TooLarge
+from cpc.core.errors import Refused
 from cpc.core.lease import Lease
 from cpc.core.peer import Limits
+from cpc.core.resources import Amounts
 from cpc.core.texts import plain
 from cpc.queue import terms
 from cpc.queue.session import Session
@@ -30,7 +31,7 @@ from cpc.server.federation.borrowed import (
 )
 from cpc.server.federation.era import Era
 from cpc.server.federation.hearing import Hearing
-from cpc.server.federation.portions import Answer, Said, portions
+from cpc.server.federation.portions import Answer, Said, check_size, portions
 from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.register import Register
 from cpc.server.federation.ways import Caller, Ways
@@ -45,7 +46,7 @@ from cpc.wire.messages import Orders, Result, Settled, Task
 from cpc.wire.peer_messages import Offer, Report, ReportAnswer, WorkerOrders, WorkerReport
 
 MOST_BYTES = 4 << 20  # of tasks in one answer
-MOST_SAID = 4000  # results and checkpoints in one report
+MOST_CANCELLED = 5000  # in one answer: the others are named again, and told then
 
 
 class Owner:
@@ -223,8 +224,7 @@ class Owner:
 
     async def _report(self, caller: Caller, report: Report) -> ReportAnswer:
         self._check(caller)
-        if sum(len(one.results) + len(one.checkpoints) for one in report.workers) > MOST_SAID:
-            raise TooLarge(f"a report has at most {MOST_SAID} results and checkpoints", "send it in parts")
+        check_size(report)
         answer, era = Answer(), self._era.now
         for portion in portions(report):
 
@@ -241,7 +241,7 @@ class Owner:
                 if run is not None and run.lease == tail.lease and run.worker == worker:
                     self._tails.take(tail)
         orders = []
-        size = 0
+        size, left = 0, MOST_CANCELLED
         for one in report.workers:
             settlement = answer.settled.get(one.worker, Settlement())
             for settled in settlement.settled:
@@ -250,7 +250,8 @@ class Owner:
             tasks = self._queue.outbox.take_tasks(number) if number and size < MOST_BYTES else ()
             size += sum(map(size_of, tasks))
             words = "it is not the current attempt of its job any more"
-            gone = tuple(answer.cancel.get(one.worker, ()))
+            gone = tuple(answer.cancel.get(one.worker, ())[:left])
+            left -= len(gone)
             made = Orders(
                 tasks=tasks,
                 settled=tuple(settlement.settled),
@@ -371,7 +372,7 @@ class Owner:
 
     def _set_room(self, session: Session, one: WorkerReport, limits: Limits, peer: str, way: float) -> None:
         used = self._used(peer) if limits.cores is not None else 0
-        free = terms.room(one.free, limits, used)
+        free = terms.room(one.free if one.free.possible else Amounts(), limits, used)
         # What waits at the worker begins whenever there is room, so it cannot be kept below a limit.
         ahead = max(0, min(one.ahead, MOST_AHEAD)) if not limits.off and limits.cores is None else 0
         values: dict[str, object] = {

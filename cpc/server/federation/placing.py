@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from cpc.core.lease import Lease
-from cpc.core.resources import Amounts
 from cpc.queue.lent import Lent
 from cpc.queue.session import Session
 from cpc.server.federation.ways import Ways
@@ -105,7 +104,7 @@ def refusal(session: Session | None, task: Task, left: int | None, own_waits: bo
     it is given nothing beyond its room."""
     if session is None or session.home or not session.paths:
         return "its worker is not there any more"
-    if not sane(task.granted):
+    if task.granted.cores < 1 or not task.granted.possible:
         return "it was granted what cannot be"
     if left is not None and task.granted.cores > left:
         return "more cores than are lent to its server"
@@ -117,8 +116,3 @@ def refusal(session: Session | None, task: Task, left: int | None, own_waits: bo
     if left is None and not own_waits and session.room_ahead > 0 and session.total.covers(task.granted):
         return ""
     return OWN_FIRST
-
-
-def sane(amounts: Amounts) -> bool:
-    """Whether a job can have been granted so much."""
-    return amounts.cores >= 1 and min(amounts.gpus, amounts.memory, *amounts.other.values(), 0) >= 0

@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from cpc.core.errors import TooLarge
 from cpc.core.lease import Lease
 from cpc.server.settling import Settlement
 from cpc.wire.peer_messages import Report, WorkerReport
 
 PORTION = 200  # workers, results and checkpoints: each is looked up in the writer
+MOST_SAID = 4000  # results and checkpoints in one report
+MOST_HELD = 300_000  # leases that are named in one report
+HELD = 50  # leases that are renewed as fast as one of them is looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Said:
     @property
     def weight(self) -> int:
         """How many things are to be looked up."""
-        return 1 + len(self.report.results) + len(self.report.checkpoints)
+        return 1 + len(self.report.results) + len(self.report.checkpoints) + len(self.report.holds) // HELD
 
 
 @dataclass(slots=True)
@@ -52,6 +56,14 @@ class Answer:
         self.cancel |= portion.cancel
         self.unknown |= portion.unknown
         self.tails += portion.tails
+
+
+def check_size(report: Report) -> None:
+    """TooLarge for one that no home of ours composes: it would keep the reactor busy for seconds."""
+    if sum(len(one.results) + len(one.checkpoints) for one in report.workers) > MOST_SAID:
+        raise TooLarge(f"a report has at most {MOST_SAID} results and checkpoints", "send it in parts")
+    if sum(len(one.holds) for one in report.workers) > MOST_HELD:
+        raise TooLarge(f"a report names at most {MOST_HELD} leases", "name those of other workers in the next one")
 
 
 def portions(report: Report) -> list[list[Said]]:
