@@ -155,7 +155,7 @@ class Surveying:
         if not neighbours or len(survey.seen) >= MAX_SERVERS:
             return
         seen = tuple(dict.fromkeys((*survey.seen, here, *neighbours)))
-        seconds = survey.seconds - STEP
+        seconds = min(survey.seconds, TIME) - STEP
         question = Survey(id=survey.id, hops=max(0, survey.hops - 1), seconds=seconds, seen=seen)
         asked = [
             ensureDeferred(self._ways.ask(peer, "survey", question, Surveyed, seconds)) for peer in neighbours
