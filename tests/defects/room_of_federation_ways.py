@@ -171,6 +171,12 @@ FEDERATION_WAYS = (
         caught_by=_CLAIMS + "test_a_worker_writes_into_nobody_elses_output",
     ),
     defect(
+        "survey-for-ever", "cpc.server.federation.survey:Surveying._ask_on", "min(survey.seconds, TIME)", "survey.seconds",
+        promise="a peer's survey takes no longer than one of our own",
+        caught_by="tests/unit/test_peer_survey.py::"
+        "test_a_peer_that_gives_much_time_and_one_that_takes_it_keep_no_question_here",
+    ),
+    defect(
         "amounts-without-number", "cpc.core.resources:Amounts.possible", "len(self.other) <= MOST_OTHERS", "self.other",
         promise="what a peer says its worker has takes little memory",
         caught_by=_CLAIMS + "test_a_worker_that_cannot_be_is_given_nothing_and_kept_nowhere",

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import combinations
 
 import pytest
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.errors import NotFound
 from cpc.core.peer_views import NetworkOfServers, PingView
-from cpc.server.federation.survey import MAX_OF_ONE, shortest
+from cpc.server.federation.survey import MAX_OF_ONE, TIME, shortest
 from cpc.server.principal import SERVER
 from cpc.wire.peer_messages import MAX_HOPS, ServerSeen, Survey, Surveyed
 from tests.helpers.members import Members
@@ -78,6 +78,21 @@ def test_a_server_that_does_not_answer_is_missed_and_nobody_waits_long_for_it(la
     before = lab.reactor.seconds()
     assert routes(lab, "a") == {"a": "a", "c": "ac", "d": "acd"}
     assert lab.reactor.seconds() - before < 11
+
+
+def test_a_peer_that_gives_much_time_and_one_that_takes_it_keep_no_question_here(lab: Members) -> None:
+    lab.befriend("ab", "bc")
+
+    async def for_ever(_caller: object, _question: Survey) -> Surveyed:
+        return await Deferred[Surveyed]()
+
+    lab["c"].links.serve("survey", Survey, for_ever, far=False)
+    question = Survey(id="1", hops=3, seconds=1e9)
+    before = lab.reactor.seconds()
+    said = lab.finish(lab["a"].links.ask(lab["b"].id, "survey", question, Surveyed, 1e4), 2e4)
+    assert isinstance(said, Surveyed)
+    assert [seen.server for seen in said.servers] == [lab["b"].id]
+    assert lab.reactor.seconds() - before < TIME
 
 
 def test_a_neighbour_that_is_not_reached_is_told_with_the_reason(lab: Members) -> None:
