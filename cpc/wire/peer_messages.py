@@ -231,7 +231,7 @@ class ReportAnswer(Message, frozen=True):
 
 
 class FarChunkGet(Message, frozen=True):
-    """A chunk for a lease of the home's worker. `have`: who asks has the bytes and only wants to know whether it may use
+    """A chunk of the job's own files, for the worker that runs it. `have`: who asks has the bytes and only wants to know whether it may use
     them; the answer is then without data."""
 
     lease: Lease
@@ -250,7 +250,7 @@ class FarChunkPut(Message, frozen=True):
 
 
 class FarMissing(Message, frozen=True):
-    """Which of these the owner does not have yet."""
+    """Which of these must be sent: the owner does not have them, or not as files of this job."""
 
     lease: Lease
     worker: Count
