@@ -75,5 +75,7 @@ def understood(found: Any, answer: type[T]) -> T:
 
 
 def part(text: str) -> str:
-    """A text as one part of an address."""
+    """A text as one part of an address. BadInput when there is none: a variable of a script was empty, for example."""
+    if not text:
+        raise BadInput("an empty name names nothing", "say which is meant")
     return urllib.parse.quote(text, safe="")

@@ -293,6 +293,7 @@ def _check(connection: SSL.Connection, now: int, roots: Mapping[str, bytes], rol
 
 
 #: What a side is told whose certificate is of an authority that is not pinned there.
+ANOTHER = "the other side is not the server in the bundle: its certificate says otherwise"
 NOT_PINNED = "the server does not know the authority that signed our certificate"
 
 _ALERTS = {
@@ -302,7 +303,7 @@ _ALERTS = {
     "unsupported certificate": "the server does not accept a certificate of this kind",
     "decrypt error": "the server does not accept our certificate: its signature is wrong",
     "protocol version": "the two sides have no version of TLS in common",
-    "certificate verify failed": "the other side is not the server in the bundle: its certificate says otherwise",
+    "certificate verify failed": ANOTHER,
     "wrong version number": "the other side does not speak TLS",
     "unexpected message": "the other side does not speak TLS",
 }

@@ -44,6 +44,10 @@ def test_jobs_at_one_end_of_a_chain_run_at_the_other(chain: tuple[Network, Netwo
         job = c.shell("echo started; sleep 100")
         c.running(job)
         assert "1 more of other servers run jobs" in c.cpcc("status").done()
+        found = {seen.id: seen for seen in c.client.peers().network().servers}
+        assert found[server_id(a)].working_for == {server_id(c): 1}
+        assert (found[server_id(a)].workers, found[server_id(a)].busy_cores) == (1, 1)
+        assert found[server_id(b)].peers in ((server_id(a), server_id(c)), (server_id(c), server_id(a)))
         b.kill_server()
         b.start()
         c.cpcc("cancel", job).done()

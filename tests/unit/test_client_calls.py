@@ -198,3 +198,19 @@ def test_an_answer_of_a_newer_server_is_still_read(
         "name": "alice", "super_user": False, "disabled": False, "created": 0, "shoe_size": 43,
     }})  # fmt: skip
     assert alice.whoami().name == "alice"
+
+
+def test_an_empty_name_is_refused_before_anybody_is_asked(api: SmallServer, alice: Client) -> None:
+    """A variable of a script that is empty must not make of `peer $other` a call for something else."""
+    asked = len(api.calls)
+    for call in (
+        alice.peers().get,
+        alice.peers().revoke,
+        alice.peers().ping,
+        alice.peers().drop,
+        alice.worker,
+        alice.why,
+    ):
+        with pytest.raises(BadInput, match="an empty name names nothing"):
+            call("")
+    assert len(api.calls) == asked

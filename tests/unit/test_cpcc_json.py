@@ -305,4 +305,6 @@ def test_every_command_exists_and_has_a_help_text(tmp_path: Path) -> None:
         said = cpcc(name, "--help")
         assert said.code == 0, name
         assert len(said.out.splitlines()) > 3, name
+    original = ("cs", "list-nodes", "connect-node", "set-pri", "change-node-priority", "q", "h", "rm", "get-file")
+    assert set(original) <= {*COMMANDS, *ALIASES}, "what users of the original have in their fingers"
     assert cpcc("help", "submit").out == cpcc("submit", "--help").out

@@ -113,6 +113,23 @@ def test_a_changed_port_is_announced_and_adopted_once_it_was_verified(lab: Membe
     assert ports() == [23807, 13807]
 
 
+def test_an_address_where_somebody_else_answers_is_not_adopted(lab: Members) -> None:
+    """b says that it is at c's address, and is not reached any more where it was."""
+    lab.befriend("ab")
+    a, b = lab["a"], lab["b"]
+    b.calls_itself = "c"
+    b.restart()
+    lab.until(lambda: lab.connected("ab"), 120)
+    b.host.kill()
+    lab.until(lambda: "c port 13807: another server answers there" in a.links.trouble(b.id), 300)
+    shown = a.view(b)
+    assert shown is not None
+    assert not shown.connected
+    assert [address.host for address in shown.addresses] == ["b", "c"]
+    b.restart()
+    lab.until(lambda: lab.connected("ab"), 300)
+
+
 def test_revoking_ends_it_at_once_on_both_sides(lab: Members) -> None:
     lab.befriend("ab", "bc")
     a, b = lab["a"], lab["b"]

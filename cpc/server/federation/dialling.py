@@ -15,7 +15,8 @@ from cpc.wire import tls
 from cpc.wire.negotiation import NoCommonProtocol
 
 FIRST, MOST = 1.0, 60.0  # seconds: pauses double from one to the other
-NOT_TRUSTED = "it does not trust this server"
+#: What TLS says of a server → what is said of a peer.
+WORDS = {tls.NOT_PINNED: "it does not trust this server", tls.ANOTHER: "another server answers there"}
 
 log = Logger()
 
@@ -106,7 +107,7 @@ class Dialler:
         except Conflict:  # the other side has dialled too, and its connection stays
             return ""
         except CopernicusError as error:
-            words = NOT_TRUSTED if error.message == tls.NOT_PINNED else error.message.removeprefix("cannot connect: ")
+            words = WORDS.get(error.message, error.message.removeprefix("cannot connect: "))
             if isinstance(error, NoCommonProtocol):
                 words = str(error)  # with whom is to be upgraded
             return f"{where}: {words}"
