@@ -27,14 +27,18 @@ _ROOM = 2 * MUCH
 
 
 def _records(connection: SSL.Connection) -> tuple[bytes, Error | None]:
-    """All that the records which are there carry, up to MUCH; and why there is no more, None when there may be."""
+    """All that the records which are there carry, up to MUCH; and why there is no more, None when there may be.
+
+    The reason comes without its traceback: that would hold the frames of this read, and with them all bytes that came, until
+    the next search for garbage.
+    """
     pieces: list[bytes] = []
     size = 0
     while size < MUCH:
         try:
             pieces.append(connection.recv(RECORD))
         except Error as end:
-            return b"".join(pieces), end
+            return b"".join(pieces), end.with_traceback(None)
         size += len(pieces[-1])
     return b"".join(pieces), None
 

@@ -78,3 +78,22 @@ def test_what_goes_on_with_others_is_not_touched(make: Make) -> None:
     assert {name: world[name].states(job, 1) for name, job in jobs.items()} == {
         "b": {"running": 1}, "c": {"running": 1}, "d": {"waiting": 1},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "c"), ("c", "a")])
+def test_what_comes_by_a_server_between_is_that_servers_affair(make: Make, one: str, other: str) -> None:
+    """a runs a job of c by way of b, before the two are connected and one of them wants nothing of the other."""
+    world = make("a", "b", "c")
+    world.net.trust("a", "b", ones=FAR)
+    world.net.trust("b", "c")
+    job = world["c"].submit("sleep")
+    worker = world["a"].worker()
+    world.run(1)
+    assert worker.jobs == ["1 of c"]
+    world.net.trust(one, other, ones=OFF)
+    agree(world, one, other, OFF)
+    worker.drive(60)
+    assert worker.jobs == ["1 of c"]
+    worker.finish()
+    world.run(1)
+    assert world["c"].states(job, 1) == {"succeeded": 1}

@@ -365,3 +365,27 @@ def test_connecting_to_a_side_that_stops_in_the_middle_ends_in_time() -> None:
     wires.reactor.advance(100)
     assert wires.network.links == ()
     assert wires.connect().peer is not None
+
+
+def test_what_has_come_is_gone_when_it_was_read_without_any_search_for_garbage() -> None:
+    """No error of TLS keeps its traceback, and with it the frames of the read and all bytes that came."""
+
+    async def put(_: Connection, asked: ChunkPut) -> Message:
+        return ChunkList(digests=(asked.digest,))
+
+    two = Two(chunk_put=(ChunkPut, put))
+
+    def send(count: int) -> None:
+        for _ in range(count):
+            body = ChunkPut(lease=LEASE, digest=b"d", data=memoryview(bytes(1 << 20)))
+            done = two.calling("chunk-put", body, ChunkList, bulk=True)
+            two.reactor.run_until(lambda done=done: done)  # type: ignore[misc]
+
+    send(2)
+    gc.collect()
+    gc.disable()
+    try:
+        send(8)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
