@@ -55,6 +55,11 @@ def resident(pid: int) -> float:
     return sum(each.resident for each in tree(pid)) / MIB
 
 
+def forget_peak(pid: int) -> None:
+    """What `peak` tells begins now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def peak(pid: int) -> float:
     """MiB that a process itself has had at most."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
