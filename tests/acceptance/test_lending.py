@@ -43,7 +43,7 @@ def test_jobs_at_one_end_of_a_chain_run_at_the_other(chain: tuple[Network, Netwo
         assert c.output(f"{before}[3]", "out") == b"hello\n"
         job = c.shell("echo started; sleep 100")
         c.running(job)
-        assert "1 more of other servers run jobs" in c.cpcc("status").done()
+        assert "1 worker of other servers runs jobs of this one" in c.cpcc("status").done()
         found = {seen.id: seen for seen in c.client.peers().network().servers}
         assert found[server_id(a)].working_for == {server_id(c): 1}
         assert (found[server_id(a)].workers, found[server_id(a)].busy_cores) == (1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from functools import lru_cache
 
@@ -120,6 +121,21 @@ def test_a_tunnel_is_needed_for_the_request_only(two: tuple[Network, Network]) -
     b.start()
     b.until(lambda: linked(a, b), "they are connected again")
     assert peer(a, b).agreement.lend_on == 2
+
+
+def test_a_port_that_has_changed_is_announced_and_found_again(two: tuple[Network, Network]) -> None:
+    a, b = two
+    before = a.port
+    a.stop_server()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        a.port = free.getsockname()[1]
+    a.run("cpc-server", "config", "port", str(a.port)).done()
+    a.start()
+    b.until(lambda: linked(a, b), "they are connected again")
+    assert {address.port for address in peer(b, a).addresses} == {before, a.port}
+    b.kill_server()
+    b.start()
+    b.until(lambda: linked(a, b), "b has found a where it is now, or a has found b")
 
 
 def test_three_servers_in_a_chain_see_each_other(two: tuple[Network, Network], make_network: Make) -> None:

@@ -118,7 +118,7 @@ def _note(one: PeerView) -> str:
 
     held = f"{show_size(one.quarantined)} in quarantine" if one.quarantined else ""
     others = ", ".join(f"{each.host} port {each.port}" for each in one.addresses[1:])
-    also = f"also tried at {others}" if others else ""
+    also = f"also tried at {others}" if others and not one.trouble else ""
     return "; ".join(words for words in (one.trouble, also, held) if words)
 
 

@@ -55,7 +55,9 @@ def _network(state: ServerStatus) -> list[str]:
 
 
 def _borrowed(state: ServerStatus) -> str:
-    return f"; {state.workers_borrowed} more of other servers run jobs" if state.workers_borrowed else ""
+    borrowed = state.workers_borrowed
+    verb = "runs" if borrowed == 1 else "run"
+    return f"; {plural(borrowed, 'worker')} of other servers {verb} jobs of this one" if borrowed else ""
 
 
 def _servers(state: ServerStatus) -> list[str]:
