@@ -32,6 +32,8 @@ PER_PEER = {
     "asked._tried._tried[]": tried.MOST + 64,
     "_calls._sent": calls.MAX_CALLS + calls.FAR_CALLS + calls.SMALL_CALLS,
     ".waiting": calls.MAX_WAITING,
+    # Questions and answers that wait for a link that stands still, in two pieces each.
+    "connection.channel._queue": 4 * (calls.MAX_CALLS + calls.FAR_CALLS + calls.SMALL_CALLS),
     "_questions._inbox": questions.MAX_MESSAGES + 1,
     "_questions._bulk_inbox": questions.MAX_MESSAGES + 1,
     "home._owners[].loans[].own": loans.MOST_UNSAID + 256,
