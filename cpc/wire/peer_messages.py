@@ -231,8 +231,8 @@ class ReportAnswer(Message, frozen=True):
 
 
 class FarChunkGet(Message, frozen=True):
-    """A chunk of the job's own files, for the worker that runs it. `have`: who asks has the bytes and only wants to know whether it may use
-    them; the answer is then without data."""
+    """A chunk of the job's own files, for the worker that runs it. `have`: who asks has the bytes and only wants to know whether
+    it may use them; the answer is then without data."""
 
     lease: Lease
     worker: Count

@@ -143,9 +143,9 @@ def test_a_large_body_is_relayed_whole() -> None:
         ("abcb", "is none from here"),
         ("aba", "is none from here"),
         ("a", "is none from here"),
-        ("ac", "server cccccccc-0000-4000-8000-000000000000 is not connected"),
+        ("ac", "server cccccccc-0000-4000-8000-000000000000 is not trusted here"),
         ("abd", "dddddddd"),
-        ("acb", "not connected"),
+        ("acb", "not trusted here"),
     ],
 )
 def test_a_route_that_is_none_is_refused_in_words(route: str, words: str) -> None:
