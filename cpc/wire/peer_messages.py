@@ -34,6 +34,7 @@ from cpc.wire.messages import Checkpoint, Cores, Count, Left, Message, Orders, P
 
 MAX_HOPS = 16
 MAX_OFFERS = 256
+MAX_ASKED = 2000  # servers that one question names
 MAX_REPORTED = 1000  # workers in one report
 Server = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Route = Annotated[tuple[Server, ...], msgspec.Meta(max_length=MAX_HOPS + 1)]
@@ -152,7 +153,7 @@ class AskWork(Message, frozen=True):
     hops: Hops
     seconds: Seconds  # in which the answer is wanted
     most: Hops = 0
-    asked: tuple[Server, ...] = ()
+    asked: Annotated[tuple[Server, ...], msgspec.Meta(max_length=MAX_ASKED)] = ()
     offers: Annotated[tuple[Offer, ...], msgspec.Meta(max_length=MAX_OFFERS)] = ()
 
 

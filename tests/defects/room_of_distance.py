@@ -5,19 +5,19 @@ from tests.defects.defect import defect
 _FAR = "tests/unit/test_lending_far.py::"
 _PRIORITIES = "tests/simulation/federation/test_priorities.py::"
 
-_PARTS = "tests/unit/test_lending_parts.py::"
+_SOURCES = "tests/unit/test_lending_sources.py::"
 _NEAREST = "tests/simulation/federation/test_nearest.py::"
 
 DISTANCE = (
     defect(
         "far-before-near", "cpc.queue.sources:STEPS", "0, 2, 6, FAR", "FAR,",
         promise="a worker that comes finds what is near before what is far",
-        caught_by=_PARTS + "test_what_is_near_is_looked_at_first_and_nothing_is_left_out",
+        caught_by=_SOURCES + "test_what_is_near_is_looked_at_first_and_nothing_is_left_out",
     ),
     defect(
         "longer-way-has-a-turn", "cpc.queue.sources:Sources._may_have_other_work", "work.owners != {owner}", "work.owners",
         promise="nobody is asked again and again for a longer way to the same owner",
-        caught_by=_PARTS + "test_a_longer_way_to_an_owner_is_none_while_there_is_a_shorter_one",
+        caught_by=_SOURCES + "test_a_longer_way_to_an_owner_is_none_while_there_is_a_shorter_one",
     ),
     defect(
         "owner-asked-by-its-other-ways-too", "cpc.server.federation.asking:Asking._asked_by_us", "[choice.without]", "[]",
@@ -27,7 +27,7 @@ DISTANCE = (
     defect(
         "longer-way-first-by-its-share", "cpc.queue.sources:Sources._has_nearest_work", "return work is not None and any(",
         "return any([True]) or any(", promise="a longer way to the same work is not taken because it was taken less",
-        caught_by=_PARTS + "test_a_longer_way_to_an_owner_is_none_while_there_is_a_shorter_one",
+        caught_by=_SOURCES + "test_a_longer_way_to_an_owner_is_none_while_there_is_a_shorter_one",
     ),
     defect(
         "old-promise-is-relied-on", "cpc.queue.sources:Sources._may_have_other_work", "work is None or", "work is not None and",
@@ -44,6 +44,11 @@ DISTANCE = (
         "for other in sorted([each for each in waiting if self._callers.forget(each) is None],",
         promise="a call that is passed on takes nothing from what this server has promised",
         caught_by=_NEAREST + "test_an_owner_is_not_asked_by_a_longer_way_too_while_a_shorter_one_is_good",
+    ),
+    defect(
+        "questions-of-one-push-out-others", "cpc.queue.asks:Asks.come", "if len(its) >= MOST:", "if len(its) > REMEMBERED:",
+        promise="who asks without end pushes out nobody else's answers",
+        caught_by="tests/unit/test_lending_parts.py::test_the_ledger_is_bounded",
     ),
     defect(
         "farther-question-is-a-repeat", "cpc.queue.asks:Asks.come", "if hops <= (before", "if before >= 0 or hops <= (before",

@@ -6,6 +6,7 @@ _STORIES = "tests/simulation/federation/test_stories.py::"
 _PARTING = "tests/simulation/federation/test_parting.py::"
 _LINKS = "tests/unit/test_links.py::"
 _PRIORITIES = "tests/simulation/federation/test_priorities.py::"
+_SOURCES = "tests/unit/test_lending_sources.py::"
 _PARTS = "tests/unit/test_lending_parts.py::"
 _FILES = "tests/unit/test_far_files.py::"
 _ENDS = "tests/unit/test_trust_ends.py::"
@@ -103,7 +104,7 @@ FEDERATION = (
     defect(
         "call-while-asked-is-forgotten", "cpc.queue.sources:Sources.in_vain", "if choice.peer not in self._work:",
         "if choice.peer:", promise="a peer that calls while it is being asked is asked again",
-        caught_by=_PARTS + "test_a_peer_that_calls_while_our_own_workers_ask_it_is_asked_again",
+        caught_by=_SOURCES + "test_a_peer_that_calls_while_our_own_workers_ask_it_is_asked_again",
     ),
     defect(
         "call-while-asked-for-others-is-forgotten", "cpc.queue.tried:Tried.answered", "began != self._calls.get(peer, 0)",

@@ -32,12 +32,13 @@ from cpc.store import projects
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Task
-from cpc.wire.peer_messages import MAX_HOPS, MAX_OFFERS, AskWork, Demand, Given, Offer, WorkGiven
+from cpc.wire.peer_messages import MAX_ASKED, MAX_HOPS, MAX_OFFERS, AskWork, Demand, Given, Offer, WorkGiven
 
 log = Logger()
 
 SUBSCRIBED = 300.0  # seconds for which who got nothing is called
 MOST_ASKS = 8  # questions of one peer under way at a time
+LONGEST = 30.0  # seconds that a question is looked for, whatever time it gives
 LEAST = 0.5  # seconds that must be left to ask another peer
 TRIAL = 2.0  # seconds for one that was late when it was asked last
 LOOK_AGAIN = 5.0  # while jobs wait and somebody could still be called
@@ -128,7 +129,7 @@ class Asked:
             raise Refused("this server gives no work by this way", "ask its administrator")
 
     async def _look(self, peer: str, question: AskWork) -> WorkGiven:
-        until = self._clock.monotonic() + question.seconds
+        until = self._clock.monotonic() + min(question.seconds, LONGEST)
         offers = {offer.worker: offer for offer in sane(question.offers, question.route[0])}
         home, given, complete = question.route[0], list[Given](), True
         onward = self._onward(peer, question)
@@ -210,7 +211,7 @@ class Asked:
         workers = {worker for _, worker, _ in fresh}
         others = dict.fromkeys((*question.asked, *self._ways.up()))
         further = msgspec.structs.replace(
-            question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, most=most, asked=tuple(others),
+            question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, most=most, asked=tuple(others)[:MAX_ASKED],
             offers=tuple(offer for offer, _, _ in fresh),
         )  # fmt: skip
         began = self._tried.ask(following, [(worker, one) for _, worker, one in fresh])

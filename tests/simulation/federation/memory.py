@@ -28,6 +28,7 @@ CONTAINERS = (dict, set, list, deque, WeakSet)
 
 #: Entries at most, by the end of the path, for each server that is known.
 PER_PEER = {
+    "asked._asks._of[]": asks.MOST,
     "asked._callers._offers[]": callers.MOST,
     "asked._tried._tried[]": tried.MOST + 64,
     "_calls._sent": calls.MAX_CALLS + calls.FAR_CALLS + calls.SMALL_CALLS,
