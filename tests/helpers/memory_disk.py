@@ -61,10 +61,12 @@ class Platter:
 
 
 class MemoryDisk:
-    """`cpc.spool.disk.Disk` as one process sees it; `end` drops its locks, as the end of a process does."""
+    """`cpc.spool.disk.Disk` as one process sees it; `end` drops its locks, as the end of a process does. One that was killed
+    while it had several things to do does none of the others: `killed` is raised then."""
 
     def __init__(self, platter: Platter, breaks: bool = True) -> None:
         self.platter = platter
+        self.killed: type[BaseException] | None = None
         self._breaks = breaks  # whether `platter.broken` concerns it
 
     def end(self) -> None:
@@ -73,6 +75,8 @@ class MemoryDisk:
             del locks[inode]
 
     def _check(self, operation: str, path: str) -> None:
+        if self.killed is not None:
+            raise self.killed
         error = self.platter.broken(operation, path) if self._breaks else None
         if error is not None:
             raise error
