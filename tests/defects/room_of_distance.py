@@ -31,7 +31,7 @@ DISTANCE = (
     ),
     defect(
         "old-promise-is-relied-on", "cpc.queue.sources:Sources._may_have_other_work", "work is None or", "work is not None and",
-        promise="a peer whose promise to call has run out is asked again, however busy the workers are",
+        promise="a peer whose promise has run out is asked again, however busy the workers are",
         caught_by=_PRIORITIES + "test_a_peer_of_the_same_priority_that_promised_to_call_long_ago_is_not_forgotten",
     ),
     defect(
