@@ -109,6 +109,17 @@ class Index:
             self._promote(session)
         return run
 
+    def over(self, session: Session, run: Running | Lent) -> None:
+        """Its program has ended; the lease goes on until the result is here, but its resources are free."""
+        if not session.lets_go(run):
+            return
+        before = dict(session.ahead)
+        self._drop(session, run)
+        run.ahead, run.over = False, True
+        self._add(session, run)
+        self.journal.note(self._unfinish, session, run, before)
+        self._promote(session)
+
     def alter(self, run: Running, **values: object) -> None:
         """Set fields of a running job; the session's room does not depend on any of them."""
         before = {name: getattr(run, name) for name in values}
@@ -138,7 +149,7 @@ class Index:
         self.journal.note(self._forget_session, session)
         for run in sorted(self.held(session.worker), key=lambda run: run.ahead):
             # After a restart of this server nobody knows which of them the worker has begun: the oldest, most likely.
-            ahead = run.ahead or not session.free.covers(run.granted)
+            ahead = run.ahead or not (run.over or session.free.covers(run.granted))
             self._mark(run, ahead and session.most_ahead > 0)
             self._take(session, run)
         self._promote(session)
@@ -249,6 +260,13 @@ class Index:
         session.ahead = {_key(run): run, **session.ahead}
         self._sort(session)
 
+    def _unfinish(self, session: Session, run: Running | Lent, ahead: dict[int | Lease, Running | Lent]) -> None:
+        self._drop(session, run)
+        run.ahead, run.over = _key(run) in ahead, False
+        self._add(session, run)
+        session.ahead = ahead
+        self._sort(session)
+
     def _mark(self, run: Running | Lent, ahead: bool) -> None:
         if run.ahead != ahead:
             self.journal.note(setattr, run, "ahead", run.ahead)
@@ -259,7 +277,9 @@ class Index:
             session.lent[run.lease] = run
         else:
             session.leases[run.lease.job] = run.lease
-        if run.ahead:
+        if run.over:
+            session.over[_key(run)] = run
+        elif run.ahead:
             session.ahead[_key(run)] = run
         else:
             session.free -= run.granted
@@ -270,7 +290,9 @@ class Index:
             session.lent.pop(run.lease, None)
         else:
             session.leases.pop(run.lease.job, None)
-        if run.ahead:
+        if run.over:
+            session.over.pop(_key(run), None)
+        elif run.ahead:
             session.ahead.pop(_key(run), None)
         else:
             session.free += run.granted

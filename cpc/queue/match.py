@@ -88,7 +88,7 @@ def fill_ahead(index: Index, session: Session, circumstances: Round, limit: int)
     placed: list[Running] = []
     if session.room_ahead <= 0:
         return placed
-    begun = Counter(ids.array(job) for job in session.leases if job not in session.ahead)
+    begun = Counter(ids.array(job) for job in session.leases if job not in session.ahead and job not in session.over)
     if not any((pace := circumstances.pace(array)) is not None and pace <= AHEAD for array in begun):
         return placed  # as nearly always: no need to look at what waits
     order = _Order(index, session, circumstances)

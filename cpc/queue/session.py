@@ -30,11 +30,13 @@ class Running:
     failures: int = 0  # of earlier attempts
     losses: int = 0
     ahead: bool = False  # waits at its worker for room, as far as we know
+    over: bool = False  # its program has ended, and the result is on its way
 
 
 @dataclass(slots=True)
 class Session:
-    """One worker between its hello and its end. `free` is `total` less what its leases, and jobs of others, were granted.
+    """One worker between its hello and its end. `free` is `total` less what its leases, and jobs of others, were granted, but for
+    those in `over`, whose programs have ended: a slow way to the server leaves no core idle.
 
     Leases in `ahead` hold nothing yet: the worker starts them, oldest first, as soon as they fit what is free. When one
     ends, the same rule is followed here, so `free` is the worker's own, a message later.
@@ -60,6 +62,7 @@ class Session:
     ahead: dict[int | Lease, Running | Lent] = field(
         default_factory=dict
     )  # job, or lease of another's → it, oldest first
+    over: dict[int | Lease, Running | Lent] = field(default_factory=dict)  # the same of those whose programs have ended
     home: str = ""  # the server that it is joined at; "": this one
     way: float = 0.0  # seconds there and back, as its home has measured them
     projects: frozenset[int] | None = None  # a borrowed worker: what it may be used for; None: for any
@@ -71,6 +74,14 @@ class Session:
     def serves(self, project: int) -> bool:
         """Whether it takes jobs of the project."""
         return self.project in (0, project) and (self.projects is None or project in self.projects)
+
+    def lets_go(self, run: Running | Lent) -> bool:
+        """Whether the room of a program that has ended is given away before its result is here. Only so much that all of them
+        together had no more than the worker has: else results would come to lie there faster than they can be sent."""
+        return (
+            not run.over
+            and sum(one.granted.cores for one in self.over.values()) + run.granted.cores <= self.total.cores
+        )
 
     @property
     def hungry(self) -> bool:

@@ -15,12 +15,13 @@ from cpc.wire.messages import Checkpoint, Orders, Result, Tail, Turn
 @dataclass(frozen=True, slots=True)
 class Abroad:
     """The part of a worker's turn that is about jobs of other servers: their leases have a path. Not `named`: what it holds is
-    what it held, but for what has ended since."""
+    what it held, but for what has ended since. `over`: whose programs have ended."""
 
     holds: tuple[Lease, ...]
     results: tuple[Result, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     tails: tuple[Tail, ...] = ()
+    over: tuple[Lease, ...] = ()
     named: bool = True
 
 
@@ -44,7 +45,11 @@ def parted(turn: Turn, seat: Seat) -> tuple[Turn, Abroad | None]:
     """The turn as far as it is about jobs of ours, and what it says of others'."""
     if not seat.hello.paths:
         return turn, None
-    said = (turn.holds, *([one.lease for one in each] for each in (turn.results, turn.checkpoints, turn.tails)))
+    said = (
+        turn.holds,
+        turn.over,
+        *([one.lease for one in each] for each in (turn.results, turn.checkpoints, turn.tails)),
+    )
     if not seat.lent and not any(lease.path for leases in said for lease in leases):
         return turn, None
     abroad = Abroad(
@@ -52,6 +57,7 @@ def parted(turn: Turn, seat: Seat) -> tuple[Turn, Abroad | None]:
         tuple(result for result in turn.results if result.lease.path),
         tuple(checkpoint for checkpoint in turn.checkpoints if checkpoint.lease.path),
         tuple(tail for tail in turn.tails if tail.lease.path),
+        tuple(lease for lease in turn.over if lease.path),
         named=not turn.brief,
     )
     seat.lent = bool(abroad.holds) or (turn.brief and seat.lent)
@@ -61,5 +67,6 @@ def parted(turn: Turn, seat: Seat) -> tuple[Turn, Abroad | None]:
         results=tuple(result for result in turn.results if not result.lease.path),
         checkpoints=tuple(checkpoint for checkpoint in turn.checkpoints if not checkpoint.lease.path),
         tails=tuple(tail for tail in turn.tails if not tail.lease.path),
+        over=tuple(lease for lease in turn.over if not lease.path),
     )
     return own, abroad

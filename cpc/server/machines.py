@@ -19,7 +19,8 @@ from cpc.core.errors import BadInput, Gone, Refused, TurnedAway, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.probe import NodeReport
 from cpc.core.texts import plain
-from cpc.queue.session import Session
+from cpc.queue.lent import Lent
+from cpc.queue.session import Running, Session
 from cpc.server import joining, settling
 from cpc.server.abroad import Abroad, Peers, parted
 from cpc.server.bulk import Chunks, FarFiles, JobFiles, WorkerFiles
@@ -300,7 +301,7 @@ class _Worker:
                 return None
             return self._take(tx, seat, session, turn, abroad)
 
-        if (abroad is None or not abroad.results) and self._only_renews(seat, turn):
+        if (abroad is None or not abroad.results) and self._only_renews(seat, turn, abroad):
             answer: Settlement | None = Settlement()
             self._take_abroad(seat.worker, abroad)
         else:
@@ -319,11 +320,11 @@ class _Worker:
         drained = session is not None and session.drain is not None and not session.leases and not session.lent
         return queue.outbox.take(seat.session, tuple(answer.settled), tuple(answer.retry), drained)
 
-    def _take_abroad(self, worker: int, abroad: Abroad | None) -> None:
+    def _take_abroad(self, worker: int, abroad: Abroad | None, over: tuple[Lease, ...] = ()) -> None:
         if abroad is not None and self._machines.peers is not None:
-            self._machines.peers.take(worker, abroad)
+            self._machines.peers.take(worker, replace(abroad, over=over))
 
-    def _only_renews(self, seat: Seat, turn: Turn) -> bool:
+    def _only_renews(self, seat: Seat, turn: Turn, abroad: Abroad | None) -> bool:
         """A turn that brings nothing but renewals, taken; False: it is one for the writer.
 
         Nothing is decided by it and nothing written, so it need not wait in the writer's queue: heartbeats are answered
@@ -334,7 +335,7 @@ class _Worker:
         session = index.sessions.get(seat.session)
         if session is None or session.drain is not None or turn.results or turn.checkpoints:
             return False
-        if turn.wants is not seat.wants:
+        if turn.wants is not seat.wants or self._over(session, turn, abroad):
             return False
         if turn.time_left is not None and (
             session.deadline is None or abs(now + turn.time_left - session.deadline) > DEADLINE_SLACK
@@ -342,6 +343,13 @@ class _Worker:
             return False
         self._renew_leases(seat, turn)
         return True
+
+    def _over(self, session: Session, turn: Turn, abroad: Abroad | None) -> list[Running | Lent]:
+        """Whose program has ended, as the worker says, and has its room to be given away now."""
+        running = self._queue.index.running
+        found: list[Running | Lent] = [running[one.job] for one in turn.over if session.leases.get(one.job) == one]
+        found += [session.lent[one] for one in (abroad.over if abroad else ()) if one in session.lent]
+        return [run for run in found if session.lets_go(run)]
 
     def _renew_leases(self, seat: Seat, turn: Turn) -> None:
         running, now = self._queue.index.running, self._queue.now
@@ -358,7 +366,12 @@ class _Worker:
         abroad, others = self._divide(tx, session.worker, abroad)
         if abroad is not None and queue.index.returned(session, [result.lease for result in abroad.results]):
             queue.feed(session)
-        tx.after(lambda: self._take_abroad(session.worker, abroad))
+        over = self._over(session, turn, abroad)
+        for run in over:
+            queue.index.over(session, run)
+            queue.feed(session)
+        left = tuple(one.lease for one in over if isinstance(one, Lent))
+        tx.after(lambda: self._take_abroad(session.worker, abroad, left))
         self._renew_leases(seat, turn)
         if session.wants != turn.wants:
             queue.index.change(session, wants=turn.wants)

@@ -182,6 +182,7 @@ class Turn(Message, frozen=True):
 
     `free` is what it offers now; the server answers at once or, later, with `orders`. `wants` false: no more jobs.
     `brief`: what the worker holds is not named, because it has been a moment ago; only to a server that understands it.
+    `over`: the programs of these have ended, and their results are still collected and sent: they need no room any more.
     """
 
     number: int
@@ -194,6 +195,7 @@ class Turn(Message, frozen=True):
     time_left: Left | None = None
     note: str = ""  # why the worker stepped back, in words: shown by `cpcc workers`
     brief: bool = False
+    over: tuple[Lease, ...] = ()
 
 
 class Task(Message, frozen=True):

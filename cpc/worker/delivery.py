@@ -72,6 +72,11 @@ class Delivery:
         return not self._parts(kept) and _weight(kept) <= KEEP_IN_MEMORY
 
     @property
+    def is_on_its_way(self) -> bool:
+        """Whether its files have to be sent before it can be told."""
+        return self.way in (Way.UPLOADING, Way.PAUSED)
+
+    @property
     def is_settled(self) -> bool:
         """Whether nobody needs it here any more: the server has it on record, or it lies aside."""
         return self._forgotten

@@ -205,7 +205,14 @@ class Desk:
             time_left=self.standing.time_left(now),
             note=self.standing.note(now),
             brief=brief,
+            over=self._over(),
         )
+
+    def _over(self) -> tuple[Lease, ...]:
+        """Whose programs have ended, while their files are still collected and sent."""
+        collected = (lease for lease, each in self.attempts.items() if each.is_over)
+        sent = (lease for lease, each in self.deliveries.items() if each.is_on_its_way)
+        return tuple(itertools.islice((*collected, *sent), MOST_HELD))
 
     def refused(self, turn: Turn, error: CopernicusError) -> bool:
         """The server cannot take this turn. One result must not hold up all others: they go one by one, and the one

@@ -92,6 +92,7 @@ class Attempt:
         self._stage_in = 0.0  # seconds
         self._bare = False  # it has left nothing, and its directory is another's by now
         self._listening: Deferred[None] | None = None
+        self.is_over = False  # its program has ended, and what it has left takes a while to collect
 
     @property
     def has_ended(self) -> bool:
@@ -246,6 +247,8 @@ class Attempt:
         try:
             collected = await room.together(lambda: self._collect_brief(result))
             if collected is None:
+                self.is_over = True
+                room.hooks.changed()
                 collected = await room.offload(lambda: self._collect(result))
         except OSError as error:
             return await self._refuse(error)

@@ -156,7 +156,7 @@ class Bench:
                 assert window.entries == held, f"window {project} {need}"
             for session in index.sessions.values():
                 runs = {job: run for job, run in index.running.items() if run.worker == session.worker}
-                used = sum(run.granted.cores for run in runs.values() if not run.ahead)
+                used = sum(run.granted.cores for run in runs.values() if not run.ahead and not run.over)
                 assert session.free.cores == session.total.cores - used >= 0
                 assert set(session.leases) == set(runs)
                 assert set(session.ahead) == {job for job, run in runs.items() if run.ahead}

@@ -227,10 +227,15 @@ class Invariants:
                 self.wrong(f"{run.lease} is {found} in the database, {(run.rank, run.failures, run.losses)} in memory")
         for session in index.sessions.values():
             runs = [run for run in index.running.values() if run.worker == session.worker]
-            used = sum(run.granted.cores for run in (*runs, *session.lent.values()) if not run.ahead)
+            used = sum(run.granted.cores for run in (*runs, *session.lent.values()) if not run.ahead and not run.over)
             # What is free of a worker of another server, only that one knows.
             if not session.home and (session.free.cores != session.total.cores - used or session.free.cores < 0):
                 self.wrong(f"{session.name} has {session.free.cores} free of {session.total.cores}, and {used} in use")
+            over = [run for run in (*runs, *session.lent.values()) if run.over]
+            if {str(one.lease) for one in over} != {str(one.lease) for one in session.over.values()}:
+                self.wrong(f"programs of {over} have ended at {session.name}, and it is said of {list(session.over)}")
+            if sum(run.granted.cores for run in over) > session.total.cores:
+                self.wrong(f"{session.name} has results of more than {session.total.cores} cores on their way: {over}")
             ahead = [run.lease for run in (*runs, *session.lent.values()) if run.ahead]
             if {str(one) for one in ahead} != {str(one.lease) for one in session.ahead.values()}:
                 self.wrong(f"{session.name} was given {ahead} ahead, and is said to have {list(session.ahead)}")

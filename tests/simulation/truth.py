@@ -83,7 +83,7 @@ class Truth:
             for held, granted in self.rows(
                 "SELECT job, granted FROM attempts WHERE ended IS NULL AND worker = ?", session.worker
             ):
-                if held in session.ahead:
+                if held in session.ahead or held in session.over:
                     continue
                 amounts = msgspec.msgpack.decode(granted, type=Amounts)
                 cores, memory = cores - amounts.cores, memory - amounts.memory

@@ -37,6 +37,7 @@ def state(index: Index) -> Any:
             session.reserved,
             dict(session.leases),
             list(session.ahead),
+            set(session.over),
         )
         for number, session in index.sessions.items()
     }
@@ -45,7 +46,7 @@ def state(index: Index) -> Any:
     }  # the order within does not matter
     usage = {project: index.shares.usage(project, 1000.0) for project in (1, 2)}
     running = {
-        job: (run.lease, run.rank, run.failures, run.losses, run.checkpoint, run.ahead)
+        job: (run.lease, run.rank, run.failures, run.losses, run.checkpoint, run.ahead, run.over)
         for job, run in index.running.items()
     }
     held = {worker: {run.lease for run in index.held(worker)} for worker in index._held}
@@ -56,7 +57,9 @@ def state(index: Index) -> Any:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["wait", "unwait", "start", "end", "join", "leave", "change", "forget", "charge", "fail"]),
+        st.sampled_from(
+            ["wait", "unwait", "start", "end", "over", "join", "leave", "change", "forget", "charge", "fail"]
+        ),
         st.integers(0, 30),
         st.integers(0, 30),
     ),
@@ -112,6 +115,10 @@ class Driver:
     def _end(self, one: int, _two: int) -> None:
         if (run := self._run(one)) is not None:
             self.index.end(run.lease.job)
+
+    def _over(self, one: int, _two: int) -> None:
+        if (run := self._run(one)) is not None and (session := self.index.of_worker(run.worker)) is not None:
+            self.index.over(session, run)
 
     def _fail(self, one: int, _two: int) -> None:
         if (run := self._run(one)) is not None:
@@ -181,8 +188,43 @@ def test_free_is_always_total_less_what_was_granted(steps: list[Any]) -> None:
             held = {job: run.lease for job, run in driver.index.running.items() if run.worker == session.worker}
             assert session.leases == held
             assert {run.lease.job: run.lease for run in driver.index.held(session.worker)} == held
-            ahead = sum(driver.index.running[job].ahead for job in held)  # they wait at the worker and hold no room
-            assert session.free.cores == session.total.cores - (len(held) - ahead)
+            runs = [driver.index.running[job] for job in held]
+            without = sum(
+                run.ahead or run.over for run in runs
+            )  # they wait at the worker, or have ended, and hold no room
+            assert session.free.cores == session.total.cores - (len(held) - without)
+            assert set(session.over) == {run.lease.job for run in runs if run.over}
+            assert not set(session.over) & set(session.ahead)
+
+
+def test_a_program_that_has_ended_holds_no_room_while_its_result_is_on_its_way() -> None:
+    """But not more of them than there is room for programs: results would come faster than they can be sent."""
+    index, journal = Index(Journal()), Journal()
+    index.journal = journal
+    index.requirements = {1: SMALL}
+    session = Session(
+        1, 1, "w", requirement.profile((), (), Amounts(cores=2)), Amounts(cores=2), Amounts(cores=2), most_ahead=9
+    )
+    index.join(session)
+
+    def started(job: int, ahead: bool = False) -> Running:
+        run = Running(Lease(job, 1, 1), job, 1, 1, 0, 1, Amounts(cores=1), "", 0.0, 0, ahead=ahead)
+        index.start(run)
+        return run
+
+    first, second, third, fourth = started(1), started(2), started(3, True), started(4, True)
+    index.over(session, first)
+    assert (session.free.cores, third.ahead, fourth.ahead) == (0, False, True), "who waited has begun"
+    index.over(session, second)
+    index.over(session, third)
+    assert (session.free.cores, set(session.over), fourth.ahead) == (0, {1, 2}, False)
+    index.end(1)
+    index.over(session, third)
+    assert (session.free.cores, set(session.over)) == (1, {2, 3})
+    index.end(3)
+    assert session.free.cores == 1, "it had let go of its room before"
+    journal.undo()
+    assert (index.sessions, session.free.cores, session.over, session.ahead) == ({}, 2, {}, {})
 
 
 def test_what_holds_nothing_costs_nothing() -> None:

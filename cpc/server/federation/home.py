@@ -134,7 +134,7 @@ class Home:
                     loan.checkpoints[checkpoint.lease] = checkpoint
                     loan.dirty = True
             loan.add_tails(tail for tail in abroad.tails if tail.lease.path == path)
-            if results:
+            if results or any(lease.path == path for lease in abroad.over):
                 self.spares.prefer(worker, path)
             loan.dirty = loan.dirty or bool(loan.tails)
             self._look(path)
