@@ -10,6 +10,21 @@ _LINE = "tests/integration/test_guardian_line.py::"
 WORKER = (
     # --- results ---
     defect(
+        "room-kept-until-the-result-is-here", "cpc.worker.desk:Desk._over", "return tuple(", "return () and tuple(",
+        promise="the next jobs begin while results are on their way",
+        caught_by="tests/simulation/test_slow_ways.py::test_the_next_jobs_begin_while_results_are_on_their_way",
+    ),
+    defect(
+        "results-lie-there-without-end", "cpc.queue.session:Session.lets_go", "<= self.total.cores", "<= 10**9",
+        promise="no more results come to lie at a worker than it has cores for",
+        caught_by="tests/simulation/test_slow_ways.py::test_the_next_jobs_begin_while_results_are_on_their_way",
+    ),
+    defect(
+        "room-of-lent-jobs-kept", "cpc.server.abroad:parted", "tuple(lease for lease in turn.over if lease.path)", "()",
+        promise="a slow way leaves no core idle at a worker that is lent",
+        caught_by="tests/simulation/test_slow_ways.py::test_the_same_at_a_worker_that_is_lent",
+    ),
+    defect(
         "result-dropped-on-reconnect", "cpc.worker.desk:Desk.welcomed", "delivery.again()", "delivery.way = Way.SETTLED",
         promise="a result is told until the server has settled it", caught_by="seeds 0-59",
     ),

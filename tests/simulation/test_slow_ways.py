@@ -39,10 +39,10 @@ def test_the_next_jobs_begin_while_results_are_on_their_way(world: World, monkey
     join(world, "n1")
     first = submit(world, "ok", "10", LARGE, array=12)
     world.reactor.advance(13.0)
+    assert [state(world, first + index) for index in (0, 4, 8)] == ["running", "running", "waiting"]
+    world.reactor.advance(9.0)
     assert not came
-    assert [state(world, first + index) for index in (0, 4, 8)] == ["running", "running", "waiting"], (
-        "but no more results come to lie there than the worker has cores"
-    )
+    assert state(world, first + 8) == "waiting", "no more results come to lie there than the worker has cores"
     world.until(lambda: all(state(world, first + index) == "succeeded" for index in range(12)), within=50.0)
     assert len(came) == 12
 
