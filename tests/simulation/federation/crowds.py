@@ -26,10 +26,12 @@ from tests.simulation.plan import ALL
 from tests.simulation.server import given
 
 IDLE = 1800.0  # seconds without work: idle homes ask each peer once in five minutes
-#: Of a call that comes to nothing, because a question finds its end elsewhere: again after 1, 2, 4, … seconds, for a minute.
-WAVES = 6
-#: For each home that is called to jobs, for as long as they last: in a star each is asked of the hub and of the owner.
-QUESTIONS = {"mesh": 4, "star": 6}
+#: Of a call that comes to nothing, because others were faster: again after 1, 2, 4, … seconds, for a minute; each home is called
+#: by all ways by which it has asked.
+WAVES = 8
+#: For each home that is called to jobs, for as long as they last, and once more to the end of the network when there are no more:
+#: in a star each is asked of the hub and of the owner.
+QUESTIONS = {"mesh": 4, "star": 8}
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ class Told:
 
 def most_asked(made: Crowd) -> int:
     """Questions that one round of all homes may cost: each goes to every peer of its home, and from there over each link once;
-    where there is no end for many servers, once more by each shorter way, which is about as often again."""
+    where there is no end for many servers, once more by each shorter way, which is about as often again. What is nearest is
+    asked once more for each step that the question goes farther."""
     ends = Counter(number for pair in made.pairs for number in pair)
     if made.name == "mesh":  # whom the home asks itself, nobody else asks
         return sum(ends[home] for home in made.homes)
