@@ -70,6 +70,7 @@ def test_what_runs_when_trust_ends_may_come_to_its_end_and_is_handed_in_when_the
         a.cpcc("revoke", server_id(b)).done()
         b.in_state(job, "waiting")
         assert "the connected server lends no worker for it now" in b.cpcc("why", job).done()
+        a.cpcc("peer", server_id(b), "--lent-cores", "1").done()  # for later
         assert f"runs 1 job of server {server_id(b)[:8]}" in a.cpcc("workers").done()  # it may come to its end
         gate.touch()
         a.until(a.client.custody, "the result is kept")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timers
@@ -38,7 +38,7 @@ class Lending:
 
     def __init__(
         self, *, queue: Queue, store: Store, machines: Machines, ways: Ways, timers: Timers, clock: Clock, chance: Chance,
-        name: str, quarantine: Quarantine,
+        name: str, quarantine: Quarantine, trusts: Callable[[str], bool] = lambda peer: True,
     ) -> None:  # fmt: skip
         self.home = Home(queue=queue, store=store, ways=ways, timers=timers)
         self.owner = Owner(
@@ -55,6 +55,7 @@ class Lending:
         self.asking.held = self.asked.held = self.first.holds
         self._store = store
         self._ways = ways
+        self._trusts = trusts
         self._clock = clock
         self._seats = machines.seats
         self._here = ways.here
@@ -109,8 +110,9 @@ class Lending:
 
     def agreed(self, peer: str) -> None:
         """A peer is here, or the operator has set something else for it: it is worth asking now, for our own workers and for
-        those of others that may be lent on to it. If both directions are off, what runs ends."""
-        if terms.withdrawn(self._ways.agreement(peer)):
+        those of others that may be lent on to it. If both directions are off, what runs ends. What may come to its end when
+        the trust has ended was said with that."""
+        if self._trusts(peer) and terms.withdrawn(self._ways.agreement(peer)):
             written = self._store.write(lambda tx: self._switched_off(tx, peer))
             written.addErrback(lambda failure: failure.trap(Unavailable))
         self.asking.called(peer)

@@ -62,7 +62,7 @@ class Federation:
         quarantine = Quarantine(queue, clock, lambda: settings.whole(QUARANTINE), self.book.called)
         self.lending = Lending(
             queue=queue, store=store, machines=machines, ways=self.links, timers=reactor, clock=clock, chance=chance,
-            name=self.say().name, quarantine=quarantine,
+            name=self.say().name, quarantine=quarantine, trusts=self.book.trusts,
         )  # fmt: skip
         self.trust.on_revoke.append(self.lending.revoked)
         self.trust.on_agreed.append(self.lending.agreed)
