@@ -82,6 +82,10 @@ class Index:
         """What a worker runs, joined or not; a copy: the caller ends some."""
         return list(self._held.get(worker, {}).values())
 
+    def cores(self, worker: int) -> int:
+        """How many cores jobs of ours have there."""
+        return sum(run.granted.cores for run in self._held.get(worker, {}).values() if not run.ahead)
+
     def ages(self, project: int, requirement: int, now: int) -> tuple[int, int, int]:
         """How many jobs of a project and class run, for how long (µs) the one that began first has, and the one in the middle."""
         runs = self._alike.get((project, requirement), {})

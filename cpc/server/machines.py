@@ -118,6 +118,20 @@ class Machines:
         seat = self.seats.get(session)
         return seat.named if seat else 0.0
 
+    def promised(self, session: int) -> float:
+        """For how many seconds one of our own workers may be silent, as far as it knows."""
+        seat = self.seats.get(session)
+        return seat.heartbeat_time if seat else 0.0
+
+    def set_beat(self, heartbeat_time: float, beats: int) -> None:
+        """Who is joined is told at once; for each what it has known so far counts until it has said something."""
+        terms = self.terms
+        if (heartbeat_time, beats) != (terms.heartbeat_time, terms.beats):
+            terms.heartbeat_time, terms.beats = heartbeat_time, beats
+            for seat in self.seats:
+                seat.told = heartbeat_time
+                seat.connection.tell("orders", Orders(beat=heartbeat_time / beats, heartbeat_time=heartbeat_time))
+
     def cut(self, sessions: list[int], reason: str) -> None:
         """Close the connections of these sessions: they are revoked."""
         for number in sessions:
@@ -250,6 +264,8 @@ class _Worker:
             hello,
             machines._clock.now(),
             self._queue.now,
+            heartbeat_time=machines.terms.heartbeat_time,
+            told=machines.terms.heartbeat_time,
         )
         former = machines.seats.take(self._seat)
         if former is not None and former.connection is not self._connection:
@@ -311,7 +327,7 @@ class _Worker:
             self._seat = None
             raise Gone("this session is over", "say hello again")
         seat.heard = queue.now
-        seat.wants = turn.wants
+        seat.wants, seat.heartbeat_time = turn.wants, seat.told
         queue.tallies.heartbeats += 1
         seat.note, seat.free = plain(turn.note, MAX_NOTE), turn.free
         for settled in answer.settled:

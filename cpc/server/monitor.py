@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import Unavailable
 from cpc.queue.leaseclock import PACE
-from cpc.queue.session import Running
+from cpc.queue.session import Running, Session
 from cpc.server import joining, settling
 from cpc.server.queue import Queue
 from cpc.store.store import Store
@@ -37,6 +37,10 @@ class Borrowers(Protocol):
         """Whether its home is silent, so that nobody knows of the worker."""
         ...
 
+    def promised(self, worker: int) -> float:
+        """For how many seconds its home may be silent, as far as that knows; 0.0: it is one of ours, or has said nothing yet."""
+        ...
+
     def tidy(self, tx: Tx) -> None:
         """Once a second."""
         ...
@@ -51,6 +55,10 @@ class Sessions(Protocol):
 
     def named(self, session: int) -> float:
         """When its worker last said all that it holds."""
+        ...
+
+    def promised(self, session: int) -> float:
+        """For how many seconds its worker may be silent, as far as it knows; 0.0: nothing is known of that."""
         ...
 
 
@@ -121,8 +129,8 @@ class Monitor:
         """End every lease that was not renewed for a heartbeat time; how many."""
         queue = self._queue
         limit = queue.lease_clock.reading - queue.limits.heartbeat_time
-        late = [run for run in queue.index.running.values() if run.renewed < limit and not self._suspended(run)]
-        silent = [session for session in queue.index.sessions.values() if self._sessions.heard(session.number) < limit]
+        late = [run for run in queue.index.running.values() if run.renewed < limit and not self._waits(run)]
+        silent = [session for session in queue.index.sessions.values() if self._is_silent(session, limit)]
         if self.borrowers is not None:
             self.borrowers.tidy(tx)
         if not late and not silent:
@@ -143,6 +151,19 @@ class Monitor:
             joining.silent(queue, tx, session)
         queue.round(tx)
         return expired
+
+    def _is_silent(self, session: Session, limit: float) -> bool:
+        heard = self._sessions.heard(session.number)
+        return heard < limit and heard < self._queue.lease_clock.reading - self._sessions.promised(session.number)
+
+    def _waits(self, run: Running) -> bool:
+        """Whether there is a reason to wait for longer than a heartbeat time: it has been made shorter, and the worker, or its
+        home, has not said anything since it was told; or its home is silent."""
+        session = self._queue.index.of_worker(run.worker)
+        promised = self._sessions.promised(session.number) if session is not None else 0.0
+        if self.borrowers is not None:
+            promised = max(promised, self.borrowers.promised(run.worker))
+        return run.renewed >= self._queue.lease_clock.reading - promised or self._suspended(run)
 
     def _missed(self, run: Running) -> bool:
         """Whether its worker has named what it holds since, and not this. Until then it is not known whether the worker is

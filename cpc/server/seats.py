@@ -13,7 +13,7 @@ from cpc.wire.messages import Hello
 @dataclass(slots=True)
 class Seat:
     """One joined worker. `heard` by the lease clock, and so `named`: when it last said all that it holds; `wants` as its last
-    turn said that is on record."""
+    turn said that is on record. `heartbeat_time`: what it goes by; `told`: what it was told since."""
 
     connection: Connection
     session: int
@@ -29,6 +29,8 @@ class Seat:
     wants: bool | None = None
     lent: bool = False  # at its last turn it had jobs of other servers
     named: float = 0.0
+    heartbeat_time: float = 0.0
+    told: float = 0.0
 
 
 class Seats:

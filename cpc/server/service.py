@@ -346,8 +346,7 @@ class Service:
         owner = self.federation.lending.owner
         owner.peer_grace, owner.beats = settings.number("peer_grace"), settings.whole("beats")
         terms = self.machines.terms
-        terms.heartbeat_time = limits.heartbeat_time
-        terms.beats = settings.whole("beats")
+        self.machines.set_beat(limits.heartbeat_time, settings.whole("beats"))
         terms.checkpoint_interval = settings.number("checkpoint_interval")
         terms.certificate_time = self.bundles.terms.certificate_time = settings.number("certificate_time")
         self.bundles.terms.bundle_time = settings.number("bundle_time")

@@ -241,6 +241,8 @@ class Orders(Message, frozen=True):
     drain: str | None = None  # a reason: take nothing new; "" : take jobs again
     leave: bool = False  # drained and empty: the agent may end
     retry: tuple[Lease, ...] = ()  # results not taken now (disk full, chunk missing): send again later
+    beat: Seconds = 0.0  # from now on in place of what the welcome has said, and so `heartbeat_time`; 0: as before
+    heartbeat_time: Seconds = 0.0
 
 
 class Goodbye(Message, frozen=True):

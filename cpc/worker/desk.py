@@ -274,6 +274,8 @@ class Desk:
         for lease in orders.follow:
             if lease in self.attempts:
                 self.attempts[lease].tailer.followed = True
+        if orders.beat:
+            self.beat, self.heartbeat_time = max(0.1, orders.beat), orders.heartbeat_time
         if orders.drain is not None:
             self.standing.draining = orders.drain
             self.may_leave = False

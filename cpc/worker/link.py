@@ -146,6 +146,7 @@ class Link:
     def _lost(self, session: Session) -> None:
         if session.turns:
             self._backoff.reset()
+        self._backoff.bound(self._desk.heartbeat_time / 2)
         self.session = None
         self.lost_at = self._clock.monotonic()
         if self._renewal is not None and self._renewal.active():
@@ -203,6 +204,7 @@ class Link:
                 or orders.hand_back
                 or orders.retry
                 or orders.leave
+                or orders.beat
                 or orders.drain is not None
             ):
                 self.poke()

@@ -32,6 +32,23 @@ QUEUE = (
         caught_by=_STORIES + "test_a_worker_that_dies_after_a_turn_that_named_nothing_is_lost_with_its_job",
     ),
     defect(
+        "shorter-heartbeat-counts-at-once", "cpc.server.monitor:Monitor._waits", "promised or self", "0.0 or self",
+        promise="a heartbeat time that is made shorter loses no job",
+        caught_by="tests/simulation/test_heartbeats.py::test_a_heartbeat_time_that_is_made_shorter_loses_nothing",
+    ),
+    defect(
+        "shorter-heartbeat-not-told", "cpc.worker.desk:Desk.obey", "if orders.beat:", "if orders.beat < 0.0:",
+        promise="who is joined hears of another heartbeat time at once",
+        caught_by="tests/simulation/test_heartbeats.py::test_a_heartbeat_time_that_is_made_shorter_loses_nothing",
+    ),
+    defect(
+        "shorter-heartbeat-counts-for-homes-at-once", "cpc.server.federation.owner:Owner.promised",
+        "self._hearing.promised(self.register.way_to(worker))", "0.0",
+        promise="a heartbeat time that is made shorter loses no job that is lent",
+        caught_by="tests/simulation/federation/test_beats.py::"
+        "test_a_heartbeat_time_that_is_made_shorter_loses_nothing_that_is_lent",
+    ),
+    defect(
         "lease-not-extended-after-restart", "cpc.server.queue:Queue._running", "renewed=self.now",
         "renewed=self.now - self.limits.heartbeat_time",
         promise="after a restart every running attempt has a whole period",

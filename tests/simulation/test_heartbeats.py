@@ -36,6 +36,29 @@ def test_workers_stay_while_the_database_is_away(world: World) -> None:
     assert world.attempts(job) == 1
 
 
+def test_a_heartbeat_time_that_is_made_shorter_loses_nothing(world: World) -> None:
+    """Workers that have said something a moment ago would be silent for long, by the new one, until their next beat."""
+    join(world, "n1", "n2")
+    jobs = submit(world, "ok", "900", "10", array=4)
+    world.until(lambda: state(world, jobs + 3) == "running")
+    server = world.server
+    assert server is not None
+    world.reactor.advance(QUIET.heartbeat_time / 12)
+    for worker in world.workers.values():
+        worker.host.freeze()  # for a moment they do not hear it
+    server.queue.limits.heartbeat_time = QUIET.heartbeat_time / 15
+    server.machines.set_beat(QUIET.heartbeat_time / 15, 3)
+    world.reactor.advance(QUIET.heartbeat_time / 4)
+    for worker in world.workers.values():
+        worker.host.thaw()
+    world.reactor.advance(QUIET.heartbeat_time)
+    assert [world.attempts(jobs + index) for index in range(4)] == [1] * 4
+    world.workers["n1"].kill(away=500.0)
+    world.workers["n2"].kill(away=500.0)
+    gone = QUIET.heartbeat_time / 15 + 5.0
+    world.until(lambda: all(state(world, jobs + index) == "waiting" for index in range(4)), within=gone)
+
+
 def test_a_renewal_does_not_bring_back_a_lease_that_is_over(world: World) -> None:
     """The worker holds on to a cancelled job's lease in its turns until it has been told."""
     join(world, "n1")

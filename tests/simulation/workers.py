@@ -27,7 +27,6 @@ from cpc.worker.room import Kept
 from cpc.worker.starting import PlainStarter
 from tests.helpers.memory_disk import MemoryDisk, Node, Platter
 from tests.simulation import versions
-from tests.simulation.databases import Killed
 from tests.simulation.network import Host
 from tests.simulation.programs import Ear, SimProcesses
 from tests.simulation.threads import Pool
@@ -198,7 +197,7 @@ class Worker:
         self.agent = None
         self.host.kill(silent=power)
         self.disk.end()
-        self.disk.killed = Killed
+        self.disk.killed = GeneratorExit  # says nothing when the coroutines of the process are collected
         if power and not self.world.shares(self.platter):
             self.platter.power_loss(zeros)
         self.world.reactor.callLater(away * self.world.plan.scale, self.start)

@@ -34,13 +34,25 @@ class Hearing:
         self._closed = closed
         self._heard: dict[tuple[str, ...], float] = {}
         self._probed: dict[tuple[str, ...], float] = {}  # silent: when it was looked for
+        self._promised: dict[tuple[str, ...], float] = {}  # the heartbeat time by which it was last told to report
 
     def note(self, back: tuple[str, ...]) -> None:
-        """It is heard of now, by this way."""
+        """It is heard of now, by this way. What is promised to one that has not reported yet is what counts now."""
         self._heard[back] = self._queue.now
+        self._promised.setdefault(back, self._queue.limits.heartbeat_time)
+
+    def promise(self, back: tuple[str, ...]) -> float:
+        """It is told by which heartbeat time to report: what that is."""
+        self._promised[back] = self._queue.limits.heartbeat_time
+        return self._promised[back]
+
+    def promised(self, back: tuple[str, ...]) -> float:
+        """By which heartbeat time it reports, as far as it knows; 0.0: it has not reported yet."""
+        return self._promised.get(back, 0.0)
 
     def forget(self, back: tuple[str, ...]) -> None:
         """Nothing is lent by this way any more."""
+        self._promised.pop(back, None)
         self._heard.pop(back, None)
         self._probed.pop(back, None)
 
@@ -50,7 +62,8 @@ class Hearing:
 
     def silent(self, back: tuple[str, ...]) -> bool:
         """Whether it was not heard of for a heartbeat time."""
-        return self.last(back) < self._queue.lease_clock.reading - self._queue.limits.heartbeat_time
+        span = max(self._queue.limits.heartbeat_time, self.promised(back))
+        return self.last(back) < self._queue.lease_clock.reading - span
 
     def look(self, tx: Tx, ways: Iterable[tuple[str, ...]]) -> None:
         """Those that say nothing for half a heartbeat time are asked whether they are there."""

@@ -90,6 +90,10 @@ class Owner:
         from our start on."""
         return self._hearing.last(self.register.way_to(worker))
 
+    def promised(self, worker: int) -> float:
+        """For how many seconds the home of this worker may be silent, as far as that knows; 0.0: it has no home elsewhere."""
+        return self._hearing.promised(self.register.way_to(worker))
+
     def suspended(self, worker: int) -> bool:
         """Whether the leases of this worker wait for its home to be heard of again."""
         back = self.register.way_to(worker)
@@ -102,7 +106,7 @@ class Owner:
             session = self._queue.index.sessions.get(one.session)
             if session is not None:
                 count, cores = found.get(one.home, (0, 0))
-                found[one.home] = (count + 1, cores + _cores(self._queue, session.worker))
+                found[one.home] = (count + 1, cores + self._queue.index.cores(session.worker))
         return found
 
     # --- work for a question ----------------------------------------------------------------------------------------------
@@ -176,7 +180,7 @@ class Owner:
         return limits, frozenset(row.id for row in rows if row is not None)
 
     def _used(self, peer: str) -> int:
-        return sum(_cores(self._queue, one.worker) for one in self._borrowed.values() if one.neighbour == peer)
+        return sum(self._queue.index.cores(one.worker) for one in self._borrowed.values() if one.neighbour == peer)
 
     def _join(self, tx: Tx, session: Session, back: tuple[str, ...], offer: Offer) -> None:
         queue, home = self._queue, back[-1]
@@ -261,7 +265,7 @@ class Owner:
             )
             if made != Orders():
                 orders.append(WorkerOrders(worker=one.worker, orders=made))
-        beat = self._queue.limits.heartbeat_time / self.beats
+        beat = self._hearing.promise(caller.back) / self.beats
         return ReportAnswer(workers=tuple(orders), unknown=tuple(answer.unknown), beat=beat)
 
     def _check(self, caller: Caller) -> None:
@@ -443,7 +447,3 @@ class Owner:
 def _current(queue: Queue, lease: Lease, worker: int) -> bool:
     run = queue.index.running.get(lease.job)
     return run is not None and run.lease == lease and run.worker == worker
-
-
-def _cores(queue: Queue, worker: int) -> int:
-    return sum(run.granted.cores for run in queue.index.held(worker) if not run.ahead)
