@@ -153,16 +153,14 @@ class Monitor:
         return expired
 
     def _is_silent(self, session: Session, limit: float) -> bool:
+        """By the heartbeat time that counts, and, if that has been made shorter, by the one that its worker goes by."""
         heard = self._sessions.heard(session.number)
         return heard < limit and heard < self._queue.lease_clock.reading - self._sessions.promised(session.number)
 
     def _waits(self, run: Running) -> bool:
-        """Whether there is a reason to wait for longer than a heartbeat time: it has been made shorter, and the worker, or its
-        home, has not said anything since it was told; or its home is silent."""
-        session = self._queue.index.of_worker(run.worker)
-        promised = self._sessions.promised(session.number) if session is not None else 0.0
-        if self.borrowers is not None:
-            promised = max(promised, self.borrowers.promised(run.worker))
+        """Whether there is a reason to wait for longer than a heartbeat time: the worker's home goes by a longer one, or is
+        silent."""
+        promised = self.borrowers.promised(run.worker) if self.borrowers is not None else 0.0
         return run.renewed >= self._queue.lease_clock.reading - promised or self._suspended(run)
 
     def _missed(self, run: Running) -> bool:
