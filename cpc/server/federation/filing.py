@@ -27,9 +27,8 @@ log = Logger()
 
 
 class Filing:
-    """`size_of` gives a setting that is a size in bytes; `called`, how people call a server, `name_of`
-    a worker. Whoever lends sets
-    `custody.reports` before `start`."""
+    """`size_of` gives a setting that is a size in bytes; `called`, how people call a server, `name_of` a worker. Whoever lends
+    sets `custody.reports` before `start`."""
 
     def __init__(
         self, *, ways: Ways, files: JobFiles, store: Store, gate: Gate, storage: Storage, disk: Disk, run_dir: str,
