@@ -146,7 +146,6 @@ class Link:
     def _lost(self, session: Session) -> None:
         if session.turns:
             self._backoff.reset()
-        self._backoff.bound(self._desk.heartbeat_time / 2)
         self.session = None
         self.lost_at = self._clock.monotonic()
         if self._renewal is not None and self._renewal.active():
@@ -197,6 +196,8 @@ class Link:
         """Orders that the server sends by itself."""
         if self.session is not None and self.session.connection is connection:
             self._desk.obey(orders)
+            if orders.heartbeat_time:
+                self._backoff.bound(orders.heartbeat_time / 2)
             # New tasks and settled results need no word from here: what comes of them is told when it is there.
             if (
                 orders.follow

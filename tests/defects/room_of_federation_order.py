@@ -12,8 +12,8 @@ FEDERATION_ORDER = (
         caught_by=_SEEDS,
     ),
     defect(
-        "own-work-after-others", "cpc.server.machines:_Worker._take", "queue.feed(session)\n        tx.after",
-        "pass\n        tx.after", promise="room that a job of others leaves is for own work first, by seed", caught_by=_SEEDS,
+        "own-work-after-others", "cpc.server.machines:_Worker._take", "queue.feed(session)\n        over =",
+        "pass\n        over =", promise="room that a job of others leaves is for own work first, by seed", caught_by=_SEEDS,
     ),
     defect(
         "lower-priority-keeps-its-room", "cpc.queue.sources:Ranked.before", "return self.priority < other.priority",

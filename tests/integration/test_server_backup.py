@@ -119,7 +119,7 @@ def custody(server: Server) -> Held:
 def test_a_backup_has_what_is_in_custody(server):
     lease = Lease(1, 1, 1, "relay/owner")
     held = custody(server)
-    wait(held.put_chunk(hashlib.sha256(PIECES[1]).digest(), PIECES[1]))
+    wait(held.put_chunk(lease, hashlib.sha256(PIECES[1]).digest(), PIECES[1]))
     files = Manifest((Entry(b"out", content=content_of(PIECES[1])),))
     kept = Kept(7, "w", 0, Result(lease=lease, outcome=Outcome.OK, files=files))
     assert wait(held.add(lease, kept)) is not None
