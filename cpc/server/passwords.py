@@ -14,6 +14,7 @@ from cpc.core.errors import BadInput
 SHORTEST = 8
 LONGEST = 1024
 COST = 15  # 2¹⁵ blocks of 1 KiB: 32 MiB and some 80 ms for each try
+NUL = "\0"  # to HMAC, and so to scrypt, those at the end of a password are as none
 _BLOCK = 8
 _SIZE = 32
 
@@ -24,6 +25,8 @@ def check(password: str, name: str) -> str:
         raise BadInput(f"the password is shorter than {SHORTEST} characters", "take a longer one")
     if len(password) > LONGEST:
         raise BadInput(f"the password is longer than {LONGEST} characters")
+    if NUL in password:
+        raise BadInput("the password has a NUL in it", "take another one")
     if password.casefold() == name.casefold():
         raise BadInput("the password is the user's name", "take another one")
     return password
@@ -51,7 +54,7 @@ class Passwords:
             same = hmac.compare_digest(found, base64.b64decode(wanted, validate=True))
         except (ValueError, binascii.Error):
             return False
-        return same and scheme == "scrypt" and bool(stored)
+        return same and scheme == "scrypt" and bool(stored) and NUL not in password
 
     def is_old(self, stored: str) -> bool:
         """Whether the hash was made with other parameters than new ones are."""

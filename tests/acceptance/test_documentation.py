@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,13 +20,14 @@ from cpc.core.clock import DAY, SECOND, SystemClock
 from cpc.wire.identity import Authority, Name, Role
 from tests.helpers import sshd
 from tests.helpers.manual import Command, Shell, blocks, commands, end_all, section
+from tests.helpers.ports import free_ports
 from tests.helpers.slurm import Cluster, needed
 from tests.helpers.sshd import Ssh
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 HELPERS = ROOT / "tests" / "helpers"
-SECONDS = 900.0
+SECONDS = 400.0  # for a page: only one that hangs takes so long
 PASSWORD = "correct horse battery staple"
 
 #: Pages that begin where nothing is set up yet; for the others, the first five minutes are over.
@@ -143,14 +143,6 @@ def substitutions(home: Path, database: str) -> dict[str, str]:
         "curl -k ": f"{python} {HELPERS / 'get.py'} ",
         "pip install ./wc-plugin": f"{python} {HELPERS / 'install_plugin.py'} wc-plugin site; export PYTHONPATH=$PWD/site",
     }
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.ports import free_ports
 from tests.helpers.real_programs import PATIENCE
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sacct")
@@ -134,14 +135,6 @@ def wait_for(holds: Callable[[], object], what: str, seconds: float = PATIENCE) 
         time.sleep(0.05)
 
 
-def _free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 class Cluster:
     """A running Slurm: partitions `batch` (default), `low` and `cheap` (whose jobs are preempted by others: requeued, or
     cancelled), `whole` (which gives whole nodes); nodes n1, n2, … of 4 cores, 2 GPUs.
@@ -173,7 +166,7 @@ class Cluster:
         ):
             (self.base / name).mkdir(parents=True)
         (self.base / "munge").chmod(0o711)
-        self._ports = _free_ports(5 + nodes + cloud)
+        self._ports = free_ports(5 + nodes + cloud)
         self._configure(min_job_age, max_array, kill_wait)
         self.env = {
             "PATH": f"{os.environ['PATH']}:{_SBIN}", "SLURM_CONF": str(self.conf), "HOME": os.environ.get("HOME", "/"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cpc.core.chance import SeededChance
@@ -227,7 +227,9 @@ def test_a_poor_password_is_refused(world: People, password: str) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.text(max_size=40), st.text(max_size=40))
+@given(st.text(st.characters(exclude_characters="\0"), max_size=40), st.text(max_size=40))
+@example("", "\0")
+@example("x", "x\0")
 def test_a_hash_is_good_for_its_password_only(one: str, other: str) -> None:
     hashes = Passwords(SeededChance(1), cost=2)
     stored = hashes.hash(one)

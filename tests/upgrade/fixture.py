@@ -21,11 +21,11 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from cpc.server import network
 from cpc.server.config import Place
 from cpc.store import database, migrate
 from cpc.wire.messages import PROTOCOL
 from tests.helpers.network_of_processes import Network
+from tests.helpers.ports import free_ports
 from tests.upgrade import dump
 from tests.upgrade.inventory import TIMES
 from tests.upgrade.scenario import Left
@@ -145,7 +145,7 @@ def unpack(fixture: Fixture, directory: Path, url: str = "") -> Network:
     config.run_dir = str(directory / "run")
     (directory / "run" / "chunks").mkdir(parents=True, exist_ok=True)
     config.database = url or f"sqlite:///{directory}/run/copernicus.db"
-    config.port, config.client_port = network.free_ports("127.0.0.1", 2)
+    config.port, config.client_port = free_ports(2)
     place.write(config)
     if url:
         dump.load(url, (directory / "database.sql").read_bytes())
