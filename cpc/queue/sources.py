@@ -104,7 +104,7 @@ class Sources:
         neighbour = known.partition("/")[0]
         holder = next((each for each in peers if each.peer == neighbour), None)
         owner = known.rpartition("/")[2] if holder is not None else ""
-        found: list[tuple[Ranked, int]] = []
+        found: list[tuple[Ranked, Choice]] = []
         for each in peers:
             turn = each is holder
             if turn and not self._turns_to_another(neighbour, known, now):
@@ -116,18 +116,17 @@ class Sources:
             ):
                 continue
             offered = room(each.peer)
-            without = "" if turn else owner
+            without = "" if turn or each.peer == owner else owner
             if offered.cores > 0 and not self.covered(each.peer, spare.profile, offered, each.most, now, without):
                 everybody = turn and each.peer not in self._work
-                found.append((each, each.most if everybody else self._hops(each, spare.profile, offered, now, without)))
-        best = min(
-            found,
-            key=lambda one: (one[0].priority, not self._has_nearest_work(one[0], peers), one[0].served, one[1]),
-            default=None,
-        )
-        if best is None:
-            return None
-        return Choice(best[0].peer, best[1], owner if best[0].peer not in (neighbour, owner) else "")
+                hops = each.most if everybody else self._hops(each, spare.profile, offered, now, without)
+                found.append((each, Choice(each.peer, hops, without)))
+
+        def order(one: tuple[Ranked, Choice]) -> tuple[int, bool, float, int]:
+            ranked, choice = one
+            return ranked.priority, not self._has_nearest_work(ranked, peers), ranked.served, choice.hops
+
+        return min(found, key=order)[1] if found else None
 
     def _turns_to_another(self, peer: str, path: str, now: float) -> bool:
         """Whether a peer, with the owner at the end of this path behind it, may have work of another one that is first there: it

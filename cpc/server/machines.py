@@ -386,7 +386,7 @@ class _Worker:
         for run in over:
             queue.index.over(session, run)
             queue.feed(session)
-        left = tuple(one.lease for one in over if isinstance(one, Lent))
+        left = tuple(one.lease for one in over if isinstance(one, Lent) and one.over)
         tx.after(lambda: self._take_abroad(session.worker, abroad, left))
         self._renew_leases(seat, turn)
         if session.wants != turn.wants:

@@ -212,7 +212,7 @@ def test_bytes_of_files_are_counted_when_they_have_arrived_or_left(tmp_path: Pat
 
 
 def test_small_contents_that_come_in_a_report_are_counted(bench: Bench) -> None:
-    from tests.unit.test_settling import files
+    from tests.helpers.settlements import files
 
     worker = bench.worker()
     job = bench.submit()
