@@ -83,8 +83,8 @@ class Process(ProcessProtocol):
         assert self._transport is not None
         self._transport.writeToChild(_REQUESTS, turn.pack(requests))
 
-    def kill(self, why: str = "") -> None:
-        """End it and all that it has started, at once. `why` is what its owner is told."""
+    def kill(self, why: str) -> None:
+        """End it and all that it has started, at once. `why` is what its owner is told; what it still says is not."""
         self._why = self._why or why
         pid = None if self._transport is None else self._transport.pid
         if pid is not None:
@@ -113,6 +113,8 @@ class Process(ProcessProtocol):
             return
         try:
             for reply in self._unpacker.feed(data):
+                if self._why:  # it is blamed for the call that it was at when that was decided, and for no other
+                    return
                 self._owner.replied(self, reply)
         except BadInput as error:
             self.kill(f"was stopped: it wrote something on the server's pipe that is no answer ({error.message})")

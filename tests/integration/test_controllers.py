@@ -17,11 +17,14 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from cpc.core.errors import BadInput, NotFound, Unavailable
 from cpc.core.journal import Journal
+from cpc.dataflow import turn
 from cpc.dataflow.answer import Answer, StepInput
 from cpc.dataflow.code import code
 from cpc.dataflow.description import ModuleText
 from cpc.dataflow.library import Library
+from cpc.dataflow.turn import Began, Ran, Reply
 from cpc.server import sandbox
+from cpc.server.controller_process import Process
 from cpc.server.controllers import Controllers, Options
 from tests.helpers.processes import gone, until
 
@@ -114,6 +117,27 @@ async def test_a_process_that_is_killed_is_replaced(pool: Pool) -> None:
         os.kill(pid, signal.SIGKILL)
     assert "SIGKILL" in (await napping).error
     assert (await pool.run("add", a=1.0)).outputs == (("c", 2.0),)
+
+
+class _Owner:
+    """Hears of a process."""
+
+    def __init__(self) -> None:
+        self.heard: list[Reply] = []
+
+    def replied(self, process: Process, reply: Reply) -> None:
+        self.heard.append(reply)
+
+    def ended(self, process: Process, why: str) -> None: ...
+
+
+def test_what_a_process_says_after_its_end_was_decided_is_no_answer() -> None:
+    owner = _Owner()
+    process = Process(owner)
+    began, junk, ran = turn.pack([Began(1)]), b"\0\0\0\4junk", turn.pack([Ran(1, Answer())])
+    for said in (began, junk, ran):  # one at a time, as pipes may bring them
+        process.childDataReceived(4, said)
+    assert owner.heard == [Began(1)]
 
 
 @pytest_twisted.ensureDeferred
