@@ -13,6 +13,7 @@ import msgspec
 
 from cpc.core.allocation import Check
 from cpc.core.resources import Amounts
+from cpc.queue.requirement import Size
 
 
 class State(enum.StrEnum):
@@ -238,6 +239,7 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     walltime: float = 14400.0
     project: int = 0
     direct: bool = False
+    asked_for: Size | None = None  # the size of the one job that a direct one is for
     started_at: float = 0.0
     ends_at: float = 0.0
     ended_at: float = 0.0

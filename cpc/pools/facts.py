@@ -11,7 +11,7 @@ import msgspec
 from cpc.core.resources import Amounts
 from cpc.pools.allocation import Allocation, Probe, Reason
 from cpc.queue.match import Exact
-from cpc.queue.requirement import Requirement
+from cpc.queue.requirement import Requirement, Size
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -167,7 +167,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask a pool for one allocation. `whole` as in Allocation; `avoid`: nodes that it must not have; `why`: for whom."""
+    """Ask a pool for one allocation. `avoid`: nodes that it must not have; `why`: for whom; the rest as in Allocation."""
 
     pool: int
     nodes: int
@@ -176,6 +176,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     whole: int = 0
     project: int = 0
     direct: bool = False
+    asked_for: Size | None = None
     avoid: tuple[str, ...] = ()
     why: str = ""
     probe: Probe | None = None

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from cpc.core.resources import Amounts
 from cpc.pools import fit
 from cpc.pools.facts import Demand
-from cpc.queue.requirement import Profile
+from cpc.queue.requirement import Profile, Size
 
 
 @dataclass(slots=True)
 class Seat:
-    """One worker's room. `left`: seconds of its own time; `worth`: seconds of work that it should be given; `jobs`: at most."""
+    """One worker's room. `left`: seconds of its own time; `worth`: seconds of work that it should be given; `jobs`: at most.
+
+    `asked_for` as in Allocation; `kept`: a job of that size waits, and has the first claim (cpc.queue.match).
+    """
 
     profile: Profile
     free: Amounts
@@ -24,6 +27,8 @@ class Seat:
     project: int = 0
     jobs: int = fit.ENOUGH
     any_program: bool = False  # nobody knows what it has
+    asked_for: Size | None = None
+    kept: bool = False
 
     def take(self, demand: Demand, count: int) -> int:
         """How many of `count` jobs it is the place for; they are, from now on."""
@@ -38,6 +43,13 @@ class Seat:
         self.free -= _times(demand.exact.need, side_by_side)
         self.jobs -= taken
         return taken
+
+    def keep(self, demand: Demand) -> bool:
+        """Keep it for a job of the size that it was asked for, if it is the place for one; whether it is from now on."""
+        if self.kept or not self.jobs or not self.free.covers(demand.exact.need) or not self._suits(demand):
+            return False
+        self.kept = True
+        return True
 
     def _suits(self, demand: Demand) -> bool:
         if self.project not in (0, demand.project) or not fit.in_time(demand.exact, self.left):

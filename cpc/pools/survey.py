@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, groupby
 
 from msgspec.structs import astuple
 
@@ -18,7 +19,7 @@ from cpc.pools.facts import Ask, Demand, Learned, NodeRecord, Pool, Worker
 from cpc.pools.room import Denial, Room
 from cpc.pools.supply import Flow, Seat, fill, one_after_another
 from cpc.queue import requirement
-from cpc.queue.requirement import Requirement
+from cpc.queue.requirement import Requirement, Size
 
 #: Free room counts for so long while jobs wait that it seems to be the place for: then something else is in the way.
 BELIEVED = 120.0
@@ -89,7 +90,12 @@ class Survey:
             self._seat_allocation(one)
         held = {d.project: sum(room.projects[d.project] for room in self.rooms.values()) for d in demand}
         order = sorted(demand, key=lambda d: (d.rank, held[d.project], -d.waited, d.project, astuple(d.requirement)))
-        self.served = [self._serve(each) for each in order if each.count > 0]
+        self._sized = self._by_size()
+        self.served: list[Served] = []
+        for _, group in groupby((each for each in order if each.count > 0), key=lambda d: d.rank):
+            equals = list(group)
+            self._keep(equals)
+            self.served += [self._serve(each) for each in equals]
 
     def of(self, project: int, need: Requirement) -> Served | None:
         """What becomes of one class; None when nothing of it waits."""
@@ -99,7 +105,7 @@ class Survey:
     def _seat_workers(self) -> None:
         pool_of = {one.token: one.pool for one in self.allocations}
         leaving = {one.token for one in self.allocations if not (one.state.pending or one.state is State.RUNNING)}
-        direct = {one.token for one in self.allocations if one.direct}
+        direct = {one.token: one.asked_for for one in self.allocations if one.direct}
         for worker in self.workers:
             once = worker.token in direct
             if worker.draining or worker.token in leaving or (once and (worker.used or not worker.idle_since)):
@@ -110,7 +116,12 @@ class Survey:
                 number = pool_of.get(worker.token, 0)
                 worth = self.rooms[number].worth if number in self.rooms else learning.WORTH
                 jobs = 1 if once else fit.ENOUGH
-                self._free.append(Seat(who, worker.free, left, worth, number, worker.token, worker.project, jobs))
+                self._free.append(
+                    Seat(
+                        who, worker.free, left, worth, number, worker.token, worker.project, jobs,
+                        asked_for=direct.get(worker.token),
+                    )
+                )  # fmt: skip
             if not worker.idle_since:
                 self._flows.append(Flow(who, worker.total, left, worker.project))
 
@@ -136,7 +147,35 @@ class Survey:
         who = requirement.profile(fit.programs(pool, known) or (), pool.labels, total)
         unknown = fit.programs(pool, known) is None
         jobs = 1 if one.direct else fit.ENOUGH
-        return Seat(who, total, left, room.worth, pool.number, one.token, one.project, jobs, unknown)
+        return Seat(who, total, left, room.worth, pool.number, one.token, one.project, jobs, unknown, one.asked_for)
+
+    def _by_size(self) -> dict[Size, list[Seat]]:
+        """Room that was asked for one job, by the size of that."""
+        found: dict[Size, list[Seat]] = defaultdict(list)
+        for seat in chain(self._free, self._starting, self._coming, *self._late.values()):
+            if seat.asked_for is not None:
+                found[seat.asked_for].append(seat)
+        return found
+
+    def _keep(self, equals: Sequence[Demand]) -> None:
+        """Before classes of equal rank are served: what was asked for jobs of a size is for those of them that have it. Else a
+        small one would be counted on a large allocation, and another would be asked for the large one."""
+        for seat in chain(*self._sized.values()):
+            seat.kept = False
+        for demand in equals:
+            left = demand.count
+            for seat in self._sized.get(demand.requirement.size, ()):
+                if left <= 0:
+                    break
+                left -= seat.keep(demand)
+
+    def _in_turn(self, seats: list[Seat], demand: Demand) -> list[Seat]:
+        """Those first that were asked for jobs of this size; none that is kept for jobs of another."""
+        if not self._sized:
+            return seats
+        size = demand.requirement.size
+        its_own = [seat for seat in seats if seat.asked_for == size]
+        return its_own + [seat for seat in seats if not seat.kept and seat.asked_for != size]
 
     def _serve(self, demand: Demand) -> Served:
         found = Served(demand)
@@ -146,7 +185,7 @@ class Survey:
         left = demand.count
         # A job that has waited for long beside free room does not fit it, for a reason that is not seen here.
         if demand.waited < STUCK:
-            left -= fill(self._free, demand, left, self.busy)
+            left -= fill(self._in_turn(self._free, demand), demand, left, self.busy)
         left -= self._flow(demand, left, wait + worth / 2)
         left -= self._count(self._starting, demand, left, found)
         outstanding = left
@@ -181,7 +220,7 @@ class Survey:
     def _count(self, seats: list[Seat], demand: Demand, count: int, found: Served) -> int:
         """Lay jobs on allocations that are still to start."""
         left = count
-        for seat in seats:
+        for seat in self._in_turn(seats, demand):
             if left <= 0:
                 break
             taken = seat.take(demand, left)
@@ -223,7 +262,8 @@ class Survey:
         project = demand.project if pool.bound else 0
         draft = Allocation(
             token="", pool=pool.number, state=State.ASKED, asked_at=self.now, nodes=shape, each=each, walltime=walltime,
-            project=project, direct=pool.direct, whole=shape * pool.node_cores,
+            project=project, direct=pool.direct, asked_for=demand.requirement.size if pool.direct else None,
+            whole=shape * pool.node_cores,
         )  # fmt: skip
         left = fit.span(pool, room.learned, walltime)
         people = fit.workers(pool, shape)
@@ -258,7 +298,7 @@ class Survey:
         self.asks += [
             Ask(
                 pool=pool.number, nodes=draft.nodes, each=each, walltime=walltime, whole=draft.whole, project=project,
-                direct=pool.direct, avoid=avoid, why=why,
+                direct=pool.direct, asked_for=draft.asked_for, avoid=avoid, why=why,
             )
         ] * number  # fmt: skip
         seats = [self._seat(room, draft, left) for _ in range(number * people)]

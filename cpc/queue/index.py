@@ -237,6 +237,8 @@ class Index:
         """The lease is the session's: with its resources, or ahead of them."""
         self._add(session, run)
         self.journal.note(self._drop, session, run)
+        if session.asked_for is not None:
+            self.change(session, sated=True)
 
     def _let_go(self, session: Session, run: Running | Lent) -> None:
         self._drop(session, run)

@@ -1,5 +1,7 @@
 """Which job goes to which worker: priority, then fair share, then the order of submission; nothing blocks what is behind it.
 
+A worker whose allocation was asked for one job takes one, and of a project's jobs of equal priority one of that size first.
+
 A round fills one worker from the windows it can run. A job that does not fit is passed over, and what is behind it goes
 on; but a job that fits the worker and has been passed over for too long gets a *reservation*: one worker takes nothing of
 lower rank until that job fits.
@@ -67,6 +69,8 @@ def fill(index: Index, session: Session, circumstances: Round, limit: int) -> li
     placed: list[Running] = []
     if not session.hungry or limit <= 0:
         return placed
+    if session.asked_for is not None:
+        limit = 1
     reserved = session.reserved
     order = _Order(index, session, circumstances)
     while len(placed) < limit and session.free.cores > 0 and (window := order.next()):
@@ -108,27 +112,33 @@ def fill_ahead(index: Index, session: Session, circumstances: Round, limit: int)
 
 
 class _Order:
-    """The windows with jobs that a worker can ever run, in the order of the claim."""
+    """The windows with jobs that a worker can ever run, in the order of the claim.
+
+    Size comes after the fair share, so it takes nothing from another project. Within one it keeps nobody waiting for long:
+    each allocation takes one job, and the next one is asked for on behalf of the class that has waited longest.
+    """
 
     def __init__(self, index: Index, session: Session, circumstances: Round) -> None:
         self._index = index
         self._round = circumstances
-        self._heap: list[tuple[int, float, int, Window]] = []
+        self._asked_for = session.asked_for
+        self._heap: list[tuple[int, float, bool, int, Window]] = []
         for window in index.candidates(session):
             self.again(window)
 
     def next(self) -> Window | None:
         """The window with the first job of all; it comes again only if it is put back."""
-        return heapq.heappop(self._heap)[3] if self._heap else None
+        return heapq.heappop(self._heap)[4] if self._heap else None
 
     def again(self, window: Window) -> None:
         """Put it where its first job belongs now."""
         _refill(window, self._round)
         if window.head is not None:
             rank, job = window.head
-            heapq.heappush(
-                self._heap, (rank, self._index.shares.standing(window.project, self._round.now), job, window)
-            )
+            standing = self._index.shares.standing(window.project, self._round.now)
+            asked_for = self._asked_for
+            other = asked_for is not None and self._index.requirements[window.requirement].size != asked_for
+            heapq.heappush(self._heap, (rank, standing, other, job, window))
 
 
 def offer(index: Index, window: Window, circumstances: Round) -> Session | None:
@@ -189,6 +199,7 @@ def reserve(
         if session.reserved and not (
             session.reserved in wanted
             and session.drain is None
+            and not session.sated
             and _could_take(session, exact(ids.array(session.reserved)), now)
         ):
             index.change(session, reserved=0)
@@ -206,6 +217,7 @@ def reserve(
             if not session.reserved
             and session.drain is None
             and session.wants
+            and not session.sated
             and session.serves(window.project)
             and index.can_run(session.profile, window.requirement)
             and _could_take(session, need, now)
@@ -332,6 +344,8 @@ def _note_stuck(window: Window, key: Key, now: float) -> None:
 def blocked_by(need: Exact, session: Session, now: float) -> list[tuple[str, str]]:
     """Why a worker that could run a job does not get it now, for `why`."""
     found = shortage(need.need, session.free, "free")
+    if session.sated:
+        found.append(("jobs", "it takes one job only, and has had that"))
     if session.deadline is not None and not has_time(session, need, now):
         over = session.deadline <= now
         found.append(("time", "its own time is over" if over else "its own time ends before the job's walltime would"))

@@ -9,6 +9,16 @@ from cpc.core.resources import Amounts
 from cpc.core.spec import JobSpec
 
 
+class Size(msgspec.Struct, frozen=True, array_like=True):
+    """How large and how long the jobs of a class are, whatever they run: amounts and walltime as in the class."""
+
+    cores: int
+    gpus: int
+    memory: int
+    other: tuple[tuple[str, int], ...]
+    walltime: int
+
+
 class Requirement(msgspec.Struct, frozen=True, array_like=True):
     """A class of jobs. `memory` and `walltime` are the lower edge of a grid cell: the exact need is checked when a job
     is placed, so a class never hides a job that would fit."""
@@ -26,6 +36,11 @@ class Requirement(msgspec.Struct, frozen=True, array_like=True):
     def least(self) -> Amounts:
         """The least that any job of the class needs."""
         return Amounts(cores=self.cores, gpus=self.gpus, memory=self.memory, other=dict(self.other))
+
+    @property
+    def size(self) -> Size:
+        """The size of its jobs."""
+        return Size(self.cores, self.gpus, self.memory, self.other, self.walltime)
 
 
 def grid(value: float) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
 from cpc.queue.lent import Lent
-from cpc.queue.requirement import Profile
+from cpc.queue.requirement import Profile, Size
 
 NOTHING = Amounts()
 
@@ -52,6 +52,8 @@ class Session:
     total: Amounts
     free: Amounts
     project: int = 0  # takes jobs of this project only; 0: of any
+    asked_for: Size | None = None  # its allocation was asked for one job, of this size: it takes no more than one
+    sated: bool = False  # it has had that one
     cores_per_job: int = 0
     wants: bool = False
     drain: str | None = None
@@ -86,7 +88,7 @@ class Session:
     @property
     def hungry(self) -> bool:
         """Whether it can be given a job that it begins at once."""
-        return self.wants and self.drain is None and self.free.cores > 0 and not self.ahead
+        return self.wants and self.drain is None and self.free.cores > 0 and not self.ahead and not self.sated
 
     @property
     def room_ahead(self) -> int:

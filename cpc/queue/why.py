@@ -83,7 +83,10 @@ def standing(index: Index, job: Facts, now: float) -> tuple[str, list[Session]]:
     free = [
         session
         for session in ready
-        if session.wants and session.free.covers(job.exact.need) and has_time(session, job.exact, now)
+        if session.wants
+        and not session.sated
+        and session.free.covers(job.exact.need)
+        and has_time(session, job.exact, now)
     ]
     if not free:
         return "full", ready

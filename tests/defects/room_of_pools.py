@@ -12,6 +12,7 @@ _UNUSABLE = "tests/unit/test_pools_unusable.py::"
 _SCALE = "tests/unit/test_pools_scale.py::"
 _PROBE = "tests/unit/test_pools_probe.py::"
 _RAMP = "tests/unit/test_pools_ramp.py::"
+_DIRECT = "tests/unit/test_pools_direct.py::"
 
 POOLS = (
     defect(
@@ -352,5 +353,38 @@ POOLS = (
         '(scheduler.end_every_node() if every else "") or', "",
         promise="workers on several nodes hand back when their allocation ends",
         caught_by="tests/unit/test_pool_script.py::test_workers_on_several_nodes_are_told_by_the_batch_systems_own_words",
+    ),
+    # --- one job for each allocation ---
+    defect(
+        "large-one-has-a-small-job", "cpc.queue.match:_Order.again", "asked_for is not None and", "False and",
+        promise="a direct allocation has a job of the size that it was asked for",
+        caught_by=_DIRECT + "test_in_whatever_order_workers_come_there_is_one_allocation_for_each_job",
+        quick=True,
+    ),
+    defect(
+        "who-it-is-for-is-not-said", "cpc.server.pools.happening:Happening.worker_joined", "if facts.asked_for is not None:",
+        "if False:",
+        promise="a worker that joins is known by what its allocation was asked for",
+        caught_by=_DIRECT + "test_in_whatever_order_workers_come_there_is_one_allocation_for_each_job",
+    ),
+    defect(
+        "size-before-shares", "cpc.queue.match:_Order.again", "standing, other", "other, standing",
+        promise="the size of a job takes nothing from another project's share",
+        caught_by=_DIRECT + "test_the_shares_of_projects_come_before_size",
+    ),
+    defect(
+        "several-jobs-for-one-allocation", "cpc.queue.match:fill", "limit = 1", "pass",
+        promise="a worker for one job is given one",
+        caught_by=_DIRECT + "test_it_takes_one_job_and_never_another",
+    ),
+    defect(
+        "another-job-after-the-first", "cpc.queue.index:Index._take", "if session.asked_for is not None:", "if False:",
+        promise="a worker for one job is given no other after that",
+        caught_by=_DIRECT + "test_a_worker_that_has_had_its_job_is_given_no_other_when_that_is_cancelled",
+    ),
+    defect(
+        "small-one-counted-on-a-large-one", "cpc.pools.survey:Survey._in_turn", "if not seat.kept and", "if",
+        promise="no small job is counted on what was asked for a large one that waits",
+        caught_by=_DIRECT + "test_no_small_job_is_counted_on_what_was_asked_for_a_large_one_that_waits",
     ),
 )  # fmt: skip

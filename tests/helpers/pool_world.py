@@ -60,7 +60,9 @@ BUNDLE = re.compile(r"^(?:(\d+)\) )?exec \{bundle\}<<'END_OF_BUNDLE'\n(.*?)\nEND
 
 
 class PoolWorld:
-    """`seconds_per_job`: how long each job runs. `deaf`: nodes whose workers never join; `poisonous`: where they end at once."""
+    """`seconds_per_job`: how long each job runs; `boot()`: from a job's start to its worker's hello. `deaf`: nodes whose workers
+    never join; `poisonous`: where they end at once. `ran`: cores that each task was granted, and that its allocation had;
+    `in_vain`: tasks that a worker was told of and did not begin, because it takes no more."""
 
     def __init__(self, url: str, monkeypatch: Any) -> None:
         from cpc.server.pools import schedulers
@@ -73,6 +75,9 @@ class PoolWorld:
         self.authority = Authority.create(SERVER_ID, Clock(self.reactor), SeededChance(3))
         self.workers: dict[str, SimWorker] = {}
         self.seconds_per_job = 10.0
+        self.boot: Callable[[], float] = lambda: BOOT
+        self.ran: list[tuple[int, int]] = []
+        self.in_vain: list[Lease] = []
         self.looks: list[tuple[Entry, Bundle]] = []  # what was started to look, not to work; tests tell what it says
         self.deaf: set[str] = set()
         self.poisonous: set[str] = set()
@@ -235,7 +240,7 @@ class PoolWorld:
             return
         worker = SimWorker(self, entry, wire_bundle.decode(table[entry.index].encode()))
         self.workers[worker.name] = worker
-        self.reactor.callLater(BOOT, worker.join)
+        self.reactor.callLater(self.boot(), worker.join)
 
     def _ended(self, entry: Entry) -> None:
         for name, worker in list(self.workers.items()):
@@ -251,7 +256,7 @@ class PoolWorld:
 
 @dataclass
 class SimWorker:
-    """One worker in an allocation: as many jobs at once as it has cores."""
+    """One worker in an allocation: as many jobs at once as it has cores, or with `--jobs 1` only one."""
 
     world: PoolWorld
     entry: Entry
@@ -260,11 +265,18 @@ class SimWorker:
     gone: bool = False
     holds: dict[Lease, float] = field(default_factory=dict)
     done: list[Lease] = field(default_factory=list)
+    refused: list[Lease] = field(default_factory=list)
+    taken: int = 0
     draining: bool = False
 
     @property
     def name(self) -> str:
         return f"{self.entry.native}-{self.entry.restarts}"
+
+    @property
+    def sated(self) -> bool:
+        """Whether it has taken all that it ever will."""
+        return self.taken > 0 and " --jobs 1 " in self.entry.wanted.script
 
     def join(self) -> None:
         """Enrol and say hello; again in a while where the server is away."""
@@ -305,6 +317,7 @@ class SimWorker:
         if self.gone or not self.session or not world.live:
             return
         told, self.done = self.done, []
+        back, self.refused = self.refused, []
 
         def unit(tx: Tx) -> bool:
             session = world.queue.index.sessions.get(self.session)
@@ -314,25 +327,35 @@ class SimWorker:
                 if run.worker == session.worker:
                     run.renewed = world.queue.now
             results = [Result(lease=lease, outcome=Outcome.OK, exit_code=0, wall_seconds=1.0) for lease in told]
+            results += [Result(lease=lease, outcome=Outcome.PREEMPTED) for lease in back]
             settling.settle(world.queue, tx, session.worker, results, "worker:x")
-            world.queue.index.change(session, wants=not self.draining)
+            world.queue.index.change(session, wants=not self.draining and not self.sated)
             world.queue.feed(session)
             world.queue.round(tx)
             return True
 
         if not world.do(unit):
-            self.session, self.done = 0, [*told, *self.done]
+            self.session, self.done, self.refused = 0, [*told, *self.done], [*back, *self.refused]
             self.join()
             return
-        if self.draining and not self.holds:
-            self.goodbye("drained")
+        if (self.draining or self.sated) and not self.holds and not self.gone:
+            self.goodbye("drained" if self.draining else "its jobs are done")
 
     def obey(self, orders: Orders) -> None:
         for task in orders.tasks:
+            if self.sated:
+                self.world.in_vain.append(task.lease)
+                self.refused.append(task.lease)
+                self.world.reactor.callLater(0, self.turn)
+                continue
+            self.taken += 1
+            self.world.ran.append((task.granted.cores, self.entry.wanted.cores))
             self.holds[task.lease] = self.world.reactor.seconds()
             self.world.reactor.callLater(self.world.seconds_per_job, self._finished, task.lease)
         for lease, _ in orders.cancel:
             self.holds.pop(lease, None)
+            if self.sated:
+                self.world.reactor.callLater(0, self.turn)
         if orders.drain:
             self.draining = True
             self.turn()

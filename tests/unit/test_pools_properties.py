@@ -183,7 +183,7 @@ def test_a_second_look_asks_for_nothing_more(draw: st.DataObject) -> None:
     world.allocations += [
         Allocation(
             token=f"new{n}", pool=ask.pool, state=State.ASKED, asked_at=NOW, nodes=ask.nodes, each=ask.each,
-            walltime=ask.walltime, project=ask.project, direct=ask.direct,
+            walltime=ask.walltime, project=ask.project, direct=ask.direct, asked_for=ask.asked_for,
         )
         for n, ask in enumerate(decision.asks)
     ]  # fmt: skip

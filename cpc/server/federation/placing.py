@@ -108,7 +108,7 @@ def refusal(session: Session | None, task: Task, left: int | None, own_waits: bo
         return "it was granted what cannot be"
     if left is not None and task.granted.cores > left:
         return "more cores than are lent to its server"
-    if session.drain is not None or not session.wants:
+    if session.drain is not None or not session.wants or session.sated:
         return "its worker takes no jobs now"
     if session.free.covers(task.granted):
         return ""

@@ -75,7 +75,7 @@ class Happening:
     def ask(self, tx: Tx, asks: Sequence[Ask]) -> list[AllocationRow]:
         """Write them down, with the credentials of their workers; they are submitted after the commit, in one request.
 
-        They are alike but for `why`.
+        They are alike but for `why` and `asked_for`.
         """
         pool = self.book.pools[asks[0].pool]
         numbers = [tx.next("allocation") for _ in asks]
@@ -89,8 +89,8 @@ class Happening:
             )
             facts = Allocation(
                 token=token, pool=pool.id, state=State.ASKED, asked_at=self.book.now, nodes=wanted.nodes, each=wanted.each,
-                walltime=wanted.walltime, project=wanted.project, direct=wanted.direct, needed_at=self.book.now,
-                whole=wanted.whole, probe=wanted.probe,
+                walltime=wanted.walltime, project=wanted.project, direct=wanted.direct, asked_for=wanted.asked_for,
+                needed_at=self.book.now, whole=wanted.whole, probe=wanted.probe,
             )  # fmt: skip
             made.append(self.book.add(tx, number, facts, bundle=bundle_id, why=wanted.why))
             tx.event(
@@ -252,6 +252,10 @@ class Happening:
         row = self.book.live.get(row.token, row)
         self.book.come(worker.id, row.token)
         facts = row.facts
+        if facts.asked_for is not None:
+            # What it runs it has had already; what it had in former sessions it tells with its first turn.
+            has = bool(session.leases or session.lent)
+            self._queue.index.change(session, asked_for=facts.asked_for, sated=has)
         known = worker.boot == hello.boot and facts.joined > 0
         if facts.alone_at:
             row = self.book.put(tx, row, replace(facts, alone_at=0.0))

@@ -289,7 +289,7 @@ def _alike(asks: Iterable[Ask]) -> Iterable[list[Ask]]:
     """Those that differ in nothing but for whom they are, together."""
     found: dict[bytes, list[Ask]] = {}
     for ask in asks:
-        found.setdefault(msgspec.msgpack.encode(replace(ask, why="")), []).append(ask)
+        found.setdefault(msgspec.msgpack.encode(replace(ask, why="", asked_for=None)), []).append(ask)
     return found.values()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cpc.core.resources import Amounts
-from cpc.queue.requirement import Requirement, grid
+from cpc.queue.requirement import Requirement, Size, grid
 from tests.simulation.pools.batch import Entry
 from tests.simulation.pools.trace import Job
 
@@ -41,6 +41,7 @@ class Hand:
     deadline: float
     project: int
     one_job: bool
+    asked_for: Size | None
     idle_since: float
     runs: dict[int, float] = field(default_factory=dict)
     used: bool = False

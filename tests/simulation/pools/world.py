@@ -112,28 +112,34 @@ class World:
         self.place()
 
     def place(self) -> None:
-        """Jobs to workers, in order; each to the worker that it fills best."""
+        """Jobs to workers, in order; each to the worker that it fills best. Workers for one job first take one of its size."""
         hands = [hand for hand in self.hands.values() if not hand.draining and hand.free > 0]
+        for hand in [hand for hand in hands if hand.asked_for is not None and not hand.used]:
+            alike = (task for task in self.waiting.values() if task.kind[1].size == hand.asked_for)
+            task = next((task for task in alike if self._takes(hand, task.job)), None)
+            if task is not None:
+                self._begin(task, hand)
         stuck: set[tuple[int, int, float, bool, str]] = set()
         for task in list(self.waiting.values()):
             job = task.job
             kind = (job.project, job.cores, job.walltime, job.checkpoints, job.program)
             if kind in stuck:
                 continue
-            fitting = [
-                hand
-                for hand in hands
-                if hand.free >= job.cores
-                and hand.gpus >= job.gpus
-                and hand.project in (0, job.project)
-                and not (hand.one_job and hand.used)
-                and (job.walltime <= hand.deadline - self.now or (job.checkpoints and hand.deadline > self.now))
-            ]
+            fitting = [hand for hand in hands if self._takes(hand, job)]
             if not fitting:
                 stuck.add(kind)
                 continue
             self._begin(task, min(fitting, key=lambda hand: (hand.free, hand.number)))
         self.changed()
+
+    def _takes(self, hand: Hand, job: Job) -> bool:
+        return (
+            hand.free >= job.cores
+            and hand.gpus >= job.gpus
+            and hand.project in (0, job.project)
+            and not (hand.one_job and hand.used)
+            and (job.walltime <= hand.deadline - self.now or (job.checkpoints and hand.deadline > self.now))
+        )
 
     def _begin(self, task: Task, hand: Hand) -> None:
         del self.waiting[task.number]
@@ -213,8 +219,8 @@ class World:
         total = Amounts(cores=each.cores * nodes_of_it, gpus=each.gpus * nodes_of_it, memory=1 << 36)
         hand = Hand(
             next(self._numbers), entry.token, entry, node, total, total.cores, total.gpus,
-            entry.started + entry.ask.walltime - pool.margin, entry.ask.project, entry.ask.direct, self.now,
-            bad=node in batch.bad,
+            entry.started + entry.ask.walltime - pool.margin, entry.ask.project, entry.ask.direct,
+            entry.ask.asked_for, self.now, bad=node in batch.bad,
         )  # fmt: skip
         self.hands[hand.number] = hand
         self._happens(entry.token, Event.JOINED, at=entry.started)
@@ -336,7 +342,7 @@ class World:
             token = f"cpc-{next(self._numbers)}"
             self.allocations[token] = Allocation(
                 token=token, pool=ask.pool, state=State.ASKED, asked_at=self.now, nodes=ask.nodes, each=ask.each,
-                walltime=ask.walltime, project=ask.project, direct=ask.direct,
+                walltime=ask.walltime, project=ask.project, direct=ask.direct, asked_for=ask.asked_for,
             )  # fmt: skip
             self.say(f"asks {self.pools[ask.pool].name} for {token}")
             self.after(self.chance.uniform(0.2, 3.0), lambda token=token, ask=ask: self._submit(token, ask))
