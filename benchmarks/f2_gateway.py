@@ -1,34 +1,69 @@
-"""F2: home, gateway, owner. What the gateway has in memory before, and at most while results go through it, and its CPU."""
+"""F2: home, gateway, owner. What the gateway has in memory before, and at most while files go through it, and its CPU."""
 
 from __future__ import annotations
 
+import os
+
 from benchmarks import usage, w4_payload
-from benchmarks.chain import chain
+from benchmarks.chain import Chain, chain
 from benchmarks.report import Options, Table, main
+from cpc.client import transfer
+from cpc.core.spec import Input
+
+INPUT = 64 << 20  # bytes of each job's
 
 
-def run(options: Options) -> Table:
-    """A fresh row for each run. Memory in MiB, with libraries that processes share."""
-    table = Table(f"F2 gateway, {options.size} MiB in transit")
-    count = max(1, options.size * int(usage.MIB) // w4_payload.PAYLOAD)
+def run(options: Options) -> list[Table]:
+    """A fresh row of servers for each run, and in each first results, then inputs. Memory in MiB, with libraries that
+    processes share."""
+    results = Table(f"F2 gateway, {options.size} MiB of results in transit")
+    inputs = Table(f"F2 gateway, {options.size} MiB of inputs in transit")
     for _ in range(options.runs):
         with chain(2) as row:
-            relay = row.servers[1].server
-            commands = w4_payload.writers(row.owner.directory, count)
-            usage.forget_peak(relay)  # a login takes more, for a moment
-            before = usage.resident(relay)
-            with row.meter() as meter:
-                w4_payload.fetch(row.owner, commands)
-            payload = count * w4_payload.PAYLOAD / usage.MIB
-            table.add(
-                before_mib=before,
-                most_mib=usage.peak(relay),
-                cpu_ms_mib=meter.seconds["relay1"] / payload * 1e3,
-                gateway_core=meter.seconds["relay1"] / meter.wall,
-                mib_s=payload / meter.wall,
-            )
-    return table
+            results.add(**_results(row, options.size))
+            inputs.add(**_inputs(row, options.size))
+    return [results, inputs]
+
+
+def _results(row: Chain, size: int) -> dict[str, float]:
+    count = max(1, size * int(usage.MIB) // w4_payload.PAYLOAD)
+    commands = w4_payload.writers(row.owner.directory, count)
+    before = _begin(row)
+    with row.meter() as meter:
+        w4_payload.fetch(row.owner, commands)
+    return _found(row, meter, before, count * w4_payload.PAYLOAD)
+
+
+def _inputs(row: Chain, size: int) -> dict[str, float]:
+    """Each job has another file, so nothing is in a cache."""
+    path, jobs = row.owner.directory / "input", max(1, size * int(usage.MIB) // INPUT)
+    uploaded = []
+    for number in range(jobs):
+        path.write_bytes(os.urandom(INPUT))
+        uploaded.append(Input(f"data{number}", transfer.upload(row.owner.client, path)))
+    before = _begin(row)
+    with row.meter() as meter:
+        for job in [row.owner.submit(inputs=(each,)) for each in uploaded]:
+            row.owner.wait(job)
+    return _found(row, meter, before, jobs * INPUT)
+
+
+def _begin(row: Chain) -> float:
+    relay = row.servers[1].server
+    usage.forget_peak(relay)  # a login takes more, for a moment
+    return usage.resident(relay)
+
+
+def _found(row: Chain, meter: usage.Meter, before: float, size: int) -> dict[str, float]:
+    payload = size / usage.MIB
+    return {
+        "before_mib": before,
+        "most_mib": usage.peak(row.servers[1].server),
+        "cpu_ms_mib": meter.seconds["relay1"] / payload * 1e3,
+        "gateway_core": meter.seconds["relay1"] / meter.wall,
+        "mib_s": payload / meter.wall,
+    }
 
 
 if __name__ == "__main__":
-    main(__doc__, run, 1024, 1, "MiB of results")
+    main(__doc__, run, 1024, 1, "MiB of results and of inputs")

@@ -95,7 +95,7 @@ class Cache:
 
         def write() -> bool:
             try:
-                self._disk.write(part, bytes(data))
+                self._disk.write(part, data)
                 self._disk.rename(part, self._path(name))
             except OSError:
                 with contextlib.suppress(OSError):

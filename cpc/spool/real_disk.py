@@ -41,7 +41,7 @@ class RealDisk:
                 left -= len(piece)
             return b"".join(pieces)
 
-    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
+    def write(self, path: str, data: bytes | memoryview, mode: int = 0o600) -> None:
         with _opened(path, _WRITE | os.O_TRUNC, mode) as handle:
             _write_all(handle, data)
             os.fchmod(handle, mode)
@@ -145,7 +145,7 @@ def _opened(path: str, flags: int, mode: int = 0o600) -> Iterator[int]:
         os.close(handle)
 
 
-def _write_all(handle: int, data: bytes) -> None:
+def _write_all(handle: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]

@@ -29,6 +29,7 @@ WHOLE = CHUNK + MARGIN
 BULK_BYTES = BULK_CALLS * WHOLE
 MAX_CALL_BYTES = 32 << 20
 MAX_WAITING = 4096
+_GONE = b""
 
 
 def bulk_weight(size: int, most: int) -> int:
@@ -44,7 +45,7 @@ def answer_of(size: int) -> int:
 @dataclass(slots=True, eq=False)
 class _Call:
     method: str
-    data: frames.Body
+    data: frames.Body  # until it has been sent: a large one would be held here while its answer is waited for
     lane: _Lane
     route: tuple[str, ...]
     within: float
@@ -52,7 +53,7 @@ class _Call:
     weight: int  # bytes that it takes in its lane
     timer: Timer | None = None
     number: int = 0
-    answer: Deferred[bytes | memoryview] = field(default_factory=Deferred)
+    answer: Deferred[frames.Data] = field(default_factory=Deferred)
 
     def stop_timer(self) -> None:
         if self.timer is not None and self.timer.active():
@@ -89,7 +90,7 @@ class Calls:
 
     def ask(
         self, method: str, data: frames.Body, timeout: float, bulk: bool, route: tuple[str, ...] = (), most: int = 0
-    ) -> Deferred[bytes | memoryview]:
+    ) -> Deferred[frames.Data]:
         """Send a question, or queue it. The body of the answer, of at most `most` bytes if that is not 0, or the error that was
         answered; Unavailable when late."""
         lane = self._bulk if bulk else self._far if route else self._control
@@ -143,6 +144,7 @@ class Calls:
         call.lane.size += call.weight
         self._sent[call.number] = call
         self._send(frames.question(call.method, call.number, call.data, call.route, call.within, call.most))
+        call.data = _GONE
 
     def _late(self, call: _Call, timeout: float) -> None:
         self._forget(call)

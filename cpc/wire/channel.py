@@ -22,6 +22,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError
 from cpc.wire.frames import Frame, FrameReader
+from cpc.wire.pieces import Piece, Pieces
 from cpc.wire.secure import Secure
 
 PIECE = 256 << 10  # bytes given to TLS at once; more is cut, so that a pause takes effect in between
@@ -36,7 +37,7 @@ class ChannelUser(Typed):
     def secured(self, handle: SSL.Connection) -> None:
         """The TLS handshake is done; nothing has been read yet."""
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | Pieces) -> None:
         """A whole frame. A CopernicusError that it raises goes to `frame_refused`."""
 
     def frame_refused(self, error: CopernicusError) -> None:
@@ -60,7 +61,7 @@ class Channel(Protocol):
         self._reactor = reactor
         self._clock = clock
         self._user = user
-        self._queue: deque[bytes | bytearray | memoryview] = deque()
+        self._queue: deque[Piece] = deque()
         self._flushing: Timer | None = None
         self._stalled: Timer | None = None
         self._ending: Timer | None = None

@@ -9,7 +9,7 @@ After that both sides may call and serve; a handler may take its time, others ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from OpenSSL import SSL
@@ -36,6 +36,7 @@ from cpc.wire.identity import Name, Role
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
+from cpc.wire.pieces import Pieces
 from cpc.wire.questions import MAX_QUESTION_BYTES, Handler, Questions, Router, unknown
 from cpc.wire.strangers import MAX_OF_ONE_ADDRESS, MAX_STRANGERS, Strangers
 
@@ -134,11 +135,16 @@ class Connection:
         self._check_open()
         return frames.decode(await self._calls.ask(method, data, timeout, bulk, route, most), answer, method)
 
-    async def pass_on(self, envelope: frames.Envelope, timeout: float, bulk: bool = False) -> bytes | memoryview:
-        """Ask what a routed question asks, on its way; the body of the answer. Bodies are not looked into. Errors as `call`."""
+    def pass_on(
+        self, envelope: frames.Envelope, timeout: float, bulk: bool = False
+    ) -> Awaitable[frames.Data]:  # fmt: skip
+        """Ask what a routed question asks, on its way; the body of the answer. Bodies are not looked into. Errors as `call`.
+
+        Once the question has left, nothing of it is held here.
+        """
         self._check_open()
         data = frames.raw(envelope.body)
-        return await self._calls.ask(envelope.method, data, timeout, bulk, envelope.route, envelope.most)
+        return self._calls.ask(envelope.method, data, timeout, bulk, envelope.route, envelope.most)
 
     def pass_on_word(self, envelope: frames.Envelope) -> None:
         """The same with a one-way message. It is dropped when the other side is slow to read."""
@@ -206,7 +212,7 @@ class Connection:
         self.peer, self.peer_fingerprint, self.peer_not_after = peer.name, peer.fingerprint, peer.not_after
         self.channel.send(frames.greeting(self._greeting))
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | Pieces) -> None:
         """One frame of the other side."""
         envelope = frames.read(frame)
         if envelope.error is not None and not envelope.answers:

@@ -13,8 +13,9 @@
 | s   | relayed question  | seconds in which the answer is wanted                                                   |
 | a   | relayed question  | bytes that the answer has at most; more are not taken                                   |
 
-A message that ends with a chunk of a file is never copied: its frame is written as a head and the chunk (`Bulk`), and read
-as a view of what came. On the wire it is a frame like any other.
+A message that ends with a chunk of a file is not copied: its frame is written as a head and the chunk (`Bulk`), read as the
+pieces that came, and passed on in these; where it is decoded, its body is put together once. On the wire it is a frame like
+any other.
 
 Unknown keys are ignored. What is bounded, and by whom: a frame's length before it is read (`FrameReader.limit`, small
 until the other side is known); lengths of maps, lists and texts in the envelope, and its nesting, by msgpack's Unpacker;
@@ -31,6 +32,7 @@ import msgpack  # type: ignore[import-untyped]
 import msgspec
 
 from cpc.core.errors import CopernicusError, Refused, TooLarge, from_code
+from cpc.wire.pieces import Piece, Pieces
 
 T = TypeVar("T")
 
@@ -44,6 +46,7 @@ MAX_ID = (1 << 63) - 1
 MAX_ROUTE = 17  # servers
 MAX_SERVER = 64  # characters of a server's id
 MAX_WITHIN = 86_400.0  # seconds
+MAX_HEAD = 4 << 10  # bytes of an envelope without its body, as far as it is looked for in a large frame
 LARGE = 64 << 10  # from here on bytes are not copied but pointed at
 CRUMB = 4 << 10  # smaller pieces of a large frame are put together: each object costs forty bytes beside its own
 
@@ -54,6 +57,7 @@ _LIMITS: dict[str, Any] = {
 _BODY = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 _BIN = struct.Struct(">cI")  # msgpack's "bin 32": its mark, then a length
+_LAST = b"\xa1b\xc6"  # the key "b", and that a "bin 32" follows
 _EMPTY = memoryview(b"")
 _NO_BYTES = b"\xc4\x00"  # how msgpack writes no bytes at all
 
@@ -63,15 +67,16 @@ class Bulk:
     """A body whose last field is `data`: `head` is all of it before those bytes. Together they are one msgpack map."""
 
     head: bytes
-    data: memoryview
+    data: Pieces
 
     def __len__(self) -> int:
         """Of the whole body, in bytes."""
         return len(self.head) + len(self.data)
 
 
-Body = bytes | Bulk
-Frame = tuple[bytes | bytearray | memoryview, ...]  # to be sent one after the other
+Body = bytes | Bulk  # to be sent
+Data = bytes | memoryview | Pieces  # the same, as it came
+Frame = tuple[Piece, ...]  # to be sent one after the other
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -80,7 +85,7 @@ class Envelope(msgspec.Struct, frozen=True):
     method: str = ""
     call: int = 0
     answers: int = 0
-    body: bytes | memoryview = b"\x80"
+    body: Data = b"\x80"
     error: CopernicusError | None = None
     greeting: Greeting | None = None
     owner: str = ""
@@ -115,14 +120,14 @@ def body(message: object) -> Body:
 def _bulk(message: Any, data: memoryview) -> Bulk:
     without = _BODY.encode(msgspec.structs.replace(message, data=_EMPTY))
     assert without.endswith(_NO_BYTES), f"`data` is not the last field of {type(message).__name__}"
-    return Bulk(without[: -len(_NO_BYTES)] + _BIN.pack(b"\xc6", len(data)), data)
+    return Bulk(without[: -len(_NO_BYTES)] + _BIN.pack(b"\xc6", len(data)), Pieces((data,)))
 
 
-def raw(data: bytes | memoryview) -> Body:
+def raw(data: Data) -> Body:
     """A body that came with another frame, to be sent on as it is; a large one is not copied."""
-    if len(data) >= LARGE:
-        return Bulk(b"", memoryview(data))
-    return bytes(data)
+    if len(data) < LARGE:
+        return bytes(data)
+    return Bulk(b"", data if isinstance(data, Pieces) else Pieces((data,)))
 
 
 def question(
@@ -167,7 +172,7 @@ def _frame(envelope: dict[str, object], data: Body | None = None) -> Frame:
         _BODY.encode_into({**envelope, "b": b""}, frame, HEADER.size)
         frame[-len(_NO_BYTES) :] = _BIN.pack(b"\xc6", len(data)) + data.head
         HEADER.pack_into(frame, 0, len(frame) - HEADER.size + len(data.data))
-        return frame, data.data
+        return frame, *data.data.parts
     if data is not None:
         envelope["b"] = data
     _BODY.encode_into(envelope, frame, HEADER.size)
@@ -181,7 +186,7 @@ def _frame(envelope: dict[str, object], data: Body | None = None) -> Frame:
 class FrameReader:
     """Cuts a stream of bytes into frames. Holds at most one unfinished frame of `limit` bytes and what came with it.
 
-    Of a large frame the pieces are kept as they come and put together once, when all are there.
+    A large frame stays in the pieces in which it comes; the first one has LARGE bytes or more.
     """
 
     __slots__ = ("_buffer", "_here", "_pieces", "_start", "_wanted", "limit")
@@ -191,7 +196,7 @@ class FrameReader:
         self._buffer = bytearray()
         self._start = 0
         self._wanted = 0  # the size of the large frame that is coming; 0 when none is
-        self._pieces: list[bytes | bytearray | memoryview] = []
+        self._pieces: list[Piece] = []
         self._here = 0
 
     def __len__(self) -> int:
@@ -219,7 +224,7 @@ class FrameReader:
         else:
             self._pieces.append(bytearray(piece))
 
-    def next(self) -> bytes | None:
+    def next(self) -> bytes | Pieces | None:
         """The next whole frame without its length, or None while it is not there. Refused when it is too long."""
         if self._wanted:
             return self._next_large()
@@ -241,12 +246,12 @@ class FrameReader:
             self._start = 0
         return None
 
-    def _next_large(self) -> bytes | None:
+    def _next_large(self) -> Pieces | None:
         if self._here < self._wanted:
             return None
         pieces, self._pieces = self._pieces, []
         self._wanted = self._here = 0
-        return b"".join(pieces)
+        return Pieces(pieces)
 
 
 _Server = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SERVER)]
@@ -273,7 +278,23 @@ class _Plain(msgspec.Struct):
 _PLAIN = msgspec.msgpack.Decoder(_Plain)
 
 
-def _read_large(frame: bytes) -> Envelope | None:
+def _read_pieces(frame: Pieces) -> Envelope | None:
+    """The envelope, its body still in pieces; None when it is not a plain question or answer that ends with its body.
+
+    Where its length fits what is left of the frame, and what is before it is a whole envelope, there the body is.
+    """
+    head = bytes(frame.parts[0][:MAX_HEAD])
+    at = head.find(_LAST)
+    while 0 <= at <= len(head) - 7:
+        if HEADER.unpack_from(head, at + 3)[0] == len(frame) - at - 7:
+            found = _read_large(head[: at + 2] + _NO_BYTES)
+            if found is not None:
+                return msgspec.structs.replace(found, body=frame.after(at + 7))
+        at = head.find(_LAST, at + 1)
+    return None
+
+
+def _read_large(frame: bytes | memoryview) -> Envelope | None:
     """The envelope, its body a view of the frame; None when it is not a plain question or answer."""
     try:
         found = _PLAIN.decode(frame)
@@ -288,8 +309,14 @@ def _read_large(frame: bytes) -> Envelope | None:
     return Envelope(found.m, found.i, body=found.b, owner=found.o, route=found.t, within=found.s, most=found.a)
 
 
-def read(frame: bytes) -> Envelope:
+def read(came: bytes | Pieces) -> Envelope:
     """The envelope in a frame, or Refused when it is not one."""
+    if isinstance(came, Pieces):
+        return _read_pieces(came) or _read_whole(came.whole())
+    return _read_whole(came)
+
+
+def _read_whole(frame: bytes | memoryview) -> Envelope:
     plain = _read_large(frame) if len(frame) > LARGE else None
     if plain is not None:
         return plain
@@ -317,13 +344,13 @@ def read(frame: bytes) -> Envelope:
     raise Refused("this is not a frame: it neither asks, answers nor greets")
 
 
-def decode(data: bytes | memoryview, kind: type[T], method: str) -> T:
+def decode(data: Data, kind: type[T], method: str) -> T:
     """A body as `kind`, or Refused with the path of the field that does not fit, as in `$.holds[0]`."""
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        found: T = decoder.decode(data)
+        found: T = decoder.decode(data.whole() if isinstance(data, Pieces) else data)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise Refused(f"{method}: the message does not fit: {str(error)[:500]}") from None
     return found

@@ -185,23 +185,25 @@ class Questions:
 
     async def _handle(self, served: _Answering, envelope: frames.Envelope, weight: int = 0) -> None:
         """Run one handler to its end; whatever happens is answered, and never raised from here."""
-        method = envelope.method
+        method, call, size = envelope.method, envelope.call, len(envelope.body)
         try:
-            data = await served.answer(self._connection, envelope)
-            if envelope.call and not self._ended:
-                self._channel.send(frames.answer(envelope.call, b"\x80" if data is None else data))
+            answer = served.answer(self._connection, envelope)
+            del envelope  # a question that is passed on is held by nobody any more, when it has left
+            data = await answer
+            if call and not self._ended:
+                self._channel.send(frames.answer(call, b"\x80" if data is None else data))
         except CopernicusError as error:
-            self._answer(envelope.call, error)
-            if not envelope.call:
+            self._answer(call, error)
+            if not call:
                 _log.warn("{method} from {peer}: {error}", method=method, peer=self._connection.peer, error=error)
         except Exception:
             _log.failure("{method} from {peer} failed", method=method, peer=self._connection.peer)
-            self._answer(envelope.call, CopernicusError(f"{method} failed", "see the log of the other side"))
+            self._answer(call, CopernicusError(f"{method} failed", "see the log of the other side"))
         # Not in a `finally`: a handler that waits for what nobody will ever do is ended by the garbage collector, at any
         # moment, in the middle of anything.
         self._messages -= 1
-        self._calls -= envelope.call != 0
-        self._bytes -= len(envelope.body)
+        self._calls -= call != 0
+        self._bytes -= size
         self._bulk_running -= served.bulk
         self._bulk_bytes -= weight
         if not self._ended:

@@ -120,7 +120,7 @@ class MemoryDisk:
         data = self._file(path).data
         return data[offset:] if size < 0 else data[offset : offset + size]
 
-    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
+    def write(self, path: str, data: bytes | memoryview, mode: int = 0o600) -> None:
         self._check("write", path)
         found = self.platter.names.get(os.path.normpath(path))
         node = self._file(path) if found else self._make(path, "file", mode)

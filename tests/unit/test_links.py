@@ -264,13 +264,11 @@ def test_a_hook_may_answer_what_passes_or_change_it() -> None:
     routes = answers_pings(lab["c"])
     passed: list[tuple[str, ...]] = []
 
-    async def hook(passing: Passing) -> bytes | memoryview:
+    async def hook(passing: Passing) -> frames.Body:
         passed.append(passing.route)
         answer = await passing.pass_on()
         assert frames.decode(answer, Pong, "ping").name == "c"
-        made = frames.body(Pong(server="x", name="cached", release=""))
-        assert isinstance(made, bytes)
-        return made
+        return frames.body(Pong(server="x", name="cached", release=""))
 
     lab["b"].links.hook("ping", hook)
     assert ping(lab, "abc") == "cached"

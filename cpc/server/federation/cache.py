@@ -24,7 +24,7 @@ from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
 
 DIRECTORY = "relay-cache"
-LANDING = 32 << 20  # bytes on their way to disk; beyond, whoever brings more waits for them
+LANDING = 8 << 20  # bytes on their way to disk; beyond, whoever brings more waits for them
 SMALL = 64 << 10  # bytes that are hashed at once; for more a thread is asked
 
 #: Asks on, towards the owner. True: only whether the chunk may be given, the answer is without data.

@@ -118,21 +118,19 @@ class RelayedFiles:
         """Look into what passes through."""
         ways.hook("far-chunk-get", self._get)
 
-    async def _get(self, passing: Passing) -> bytes | memoryview:
+    async def _get(self, passing: Passing) -> frames.Body:
         question = frames.decode(passing.body, FarChunkGet, "far-chunk-get")
         if question.have:
-            return await passing.pass_on()
-        came: bytes | memoryview = b""
+            return frames.raw(await passing.pass_on())
 
         async def ask(have: bool) -> memoryview:
-            nonlocal came
             asked = msgspec.structs.replace(question, have=have)
             came = await passing.pass_on(msgspec.msgpack.encode(asked))
             return frames.decode(came, ChunkData, "far-chunk-get").data
 
         way = "/".join(passing.route[len(passing.caller.route) :])
         data = await self._cache.fetch(way, question.digest, ask, _data_of(passing.caller))
-        return came if len(came) > len(data) else msgspec.msgpack.encode(ChunkData(data=data))
+        return frames.body(ChunkData(data=data))
 
 
 class OwnerFiles:

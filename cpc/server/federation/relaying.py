@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.python.failure import Failure
 
 from cpc import __version__
@@ -22,7 +22,7 @@ from cpc.server.federation.book import Book
 from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire import frames
 from cpc.wire.connection import Connection
-from cpc.wire.frames import Body, Envelope
+from cpc.wire.frames import Body, Data, Envelope
 
 RELAY_TIME = 120.0  # seconds: a relayed question without a time of its own
 #: Whether a server is there, and how the network is, may be asked by way of peers that lend each other nothing.
@@ -52,17 +52,17 @@ class _Passing:
         return self.envelope.route
 
     @property
-    def body(self) -> bytes | memoryview:
+    def body(self) -> Data:
         return self.envelope.body
 
-    async def pass_on(self, body: bytes | memoryview | None = None) -> bytes | memoryview:
+    def pass_on(self, body: Data | None = None) -> Awaitable[Data]:
         envelope = self.envelope
         if body is not None:
             envelope = Envelope(
                 envelope.method, body=body, owner=envelope.owner, route=envelope.route, most=envelope.most
             )
         timeout = min(self.envelope.within or RELAY_TIME, RELAY_TIME)
-        return await self.following.pass_on(envelope, timeout, self.bulk)
+        return self.following.pass_on(envelope, timeout, self.bulk)
 
 
 class _Line:
@@ -114,22 +114,25 @@ class Relaying:
         """Let `hook` answer questions of this method that pass through."""
         self._hooks[method] = hook
 
-    async def routed(self, connection: Connection, envelope: Envelope, bulk: bool) -> Body | None:
-        """A message with a route has come from a peer; the body of the answer."""
+    def routed(self, connection: Connection, envelope: Envelope, bulk: bool) -> Awaitable[Body | None]:
+        """A message with a route has come from a peer; the body of the answer.
+
+        What is passed on is not held while its answer is waited for: none of those on the way is a coroutine that knows it.
+        """
         assert connection.peer is not None
         peer, route = connection.peer.server, envelope.route
         place = self._book.check_route(route, peer)
         caller = Caller(peer, route[: place + 1], envelope.most)
         if place == len(route) - 1:
             if envelope.method not in IN_TURN:
-                return await self._answer(caller, envelope, bulk)
+                return self._answer(caller, envelope, bulk)
 
             async def answer() -> Body | None:
                 self._book.check_route(route, peer)  # trust may have ended while it waited
                 return await self._answer(caller, envelope, bulk)
 
-            return await self._lines.setdefault(peer, _Line()).wait(connection, answer)
-        return await self._pass_on(caller, envelope, route[place + 1], bulk)
+            return self._lines.setdefault(peer, _Line()).wait(connection, answer)
+        return self._pass_on(caller, envelope, route[place + 1], bulk)
 
     async def _answer(self, caller: Caller, envelope: Envelope, bulk: bool) -> Body | None:
         far = self._far.get(envelope.method)
@@ -139,7 +142,7 @@ class Relaying:
         said = await far.handler(caller, frames.decode(envelope.body, far.question, envelope.method))
         return frames.body(said) if said is not None else None
 
-    async def _pass_on(self, caller: Caller, envelope: Envelope, following: str, bulk: bool) -> Body | None:
+    def _pass_on(self, caller: Caller, envelope: Envelope, following: str, bulk: bool) -> Awaitable[Body | None]:
         if envelope.method not in LOOKING:
             self._book.check_passing(caller.peer, following)
         connection = self._connection(following, bulk)
@@ -150,7 +153,11 @@ class Relaying:
         self.passed += 1
         if not envelope.call:
             connection.pass_on_word(envelope)
-            return None
+            return succeed(None)
         passing = _Passing(caller, envelope, connection, bulk)
         hook = self._hooks.get(envelope.method)
-        return frames.raw(await (hook(passing) if hook is not None else passing.pass_on()))
+        return hook(passing) if hook is not None else _as_it_came(passing.pass_on())
+
+
+async def _as_it_came(answer: Awaitable[Data]) -> Body:
+    return frames.raw(await answer)

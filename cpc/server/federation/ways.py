@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from cpc.core.peer import Agreement
+from cpc.wire.frames import Body, Data
 from cpc.wire.messages import Message
 
 T = TypeVar("T")
@@ -52,16 +53,16 @@ class Passing(Protocol):
         ...
 
     @property
-    def body(self) -> bytes | memoryview:
+    def body(self) -> Data:
         """The question, as it came."""
         ...
 
-    async def pass_on(self, body: bytes | memoryview | None = None) -> bytes | memoryview:
+    def pass_on(self, body: Data | None = None) -> Awaitable[Data]:
         """Ask the next server (with another body, if one is given); the body of its answer. Its errors are raised."""
         ...
 
 
-Hook = Callable[[Passing], Awaitable[bytes | memoryview]]
+Hook = Callable[[Passing], Awaitable[Body]]
 
 
 class Ways(Protocol):
