@@ -11,9 +11,9 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from cpc.core.digest import CHUNK, DIGEST_SIZE, of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, TooLarge, Unavailable
@@ -54,17 +54,19 @@ class Arrived:
     data: bytes | None = None
 
 
-# ON CONFLICT is the same in both databases; SQLAlchemy only has it in its dialects.
-_insert = insert(schema.chunks).values(
-    digest=sa.bindparam("digest"), size=sa.bindparam("size"), data=sa.bindparam("data"), doomed=sa.null()
-)
-_INSERT = Statement(
-    _insert.on_conflict_do_update(
+def _insert(insert: Any) -> sa.Executable:
+    row = insert(schema.chunks).values(
+        digest=sa.bindparam("digest"), size=sa.bindparam("size"), data=sa.bindparam("data"), doomed=sa.null()
+    )
+    made: sa.Executable = row.on_conflict_do_update(
         index_elements=["digest"],
         # The bytes too: those that are there may be damaged, those that came were verified.
-        set_={"doomed": sa.null(), "damaged": sa.null(), "data": _insert.excluded.data},
+        set_={"doomed": sa.null(), "damaged": sa.null(), "data": row.excluded.data},
     )
-)
+    return made
+
+
+_INSERT = Statement(_insert)
 _MARK = Statement(
     sa.update(schema.chunks)
     .where(_chunks.digest == sa.bindparam("key"), _chunks.damaged.is_(None))

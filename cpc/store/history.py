@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from cpc.core.ids import MAX_ARRAY
 from cpc.store import references, schema, statement
@@ -99,14 +99,18 @@ _OLD_EVENTS = Statement(
 )
 _NEWEST = Statement(sa.select(sa.func.max(_events.number)))
 _DELETE_EVENT = statement.delete(schema.events, "number")
-_insert_trimmed = insert(schema.trimmed).values(project=sa.bindparam("project"), number=sa.bindparam("number"))
-_TRIMMED = Statement(
-    _insert_trimmed.on_conflict_do_update(
-        index_elements=["project"],
-        set_={"number": _insert_trimmed.excluded.number},
-        where=schema.trimmed.c.number < _insert_trimmed.excluded.number,
+
+
+def _trimmed(insert: Any) -> sa.Executable:
+    row = insert(schema.trimmed).values(project=sa.bindparam("project"), number=sa.bindparam("number"))
+    new = row.excluded.number
+    made: sa.Executable = row.on_conflict_do_update(
+        index_elements=["project"], set_={"number": new}, where=schema.trimmed.c.number < new
     )
-)
+    return made
+
+
+_TRIMMED = Statement(_trimmed)
 
 
 def _jobs_of(array: int) -> dict[str, int]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from cpc.core import ids, plain
 from cpc.core.errors import BadInput
@@ -48,13 +47,18 @@ _UPDATE = statement.update(_instances, *_CHANGING)
 _DELETE = statement.delete(_instances)
 _ADD_LINK = statement.insert(_links)
 _DELETE_LINK = statement.delete(_links)
-_insert_leaf = insert(_leaves).values({column.name: sa.bindparam(column.name) for column in _leaves.columns})
-_SET_LEAF = Statement(
-    _insert_leaf.on_conflict_do_update(
+
+
+def _set_leaf(insert: Any) -> sa.Executable:
+    row = insert(_leaves).values({column.name: sa.bindparam(column.name) for column in _leaves.columns})
+    made: sa.Executable = row.on_conflict_do_update(
         index_elements=["instance", "tree", "path"],
-        set_={name: _insert_leaf.excluded[name] for name in ("version", "origin", "value", "file")},
+        set_={name: row.excluded[name] for name in ("version", "origin", "value", "file")},
     )
-)
+    return made
+
+
+_SET_LEAF = Statement(_set_leaf)
 _DELETE_LEAF = statement.delete(_leaves, "instance", "tree", "path")
 _DELETE_LEAVES = statement.delete(_leaves, "instance")
 _FILE = statement.select(_leaves, "file", key=["instance", "tree", "path"])

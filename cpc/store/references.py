@@ -19,9 +19,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from cpc.core import ids
 from cpc.core.digest import Content, of_chunk
@@ -72,11 +72,16 @@ class Missing(NotFound):
 _refs = schema.references.c
 _projects = schema.projects.c
 
-_INSERT = Statement(
-    insert(schema.references)
-    .values({column.name: sa.bindparam(column.name) for column in schema.references.columns})
-    .on_conflict_do_nothing()
-)
+
+def _insert(insert: Any) -> sa.Executable:
+    row = insert(schema.references).values(
+        {column.name: sa.bindparam(column.name) for column in schema.references.columns}
+    )
+    made: sa.Executable = row.on_conflict_do_nothing()
+    return made
+
+
+_INSERT = Statement(_insert)
 _OF_OWNER = Statement(
     sa.select(_refs.owner, _refs.number, _refs.digest, _refs.project)
     .where(

@@ -6,7 +6,8 @@ compiled once per database and after that costs a dictionary look-up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,19 +17,26 @@ Row = Mapping[str, Any]
 
 
 class Statement:
-    """One SQL statement with named parameters (`sa.bindparam`). Made at import; kept for the life of the process."""
+    """One SQL statement with named parameters (`sa.bindparam`). Made at import; kept for the life of the process.
 
-    __slots__ = ("_compiled", "construct")
+    ON CONFLICT is the same in both databases, but SQLAlchemy has it in its dialects only: such a statement is a function of
+    the dialect's own `insert`. So a server loads the dialect of its database, and not the other one (2 MB).
+    """
 
-    def __init__(self, construct: sa.Executable) -> None:
-        self.construct = construct
+    __slots__ = ("_compiled", "_construct")
+
+    def __init__(self, construct: sa.Executable | Callable[[Any], sa.Executable]) -> None:
+        self._construct = construct
         self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
 
     def on(self, dialect: Dialect) -> tuple[str, tuple[str, ...], dict[str, Any]]:
         """The SQL text with positional parameters, their names in order, and the values of those that have one."""
         found = self._compiled.get(dialect.name)
         if found is None:
-            compiled = self.construct.compile(dialect=dialect)  # type: ignore[attr-defined]
+            construct: Any = self._construct
+            if not isinstance(construct, sa.Executable):
+                construct = construct(importlib.import_module(f"sqlalchemy.dialects.{dialect.name}").insert)
+            compiled = construct.compile(dialect=dialect)
             fixed = {name: value for name, value in compiled.params.items() if value is not None}
             found = (str(compiled), tuple(compiled.positiontup or ()), fixed)
             self._compiled[dialect.name] = found

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import cached_property
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator, IReactorTime
@@ -64,7 +65,6 @@ class Door(ServerFactory):  # type: ignore[misc, unused-ignore]
         self.clock = clock
         self.metrics = metrics
         self.limits = limits or Limits()
-        self.description = openapi.document(ROUTES)
         self._chance = chance
         self._desk = Desk(services, Router(ROUTES))
         self._channels: set[Channel] = set()
@@ -74,6 +74,11 @@ class Door(ServerFactory):  # type: ignore[misc, unused-ignore]
         self._closing: list[Deferred[None]] = []
         self._closed = False
         self._date = (-1, b"")
+
+    @cached_property
+    def description(self) -> bytes:
+        """All calls, for tools: made when somebody asks for it, and then kept."""
+        return openapi.document(ROUTES)
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         """A channel for a new connection."""
