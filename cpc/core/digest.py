@@ -13,6 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from cpc.core.errors import BadInput
+from cpc.core.pieces import Data, parts_of
 
 CHUNK = 4 << 20
 DIGEST_SIZE = 32
@@ -43,9 +44,12 @@ class Content(msgspec.Struct, frozen=True):
         return min(CHUNK, self.size - index * CHUNK)
 
 
-def of_chunk(data: bytes | memoryview) -> bytes:
+def of_chunk(data: Data) -> bytes:
     """The address of one chunk."""
-    return hashlib.sha256(data).digest()
+    found = hashlib.sha256()
+    for part in parts_of(data):
+        found.update(part)
+    return found.digest()
 
 
 def of_chunks(pieces: Iterable[bytes]) -> Content:

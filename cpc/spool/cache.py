@@ -13,6 +13,7 @@ from collections import OrderedDict
 
 from cpc.core.digest import of_chunk
 from cpc.core.offload import Offload
+from cpc.core.pieces import Data
 from cpc.spool.disk import Disk
 
 DEFAULT_LIMIT = 4 << 30
@@ -86,7 +87,7 @@ class Cache:
     def __contains__(self, name: bytes) -> bool:
         return name in self._sizes
 
-    async def put(self, name: bytes, data: bytes | memoryview) -> None:
+    async def put(self, name: bytes, data: Data) -> None:
         """Keep a chunk that was verified. A disk that does not take it is no error."""
         if name in self._sizes or len(data) > self.limit:
             return

@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from cpc.core.pieces import Data
+
 Kind = Literal["file", "dir", "link", "other"]
 
 
@@ -39,7 +41,7 @@ class Disk(Protocol):
     def read(self, path: str, offset: int = 0, size: int = -1) -> bytes:
         """Up to `size` bytes (−1: all) from `offset`; fewer only at the end of the file."""
 
-    def write(self, path: str, data: bytes | memoryview, mode: int = 0o600) -> None:
+    def write(self, path: str, data: Data, mode: int = 0o600) -> None:
         """A whole file, created or replaced in place. Not atomic: write another name and rename."""
 
     def append(self, path: str, data: bytes) -> None:

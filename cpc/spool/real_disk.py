@@ -9,6 +9,7 @@ import shutil
 import stat as modes
 from collections.abc import Iterator
 
+from cpc.core.pieces import Data, Piece, parts_of
 from cpc.spool.disk import Held, Kind, Stat
 
 _FICLONE = 0x40049409  # ioctl of linux/fs.h: share all extents with another file (btrfs, xfs, …)
@@ -41,9 +42,10 @@ class RealDisk:
                 left -= len(piece)
             return b"".join(pieces)
 
-    def write(self, path: str, data: bytes | memoryview, mode: int = 0o600) -> None:
+    def write(self, path: str, data: Data, mode: int = 0o600) -> None:
         with _opened(path, _WRITE | os.O_TRUNC, mode) as handle:
-            _write_all(handle, data)
+            for part in parts_of(data):
+                _write_all(handle, part)
             os.fchmod(handle, mode)
 
     def append(self, path: str, data: bytes) -> None:
@@ -145,7 +147,7 @@ def _opened(path: str, flags: int, mode: int = 0o600) -> Iterator[int]:
         os.close(handle)
 
 
-def _write_all(handle: int, data: bytes | memoryview) -> None:
+def _write_all(handle: int, data: Piece) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from cpc.core.clock import Timer, Timers
 from cpc.core.digest import CHUNK
 from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.core.pieces import Data
 from cpc.wire import frames
 
 MAX_CALLS = 64
@@ -53,7 +54,7 @@ class _Call:
     weight: int  # bytes that it takes in its lane
     timer: Timer | None = None
     number: int = 0
-    answer: Deferred[frames.Data] = field(default_factory=Deferred)
+    answer: Deferred[Data] = field(default_factory=Deferred)
 
     def stop_timer(self) -> None:
         if self.timer is not None and self.timer.active():
@@ -90,7 +91,7 @@ class Calls:
 
     def ask(
         self, method: str, data: frames.Body, timeout: float, bulk: bool, route: tuple[str, ...] = (), most: int = 0
-    ) -> Deferred[frames.Data]:
+    ) -> Deferred[Data]:
         """Send a question, or queue it. The body of the answer, of at most `most` bytes if that is not 0, or the error that was
         answered; Unavailable when late."""
         lane = self._bulk if bulk else self._far if route else self._control

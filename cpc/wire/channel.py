@@ -21,8 +21,8 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError
+from cpc.core.pieces import Piece, Pieces
 from cpc.wire.frames import Frame, FrameReader
-from cpc.wire.pieces import Piece, Pieces
 from cpc.wire.secure import Secure
 
 PIECE = 256 << 10  # bytes given to TLS at once; more is cut, so that a pause takes effect in between

@@ -28,6 +28,7 @@ from twisted.logger import Logger
 import cpc
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.core.pieces import Data, Pieces
 from cpc.wire import frames, tls
 from cpc.wire.calls import Calls
 from cpc.wire.channel import Channel
@@ -36,7 +37,6 @@ from cpc.wire.identity import Name, Role
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
-from cpc.wire.pieces import Pieces
 from cpc.wire.questions import MAX_QUESTION_BYTES, Handler, Questions, Router, unknown
 from cpc.wire.strangers import MAX_OF_ONE_ADDRESS, MAX_STRANGERS, Strangers
 
@@ -137,7 +137,7 @@ class Connection:
 
     def pass_on(
         self, envelope: frames.Envelope, timeout: float, bulk: bool = False
-    ) -> Awaitable[frames.Data]:  # fmt: skip
+    ) -> Awaitable[Data]:  # fmt: skip
         """Ask what a routed question asks, on its way; the body of the answer. Bodies are not looked into. Errors as `call`.
 
         Once the question has left, nothing of it is held here.

@@ -25,6 +25,8 @@ bodies by msgspec, which builds only what the expected type has and checks every
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -32,7 +34,7 @@ import msgpack  # type: ignore[import-untyped]
 import msgspec
 
 from cpc.core.errors import CopernicusError, Refused, TooLarge, from_code
-from cpc.wire.pieces import Piece, Pieces
+from cpc.core.pieces import Data, Piece, Pieces, pieces_of, whole
 
 T = TypeVar("T")
 
@@ -57,7 +59,6 @@ _LIMITS: dict[str, Any] = {
 _BODY = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 _BIN = struct.Struct(">cI")  # msgpack's "bin 32": its mark, then a length
-_LAST = b"\xa1b\xc6"  # the key "b", and that a "bin 32" follows
 _EMPTY = memoryview(b"")
 _NO_BYTES = b"\xc4\x00"  # how msgpack writes no bytes at all
 
@@ -75,7 +76,6 @@ class Bulk:
 
 
 Body = bytes | Bulk  # to be sent
-Data = bytes | memoryview | Pieces  # the same, as it came
 Frame = tuple[Piece, ...]  # to be sent one after the other
 
 
@@ -106,10 +106,16 @@ class Greeting(msgspec.Struct, frozen=True):
 # --- writing ------------------------------------------------------------------------------------------------------------
 
 
-def body(message: object) -> Body:
-    """A message as a body. TooLarge beyond MAX_BODY."""
-    data = getattr(message, "data", None)
-    made: Body = _bulk(message, data) if type(data) is memoryview and len(data) >= LARGE else _BODY.encode(message)
+def body(message: object, data: Data | None = None) -> Body:
+    """A message as a body; with `data`, that is what its field of this name has. TooLarge beyond MAX_BODY."""
+    found: Data | None = getattr(message, "data", None) if data is None else data
+    made: Body
+    if found is not None and type(found) is not bytes and len(found) >= LARGE:
+        made = _bulk(message, found)
+    elif data is not None:
+        made = _without(message) + _BODY.encode(bytes(data))
+    else:
+        made = _BODY.encode(message)
     if len(made) > MAX_BODY:
         raise TooLarge(
             f"a message of {len(made)} bytes is more than the {MAX_BODY} that a frame holds", "send it in parts"
@@ -117,17 +123,22 @@ def body(message: object) -> Body:
     return made
 
 
-def _bulk(message: Any, data: memoryview) -> Bulk:
+def _bulk(message: Any, data: Data) -> Bulk:
+    return Bulk(_without(message) + _BIN.pack(b"\xc6", len(data)), pieces_of(data))
+
+
+def _without(message: Any) -> bytes:
+    """All of the message that is before what its last field, `data`, has."""
     without = _BODY.encode(msgspec.structs.replace(message, data=_EMPTY))
     assert without.endswith(_NO_BYTES), f"`data` is not the last field of {type(message).__name__}"
-    return Bulk(without[: -len(_NO_BYTES)] + _BIN.pack(b"\xc6", len(data)), Pieces((data,)))
+    return without[: -len(_NO_BYTES)]
 
 
 def raw(data: Data) -> Body:
     """A body that came with another frame, to be sent on as it is; a large one is not copied."""
     if len(data) < LARGE:
         return bytes(data)
-    return Bulk(b"", data if isinstance(data, Pieces) else Pieces((data,)))
+    return Bulk(b"", pieces_of(data))
 
 
 def question(
@@ -279,19 +290,26 @@ _PLAIN = msgspec.msgpack.Decoder(_Plain)
 
 
 def _read_pieces(frame: Pieces) -> Envelope | None:
-    """The envelope, its body still in pieces; None when it is not a plain question or answer that ends with its body.
-
-    Where its length fits what is left of the frame, and what is before it is a whole envelope, there the body is.
-    """
-    head = bytes(frame.parts[0][:MAX_HEAD])
-    at = head.find(_LAST)
-    while 0 <= at <= len(head) - 7:
-        if HEADER.unpack_from(head, at + 3)[0] == len(frame) - at - 7:
-            found = _read_large(head[: at + 2] + _NO_BYTES)
-            if found is not None:
-                return msgspec.structs.replace(found, body=frame.after(at + 7))
-        at = head.find(_LAST, at + 1)
+    """The envelope, its body still in pieces; None when it is not a plain question or answer that ends with its body."""
+    for head, rest in _cuts(frame, b"\xa1b"):
+        found = _read_large(head)
+        if found is not None:
+            return msgspec.structs.replace(found, body=rest)
     return None
+
+
+def _cuts(data: Pieces, key: bytes) -> Iterator[tuple[bytes, Pieces]]:
+    """Where a map may be cut before the bytes that its last `key` has: all before them, as if they were none, and they.
+
+    Bytes of another field may look like it. But where what comes before is a whole map, there it is.
+    """
+    head, mark = bytes(data.parts[0][:MAX_HEAD]), key + b"\xc6"
+    at = head.find(mark)
+    while at >= 0:
+        start = at + len(mark) + HEADER.size
+        if start <= len(head) and HEADER.unpack_from(head, at + len(mark))[0] == len(data) - start:
+            yield head[: at + len(key)] + _NO_BYTES, data.after(start)
+        at = head.find(mark, at + 1)
 
 
 def _read_large(frame: bytes | memoryview) -> Envelope | None:
@@ -312,7 +330,7 @@ def _read_large(frame: bytes | memoryview) -> Envelope | None:
 def read(came: bytes | Pieces) -> Envelope:
     """The envelope in a frame, or Refused when it is not one."""
     if isinstance(came, Pieces):
-        return _read_pieces(came) or _read_whole(came.whole())
+        return _read_pieces(came) or _read_whole(whole(came))
     return _read_whole(came)
 
 
@@ -350,7 +368,7 @@ def decode(data: Data, kind: type[T], method: str) -> T:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        found: T = decoder.decode(data.whole() if isinstance(data, Pieces) else data)
+        found: T = decoder.decode(whole(data))
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise Refused(f"{method}: the message does not fit: {str(error)[:500]}") from None
     return found
@@ -393,3 +411,12 @@ def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float, int]:
     if type(most) is not int or not 0 <= most <= MAX_FRAME:
         raise Refused("this is not a frame: its answer cannot have so many bytes")
     return owner, tuple(route), float(within), most
+
+
+def decode_chunk(came: Data, kind: type[T], method: str) -> tuple[T, Data]:
+    """A body whose last field is `data`, and what that has: in the pieces that came, and then the message is without it."""
+    for head, data in _cuts(came, b"\xa4data") if isinstance(came, Pieces) else ():
+        with suppress(Refused):
+            return decode(head, kind, method), data
+    message: Any = decode(came, kind, method)
+    return message, message.data

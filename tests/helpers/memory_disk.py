@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cpc.core.pieces import Data
 from cpc.spool.disk import Kind, Stat
 
 ENDLESS = 1 << 40  # bytes: a disk on which nobody counts
@@ -120,7 +121,7 @@ class MemoryDisk:
         data = self._file(path).data
         return data[offset:] if size < 0 else data[offset : offset + size]
 
-    def write(self, path: str, data: bytes | memoryview, mode: int = 0o600) -> None:
+    def write(self, path: str, data: Data, mode: int = 0o600) -> None:
         self._check("write", path)
         found = self.platter.names.get(os.path.normpath(path))
         node = self._file(path) if found else self._make(path, "file", mode)

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from cpc.core.digest import CHUNK, DIGEST_SIZE, of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, Refused
 from cpc.core.offload import Offload
+from cpc.core.pieces import Data
 from cpc.spool.cache import Cache
 from cpc.spool.disk import Disk
 
@@ -28,7 +29,7 @@ LANDING = 8 << 20  # bytes on their way to disk; beyond, whoever brings more wai
 SMALL = 64 << 10  # bytes that are hashed at once; for more a thread is asked
 
 #: Asks on, towards the owner. True: only whether the chunk may be given, the answer is without data.
-Ask = Callable[[bool], Awaitable[memoryview]]
+Ask = Callable[[bool], Awaitable[Data]]
 
 _log = Logger()
 
@@ -37,19 +38,19 @@ _log = Logger()
 class _Flight:
     """A chunk that is being fetched; `data` from when it has come until it is on disk."""
 
-    data: memoryview | None = None
-    waiting: list[Deferred[memoryview | None]] = field(default_factory=list)
+    data: Data | None = None
+    waiting: list[Deferred[Data | None]] = field(default_factory=list)
 
-    def join(self) -> Deferred[memoryview | None]:
+    def join(self) -> Deferred[Data | None]:
         """The chunk, when it has come; None when it does not come."""
-        came: Deferred[memoryview | None] = Deferred()
+        came: Deferred[Data | None] = Deferred()
         if self.data is not None:
             came.callback(self.data)
         else:
             self.waiting.append(came)
         return came
 
-    def arrived(self, data: memoryview | None) -> None:
+    def arrived(self, data: Data | None) -> None:
         """Tell who waits; None: it did not come."""
         self.data = data
         waiting, self.waiting = self.waiting, []
@@ -108,7 +109,7 @@ class RelayCache:
             self._cache.limit = self._limit()
             await self._cache.shrink(self._cache.limit)
 
-    async def fetch(self, way: str, digest: bytes, ask: Ask, most: int = 0) -> memoryview:
+    async def fetch(self, way: str, digest: bytes, ask: Ask, most: int = 0) -> Data:
         """The chunk, checked, once the owner has granted it to who asks. Damaged when what came is another one.
 
         `way`: the ids of the servers from the next one to the owner, joined by "/". Nothing of more than `most` bytes is read
@@ -129,14 +130,14 @@ class RelayCache:
                 self.saved += len(data)
                 return data
 
-    async def _read(self, name: bytes, digest: bytes, most: int) -> memoryview | None:
+    async def _read(self, name: bytes, digest: bytes, most: int) -> Data | None:
         size = self._cache.size_of(name) if self._cache is not None else 0
         if most and size > most:
             raise Refused(f"chunk {digest.hex()} has {size} bytes, and {most} were asked for")
         found = await self._cache.get(digest, name) if self._cache is not None else None
-        return memoryview(found) if found is not None else None
+        return found
 
-    async def _bring(self, name: bytes, digest: bytes, ask: Ask) -> memoryview:
+    async def _bring(self, name: bytes, digest: bytes, ask: Ask) -> Data:
         flight = self._flights[name] = _Flight()
         try:
             data = await ask(False)
@@ -155,7 +156,7 @@ class RelayCache:
             await landing
         return data
 
-    async def _land(self, name: bytes, data: memoryview) -> None:
+    async def _land(self, name: bytes, data: Data) -> None:
         assert self._cache is not None
         try:
             await self._cache.put(name, data)
@@ -165,7 +166,7 @@ class RelayCache:
             self._landing -= len(data)
             del self._flights[name]
 
-    async def _check(self, digest: bytes, data: memoryview) -> None:
+    async def _check(self, digest: bytes, data: Data) -> None:
         if len(data) > CHUNK:
             raise Damaged(f"a chunk has at most {CHUNK} bytes; the next server sent {len(data)}")
         found = of_chunk(data) if len(data) <= SMALL else await self._offload(lambda: of_chunk(data))

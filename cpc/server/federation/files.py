@@ -22,6 +22,7 @@ import msgspec
 from cpc.core.digest import DIGEST_SIZE
 from cpc.core.errors import Refused, Unavailable
 from cpc.core.lease import Lease
+from cpc.core.pieces import Data, whole
 from cpc.server.bulk import Former, JobFiles, Place
 from cpc.server.federation.borrowed import key_of, way_of
 from cpc.server.federation.cache import RelayCache
@@ -74,7 +75,7 @@ class HomeFiles:
             route, most = self._route(lease), MARGIN if have else answer_of(size)
             return (await self._ways.ask_far(route, "far-chunk-get", asked, ChunkData, FAR_TIME, True, most)).data
 
-        return await self._cache.fetch(lease.path, digest, ask, size)
+        return memoryview(whole(await self._cache.fetch(lease.path, digest, ask, size)))
 
     async def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> None:
         """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours."""
@@ -123,14 +124,14 @@ class RelayedFiles:
         if question.have:
             return frames.raw(await passing.pass_on())
 
-        async def ask(have: bool) -> memoryview:
+        async def ask(have: bool) -> Data:
             asked = msgspec.structs.replace(question, have=have)
             came = await passing.pass_on(msgspec.msgpack.encode(asked))
-            return frames.decode(came, ChunkData, "far-chunk-get").data
+            return frames.decode_chunk(came, ChunkData, "far-chunk-get")[1]
 
         way = "/".join(passing.route[len(passing.caller.route) :])
         data = await self._cache.fetch(way, question.digest, ask, _data_of(passing.caller))
-        return frames.body(ChunkData(data=data))
+        return frames.body(ChunkData(data=_NOTHING), data)
 
 
 class OwnerFiles:

@@ -18,11 +18,12 @@ from twisted.python.failure import Failure
 
 from cpc import __version__
 from cpc.core.errors import Refused, Unavailable
+from cpc.core.pieces import Data
 from cpc.server.federation.book import Book
 from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire import frames
 from cpc.wire.connection import Connection
-from cpc.wire.frames import Body, Data, Envelope
+from cpc.wire.frames import Body, Envelope
 
 RELAY_TIME = 120.0  # seconds: a relayed question without a time of its own
 #: Whether a server is there, and how the network is, may be asked by way of peers that lend each other nothing.

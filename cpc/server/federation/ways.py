@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from cpc.core.peer import Agreement
-from cpc.wire.frames import Body, Data
+from cpc.core.pieces import Data
+from cpc.wire.frames import Body
 from cpc.wire.messages import Message
 
 T = TypeVar("T")

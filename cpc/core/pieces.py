@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
-Piece = bytes | bytearray | memoryview
+Piece: TypeAlias = bytes | bytearray | memoryview
 
 
 class Pieces:
@@ -23,11 +24,27 @@ class Pieces:
     def __bytes__(self) -> bytes:
         return b"".join(self.parts)
 
-    def whole(self) -> bytes | memoryview:
-        """In one piece; copied unless it is one."""
-        return memoryview(self.parts[0]) if len(self.parts) == 1 else bytes(self)
-
     def after(self, start: int) -> Pieces:
         """Without the first `start` bytes, which are of the first piece."""
         first, *others = self.parts
         return Pieces((memoryview(first)[start:], *others))
+
+
+Data: TypeAlias = bytes | memoryview | Pieces
+
+
+def parts_of(data: Data) -> tuple[Piece, ...]:
+    """What it consists of; of bytes in one piece, that one."""
+    return data.parts if isinstance(data, Pieces) else (data,)
+
+
+def pieces_of(data: Data) -> Pieces:
+    """The same, nothing copied."""
+    return data if isinstance(data, Pieces) else Pieces((data,))
+
+
+def whole(data: Data) -> bytes | memoryview:
+    """In one piece; copied unless it is one."""
+    if not isinstance(data, Pieces):
+        return data
+    return memoryview(data.parts[0]) if len(data.parts) == 1 else bytes(data)
