@@ -63,12 +63,9 @@ class _Served:
         except CopernicusError:
             return 0  # and the handler is not called
 
-    async def answer(self, connection: Connection, envelope: frames.Envelope) -> frames.Body | None:
+    def answer(self, connection: Connection, envelope: frames.Envelope) -> Awaitable[frames.Body | None]:
         question = frames.decode(envelope.body, self.question, envelope.method)
-        said = await self.handler(connection, question)
-        if not envelope.call:
-            return None
-        return b"\x80" if said is None else frames.body(said)
+        return _said(self.handler(connection, question), envelope.call)
 
 
 @dataclass(slots=True)
@@ -188,7 +185,7 @@ class Questions:
         method, call, size = envelope.method, envelope.call, len(envelope.body)
         try:
             answer = served.answer(self._connection, envelope)
-            del envelope  # a question that is passed on is held by nobody any more, when it has left
+            del envelope  # as it came, it is held by nobody any more while its answer is waited for
             data = await answer
             if call and not self._ended:
                 self._channel.send(frames.answer(call, b"\x80" if data is None else data))
@@ -214,6 +211,11 @@ class Questions:
     def _answer(self, call: int, error: CopernicusError) -> None:
         if call and not self._ended:
             self._channel.send(frames.refusal(error, call))
+
+
+async def _said(answer: Awaitable[Message | None], call: int) -> frames.Body | None:
+    said = await answer
+    return frames.body(said) if call and said is not None else None
 
 
 def _not_served(envelope: frames.Envelope) -> Refused:

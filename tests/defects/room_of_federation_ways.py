@@ -8,6 +8,7 @@ _RIGHTS = "tests/unit/test_far_rights.py::"
 _CLAIMS = "tests/unit/test_lending_claims.py::"
 _OWN = "tests/unit/test_lending_own_hostile.py::"
 _BULK = "tests/unit/test_wire_bulk.py::"
+_LINKS = "tests/unit/test_links.py::"
 _OFF = "tests/unit/test_lending_off.py::"
 _NETWORKS = "tests/unit/test_lending_networks.py::"
 
@@ -72,6 +73,22 @@ FEDERATION_WAYS = (
         promise="bytes that have come are gone from memory when they were read",
         caught_by="tests/unit/test_wire_bounds.py::test_what_has_come_is_gone_when_it_was_read_without_any_search_for_garbage",
         quick=True,
+    ),
+    defect(
+        "passed-on-and-held", "cpc.wire.calls:Calls._go", "call.data = _GONE", "pass",
+        promise="a relay holds nothing that has left",
+        caught_by=_LINKS + "test_of_what_was_passed_on_nothing_is_held_while_its_answer_is_waited_for", quick=True,
+    ),
+    defect(
+        "passed-on-and-held-by-its-handler", "cpc.wire.questions:Questions._handle",
+        "del envelope  # as it came, it is held by nobody any more while its answer is waited for", "pass",
+        promise="whoever waits for an answer does not hold the question",
+        caught_by=_LINKS + "test_of_what_was_passed_on_nothing_is_held_while_its_answer_is_waited_for", quick=True,
+    ),
+    defect(
+        "frame-with-something-behind-it", "cpc.wire.frames:_cuts", "== len(data) - start", "<= len(data) - start",
+        promise="a frame in pieces is read with the care of a whole one",
+        caught_by="tests/unit/test_wire_frames.py::test_a_frame_with_something_behind_it_is_none_in_pieces_either", quick=True,
     ),
     defect(
         "small-chunks-one-by-one", "cpc.wire.calls:bulk_weight", "most or WHOLE", "WHOLE",

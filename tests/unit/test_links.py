@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import pairwise
 from typing import Any
 
@@ -9,14 +10,16 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.core.lease import Lease
 from cpc.core.peer import Agreement, Limits, PeerState
+from cpc.core.pieces import Pieces
 from cpc.server.federation.link import BEAT
 from cpc.server.federation.links import HELD, HELD_BULK
 from cpc.server.federation.ways import Caller, Passing
 from cpc.wire import frames, questions
 from cpc.wire.connection import PASSED_BACKLOG
 from cpc.wire.messages import ChunkData, Message
-from cpc.wire.peer_messages import Ping, Pong, Report, ReportAnswer, Survey, Surveyed
+from cpc.wire.peer_messages import FarChunkPut, Ping, Pong, Report, ReportAnswer, Survey, Surveyed
 from tests.helpers.sites import Lab, Site
 
 
@@ -297,6 +300,27 @@ def test_what_a_hostile_peer_sends_for_others_is_held_within_bounds_and_keeps_no
     following = lab["b"].links._open_connection(lab["c"].id, True)
     assert following is not None
     assert following.backlog <= HELD_BULK + frames.MAX_FRAME
+
+
+def test_of_what_was_passed_on_nothing_is_held_while_its_answer_is_waited_for() -> None:
+    lab = chain("abc")
+    came: list[FarChunkPut] = []
+    answer: Deferred[None] = Deferred()
+
+    async def take(_: Caller, question: FarChunkPut) -> None:
+        came.append(question)
+        await answer
+
+    lab["c"].links.serve("far-chunk-put", FarChunkPut, take, far=True, bulk=True)
+    data = memoryview(bytes(4 << 20))
+    question = FarChunkPut(lease=Lease(1, 2, 3), worker=1, digest=b"d" * 32, data=data)
+    put = ensureDeferred(lab["a"].links.ask_far(lab.route("abc"), "far-chunk-put", question, ReportAnswer, 60.0, True))
+    lab.until(lambda: bool(came), 20)
+    gc.collect()
+    parts = [part for each in gc.get_objects() if type(each) is Pieces for part in each.parts]
+    assert all(memoryview(part).obj is data.obj for part in parts), "the sender has its own, nobody else has any"
+    answer.callback(None)
+    assert lab.finish(put) == ReportAnswer()
 
 
 def test_one_way_messages_for_a_server_that_does_not_read_are_dropped() -> None:

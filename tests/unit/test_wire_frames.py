@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cpc.core.errors import CopernicusError, NotFound, Refused, TooLarge
 from cpc.core.lease import Lease
+from cpc.core.pieces import Pieces, whole
 from cpc.wire import frames
 from cpc.wire.frames import Envelope, FrameReader, Greeting
 from cpc.wire.messages import ChunkData, ChunkPut, ChunksMissing, Turn
@@ -21,7 +22,7 @@ from cpc.wire.messages import ChunkData, ChunkPut, ChunksMissing, Turn
 LEASE = Lease(57 << 20, 3, 1)
 
 
-def cut(data: bytes | bytearray, limit: int = frames.MAX_FRAME) -> list[bytes]:
+def cut(data: bytes | bytearray, limit: int = frames.MAX_FRAME) -> list[bytes | Pieces]:
     """All frames in some bytes."""
     reader = FrameReader(limit)
     reader.feed(bytes(data))
@@ -260,6 +261,58 @@ def test_a_large_frame_is_read_as_carefully_as_a_small_one(more: dict[str, objec
     for size in (10, 2 * frames.LARGE):
         with pytest.raises(Refused, match=words):
             frames.read(msgpack.packb({"m": "turn", "i": 1, "b": b"x" * size, **more}))
+
+
+def _in_pieces(frame: bytes, step: int) -> Pieces:
+    """A large frame as it comes: LARGE bytes and more, then the rest `step` by `step`."""
+    first = frames.LARGE + step
+    return Pieces((frame[:first], *(frame[at : at + step] for at in range(first, len(frame), step))))
+
+
+@pytest.mark.parametrize("step", [5_000, 70_001])
+@pytest.mark.parametrize("looks", ["nothing", "the key", "the length of what follows", "a whole body"])
+def test_a_body_that_stays_in_pieces_is_the_one_that_is_read_whole(looks: str, step: int) -> None:
+    """What a stranger puts before it, to have it cut elsewhere, changes nothing."""
+    chunk = bytes(range(256)) * 700
+    message = msgpack.packb({"lease": [1, 2, 3], "data": chunk})
+    fake = {
+        "nothing": b"",
+        "the key": b"\xa1b\xc6\xa4data\xc6",
+        "the length of what follows": b"\xa1b\xc6" + struct.pack(">I", len(message) + 7 + 3),
+        "a whole body": b"\xa1b\xc6" + struct.pack(">I", 4) + b"body",
+    }[looks]
+    frame = msgpack.packb({"m": "far-chunk-put", "i": 3, "new": fake, "bin": [fake, fake], "b": message})
+    envelope = frames.read(_in_pieces(frame, step))
+    assert (envelope.method, envelope.call, bytes(envelope.body)) == ("far-chunk-put", 3, message)
+    assert isinstance(envelope.body, Pieces)
+    kept = msgpack.packb({"new": fake, "data": chunk})
+    found, data = frames.decode_chunk(_in_pieces(kept, step), ChunkData, "m")
+    assert bytes(found.data) == b""
+    assert bytes(data) == chunk
+    turned = msgpack.packb({"data": chunk, "new": fake})  # not the last field: read whole
+    assert bytes(frames.decode_chunk(_in_pieces(turned, step), ChunkData, "m")[1]) == chunk
+
+
+def test_a_frame_with_something_behind_it_is_none_in_pieces_either() -> None:
+    frame = msgpack.packb({"m": "turn", "i": 1, "b": b"x" * 2 * frames.LARGE}) + b"more"
+    for came in (frame, _in_pieces(frame, 5_000)):
+        with pytest.raises(Refused, match="not a frame"):
+            frames.read(came)
+
+
+@pytest.mark.parametrize("size", [0, 10, 2 * frames.LARGE])
+def test_a_chunk_in_pieces_is_sent_as_one_that_is_whole(size: int) -> None:
+    chunk = b"x" * size
+    one = frames.body(ChunkData(data=memoryview(chunk)))
+    other = frames.body(ChunkData(data=memoryview(b"")), Pieces((chunk[:5], chunk[5:])))
+    assert sent(frames.answer(1, one)) == sent(frames.answer(1, other))
+    assert whole(Pieces((chunk[:5], chunk[5:]))) == chunk
+
+
+@pytest.mark.parametrize("size", [10, 2 * frames.LARGE])
+def test_a_chunk_that_is_none_is_refused_in_pieces_too(size: int) -> None:
+    with pytest.raises(Refused, match="does not fit"):
+        frames.decode_chunk(Pieces((msgpack.packb({"data": ["x" * size]}),)), ChunkData, "m")
 
 
 ROUTE = ("server-a", "server-c", "server-b")

@@ -24,6 +24,7 @@ from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire import frames
 from cpc.wire.connection import Connection
 from cpc.wire.frames import Body, Envelope
+from cpc.wire.messages import Message
 
 RELAY_TIME = 120.0  # seconds: a relayed question without a time of its own
 #: Whether a server is there, and how the network is, may be asked by way of peers that lend each other nothing.
@@ -118,7 +119,7 @@ class Relaying:
     def routed(self, connection: Connection, envelope: Envelope, bulk: bool) -> Awaitable[Body | None]:
         """A message with a route has come from a peer; the body of the answer.
 
-        What is passed on is not held while its answer is waited for: none of those on the way is a coroutine that knows it.
+        What has come is not held while its answer is waited for: none of those on the way is a coroutine that knows it.
         """
         assert connection.peer is not None
         peer, route = connection.peer.server, envelope.route
@@ -135,13 +136,12 @@ class Relaying:
             return self._lines.setdefault(peer, _Line()).wait(connection, answer)
         return self._pass_on(caller, envelope, route[place + 1], bulk)
 
-    async def _answer(self, caller: Caller, envelope: Envelope, bulk: bool) -> Body | None:
+    def _answer(self, caller: Caller, envelope: Envelope, bulk: bool) -> Awaitable[Body | None]:
         far = self._far.get(envelope.method)
         if far is None or far.bulk is not bulk:
             known = f"release {__version__} does not serve it on this connection"
             raise Refused(f"unknown method {envelope.method!r}", known)
-        said = await far.handler(caller, frames.decode(envelope.body, far.question, envelope.method))
-        return frames.body(said) if said is not None else None
+        return _said(far.handler(caller, frames.decode(envelope.body, far.question, envelope.method)))
 
     def _pass_on(self, caller: Caller, envelope: Envelope, following: str, bulk: bool) -> Awaitable[Body | None]:
         if envelope.method not in LOOKING:
@@ -158,6 +158,11 @@ class Relaying:
         passing = _Passing(caller, envelope, connection, bulk)
         hook = self._hooks.get(envelope.method)
         return hook(passing) if hook is not None else _as_it_came(passing.pass_on())
+
+
+async def _said(answer: Awaitable[Message | None]) -> Body | None:
+    said = await answer
+    return frames.body(said) if said is not None else None
 
 
 async def _as_it_came(answer: Awaitable[Data]) -> Body:
