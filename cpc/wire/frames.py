@@ -74,6 +74,9 @@ class Bulk:
         """Of the whole body, in bytes."""
         return len(self.head) + len(self.data)
 
+    def __bytes__(self) -> bytes:
+        return self.head + bytes(self.data)
+
 
 Body = bytes | Bulk  # to be sent
 Frame = tuple[Piece, ...]  # to be sent one after the other

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from cpc.core.clock import Timer, Timers
 from cpc.core.errors import CopernicusError, Refused, Unavailable, from_code
 from cpc.core.peer import Agreement, Limits
+from cpc.core.pieces import Data
 from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire.messages import Message
 
@@ -289,9 +290,9 @@ class FakePassing:
         self.method = method
         self.caller = Caller(route[place - 1], route[: place + 1])
         self.route = route
-        self.body: bytes | memoryview = body
+        self.body: Data = body
 
-    async def pass_on(self, body: bytes | memoryview | None = None) -> bytes | memoryview:
+    async def pass_on(self, body: Data | None = None) -> Data:
         rest = self.route[self.place :]
         data = bytes(self.body if body is None else body)
         return await self._net.ask(rest, self.method, data, 120.0, True, self.route)
