@@ -23,3 +23,16 @@ Blob = sa.LargeBinary()
 def table(name: str, *columns: sa.Column | sa.Index | sa.schema.SchemaItem) -> sa.Table:  # type: ignore[type-arg]
     """A table of the one set that there is."""
     return sa.Table(name, metadata, *columns)
+
+
+def partial_index(name: str, *columns: sa.Column, where: sa.ColumnElement[bool] | sa.TextClause) -> None:  # type: ignore[type-arg]
+    """An index of those rows only for which `where` holds.
+
+    PostgreSQL hears of the condition when the index is made there: said at once, SQLAlchemy would load that dialect (2 MB)
+    in every server.
+    """
+
+    def say(made: sa.Index, connection: sa.Connection, **_: object) -> None:
+        made.dialect_options[connection.dialect.name]["where"] = where
+
+    sa.event.listen(sa.Index(name, *columns), "before_create", say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cpc.store.columns import Big, Blob, Id, Small, Text, table
+from cpc.store.columns import Big, Blob, Id, Small, Text, partial_index, table
 
 # Chunks this server has. Small ones live here, so that a small result costs no extra fsync; others on disk.
 chunks = table(
@@ -16,19 +16,17 @@ chunks = table(
     sa.Column("damaged", Big),  # found at this time not to be what it was; come again → cleared
 )
 # Only what is to be removed: the collector never scans the rest.
-sa.Index(
+partial_index(
     "ix_chunks_doomed",
     chunks.c.doomed,
-    sqlite_where=chunks.c.doomed.isnot(None),
-    postgresql_where=chunks.c.doomed.isnot(None),
+    where=chunks.c.doomed.isnot(None),
 )
 
 # Hardly ever any: whoever sends a file is asked for these again.
-sa.Index(
+partial_index(
     "ix_chunks_damaged",
     chunks.c.damaged,
-    sqlite_where=chunks.c.damaged.isnot(None),
-    postgresql_where=chunks.c.damaged.isnot(None),
+    where=chunks.c.damaged.isnot(None),
 )
 
 # Who refers to a chunk; `kind` and what `owner` is then: cpc.store.references.Kind.

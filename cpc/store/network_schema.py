@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cpc.store.columns import Big, Blob, Id, Small, Text
+from cpc.store.columns import Big, Blob, Id, Small, Text, partial_index
 from cpc.store.columns import table as _table
 
 # A project that has a network: one that was never changed has no row.
@@ -88,7 +88,7 @@ steps = _table(
     sa.Index("ix_steps_project", "project", "id"),
 )
 # A restart reads these and no others.
-sa.Index("ix_steps_open", steps.c.id, sqlite_where=steps.c.state < 4, postgresql_where=steps.c.state < 4)
+partial_index("ix_steps_open", steps.c.id, where=steps.c.state < 4)
 
 step_jobs = _table(
     "step_jobs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cpc.store.columns import Big, Blob, Id, Text, table
+from cpc.store.columns import Big, Blob, Id, Text, partial_index, table
 
 pools = table(
     "pools",
@@ -33,11 +33,10 @@ allocations = table(
     sa.Index("ix_allocations_pool", "pool", "id"),
 )
 # Only what lives: the keeper reads nothing else at the start.
-sa.Index(
+partial_index(
     "ix_allocations_live",
     allocations.c.id,
-    sqlite_where=allocations.c.ended.is_(None),
-    postgresql_where=allocations.c.ended.is_(None),
+    where=allocations.c.ended.is_(None),
 )
 
 # Nodes on which something failed.

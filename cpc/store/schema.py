@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cpc.store.columns import Big, Blob, Id, Small, Text, metadata
+from cpc.store.columns import Big, Blob, Id, Small, Text, metadata, partial_index
 from cpc.store.columns import table as _table
 from cpc.store.file_schema import chunks, files, references, uploads
 from cpc.store.network_schema import (
@@ -173,14 +173,13 @@ jobs = _table(
     sa.Column("since", Big, nullable=False),  # in this state
 )
 # Matches the claim's ORDER BY exactly; anything else costs a factor of hundreds.
-sa.Index(
+partial_index(
     "ix_jobs_claim",
     jobs.c.project,
     jobs.c["class"],
     jobs.c.rank,
     jobs.c.id,
-    sqlite_where=jobs.c.state == 1,
-    postgresql_where=jobs.c.state == 1,
+    where=jobs.c.state == 1,
 )
 
 # Terminal jobs.
@@ -220,11 +219,10 @@ attempts = _table(
     sa.Column("memory", Big, nullable=False),
 )
 # Only what runs now: a restart reads this and nothing else of the ledger.
-sa.Index(
+partial_index(
     "ix_attempts_running",
     attempts.c.job,
-    sqlite_where=attempts.c.ended.is_(None),
-    postgresql_where=attempts.c.ended.is_(None),
+    where=attempts.c.ended.is_(None),
 )
 
 # What an attempt left behind, if anything: files, last lines. One row per ended attempt that has either.
@@ -238,12 +236,11 @@ results = _table(
     sa.Column("peer", Text, nullable=False, server_default=""),  # in quarantine: the peer that brought it, if one did
     sa.Column("size", Big, nullable=False, server_default="0"),  # what it counts against that peer, in bytes
 )
-sa.Index(
+partial_index(
     "ix_results_peer",
     results.c.peer,
     results.c.size,
-    sqlite_where=results.c.peer != sa.literal_column("''"),
-    postgresql_where=results.c.peer != sa.literal_column("''"),
+    where=results.c.peer != sa.literal_column("''"),
 )
 
 checkpoints = _table(
@@ -320,12 +317,11 @@ events = _table(
 )
 
 # People and administrators look for what is not about jobs; there is little of it among millions of others.
-sa.Index(
+partial_index(
     "ix_events_other",
     events.c.kind,
     events.c.number,
-    sqlite_where=sa.text("kind < 'job.' OR kind > 'job/'"),
-    postgresql_where=sa.text("kind < 'job.' OR kind > 'job/'"),
+    where=sa.text("kind < 'job.' OR kind > 'job/'"),
 )
 
 # Retention has removed events of this project (0: of none) up to this number.
@@ -344,11 +340,10 @@ answers = _table(
     sa.Column("call", Blob, nullable=False),  # SHA-256 of method, path and body: the key of another call is refused
     sa.Column("answer", Blob),  # None: expired; the row stays, so that the call is never carried out again
 )
-sa.Index(
+partial_index(
     "ix_answers_time",
     answers.c.time,
-    sqlite_where=answers.c.answer.isnot(None),
-    postgresql_where=answers.c.answer.isnot(None),
+    where=answers.c.answer.isnot(None),
 )
 
 __all__ = [

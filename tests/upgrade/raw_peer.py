@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cpc.core.errors import CopernicusError
+from cpc.core.pieces import Pieces
 from cpc.wire.channel import Channel
 from cpc.wire.factory import TlsFactory
 from cpc.wire.tls import ClientTls, ServerTls
@@ -54,7 +55,7 @@ class RawPeer:
             self.channel.send((write_frame(envelope),))
         self._waiting.clear()
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | Pieces) -> None:
         envelope = as_before_paths(read_frame(frame))
         self.got.append(envelope)
         self.on_frame(self, envelope)

@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import msgpack  # type: ignore[import-untyped]
 
+from cpc.core.pieces import Pieces, whole
 from cpc.wire.channel import Channel
 from cpc.wire.connection import Connection
 from cpc.wire.frames import HEADER, Frame
@@ -32,9 +33,9 @@ _LONG = 64
 Line = dict[str, Any]
 
 
-def read_frame(frame: bytes) -> dict[str, Any]:
+def read_frame(frame: bytes | Pieces) -> dict[str, Any]:
     """An envelope, with its body decoded in place."""
-    found: dict[str, Any] = msgpack.unpackb(frame, strict_map_key=False)
+    found: dict[str, Any] = msgpack.unpackb(whole(frame), strict_map_key=False)
     if "b" in found:
         found["b"] = msgpack.unpackb(found["b"], strict_map_key=False)
     return found
@@ -122,7 +123,7 @@ class Tape:
             connection.on_closed(lambda _: self.lines.append({"on": number, "closed": True}))
         return self._numbers[connection]
 
-    def note(self, connection: Connection, by: str, frame: bytes) -> None:
+    def note(self, connection: Connection, by: str, frame: bytes | Pieces) -> None:
         """A frame that the server has sent or got."""
         if not isinstance(connection._security, ServerTls):
             return
@@ -136,7 +137,7 @@ def recording() -> Iterator[Tape]:
     tape = Tape()
     received, send = Connection.frame_received, Channel.send
 
-    def noted_received(self: Connection, frame: bytes) -> None:
+    def noted_received(self: Connection, frame: bytes | Pieces) -> None:
         tape.note(self, "worker", frame)
         received(self, frame)
 

@@ -16,10 +16,12 @@ from tests.upgrade.release import Release
 
 NEXT, STRANGE = PROTOCOL + 1, PROTOCOL + 2
 MORE = '''
-def body(message: object) -> Body:
+def body(message: object, data: Data | None = None) -> Body:
     """A message as this release says it: with keys that others do not know, without some that may be left out."""
     import msgspec.msgpack as packed
 
+    if data is not None:
+        message = msgspec.structs.replace(message, data=memoryview(bytes(data)))
     return _whole(packed.decode(packed.encode(message)))
 
 
@@ -42,7 +44,7 @@ def _whole(data: object) -> Body:
     return _body(_more(data))
 
 
-def _body(message: object) -> Body:
+def _body(message: object, data: Data | None = None) -> Body:
 '''
 
 
@@ -53,7 +55,7 @@ def other(directory: Path, name: str, newest: int, oldest: int) -> Release:
     release.replace(
         "wire/messages.py", f"\nOLDEST_PROTOCOL = {OLDEST_PROTOCOL}\n", f"\nOLDEST_PROTOCOL = {oldest}\n"
     )  # fmt: skip
-    release.replace("wire/frames.py", "def body(message: object) -> Body:\n", MORE)
+    release.replace("wire/frames.py", "def body(message: object, data: Data | None = None) -> Body:\n", MORE)
     release.replace(
         "wire/frames.py", '"caps": said.capabilities})', '"caps": said.capabilities, "zz-new": {"a": [1]}})'
     )

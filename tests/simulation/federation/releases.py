@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cpc.core.pieces import Pieces
 from cpc.server.federation.links import Links
 from cpc.wire.connection import SERVER, Connection
 from cpc.wire.frames import HEADER, Frame, Greeting
@@ -61,8 +62,9 @@ def _dress(connection: Connection, change: Change, hears: bool) -> None:
     connection.channel.send = connection._calls._send = changed_send  # type: ignore[method-assign]
     if hears:
 
-        def changed_receive(frame: bytes) -> None:
-            receive(bytes(_changed(frame, change)[HEADER.size :]) if len(frame) < LARGE else frame)
+        def changed_receive(frame: bytes | Pieces) -> None:
+            small = isinstance(frame, bytes) and len(frame) < LARGE
+            receive(bytes(_changed(bytes(frame), change)[HEADER.size :]) if small else frame)
 
         connection.frame_received = changed_receive  # type: ignore[method-assign]
 
