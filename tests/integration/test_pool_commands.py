@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import defer, reactor
+from twisted.internet import defer, reactor, task
 from twisted.web import resource, server
 
 from cpc.api import BadInput, NotConnected, NotFound, TooLarge, Unavailable
 from cpc.server.pools.commands import Commands
 from cpc.server.pools.web import Web
 from cpc.worker import tree
+from tests.helpers.hand_timers import HandTimers
 from tests.helpers.processes import pid_in, until
 
 
@@ -48,7 +49,9 @@ async def test_a_program_that_is_not_there_is_said(commands: Commands) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_takes_too_long_is_killed_with_all_it_started(commands: Commands, tmp_path: Path) -> None:
+async def test_what_takes_too_long_is_killed_with_all_it_started(tmp_path: Path) -> None:
+    timers = HandTimers()
+    commands = Commands(timers, dict(os.environ))
     path = tmp_path / "pid"
     running = defer.ensureDeferred(
         commands(
@@ -57,6 +60,8 @@ async def test_what_takes_too_long_is_killed_with_all_it_started(commands: Comma
         )
     )
     pid = await pid_in(reactor, path)
+    await task.deferLater(reactor, 0)  # what it said before that has been read
+    timers.advance(0.3)
     with pytest.raises(Unavailable, match=r"sh did not end within 0.3 s; its last words: retrying"):
         await running
     await until(reactor, lambda: not tree.alive(pid), "its child is gone", 15.0)
@@ -94,9 +99,11 @@ class Echo(resource.Resource):
     """Answers with what it was asked; `/big` without end, `/slow` never."""
 
     isLeaf = True
+    slow = 0  # questions that are never answered
 
     def render(self, request: server.Request) -> bytes | int:
         if request.path == b"/slow":
+            self.slow += 1
             return server.NOT_DONE_YET
         if request.path == b"/big":
             return b"x" * (1 << 20)
@@ -106,8 +113,13 @@ class Echo(resource.Resource):
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
-    listening = reactor.listenTCP(0, server.Site(Echo()), interface="127.0.0.1")
+def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+def port(echo: Echo) -> Iterator[int]:
+    listening = reactor.listenTCP(0, server.Site(echo), interface="127.0.0.1")
     yield listening.getHost().port
     pytest_twisted.blockon(defer.maybeDeferred(listening.stopListening))
 
@@ -126,10 +138,14 @@ async def test_http_servers_are_asked_over_tcp_and_sockets(port: int, tmp_path: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_http_servers_that_are_slow_away_or_endless_are_told_apart(port: int) -> None:
-    web = Web(reactor, max_body=1 << 16)
+async def test_http_servers_that_are_slow_away_or_endless_are_told_apart(port: int, echo: Echo) -> None:
+    timers = HandTimers()
+    asked = defer.ensureDeferred(Web(timers)("GET", f"http://127.0.0.1:{port}/slow", timeout=0.2))
+    await until(reactor, lambda: echo.slow, "it is asked")
+    timers.advance(0.2)
     with pytest.raises(Unavailable) as late:
-        await web("GET", f"http://127.0.0.1:{port}/slow", timeout=0.2)
+        await asked
+    web = Web(reactor, max_body=1 << 16)
     assert not isinstance(late.value, NotConnected)
     with pytest.raises(TooLarge):
         await web("GET", f"http://127.0.0.1:{port}/big")
