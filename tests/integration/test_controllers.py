@@ -47,6 +47,7 @@ class Pool:
     async def load_from(self, directory: Path, name: str) -> ModuleText:
         text = await self.controllers.describe(name, name, str(directory))
         self.library.add(text, Journal())
+        await until(reactor, lambda: not self.controllers.pids, "the process that has described it is gone")
         return text
 
     def run(self, name: str, **inputs: Any) -> Deferred[Answer]:
