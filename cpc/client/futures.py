@@ -73,21 +73,26 @@ class JobFuture(concurrent.futures.Future[JobResult]):
         self._calls = calls
         self._watcher = watcher
         self._ending = threading.Lock()
+        self._cancelling = False
 
     def cancel(self) -> bool:
         """Cancel the job; False when it has ended already, or the server refuses."""
         if self.done():
             return self.cancelled()
+        self._cancelling = True  # the watcher may see the end before the server's answer is here
         try:
             with self._calls.lock:
                 self._calls.client.cancel(self.job)
         except CopernicusError:
-            return False
+            return self.cancelled()
         self._watcher.forget(self.job)
         with self._ending:
-            if super().cancel():
-                self.set_running_or_notify_cancel()
+            self._end_cancelled()
             return self.cancelled()
+
+    def _end_cancelled(self) -> None:
+        if not self.done() and super().cancel():
+            self.set_running_or_notify_cancel()
 
     def running(self) -> bool:
         """Whether a worker has it now."""
@@ -98,9 +103,12 @@ class JobFuture(concurrent.futures.Future[JobResult]):
         return isinstance(found, JobDetail) and found.state == "running"
 
     def settle(self, found: JobView | CopernicusError) -> None:
-        """The end that the watcher has seen; nothing when it was cancelled meanwhile."""
+        """The end that the watcher has seen; nothing when it was cancelled here meanwhile."""
         with self._ending:
             if self.done():
+                return
+            if self._cancelling and not isinstance(found, CopernicusError) and found.state == "cancelled":
+                self._end_cancelled()
                 return
             self.set_running_or_notify_cancel()
         if isinstance(found, CopernicusError):

@@ -36,4 +36,9 @@ CLIENT = (
         promise="lines of a drawing lead from left to right but for those that close a cycle",
         caught_by=_DRAWING + "test_without_the_edges_that_go_back_there_is_no_cycle_and_layers_ascend",
     ),
+    defect(
+        "own-cancel-is-a-failure", "cpc.client.futures:JobFuture.settle", "self._cancelling and", "False and",
+        promise="a future that was cancelled is cancelled, whoever hears of it first",
+        caught_by="tests/unit/test_client_futures.py::test_a_cancel_whose_answer_comes_after_the_end_was_seen_is_a_cancel",
+    ),
 )  # fmt: skip

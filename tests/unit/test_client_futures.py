@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,23 @@ def test_a_cancelled_future_cancels_its_job_also_while_it_runs(api: SmallServer,
         future.result(SOON)
     done, _ = concurrent.futures.wait([future], SOON)
     assert done == {future}
+
+
+def test_a_cancel_whose_answer_comes_after_the_end_was_seen_is_a_cancel(
+    jobs: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    future = jobs.submit(["sleep", "1000"])
+    cancel = Client.cancel
+
+    def late(client: Client, job: str) -> object:
+        answer = cancel(client, job)
+        concurrent.futures.wait([future], SOON)
+        return answer
+
+    monkeypatch.setattr(Client, "cancel", late)
+    assert future.cancel()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(SOON)
 
 
 def test_an_ended_job_cannot_be_cancelled(api: SmallServer, jobs: Executor) -> None:
@@ -157,9 +175,10 @@ def test_shutdown_without_waiting_is_prompt(api: SmallServer, jobs: Executor, as
     jobs.submit(["sleep", "1000"])
     while asked and not api.asked("GET", ".*/wait"):
         time.sleep(0.01)
-    begun = time.perf_counter()
     jobs.shutdown(wait=False)
-    assert time.perf_counter() - begun < 2.0
+    assert "copernicus-watcher" not in {thread.name for thread in threading.enumerate()}, (
+        "it was told, and did not wait"
+    )
 
 
 def test_leaving_the_executor_waits_for_its_jobs(api: SmallServer, tmp_path: Path) -> None:
