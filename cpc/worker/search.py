@@ -93,9 +93,10 @@ class PathSearch:
             left = until - self._clock.monotonic()
             if left <= 0:
                 return f"it did not answer within {self._timeout:g} s"
+            ended = process.poll() is not None  # asked first: what it has said at its end is there to be read then
             ready, _, _ = select.select(list(open_ones), [], [], min(left, 0.05))
-            if not ready and process.poll() is not None:
-                return ""  # ended; something of it keeps its output open
+            if not ready and ended:
+                return ""  # something of it keeps its output open
             for fd in ready:
                 data = os.read(fd, 1 << 16)
                 if not data:

@@ -221,4 +221,10 @@ WORKER = (
         caught_by="tests/unit/test_agent.py::"
         "test_what_a_worker_holds_is_named_twice_in_a_beat_if_the_server_takes_brief_turns",
     ),
+    defect(
+        "last-words-unheard", "cpc.worker.search:PathSearch._listen", "if not ready and ended:",
+        "if not ready and process.poll() is not None:",
+        promise="what a program says at its very end is heard",
+        caught_by="tests/unit/test_executables.py::test_what_a_program_says_at_its_very_end_is_heard",
+    ),
 )  # fmt: skip

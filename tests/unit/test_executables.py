@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cpc.api import Executable, Found, fill, fill_all
+from cpc.core.clock import SystemClock
 from cpc.core.errors import NotFound
 from cpc.core.resources import Amounts
 from cpc.plugins.executables.gromacs import Gmx, Mdrun
@@ -21,6 +24,7 @@ from cpc.wire.messages import Task
 from cpc.worker import executable_files, executables
 from cpc.worker.executables import discover, pick, search_path
 from cpc.worker.search import PathSearch
+from tests.helpers.real_programs import gone, until
 
 ARCH = executable_files.ARCH
 
@@ -256,23 +260,29 @@ def test_descriptions_that_are_no_text_or_unreadable_are_named(tmp_path: Path) -
     assert "No such file" in one(found, str(tmp_path / "gone.toml")).why_not
 
 
+class Impatient(SystemClock):
+    """Its time is over as soon as there is a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def monotonic(self) -> float:
+        return super().monotonic() + (1000.0 if self._path.exists() else 0.0)
+
+
 @pytest.mark.usefixtures("files_only")
 def test_a_plugin_script_that_fails_hangs_or_floods_is_ended(tmp_path: Path) -> None:
-    script(tmp_path / "fails", "echo 'license server away' >&2; exit 3")
-    script(tmp_path / "floods", "yes")
-    script(tmp_path / "hangs", "sleep 1000 & echo $! > " + str(tmp_path / "pid") + "; wait")
-    search = PathSearch(dict(os.environ), timeout=1.0)
-    found = discover([tmp_path], "smp", search)
-    assert one(found, str(tmp_path / "fails")).why_not == "the plugin ended with 3: license server away"
-    assert "printed more than 1 MiB" in one(found, str(tmp_path / "floods")).why_not
-    assert "did not answer within 1 s" in one(found, str(tmp_path / "hangs")).why_not
-    from cpc.worker import tree
-
-    pid = int((tmp_path / "pid").read_text())
-    for _ in range(1000):
-        if not tree.alive(pid):
-            break
-    assert not tree.alive(pid)
+    fails = script(tmp_path / "some/fails", "echo 'license server away' >&2; exit 3")
+    floods = script(tmp_path / "some/floods", "yes")
+    found = discover([tmp_path / "some"], "smp", PathSearch(dict(os.environ)))
+    assert one(found, str(fails)).why_not == "the plugin ended with 3: license server away"
+    assert "printed more than 1 MiB" in one(found, str(floods)).why_not
+    path = tmp_path / "pid"
+    hangs = script(tmp_path / "other/hangs", f"sleep 1000 & echo $! > {path}.new; mv {path}.new {path}; wait")
+    found = discover([tmp_path / "other"], "smp", PathSearch(dict(os.environ), Impatient(path)))
+    assert "did not answer within 20 s" in one(found, str(hangs)).why_not
+    pid = int(path.read_text())
+    until(lambda: gone(pid), "what it has started is ended")
 
 
 def test_programs_are_asked_side_by_side_and_each_once(tmp_path: Path) -> None:
@@ -293,6 +303,23 @@ def test_programs_are_asked_side_by_side_and_each_once(tmp_path: Path) -> None:
 def test_a_program_that_leaves_its_output_open_does_not_hold_the_worker_up(tmp_path: Path) -> None:
     script(tmp_path / "leaves", "sleep 1000 & echo done")
     assert PathSearch(dict(os.environ)).run((str(tmp_path / "leaves"),)) == (0, "done\n")
+
+
+def test_what_a_program_says_at_its_very_end_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers and ends just when there was nothing to read."""
+    go, path = tmp_path / "go", tmp_path / "pid"
+    program = script(tmp_path / "slow", f"echo $$ > {path}; until [ -e {go} ]; do :; done; echo 1.2")
+    look = select.select
+
+    def nothing_yet(*descriptors: Any) -> Any:
+        found = look(*descriptors) if go.exists() else ([], [], [])
+        if not go.exists() and path.exists() and path.read_text().endswith("\n"):
+            go.touch()
+            os.waitid(os.P_PID, int(path.read_text()), os.WEXITED | os.WNOWAIT)
+        return found
+
+    monkeypatch.setattr(select, "select", nothing_yet)
+    assert PathSearch(dict(os.environ)).run((str(program),)) == (0, "1.2\n")
 
 
 class Nice(Executable):
