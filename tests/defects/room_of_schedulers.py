@@ -125,4 +125,11 @@ SCHEDULERS = (
         promise="a job is not blamed when nobody knows how it ended",
         caught_by="tests/unit/test_agent_words.py::test_a_start_that_knows_no_end_blames_nobody",
     ),
+    defect(
+        "output-cut-by-a-standstill", "cpc.server.pools.commands:_Command.processExited", "self._no_more",
+        "self._process.loseConnection",
+        promise="what a command has printed is read, however long the server stood still",
+        caught_by="tests/integration/test_pool_commands.py::"
+        "test_what_a_command_has_printed_is_read_though_the_server_stood_still",
+    ),
 )  # fmt: skip

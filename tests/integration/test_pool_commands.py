@@ -17,6 +17,7 @@ from cpc.server.pools.web import Web
 from cpc.worker import tree
 from tests.helpers.hand_timers import HandTimers
 from tests.helpers.processes import pid_in, until
+from tests.helpers.real_programs import until as standstill
 
 
 @pytest.fixture
@@ -65,6 +66,20 @@ async def test_what_takes_too_long_is_killed_with_all_it_started(tmp_path: Path)
     with pytest.raises(Unavailable, match=r"sh did not end within 0.3 s; its last words: retrying"):
         await running
     await until(reactor, lambda: not tree.alive(pid), "its child is gone", 15.0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_command_has_printed_is_read_though_the_server_stood_still(tmp_path: Path) -> None:
+    """Longer than it waits for the output of what the command may have left behind."""
+    timers = HandTimers()
+    path = tmp_path / "pid"
+    words = ["sh", "-c", f"head -c 60000 /dev/zero; echo $$ > {path}.new; mv {path}.new {path}"]
+    ran = defer.ensureDeferred(Commands(timers, dict(os.environ))(words, timeout=1e6))
+    standstill(lambda: path.exists() and not tree.alive(int(path.read_text())), "it has ended, and nothing is read yet")
+    while not ran.called:
+        timers.advance(1.0)
+        await task.deferLater(reactor, 0)
+    assert len((await ran).out) == 60_000
 
 
 @pytest_twisted.ensureDeferred

@@ -22,7 +22,8 @@ PASSED = (
     "SSH_AUTH_SOCK",
 )  # fmt: skip
 MAX_OUTPUT = 64 << 20
-#: Seconds in which output may still come from what an ended command has left behind.
+#: Seconds in which output may still come from what an ended command has left behind. What it has printed itself is read,
+#: however long that takes.
 _LINGER = 1.0
 
 
@@ -91,6 +92,7 @@ class _Command(ProcessProtocol):
         self._stdin = stdin
         self._timeout = timeout
         self._left = max_output
+        self._seen = -1  # what was left of it when it was last looked whether more comes
         self._parts: dict[int, list[bytes]] = {1: [], 2: []}
         self._code = -1
         self._error: Unavailable | TooLarge | None = None
@@ -121,7 +123,7 @@ class _Command(ProcessProtocol):
             self._code = 128 + value.signal if value.signal else value.exitCode or 0
         else:
             self._code = 0
-        self._set(_LINGER, self._process.loseConnection)
+        self._set(_LINGER, self._no_more)
 
     def processEnded(self, reason: Failure) -> None:
         """It is gone, and all of its pipes are closed."""
@@ -134,6 +136,14 @@ class _Command(ProcessProtocol):
             return
         out, err = (b"".join(part).decode("utf-8", "replace") for part in self._parts.values())
         self.done.callback(Ran(self._code, out, err))
+
+    def _no_more(self) -> None:
+        """The pipes are closed after a turn of the reactor that has found nothing in them: it may have been stopped meanwhile."""
+        if self._seen == self._left or self._error is not None:
+            self._process.loseConnection()
+        else:
+            self._seen = self._left
+            self._set(0, self._no_more)
 
     def end(self, why: Unavailable | TooLarge) -> None:
         """Kill it with all it has started; `why` is what the caller gets."""
