@@ -148,6 +148,20 @@ class Lock:
             self._file.close()
             raise Conflict(f"{what} is in use by another server process", "stop that one first") from error
 
+    @staticmethod
+    def taken(path: Path) -> bool:
+        """Whether a process holds it. Whoever asks at the same moment is not taken for one."""
+        import fcntl
+
+        try:
+            with open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     def release(self) -> None:
         """Let another process have it."""
         self._file.close()

@@ -21,6 +21,7 @@ from cpc.server.config import Config, Lock, Place, write_secret
 from cpc.store import database
 
 _TICK = 0.1
+_MOMENT = 20  # so many
 
 
 def lock_file(place: Place) -> Path:
@@ -48,7 +49,7 @@ class Hold:
     def __init__(self, place: Place, config: Config | None) -> None:
         self._locks: list[Lock] = []
         try:
-            self._locks.append(_lock(lock_file(place), f"the server {place.directory.name}", _running_hint(place)))
+            self._locks.append(_server_lock(place))
             if config is not None:
                 self._locks.append(run_lock(config))
                 self._locks += database_locks(config)
@@ -60,6 +61,26 @@ class Hold:
         """Let others have them."""
         while self._locks:
             self._locks.pop().release()
+
+
+def _server_lock(place: Place) -> Lock:
+    """Whoever only looks whether it is held has it for a moment, and so has what a killed server was just starting: those are
+    waited for."""
+    for _ in range(_MOMENT):
+        try:
+            return _lock(lock_file(place), *_whose(place))
+        except Conflict:
+            if _recorded(place):
+                raise
+            time.sleep(_TICK)
+    return _lock(lock_file(place), *_whose(place))
+
+
+def _whose(place: Place) -> tuple[str, str]:
+    """What the lock is of, and what to do when it is held."""
+    pid = _recorded(place)
+    hint = f"it is running as process {pid}; stop it with `cpc-server stop`" if pid else "try again in a moment"
+    return f"the server {place.directory.name}", hint
 
 
 def run_lock(config: Config) -> Lock:
@@ -87,11 +108,6 @@ def _lock(path: Path, what: str, hint: str) -> Lock:
         raise BadInput(f"{path} cannot be written: {error.strerror}", "check the owner of the directory") from error
 
 
-def _running_hint(place: Place) -> str:
-    pid = _recorded(place)
-    return f"it is running as process {pid}; stop it with `cpc-server stop`" if pid else "try again in a moment"
-
-
 @contextmanager
 def held(place: Place, config: Config | None) -> Iterator[None]:
     """Nobody else uses the server meanwhile; Conflict when somebody does."""
@@ -104,13 +120,11 @@ def held(place: Place, config: Config | None) -> Iterator[None]:
 
 def is_running(place: Place) -> bool:
     """Whether a process is this server, or a command works on it."""
-    if not lock_file(place).exists():
-        return False
     try:
-        Hold(place, None).release()
-    except Conflict:
-        return True
-    return False
+        return Lock.taken(lock_file(place))
+    except OSError as error:
+        hint = "check the owner of the directory"
+        raise BadInput(f"{lock_file(place)} cannot be read: {error.strerror}", hint) from None
 
 
 # --- which process ------------------------------------------------------------------------------------------------------

@@ -159,4 +159,9 @@ STORE = (
         promise="a file that is damaged is taken when it is sent again",
         caught_by="tests/unit/test_uploads.py::test_of_a_damaged_file_only_the_damaged_pieces_are_sent_again",
     ),
+    defect(
+        "a-look-is-taken-for-the-server", "cpc.server.config:Lock.taken", "fcntl.LOCK_SH", "fcntl.LOCK_EX",
+        promise="who only looks whether a server runs is not taken for it",
+        caught_by="tests/unit/test_server_locks.py::test_who_only_looks_is_not_taken_for_the_server",
+    ),
 )  # fmt: skip
