@@ -18,6 +18,7 @@ import pytest
 from cpc.client import Executor, JobFailed
 from cpc.client.transport import Transport
 from tests.helpers.network_of_processes import BIN, Network
+from tests.helpers.real_programs import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +30,7 @@ def lab(network: Network) -> Iterator[Network]:
         yield network
 
 
-def at_terminal(lab: Network, answers: list[list[str]], *command: str, seconds: float = 120.0) -> tuple[int, str]:
+def at_terminal(lab: Network, answers: list[list[str]], *command: str, seconds: float = PATIENCE) -> tuple[int, str]:
     """A command on a pseudo terminal: its exit code, and what was seen there."""
     script = lab.directory / "answers.json"
     script.write_text(json.dumps(answers))
@@ -100,7 +101,7 @@ def test_many_futures_cost_few_questions(lab: Network, monkeypatch: pytest.Monke
     monkeypatch.setattr(Transport, "whole", counted)
     with lab.connect() as client, Executor(client, "p") as jobs:
         futures = jobs.map(["/bin/sh", "-c", "test {n} -ne 7"], [{"n": number} for number in range(300)])
-        ended = list(as_completed(futures, timeout=120))
+        ended = list(as_completed(futures, timeout=PATIENCE))
         assert len(ended) == 300
         assert [number for number, future in enumerate(futures) if future.exception() is not None] == [7]
         failure = futures[7].exception()

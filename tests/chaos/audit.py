@@ -85,7 +85,7 @@ class Audit:
         ensemble = self.ensemble
         ensemble.healthy()
         self._all_ended()
-        ensemble.until(lambda: loom.at_rest(ensemble), "the network is at rest", 120.0)
+        ensemble.until(lambda: loom.at_rest(ensemble), "the network is at rest")
         self.glance()
         self._follow_events()
         self._each_once()
@@ -94,7 +94,7 @@ class Audit:
             self._entry(entry)
         for line in (*self.books.wrong(), *loom.wrong(ensemble)):
             raise Wrong(line)
-        ensemble.until(lambda: not self._kept(), f"the workers have nothing left: {self._kept()}", 90.0)
+        ensemble.until(lambda: not self._kept(), f"the workers have nothing left: {self._kept()}")
         self._no_processes()
         for entry in entries:
             ensemble.client.forget(entry.id)
@@ -112,7 +112,7 @@ class Audit:
                 ensemble.supervise()
                 return ensemble.open_jobs() < before
 
-            ensemble.until(fewer, f"another of {before} jobs ends", 120.0)
+            ensemble.until(fewer, f"another of {before} jobs ends")
             left = ensemble.open_jobs()
 
     def _follow_events(self) -> None:
@@ -200,12 +200,12 @@ class Audit:
         client = self.ensemble.client
         client.set_setting("min_free_space", "1000G")
         try:
-            self.ensemble.until(lambda: not self.books.unused(), "what nobody refers to is removed", 60.0)
+            self.ensemble.until(lambda: not self.books.unused(), "what nobody refers to is removed")
         except AssertionError:
             raise Wrong(f"not removed while the disk is full: {self.books.unused()[:5]}") from None
         finally:
             client.set_setting("min_free_space", str(MIN_FREE))
-        self.ensemble.until(lambda: not client.status().intake_paused, "intake goes on", 30.0)
+        self.ensemble.until(lambda: not client.status().intake_paused, "intake goes on")
         if not self.ensemble.hold(lambda: not self.books.strays(), 10.0):  # a row goes before its file
             self.ensemble.tell(f"    {len(self.books.strays())} chunk files are left to the sweep at a start")
 

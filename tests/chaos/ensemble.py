@@ -30,6 +30,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.story import Story
 from tests.helpers.mounts import Mount
 from tests.helpers.network_of_processes import Network, Worker, until
+from tests.helpers.real_programs import PATIENCE
 
 MIB = 1 << 20
 SERVER_DISK = 400 * MIB
@@ -173,7 +174,7 @@ class Ensemble:
         """A line of the story."""
         self.story.tell(line)
 
-    def until(self, holds: Callable[[], object], what: str, seconds: float = 60.0) -> Any:
+    def until(self, holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> Any:
         """Wait for a visible state, also over a restart of the server."""
         return self.lab.until(holds, what, seconds)
 
@@ -199,7 +200,7 @@ class Ensemble:
                 self.tell(f"{machine.name}: the worker had ended ({machine.running.process.returncode})")
                 machine.start()
 
-    def healthy(self, seconds: float = 120.0) -> None:
+    def healthy(self, seconds: float = PATIENCE) -> None:
         """Everything runs, the workers are joined and take jobs, and everything that was submitted is acknowledged."""
         began = self.story.seconds
         self.until(self._well, "everything is well again", seconds)

@@ -140,7 +140,7 @@ def kill_a_worker(ensemble: Ensemble) -> None:
     moment(ensemble)
     pids = tree.below([machine.running.pid])
     machine.running.kill()
-    until(lambda: not any(tree.alive(pid) for pid in pids), f"the processes {pids} of a killed worker end", 20.0)
+    until(lambda: not any(tree.alive(pid) for pid in pids), f"the processes {pids} of a killed worker end")
     if ensemble.rng.random() < 0.5:
         disturbed(ensemble)
     machine.start()
@@ -172,7 +172,7 @@ def kill_a_worker_with_guardian_and_keeper(ensemble: Ensemble) -> None:
         tree.send(pid, signal.SIGKILL)
     machine.start()
     left = [pid for pid in left if pid not in hidden]
-    until(lambda: not any(tree.alive(pid) for pid in left), f"the next worker ends what is left: {left}", 30.0)
+    until(lambda: not any(tree.alive(pid) for pid in left), f"the next worker ends what is left: {left}")
 
 
 @fault()
@@ -189,7 +189,7 @@ def stop_and_start_a_worker(ensemble: Ensemble) -> None:
     machine = one(ensemble)
     moment(ensemble)
     machine.running.send(signal.SIGTERM)
-    code = machine.running.ended(60.0)
+    code = machine.running.ended()
     assert code == 0, f"{machine.name} left with {code}: {machine.running.said[-2000:]}"
     left = [path.name for path in machine.seen.iterdir() if path.is_dir() and path.name != "cache"]
     assert not left, f"a worker that has left in order has left {left}"
@@ -248,7 +248,7 @@ def cancel_a_job(ensemble: Ensemble) -> None:
     ensemble.until(lambda: ensemble.person.idle, "it is submitted")
     entry = next(each for name, each in ensemble.ledger.accepted.items() if name not in before and "waits" in name)
     if ensemble.rng.random() < 0.7:
-        ensemble.until(lambda: ensemble.lab.job(entry.id).state == "running", f"{entry.name} runs", 90.0)
+        ensemble.until(lambda: ensemble.lab.job(entry.id).state == "running", f"{entry.name} runs")
     ensemble.client.cancel(entry.id, "chaos")
     ensemble.tell(f"    {entry.name}")
 
@@ -411,4 +411,4 @@ def collect_unused_files(ensemble: Ensemble) -> None:
     ensemble.client.set_setting("min_free_space", "1000G")
     ensemble.until(lambda: ensemble.client.status().intake_paused, "intake is paused")
     ensemble.client.set_setting("min_free_space", str(MIN_FREE))
-    ensemble.until(lambda: not ensemble.client.status().intake_paused, "intake goes on", 30.0)
+    ensemble.until(lambda: not ensemble.client.status().intake_paused, "intake goes on")

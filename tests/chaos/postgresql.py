@@ -93,7 +93,7 @@ class PostgreSQL:
         for pid in pids:
             tree.send(pid, signal.SIGKILL)
         self.process.wait()
-        until(lambda: gone(*pids), "PostgreSQL's processes go", 30.0)
+        until(lambda: gone(*pids), "PostgreSQL's processes go")
 
     def kill_one(self) -> None:
         """kill -9 of one of its backends: it ends all connections and recovers by itself."""

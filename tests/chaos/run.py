@@ -83,7 +83,7 @@ def _run(directory: Path, kind: str, seed: int, cycles: int, faults: Sequence[st
             if cycle % AUDIT_EVERY == 0 or cycle == cycles:
                 audit.whole()
             elif ensemble.open_jobs() > MOST_OPEN:
-                ensemble.until(lambda: ensemble.open_jobs() <= MOST_OPEN, "the queue gets shorter", 120.0)
+                ensemble.until(lambda: ensemble.open_jobs() <= MOST_OPEN, "the queue gets shorter")
         audit.end()
         return Report(
             kind, seed, cycles, story.seconds, ensemble.ledger.jobs, audit.files, audit.bytes, dict(audit.attempts),

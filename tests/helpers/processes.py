@@ -53,12 +53,12 @@ def launch(
 
 
 def begin(processes: GuardedProcesses, what: Launch) -> defer.Deferred[Exit]:
-    """Start it; the Deferred fires with its Exit, and fails the test if there is a second one, or none for half a minute."""
+    """Start it; the Deferred fires with its Exit, and fails the test if there is a second one, or none for two minutes."""
     from twisted.internet import reactor
 
     done: defer.Deferred[Exit] = defer.Deferred()
     processes.start(what, done.callback)
-    return done.addTimeout(30.0, reactor, lambda _, seconds: pytest.fail(f"{what.key} did not end in {seconds:g} s"))
+    return done.addTimeout(120.0, reactor, lambda _, seconds: pytest.fail(f"{what.key} did not end in {seconds:g} s"))
 
 
 async def until(reactor: IReactorTime, holds: Callable[[], object], what: str, seconds: float = 120.0) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.real_programs import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
     "w1_throughput": 6, "w2_latency": 2, "w3_chain": 3, "w4_payload": 1, "w5_depth": 50,
@@ -25,7 +27,7 @@ MEASURED = {
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.real_programs import PATIENCE
 from tests.helpers.server_program import Server
 
 BIN = Path(sys.executable).parent
@@ -29,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def program(server: Server, name: str, *arguments: str) -> str:
     """The one line of a program that must be refused."""
     done = subprocess.run(
-        [str(BIN / name), *arguments], capture_output=True, text=True, timeout=60, cwd=server.directory,
+        [str(BIN / name), *arguments], capture_output=True, text=True, timeout=PATIENCE, cwd=server.directory,
         env={**os.environ, "CPC_HOME": str(server.home)}, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
