@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from functools import lru_cache
 
@@ -12,6 +11,7 @@ import pytest
 from cpc.core.peer_views import PeerView
 from tests.acceptance.conftest import Make
 from tests.helpers.network_of_processes import Network
+from tests.helpers.ports import free_ports
 from tests.helpers.tunnel import Tunnel
 
 
@@ -127,8 +127,7 @@ def test_a_port_that_has_changed_is_announced_and_found_again(two: tuple[Network
     a, b = two
     before = a.port
     a.stop_server()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        a.port = free.getsockname()[1]
+    (a.port,) = free_ports(1)
     a.run("cpc-server", "config", "port", str(a.port)).done()
     a.start()
     b.until(lambda: linked(a, b), "they are connected again")

@@ -25,6 +25,7 @@ from cpc.core.spec import Dependency, Input, JobSpec
 from cpc.core.views import ArrayView, JobDetail, WorkerView
 from cpc.server.config import Place
 from cpc.wire import bundle as bundles
+from tests.helpers.ports import free_ports
 from tests.helpers.real_programs import PATIENCE, Answer, Program, figures, gone, ssl_context, until
 
 __all__ = ["Answer", "Network", "Person", "Program", "Worker", "gone", "ssl_context", "until"]
@@ -77,13 +78,9 @@ class Network:
         self._begin(directory, run_directory, within)
         self.home.mkdir(parents=True)
         given = (*(("--database", database) if database else ()), *(("--host", host) if host else ()))
-        said = self.run(
-            "cpc-server", "setup", "--port", "0", "--client-port", "0", "-stdin", *given, str(self.run_directory),
-            stdin=PASSWORD,
-        ).done()  # fmt: skip
-        found = re.search(r"ports (\d+) \(workers\) and (\d+)", said)
-        assert found is not None, said
-        self.port, self.client_port = int(found[1]), int(found[2])
+        self.port, self.client_port = free_ports(2)
+        ports = ("--port", str(self.port), "--client-port", str(self.client_port))
+        self.run("cpc-server", "setup", *ports, "-stdin", *given, str(self.run_directory), stdin=PASSWORD).done()
         self.start()
         self.meet()
         for name, value in {"heartbeat_time": f"{HEARTBEAT:g}", **settings}.items():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.ports import free_ports
 from tests.helpers.real_programs import PATIENCE
 
 COMMAND = Path(sys.executable).parent / "cpc-server"
@@ -65,8 +66,9 @@ class Server:
         return lines[0]
 
     def setup(self, *arguments: str) -> str:
-        """A server on loopback, on ports that are free."""
-        ports = ("--port", "0", "--client-port", "0")
+        """A server on loopback, on ports that are free, and stay so while it does not run."""
+        port, client_port = free_ports(2)
+        ports = ("--port", str(port), "--client-port", str(client_port))
         return self.done("setup", *ports, *arguments, "-stdin", str(self.run_dir), stdin=PASSWORD + "\n")
 
     def status(self) -> dict[str, Any]:
