@@ -108,12 +108,16 @@ def test_a_job_gets_the_cores_that_are_free_up_to_its_most(lab: Network) -> None
 
 
 def test_cores_are_not_given_twice(lab: Network, tmp_path: Path) -> None:
-    """Six jobs on three cores: never more than three at a time."""
-    text = f"echo + >> {tmp_path}/log; sleep 0.3; echo - >> {tmp_path}/log"
+    """Nine jobs on three cores: never more than three at a time, and three before the first ends."""
+    log = tmp_path / "log"
+    text = f"echo + >> {log}; {gated(tmp_path / 'go')} sleep 0.1; echo - >> {log}"
     with lab.working(cores=3):
-        assert lab.end_of_array(lab.shell(text, array=9)).jobs["succeeded"] == 9
+        array = lab.shell(text, array=9)
+        lab.until(lambda: log.exists() and log.read_text().count("+") >= 3, "three run")
+        (tmp_path / "go").touch()
+        assert lab.end_of_array(array).jobs["succeeded"] == 9
     now, most = 0, 0
-    for sign in (tmp_path / "log").read_text().split():
+    for sign in log.read_text().split():
         now += 1 if sign == "+" else -1
         most = max(most, now)
     assert most == 3

@@ -64,17 +64,17 @@ def wait(network: Network, true: Callable[[], object], what: str) -> None:
 
 
 def test_a_project_grows_to_its_limit_and_shrinks_to_zero_whatever_dies(lab: Network, cluster: Cluster) -> None:
-    array = (
-        lab.cpcc("submit", "--quiet", "--array", str(JOBS), "--", "sh", "-c", "sleep 0.2; echo $CPC_INDEX > out")
-        .done()
-        .strip()
-    )
+    grown, dead = cluster.jobs / "grown", cluster.jobs / "dead"  # until then there is work
+    gate = f"[ $CPC_INDEX -lt 40 ] && gate={grown} || gate={dead}; until [ -e $gate ]; do sleep 0.1; done"
+    array = submit(lab, JOBS, f"{gate}; sleep 0.2; echo $CPC_INDEX > out")
     wait(lab, lambda: sum(bool(one.workers) for one in live(lab)) == LIMIT, "the pool has grown to its limit")
     assert len(live(lab)) == LIMIT
+    grown.touch()
     wait(lab, lambda: lab.client.job(array).jobs.get("succeeded", 0) >= 20, "some are done")  # type: ignore[union-attr]
     cluster.kill("slurmctld")
     busy = next(one for one in live(lab) if one.ran_on and one.workers)
     cluster.kill_node(busy.ran_on[0])
+    dead.touch()
     wait(lab, lambda: lab.client.job(array).jobs.get("succeeded", 0) >= 60, "the others go on")  # type: ignore[union-attr]
     cluster.start_controller()
     found = lab.end_of_array(array)
