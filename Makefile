@@ -44,6 +44,7 @@ soak: $(VENV)/.test $(VENV)/.fuzz
 	$(BIN)/python -m tests.chaos --seed $(SEED) --cycles $(CYCLES)
 	$(BIN)/python -m benchmarks.s4_outage --size 10000 --away 600
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	CPC_TEST_EXAMPLES=1000 $(PYTEST) -m hypothesis tests/unit
 	$(MAKE) defects
 
 # Some two hundred deliberate defects, each of which the tests must catch: about a quarter of an hour on two processors.

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the two databases, and the setting that turns every skip into a failure."""
+"""For all tests: the two databases, the setting that turns every skip into a failure, and where examples come from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cpc.store.store import Store
 from tests.helpers import postgres
 from tests.helpers.stores import create, open_store, result, sqlite_url
 
 STRICT = "CPC_TEST_NO_SKIPS"
+#: So many examples of each property, other ones each time; without it they are the same each time.
+WIDE = int(os.environ.get("CPC_TEST_EXAMPLES", "0"))
+
+# How long one example takes says nothing on a machine that others use as well.
+settings.register_profile(
+    "copernicus", deadline=None, derandomize=not WIDE, max_examples=WIDE or 100,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+settings.load_profile("copernicus")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -226,7 +226,7 @@ def test_a_poor_password_is_refused(world: People, password: str) -> None:
     assert world.do(world.accounts.users(SERVER)).items == ()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(st.characters(exclude_characters="\0"), max_size=40), st.text(max_size=40))
 @example("", "\0")
 @example("x", "x\0")
@@ -280,7 +280,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=_STEPS)
 def test_whatever_is_done_one_super_user_can_log_in(
     steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory

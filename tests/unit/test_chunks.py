@@ -130,7 +130,7 @@ def test_an_error_at_any_write_is_said_and_leaves_nothing(error):
         assert files.fault(sha(BIG), len(BIG)) == ""
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cut=st.integers(0, 14), eager=st.booleans(), count=st.integers(1, 3), again=st.booleans())
 def test_what_was_answered_survives_a_power_cut_at_any_point(cut, eager, count, again):
     disk = FakeDisk()

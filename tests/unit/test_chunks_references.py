@@ -253,7 +253,7 @@ def _step(tx, step):
             chunks.remove_rows(tx, [digest for digest, _ in chunks.doomed(tx, tx.now, 100)])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=STEPS)
 def test_storage_is_exact_and_nothing_dangles_whatever_happens(tmp_path, steps):
     directory = tmp_path / str(next(_runs))

@@ -299,7 +299,7 @@ class Comparison:
                 assert again.instances[instance.id].value(tree) == instance.value(tree)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 32))
 def test_the_engine_does_what_a_naive_network_does(seed: int) -> None:
     """60 random changes: values, states, steps, refusals, undoing and reading again are the model's after each."""

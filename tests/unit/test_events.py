@@ -394,7 +394,7 @@ _MOVES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(moves=_MOVES, tail=st.integers(1, 6), scan=st.integers(1, 6))
 def test_whoever_comes_and_goes_sees_each_event_once_in_order(
     moves: list[tuple[str, int]], tail: int, scan: int, tmp_path_factory: pytest.TempPathFactory

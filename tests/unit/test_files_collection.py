@@ -232,7 +232,7 @@ def _do(shop: Shop, step: tuple) -> None:
 kept: set[tuple[int, int]] = set()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=STEPS, cut=st.integers(0, 40), eager=st.booleans())
 def test_a_power_cut_at_any_point_leaves_no_reference_without_its_bytes(tmp_path, steps, cut, eager):
     directory = tmp_path / str(next(_runs))
@@ -272,7 +272,7 @@ INTERLEAVED = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=INTERLEAVED)
 def test_collector_sweeper_and_arrivals_in_any_interleaving(tmp_path, steps):
     directory = tmp_path / str(next(_runs))

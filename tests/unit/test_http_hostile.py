@@ -33,7 +33,7 @@ CALLS = [
 ]
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30, derandomize=True, database=None)
 @given(st.data())
 def test_how_the_bytes_are_cut_does_not_change_the_answers(data: st.DataObject) -> None:
     house = House()
@@ -67,7 +67,7 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=120, deadline=None, derandomize=True, database=None)
+@settings(max_examples=120, derandomize=True, database=None)
 @given(st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=20)), max_size=25), st.booleans())
 def test_nonsense_breaks_nothing(pieces: list[bytes], lost: bool) -> None:
     house = House()

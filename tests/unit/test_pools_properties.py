@@ -127,7 +127,7 @@ def _worker(token: str, fields: dict[str, Any]) -> Worker:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_ask_leads_beyond_a_limit(draw: st.DataObject) -> None:
     world = World(draw)
     decision = world.decide()
@@ -153,7 +153,7 @@ def test_no_ask_leads_beyond_a_limit(draw: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_ask_fits_a_job_that_waits(draw: st.DataObject) -> None:
     world = World(draw)
     for ask in world.decide().asks:
@@ -173,7 +173,7 @@ def test_every_ask_fits_a_job_that_waits(draw: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_second_look_asks_for_nothing_more(draw: st.DataObject) -> None:
     """Once what was asked for is written down, the same facts ask for nothing: it cannot run away."""
     world = World(draw)
@@ -193,7 +193,7 @@ def test_a_second_look_asks_for_nothing_more(draw: st.DataObject) -> None:
 
 
 @given(st.data(), st.floats(0, 0.999))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_changes_with_time_alone_before_it_says_so(draw: st.DataObject, part: float) -> None:
     """So a server that decides after events, and at `again_at`, misses nothing."""
     world = World(draw)
@@ -207,7 +207,7 @@ def test_nothing_changes_with_time_alone_before_it_says_so(draw: st.DataObject, 
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_is_both_needed_and_cancelled_and_everything_has_words(draw: st.DataObject) -> None:
     world = World(draw)
     decision = world.decide()

@@ -163,7 +163,7 @@ class Driver:
         self.index.shares.charge(1 + one % 2, two - 10.0, float(one))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STEPS, STEPS)
 def test_a_rollback_leaves_memory_as_it_was(before: list[Any], batch: list[Any]) -> None:
     driver = Driver()
@@ -178,7 +178,7 @@ def test_a_rollback_leaves_memory_as_it_was(before: list[Any], batch: list[Any])
     assert len(driver.index.journal) == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STEPS)
 def test_free_is_always_total_less_what_was_granted(steps: list[Any]) -> None:
     driver = Driver()

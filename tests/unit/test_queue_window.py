@@ -109,7 +109,7 @@ class Model:
         self.saved = dict(self.disk.rows)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STEPS)
 def test_a_window_holds_the_true_beginning_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
     model = Model()

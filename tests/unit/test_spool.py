@@ -167,7 +167,7 @@ def test_on_a_real_disk(tmp_path: object) -> None:
     assert again.read(lease(2)) == b""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.binary(max_size=200)), max_size=25),
     st.integers(0, 3000),
