@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cpc.core.peer_views import ServerSeenView
 from tests.acceptance.conftest import Make
 from tests.helpers.network_of_processes import Network
 
@@ -16,6 +17,11 @@ def server_id(network: Network) -> str:
 
 def linked(one: Network, other: Network) -> bool:
     return any(peer.id == server_id(other) and peer.connected for peer in one.client.peers().all())
+
+
+def servers(one: Network) -> dict[str, ServerSeenView]:
+    """What it sees of all servers, itself included, by their ids."""
+    return {seen.id: seen for seen in one.client.peers().network().servers}
 
 
 def connect(one: Network, other: Network) -> None:
@@ -44,7 +50,9 @@ def test_jobs_at_one_end_of_a_chain_run_at_the_other(chain: tuple[Network, Netwo
         job = c.shell("echo started; sleep 100")
         c.running(job)
         assert "1 worker of other servers runs jobs of this one" in c.cpcc("status").done()
-        found = {seen.id: seen for seen in c.client.peers().network().servers}
+        # c knows it first: it has given the job to a, which may not have heard of it yet.
+        c.until(lambda: servers(c)[server_id(a)].busy_cores, "a knows that its worker has something to do")
+        found = servers(c)
         assert found[server_id(a)].working_for == {server_id(c): 1}
         assert (found[server_id(a)].workers, found[server_id(a)].busy_cores) == (1, 1)
         assert found[server_id(b)].peers in ((server_id(a), server_id(c)), (server_id(c), server_id(a)))
@@ -74,7 +82,7 @@ def test_what_runs_when_trust_ends_may_come_to_its_end_and_is_handed_in_when_the
         assert f"runs 1 job of server {server_id(b)[:8]}" in a.cpcc("workers").done()  # it may come to its end
         gate.touch()
         a.until(a.client.custody, "the result is kept")
-        assert "runs" not in a.cpcc("workers").done()
+        a.until(lambda: "runs" not in a.cpcc("workers").done(), "its worker has nothing to do any more")
         (kept,) = a.client.custody()
         assert (kept.owner, kept.job, kept.worker) == (server_id(b), job, name)
         assert "is not trusted here" in a.cpcc("custody").done()
