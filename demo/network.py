@@ -151,7 +151,7 @@ class Network:
         if self.worker is not None and self.worker.poll() is None:
             self.worker.terminate()
             try:
-                self.worker.wait(30)
+                self.worker.wait(120)
             except subprocess.TimeoutExpired:
                 self.worker.kill()
                 self.worker.wait()

@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 PICOSECONDS = 0.002  # of one step
 FRAME = 100  # steps between two frames
 TICK = 1.0  # seconds between two looks at the project
-PATIENCE = 90.0  # seconds without any progress until the demo gives up
+PATIENCE = 300.0  # seconds without any progress until the demo gives up, also on a machine that is busy
 
 
 @dataclass(frozen=True)

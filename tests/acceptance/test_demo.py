@@ -66,7 +66,7 @@ def test_the_demo_loses_a_worker_and_nothing_else(tmp_path: Path, hops: int) -> 
     assert "$ kill -9 " in said
     assert "8 runs, 4800 frames" in said
     assert "phi > 0 was visited" in said
-    assert re.search(r"8 simulations, (9|1\d) attempts\. [12] were killed with their worker and came back at", said)
+    assert re.search(r"8 simulations, (9|1\d) attempts\. \d were killed with their worker and came back at", said)
     output = tmp_path / "demo-output"
     for picture in ("free_energy.png", "states.png", "timescales.png"):
         assert (output / picture).read_bytes().startswith(b"\x89PNG")
