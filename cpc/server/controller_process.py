@@ -64,6 +64,7 @@ class Process(ProcessProtocol):
         self._unpacker = turn.Unpacker[Reply](list[Reply])
         self._transport: Transport | None = None
         self._why = ""
+        self.heard = 0  # bytes of replies
         self._said = b""
 
     def start(self, reactor: Spawner, prefix: Sequence[str], paths: Sequence[str], env: Mapping[str, str]) -> None:
@@ -111,6 +112,7 @@ class Process(ProcessProtocol):
         if childFD != _REPLIES:
             self._said = (self._said + data)[-_TAIL:]
             return
+        self.heard += len(data)
         try:
             for reply in self._unpacker.feed(data):
                 if self._why:  # it is blamed for the call that it was at when that was decided, and for no other

@@ -32,6 +32,7 @@ from cpc.server.sandbox import Views
 _log = Logger()
 _MOST_AT_ONCE = 16
 _MOST_STARTS = 3  # in a row, without one that gets as far as its first call
+_PORTION = 1.0  # seconds of a limit that may pass at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class _Running:
     calls: dict[int, _Call] = field(default_factory=dict)
     begun: _Call | None = None
     alarm: Timer | None = None
+    left: float = 0.0  # seconds of the limit of what it has begun
     retired: bool = False
     alone: bool = False  # made for one call about code that may be newer than what others have loaded
 
@@ -230,7 +232,8 @@ class Controllers:
         if isinstance(reply, Began):
             self._vain = 0
             running.begun = call
-            running.alarm = self._timers.callLater(call.limit, self._expired, running)
+            running.left = call.limit
+            self._watch(running)
             return
         running.begun = None
         del running.calls[reply.number]
@@ -274,7 +277,21 @@ class Controllers:
         for call in waiting:
             self._fail(call, Unavailable(f"no controller process can be started: {why}", "see 'cpc-server doctor'"))
 
-    def _expired(self, running: _Running) -> None:
+    def _watch(self, running: _Running) -> None:
+        """Its time runs, portion by portion: if the machine was asleep, its clock set, or this process stopped meanwhile, that
+        counts as one, and nobody is blamed for it."""
+        if not running.left:
+            self._expired(running, -1)
+            return
+        portion = min(running.left, _PORTION)
+        running.left -= portion
+        running.alarm = self._timers.callLater(portion, self._watch, running)
+
+    def _expired(self, running: _Running, heard: int) -> None:
+        """Its time is over, unless its answer is there and only was not read yet."""
+        if running.process.heard != heard:
+            running.alarm = self._timers.callLater(0, self._expired, running, running.process.heard)
+            return
         assert running.begun is not None
         limit = show_span(running.begun.limit)
         running.process.kill(

@@ -33,4 +33,14 @@ CONTROLLERS = (
         promise="a run that raises asks for nothing",
         caught_by=f"{_FUNCTIONS}test_a_run_that_raises_asks_for_nothing",
     ),
+    defect(
+        "answer-in-time-not-read", "cpc.server.controllers:Controllers._expired", "running.process.heard != heard", "False",
+        promise="an answer that is there when the time is over counts",
+        caught_by=f"{_CONTROLLERS}test_an_answer_that_was_not_read_yet_when_the_time_was_over_counts",
+    ),
+    defect(
+        "sleep-is-the-runs", "cpc.server.controllers:Controllers._watch", "min(running.left, _PORTION)", "running.left",
+        promise="time in which the machine slept is nobody's",
+        caught_by=f"{_CONTROLLERS}test_time_in_which_the_machine_slept_is_nobodys",
+    ),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from cpc.core.errors import BadInput, NotFound, Unavailable
 from cpc.core.journal import Journal
@@ -26,7 +28,9 @@ from cpc.dataflow.turn import Began, Ran, Reply
 from cpc.server import sandbox
 from cpc.server.controller_process import Process
 from cpc.server.controllers import Controllers, Options
+from tests.helpers.hand_timers import HandTimers
 from tests.helpers.processes import gone, until
+from tests.helpers.real_programs import until as standstill
 
 MODULES = Path(__file__).parents[1] / "fixtures" / "modules"
 
@@ -34,10 +38,10 @@ MODULES = Path(__file__).parents[1] / "fixtures" / "modules"
 class Pool:
     """The pool under test, and toys to run in it."""
 
-    def __init__(self, work: Path, wrap: str) -> None:
+    def __init__(self, work: Path, wrap: str, timers: Any = reactor) -> None:
         self.options = Options(processes=2, wrap=wrap, paths=(MODULES,), work=(work,))
         self.work = work
-        self.controllers = Controllers(reactor, lambda: self.options)
+        self.controllers = Controllers(timers, lambda: self.options)
         self.library = Library()
         self._steps = 0
 
@@ -139,6 +143,45 @@ def test_what_a_process_says_after_its_end_was_decided_is_no_answer() -> None:
     for said in (began, junk, ran):  # one at a time, as pipes may bring them
         process.childDataReceived(4, said)
     assert owner.heard == [Began(1)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_was_not_read_yet_when_the_time_was_over_counts(tmp_path: Path) -> None:
+    """The server stands still from when the run has begun to when all of its time is over."""
+    timers = HandTimers()
+    made = Pool(tmp_path, sandbox.NONE, timers)
+    await made.load("toys")
+    made.options = replace(made.options, time=0.3)
+    answer = made.run("large", path=str(tmp_path / "go"), a=60_000)
+    await until(reactor, lambda: made.controllers.under_way, "it is under way")
+    (tmp_path / "go").touch()
+    (replies,) = (process._transport.pipes[4] for process in made.controllers._running)  # type: ignore[attr-defined,union-attr]
+    standstill(lambda: select.select([replies], [], [], 0)[0], "there is an answer")
+    while not answer.called:
+        timers.advance(0.3)
+        await deferLater(reactor, 0)
+    assert (await answer).outputs == (("result", "x" * 60_000),)
+    await made.controllers.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_time_in_which_the_machine_slept_is_nobodys(tmp_path: Path) -> None:
+    timers = HandTimers()
+    made = Pool(tmp_path, sandbox.NONE, timers)
+    await made.load("toys")
+    answer = made.run("large", path=str(tmp_path / "go"), a=1)
+    await until(reactor, lambda: made.controllers.under_way, "it is under way")
+    timers.advance(86_400.0)
+    for _ in range(5):
+        await deferLater(reactor, 0)
+    (tmp_path / "go").touch()
+    assert (await answer).outputs == (("result", "x"),)
+    napping = made.run("nap", seconds=1000.0)
+    await until(reactor, lambda: made.controllers.under_way, "it is under way")
+    for _ in range(600):
+        timers.advance(1.0)
+    assert "longer than its limit of 10m" in (await napping).error
+    await made.controllers.close()
 
 
 @pytest_twisted.ensureDeferred
