@@ -70,8 +70,8 @@ async def until(reactor: IReactorTime, holds: Callable[[], object], what: str, s
 
 
 async def pid_in(reactor: IReactorTime, path: Path) -> int:
-    """The process id that a program writes to `path`."""
-    await until(reactor, path.exists, f"{path} is written")
+    """The process id that a program writes to `path`, in one go."""
+    await until(reactor, lambda: path.exists() and path.read_text(), f"{path} is written")
     return int(path.read_text())
 
 
