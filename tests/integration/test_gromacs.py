@@ -89,6 +89,12 @@ def test_a_simulation_leaves_everything_that_it_is_asked_for(bench: Bench, given
         bench.run(gromacs.g_energy, edr=made["edr"], item="Nonsense")
 
 
+def slow(job: RunningJob, *words: str) -> subprocess.Popen[bytes]:
+    """mdrun that stands still after some hundred steps, until somebody reads what it says of them."""
+    argv = [str(GMX), "mdrun", "-nt", "1", "-v", "-stepout", "10", *words, *job.args]
+    return subprocess.Popen(argv, cwd=job.directory, stderr=subprocess.PIPE, pipesize=4096)
+
+
 def test_a_run_that_is_killed_goes_on_from_its_checkpoint_as_if_nothing_had_been(
     bench: Bench, given: dict[str, File], tmp_path: Path
 ) -> None:
@@ -96,8 +102,7 @@ def test_a_run_that_is_killed_goes_on_from_its_checkpoint_as_if_nothing_had_been
 
     def twice(job: RunningJob) -> int:
         """The first attempt is killed at its first checkpoint; the second one finds its files, as the server hands them on."""
-        argv = [str(GMX), "mdrun", "-nt", "1", "-cpt", "0.005", *job.args]
-        with subprocess.Popen(argv, cwd=job.directory, stderr=subprocess.DEVNULL) as process:
+        with slow(job, "-cpt", "0") as process:
             while not (job.directory / "state.cpt").exists() and process.poll() is None:
                 time.sleep(0.01)
             killed.append(process.poll())
@@ -121,14 +126,11 @@ def test_sigterm_is_no_failure_and_the_next_job_goes_on(bench: Bench, given: dic
         """SIGTERM from outside, as a batch system sends it; only the first time."""
         if codes:
             return mdrun(job)
-        argv = [str(GMX), "mdrun", "-nt", "1", *job.args]
-        with (
-            (job.directory / "stderr").open("wb") as err,
-            subprocess.Popen(argv, cwd=job.directory, stderr=err) as process,
-        ):
+        with slow(job) as process:
             while "Started mdrun" not in _text(job.directory / "md.log"):
                 time.sleep(0.01)
             process.send_signal(signal.SIGTERM)
+            (job.directory / "stderr").write_bytes(process.communicate()[1])
         codes.append(process.returncode)
         return process.returncode
 
