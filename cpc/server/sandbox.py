@@ -6,6 +6,7 @@ and processes of their own, and nothing else: neither the server's keys nor its 
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import shlex
@@ -38,6 +39,7 @@ _FACTS = (
 _KEPT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 _KEPT_BEGINNINGS = ("LC_", "GMX", "OMP_", "OPENMM_", "OPENBLAS_", "MKL_")
 _PROBE_TIME = 10.0
+_BUSY = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _EXPOSED = "controllers can read all that the server can"
 
 
@@ -69,9 +71,23 @@ def works() -> bool:
     return why_not() == ""
 
 
-@functools.cache
 def why_not() -> str:
-    """Why bubblewrap cannot be used here, in words; empty when it can. Tried once."""
+    """Why bubblewrap cannot be used here, in words; empty when it can. Tried until that is known.
+
+    As long as a busy machine does not let it be known, it is used: code is never let out because of that.
+    """
+    try:
+        return _tried()
+    except _Unknown:
+        return ""
+
+
+class _Unknown(Exception):
+    """The machine was too busy to tell."""
+
+
+@functools.cache  # what it returns; it is tried again when it raises
+def _tried() -> str:
     program = shutil.which("bwrap")
     if program is None:
         return "bubblewrap (bwrap) is not installed"
@@ -83,12 +99,18 @@ def why_not() -> str:
             timeout=_PROBE_TIME,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        raise _Unknown from None
+    except OSError as error:
+        if error.errno in _BUSY:
+            raise _Unknown from None
         return f"{program} cannot be used: {error}"
     if done.returncode == 0:
         return ""
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    return f"{program} cannot be used: {said[-1] if said else f'exit code {done.returncode}'}"
+    said = done.stderr.decode(errors="replace").strip()
+    if any(os.strerror(number) in said for number in _BUSY):
+        raise _Unknown
+    return f"{program} cannot be used: {said.splitlines()[-1] if said else f'exit code {done.returncode}'}"
 
 
 def exposed(wrap: str) -> str:

@@ -43,4 +43,9 @@ CONTROLLERS = (
         promise="time in which the machine slept is nobody's",
         caught_by=f"{_CONTROLLERS}test_time_in_which_the_machine_slept_is_nobodys",
     ),
+    defect(
+        "busy-means-no-sandbox", "cpc.server.sandbox:why_not", 'return ""', 'return "it took too long"',
+        promise="a machine that is too busy to tell whether there is a sandbox lets no code out of it",
+        caught_by=f"{_CONTROLLERS}test_a_machine_that_is_too_busy_to_tell_lets_no_code_out_of_the_sandbox",
+    ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -294,6 +295,25 @@ def test_whether_there_is_a_sandbox_is_said_in_words() -> None:
     assert sandbox.prefix("setpriv --reuid=nobody --", sandbox.Views()) == ("setpriv", "--reuid=nobody", "--")
     with pytest.raises(BadInput, match="is no command line"):
         sandbox.split("sh -c 'x")
+
+
+def test_a_machine_that_is_too_busy_to_tell_lets_no_code_out_of_the_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bwrap"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(sandbox, "_tried", functools.cache(sandbox._tried.__wrapped__))
+    for text, seconds, used in (
+        ("exec sleep 1000", 0.1, True),
+        ("echo fork: Resource temporarily unavailable >&2; exit 1", 60.0, True),
+        ("echo No permissions to create new namespace >&2; exit 1", 60.0, False),  # now it is known
+        ("exit 0", 60.0, False),
+    ):
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sandbox, "_PROBE_TIME", seconds)
+        assert bool(sandbox.prefix(sandbox.AUTO, sandbox.Views())) == used, text
+    assert sandbox.why_not() == f"{program} cannot be used: No permissions to create new namespace"
 
 
 @pytest_twisted.ensureDeferred
