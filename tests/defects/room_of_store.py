@@ -164,4 +164,10 @@ STORE = (
         promise="who only looks whether a server runs is not taken for it",
         caught_by="tests/unit/test_server_locks.py::test_who_only_looks_is_not_taken_for_the_server",
     ),
+    defect(
+        "log-with-a-gap", "cpc.server.commands.log:show", "lines, file = end_of(path, count)",
+        "lines, file = end_of(path, count)[0], path.open('rb')\n    file.seek(0, os.SEEK_END)",
+        promise="whoever follows the log gets each line once",
+        caught_by="tests/unit/test_server_ground.py::test_whoever_follows_a_log_gets_each_line_once",
+    ),
 )  # fmt: skip

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cpc.core.errors import BadInput, Conflict
 from cpc.server import filesystem, network
-from cpc.server.commands.log import last_lines
+from cpc.server.commands import log
 from cpc.server.config import Lock
 from cpc.server.logs import LogFile, Logs
 
@@ -134,9 +139,51 @@ def test_a_log_that_grows_is_turned_over_and_the_oldest_goes(tmp_path):
     names = sorted(each.name for each in tmp_path.iterdir())
     assert names == ["server.log", "server.log.1", "server.log.2"]
     assert all(each.stat().st_size <= 100 for each in tmp_path.iterdir())
-    assert last_lines(path, 15) == [f"line {number:04}\n".encode() for number in range(25, 40)]
-    assert last_lines(path, 0)[-1] == b"line 0039\n"
-    assert last_lines(tmp_path / "none", 5) == []
+    assert shown(path, 15) == [f"line {number:04}\n".encode() for number in range(25, 40)]
+    assert shown(path, 0)[-1] == b"line 0039\n"
+    assert shown(tmp_path / "none", 5) == []
+
+
+def shown(path: Path, count: int) -> list[bytes]:
+    """The end of a log."""
+    out = io.BytesIO()
+    log.show(path, count, False, out)
+    return out.getvalue().splitlines(keepends=True)
+
+
+class Reader(io.BytesIO):
+    """Who reads a log; `then` is what happens after what there was has been shown."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self._then: Callable[[], object] | None = then
+
+    def flush(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_whoever_follows_a_log_gets_each_line_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turned: bool
+) -> None:
+    """Also what is written between the end that is shown and what follows."""
+
+    class Enough(Exception): ...
+
+    def pause(_: float) -> None:
+        raise Enough
+
+    path = tmp_path / "server.log"
+    written = LogFile(path, size=10 if turned else 1000)
+    for number in range(2):
+        written.write(f"line {number}\n")
+    monkeypatch.setattr(time, "sleep", pause)
+    reader = Reader(lambda: written.write("line 2\n"))
+    with pytest.raises(Enough):
+        log.show(path, 40, True, reader)
+    assert reader.getvalue() == b"line 0\nline 1\nline 2\n"
 
 
 def test_a_full_disk_costs_lines_and_nothing_else(tmp_path):

@@ -28,62 +28,71 @@ def log(context: Context, count: int, follow: bool) -> None:
     path = context.place().log_file
     if not path.exists() and not follow:
         raise NotFound(f"there is no log {path}", "the server was never started")
-    out = sys.stdout.buffer
     try:
-        for line in last_lines(path, count):
-            out.write(line)
-        out.flush()
-        if follow:
-            _follow(path, out)
+        show(path, count, follow, sys.stdout.buffer)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise BadInput(f"{error.filename or path} cannot be read: {error.strerror}") from None
 
 
-def last_lines(path: Path, count: int) -> list[bytes]:
-    """The last `count` lines (0: all), of turned-over files too."""
-    found: deque[bytes] = deque(maxlen=count or None)
-    files = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, COUNT))]
-    chosen: list[Path] = []
-    lines = 0
-    for each in files:
-        if not each.exists() or (count and lines >= count):
-            break
-        chosen.append(each)
-        with each.open("rb") as file:
-            lines += sum(1 for _ in file)
-    for each in reversed(chosen):
-        with each.open("rb") as file:
-            found.extend(file)
-    return list(found)
-
-
-def _follow(path: Path, out: BinaryIO) -> None:
-    """What is appended, for ever; a file that was turned over is read to its end first."""
-    file: BinaryIO | None = None
-    at_end = True
-    while True:
-        if file is None and path.exists():
-            file = path.open("rb")
-            file.seek(0, os.SEEK_END if at_end else os.SEEK_SET)
-        at_end = False
+def show(path: Path, count: int, follow: bool, out: BinaryIO) -> None:
+    """Write the last `count` lines to `out`; with `follow` also all that come after them, for ever."""
+    lines, file = end_of(path, count)
+    try:
+        out.writelines(lines)
+        out.flush()
+        while follow:
+            file = _more(path, file, out)
+    finally:
         if file is not None:
-            data = file.read()
-            if data:
-                out.write(data)
-                out.flush()
-                continue
-            if _replaced(path, file):
-                out.write(file.read())
-                file.close()
-                file = None
-                continue
-        time.sleep(_PACE)
+            file.close()
+
+
+def end_of(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
+    """The last `count` lines (0: all), of turned-over files too; and the newest file, read so far."""
+    try:
+        newest = path.open("rb")
+    except FileNotFoundError:
+        return [], None
+    most = count or None
+    parts, seen = [deque(newest, most)], {_which(newest)}
+    for number in range(1, COUNT):
+        if count and sum(map(len, parts)) >= count:
+            break
+        try:
+            with path.with_name(f"{path.name}.{number}").open("rb") as file:
+                if _which(file) not in seen:  # it was turned over just now
+                    seen.add(_which(file))
+                    parts.append(deque(file, most))
+        except FileNotFoundError:
+            break
+    return list(deque((line for part in reversed(parts) for line in part), most)), newest
+
+
+def _more(path: Path, file: BinaryIO | None, out: BinaryIO) -> BinaryIO | None:
+    """What was appended since; then the file to go on with. One that was turned over is read to its end first."""
+    if file is None:
+        if path.exists():
+            return path.open("rb")
+    elif data := file.read():
+        out.write(data)
+        out.flush()
+        return file
+    elif _replaced(path, file):
+        out.write(file.read())
+        file.close()
+        return None
+    time.sleep(_PACE)
+    return file
+
+
+def _which(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_ino
 
 
 def _replaced(path: Path, file: BinaryIO) -> bool:
     try:
-        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
+        return path.stat().st_ino != _which(file)
     except FileNotFoundError:
         return False
