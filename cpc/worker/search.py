@@ -31,7 +31,7 @@ class PathSearch:
     """Programs of this machine. `timeout`: seconds that one question may take; then all of its group is killed."""
 
     def __init__(
-        self, environ: Mapping[str, str] | None = None, clock: Clock | None = None, timeout: float = 20.0
+        self, environ: Mapping[str, str] | None = None, clock: Clock | None = None, timeout: float = 60.0
     ) -> None:
         self._environ = dict(os.environ if environ is None else environ)
         self._clock = clock or SystemClock()
