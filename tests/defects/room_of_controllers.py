@@ -45,7 +45,7 @@ CONTROLLERS = (
     ),
     defect(
         "busy-means-no-sandbox", "cpc.server.sandbox:why_not", 'return ""', 'return "it took too long"',
-        promise="a machine that is too busy to tell whether there is a sandbox lets no code out of it",
+        promise="a machine that is too busy to tell lets no code out of the sandbox",
         caught_by=f"{_CONTROLLERS}test_a_machine_that_is_too_busy_to_tell_lets_no_code_out_of_the_sandbox",
     ),
 )  # fmt: skip
