@@ -166,7 +166,8 @@ def test_waiting_and_watching_do_not_poll(lab: Network, tmp_path: Path) -> None:
             assert program.ended() == 0
     assert "job.succeeded" in watching.said
     asked = {route: after[route] - before.get(route, 0) for route in after if after[route] != before.get(route, 0)}
-    assert sum(asked.values()) <= 3, asked  # ours, and the look at the figures
+    # Ours, the look at the figures, and one for what was just seen; two questions of a minute may have come to their end.
+    assert sum(asked.values()) <= 5, asked
 
 
 @pytest.mark.parametrize(
