@@ -24,7 +24,7 @@ from cpc.dataflow.answer import Answer, StepInput
 from cpc.dataflow.code import Code, code
 from cpc.dataflow.description import ModuleText
 from cpc.dataflow.functions import Function
-from cpc.dataflow.turn import Began, Check, Checked, Describe, Described, Ran, Refused, Reply, Request, Run
+from cpc.dataflow.turn import MAX_FRAME, Began, Check, Checked, Describe, Described, Ran, Refused, Reply, Request, Run
 from cpc.server import sandbox
 from cpc.server.controller_process import Process, Spawner
 from cpc.server.sandbox import Views
@@ -33,6 +33,7 @@ _log = Logger()
 _MOST_AT_ONCE = 16
 _MOST_STARTS = 3  # in a row, without one that gets as far as its first call
 _PORTION = 1.0  # seconds of a limit that may pass at once
+_MOST_TURNS = MAX_FRAME // 4096  # of the reactor, until the longest answer that was said in time is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,16 +282,16 @@ class Controllers:
         """Its time runs, portion by portion: if the machine was asleep, its clock set, or this process stopped meanwhile, that
         counts as one, and nobody is blamed for it."""
         if not running.left:
-            self._expired(running, -1)
+            self._expired(running, -1, _MOST_TURNS)
             return
         portion = min(running.left, _PORTION)
         running.left -= portion
         running.alarm = self._timers.callLater(portion, self._watch, running)
 
-    def _expired(self, running: _Running, heard: int) -> None:
-        """Its time is over, unless its answer is there and only was not read yet."""
-        if running.process.heard != heard:
-            running.alarm = self._timers.callLater(0, self._expired, running, running.process.heard)
+    def _expired(self, running: _Running, heard: int, turns: int) -> None:
+        """Its time is over, unless its answer is there and only was not read yet. Who says it byte by byte gains little."""
+        if running.process.heard != heard and turns:
+            running.alarm = self._timers.callLater(0, self._expired, running, running.process.heard, turns - 1)
             return
         assert running.begun is not None
         limit = show_span(running.begun.limit)
