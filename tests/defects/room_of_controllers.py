@@ -34,7 +34,8 @@ CONTROLLERS = (
         caught_by=f"{_FUNCTIONS}test_a_run_that_raises_asks_for_nothing",
     ),
     defect(
-        "answer-in-time-not-read", "cpc.server.controllers:Controllers._expired", "running.process.heard != heard and turns", "False",
+        "answer-in-time-not-read", "cpc.server.controllers:Controllers._expired",
+        "running.process.heard != heard and turns", "False",
         promise="an answer that is there when the time is over counts",
         caught_by=f"{_CONTROLLERS}test_an_answer_that_was_not_read_yet_when_the_time_was_over_counts",
     ),
