@@ -25,6 +25,7 @@ MAX_OUTPUT = 64 << 20
 #: Seconds in which output may still come from what an ended command has left behind. What it has printed itself is read,
 #: however long that takes.
 _LINGER = 1.0
+_MOST_TURNS = 256  # of the reactor, until what full pipes hold is read
 
 
 class Reactor(Timers, Protocol):
@@ -93,6 +94,7 @@ class _Command(ProcessProtocol):
         self._timeout = timeout
         self._left = max_output
         self._seen = -1  # what was left of it when it was last looked whether more comes
+        self._turns = _MOST_TURNS
         self._parts: dict[int, list[bytes]] = {1: [], 2: []}
         self._code = -1
         self._error: Unavailable | TooLarge | None = None
@@ -139,10 +141,11 @@ class _Command(ProcessProtocol):
 
     def _no_more(self) -> None:
         """The pipes are closed after a turn of the reactor that has found nothing in them: it may have been stopped meanwhile."""
-        if self._seen == self._left or self._error is not None:
+        if self._seen == self._left or self._error is not None or not self._turns:
             self._process.loseConnection()
         else:
             self._seen = self._left
+            self._turns -= 1
             self._set(0, self._no_more)
 
     def end(self, why: Unavailable | TooLarge) -> None:
