@@ -14,14 +14,16 @@ from collections import deque
 from typing import Protocol as Typed
 
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from cpc.core.clock import Clock, Timer, Timers
-from cpc.core.errors import CopernicusError
+from cpc.core.errors import CopernicusError, Unavailable
 from cpc.core.pieces import Piece, Pieces
+from cpc.wire import tls
 from cpc.wire.frames import Frame, FrameReader
 from cpc.wire.secure import Secure
 
@@ -291,3 +293,18 @@ class Channel(Protocol):
     def _tls(self) -> Secure:
         assert isinstance(self.transport, Secure)
         return self.transport
+
+
+def why_lost(error: BaseException, words: str) -> CopernicusError:
+    """What `channel_lost` tells, as whoever waits is told of it."""
+    if words:
+        return Unavailable(words)
+    explained = tls.explain(error)
+    if explained is not None:
+        return explained
+    if isinstance(error, ConnectionDone):
+        return Unavailable("the other side closed the connection")
+    if isinstance(error, ConnectionClosed):
+        said = str(error.args[0]) if error.args and error.args[0] else "it broke off"
+        return Unavailable(f"the connection was lost: {said}")
+    return Unavailable(f"the connection was lost: {type(error).__name__}")

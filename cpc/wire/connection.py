@@ -18,7 +18,6 @@ from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
     ConnectionClosed,
-    ConnectionDone,
     ConnectionRefusedError,
     DNSLookupError,
     TimeoutError,
@@ -31,7 +30,7 @@ from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.pieces import Data, Pieces
 from cpc.wire import frames, tls
 from cpc.wire.calls import Calls
-from cpc.wire.channel import Channel
+from cpc.wire.channel import Channel, why_lost
 from cpc.wire.factory import TlsFactory
 from cpc.wire.identity import Name, Role
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
@@ -135,9 +134,7 @@ class Connection:
         self._check_open()
         return frames.decode(await self._calls.ask(method, data, timeout, bulk, route, most), answer, method)
 
-    def pass_on(
-        self, envelope: frames.Envelope, timeout: float, bulk: bool = False
-    ) -> Awaitable[Data]:  # fmt: skip
+    def pass_on(self, envelope: frames.Envelope, timeout: float, bulk: bool = False) -> Awaitable[Data]:
         """Ask what a routed question asks, on its way; the body of the answer. Bodies are not looked into. Errors as `call`.
 
         Once the question has left, nothing of it is held here.
@@ -235,7 +232,7 @@ class Connection:
 
     def channel_lost(self, error: BaseException, words: str) -> None:
         """The connection has ended, whoever ended it."""
-        self._finish(_words_of(error, words))
+        self._finish(why_lost(error, words))
         self._ended = True
         self._stop_idling()
         self._questions.forget()
@@ -307,20 +304,6 @@ class Connection:
     def end(self) -> CopernicusError | None:
         """Why it has ended, once it has."""
         return self._end
-
-
-def _words_of(error: BaseException, words: str) -> CopernicusError:
-    if words:
-        return Unavailable(words)
-    explained = tls.explain(error)
-    if explained is not None:
-        return explained
-    if isinstance(error, ConnectionDone):
-        return Unavailable("the other side closed the connection")
-    if isinstance(error, ConnectionClosed):
-        said = str(error.args[0]) if error.args and error.args[0] else "it broke off"
-        return Unavailable(f"the connection was lost: {said}")
-    return Unavailable(f"the connection was lost: {type(error).__name__}")
 
 
 # --- the way in ---------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Chaos:
         if not reactor.alive or reactor.frozen:
             return False
         host.freeze()
-        self.later(1.0, 300.0, lambda: reactor.thaw() if reactor.frozen else None)
+        self.later(1.0, 300.0, lambda: host.thaw() if host.reactor is reactor and reactor.frozen else None)
         return True
 
 
