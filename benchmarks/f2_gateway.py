@@ -13,25 +13,26 @@ from cpc.core.spec import Input
 INPUT = 64 << 20  # bytes of each job's
 
 
-def run(options: Options) -> list[Table]:
+def run(options: Options) -> Table:
     """A fresh row of servers for each run, and in each first results, then inputs. Memory in MiB, with libraries that
     processes share."""
-    results = Table(f"F2 gateway, {options.size} MiB of results in transit")
-    inputs = Table(f"F2 gateway, {options.size} MiB of inputs in transit")
+    table = Table(f"F2 gateway, {options.size} MiB of results and of inputs in transit")
     for _ in range(options.runs):
         with chain(2) as row:
-            results.add(**_results(row, options.size))
-            inputs.add(**_inputs(row, options.size))
-    return [results, inputs]
+            before = usage.resident(row.servers[1].server)
+            found = {"results": _results(row, options.size), "inputs": _inputs(row, options.size)}
+            figures = {f"{what}_{name}": value for what, each in found.items() for name, value in each.items()}
+            table.add(before_mib=before, **figures)
+    return table
 
 
 def _results(row: Chain, size: int) -> dict[str, float]:
     count = max(1, size * int(usage.MIB) // w4_payload.PAYLOAD)
     commands = w4_payload.writers(row.owner.directory, count)
-    before = _begin(row)
+    usage.forget_peak(row.servers[1].server)  # a login takes more, for a moment
     with row.meter() as meter:
         w4_payload.fetch(row.owner, commands)
-    return _found(row, meter, before, count * w4_payload.PAYLOAD)
+    return _found(row, meter, count * w4_payload.PAYLOAD)
 
 
 def _inputs(row: Chain, size: int) -> dict[str, float]:
@@ -41,26 +42,19 @@ def _inputs(row: Chain, size: int) -> dict[str, float]:
     for number in range(jobs):
         path.write_bytes(os.urandom(INPUT))
         uploaded.append(Input(f"data{number}", transfer.upload(row.owner.client, path)))
-    before = _begin(row)
+    usage.forget_peak(row.servers[1].server)
     with row.meter() as meter:
         for job in [row.owner.submit(inputs=(each,)) for each in uploaded]:
             row.owner.wait(job)
-    return _found(row, meter, before, jobs * INPUT)
+    return _found(row, meter, jobs * INPUT)
 
 
-def _begin(row: Chain) -> float:
-    relay = row.servers[1].server
-    usage.forget_peak(relay)  # a login takes more, for a moment
-    return usage.resident(relay)
-
-
-def _found(row: Chain, meter: usage.Meter, before: float, size: int) -> dict[str, float]:
+def _found(row: Chain, meter: usage.Meter, size: int) -> dict[str, float]:
     payload = size / usage.MIB
     return {
-        "before_mib": before,
         "most_mib": usage.peak(row.servers[1].server),
         "cpu_ms_mib": meter.seconds["relay1"] / payload * 1e3,
-        "gateway_core": meter.seconds["relay1"] / meter.wall,
+        "core": meter.seconds["relay1"] / meter.wall,
         "mib_s": payload / meter.wall,
     }
 
