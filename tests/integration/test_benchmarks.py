@@ -20,8 +20,8 @@ SIZES = {
 }  # fmt: skip
 MEASURED = {
     "w1_throughput": "jobs_s", "w2_latency": "median_ms", "w3_chain": "hops_s", "w4_payload": "mib_s", "w5_depth": "jobs_s",
-    "s1_workers": "join_s", "s2_depth": "jobs_s", "s3_restart": "ready_s", "d1_engine": "chain_us_each", "f2_gateway": "inputs_most_mib",
-    "p1_autoscaler": "all",
+    "s1_workers": "join_s", "s2_depth": "jobs_s", "s3_restart": "ready_s", "d1_engine": "chain_us_each",
+    "f2_gateway": "inputs_most_mib", "p1_autoscaler": "all",
 }  # fmt: skip
 
 
