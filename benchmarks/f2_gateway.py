@@ -1,4 +1,7 @@
-"""F2: home, gateway, owner. What the gateway has in memory before, and at most while files go through it, and its CPU."""
+"""F2: home, relay, owner. What the first two have in memory before, and at most while files go through them, and their CPU.
+
+A head node's gateway is a home: the workers join it. One that only joins two networks is a relay.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,21 @@ def run(options: Options) -> Table:
     table = Table(f"F2 gateway, {options.size} MiB of results and of inputs in transit")
     for _ in range(options.runs):
         with chain(2) as row:
-            before = usage.resident(row.servers[1].server)
-            found = {"results": _results(row, options.size), "inputs": _inputs(row, options.size)}
-            figures = {f"{what}_{name}": value for what, each in found.items() for name, value in each.items()}
-            table.add(before_mib=before, **figures)
+            found = {f"{role}_before_mib": usage.resident(pid) for role, pid in _gateways(row).items()}
+            for what, carry in (("results", _results), ("inputs", _inputs)):
+                found |= {f"{what}_{name}": value for name, value in carry(row, options.size).items()}
+            table.add(**found)
     return table
+
+
+def _gateways(row: Chain) -> dict[str, int]:
+    return {"home": row.servers[0].server, "relay": row.servers[1].server}
 
 
 def _results(row: Chain, size: int) -> dict[str, float]:
     count = max(1, size * int(usage.MIB) // w4_payload.PAYLOAD)
     commands = w4_payload.writers(row.owner.directory, count)
-    usage.forget_peak(row.servers[1].server)  # a login takes more, for a moment
+    _forget_peaks(row)
     with row.meter() as meter:
         w4_payload.fetch(row.owner, commands)
     return _found(row, meter, count * w4_payload.PAYLOAD)
@@ -42,21 +49,25 @@ def _inputs(row: Chain, size: int) -> dict[str, float]:
     for number in range(jobs):
         path.write_bytes(os.urandom(INPUT))
         uploaded.append(Input(f"data{number}", transfer.upload(row.owner.client, path)))
-    usage.forget_peak(row.servers[1].server)
+    _forget_peaks(row)
     with row.meter() as meter:
         for job in [row.owner.submit(inputs=(each,)) for each in uploaded]:
             row.owner.wait(job)
     return _found(row, meter, jobs * INPUT)
 
 
+def _forget_peaks(row: Chain) -> None:
+    for pid in _gateways(row).values():
+        usage.forget_peak(pid)  # a login takes more, for a moment
+
+
 def _found(row: Chain, meter: usage.Meter, size: int) -> dict[str, float]:
     payload = size / usage.MIB
-    return {
-        "most_mib": usage.peak(row.servers[1].server),
-        "cpu_ms_mib": meter.seconds["relay1"] / payload * 1e3,
-        "core": meter.seconds["relay1"] / meter.wall,
-        "mib_s": payload / meter.wall,
-    }
+    found = {"mib_s": payload / meter.wall}
+    for role, pid in _gateways(row).items():
+        seconds = meter.seconds["home" if role == "home" else "relay1"]
+        found |= {f"{role}_most_mib": usage.peak(pid), f"{role}_cpu_ms_mib": seconds / payload * 1e3}
+    return found
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ SIZES = {
 MEASURED = {
     "w1_throughput": "jobs_s", "w2_latency": "median_ms", "w3_chain": "hops_s", "w4_payload": "mib_s", "w5_depth": "jobs_s",
     "s1_workers": "join_s", "s2_depth": "jobs_s", "s3_restart": "ready_s", "d1_engine": "chain_us_each",
-    "f2_gateway": "inputs_most_mib", "p1_autoscaler": "all",
+    "f2_gateway": "inputs_home_most_mib", "p1_autoscaler": "all",
 }  # fmt: skip
 
 
