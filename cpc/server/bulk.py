@@ -15,6 +15,7 @@ from typing import Protocol
 
 from cpc.core.errors import Damaged, Gone, Refused
 from cpc.core.lease import Lease
+from cpc.core.pieces import Piece
 from cpc.queue.session import Running
 from cpc.server import settling, unreadable
 from cpc.server.queue import Queue
@@ -22,6 +23,7 @@ from cpc.server.seats import Seats
 from cpc.store import attempts, jobs, references, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
+from cpc.wire import frames
 from cpc.wire.calls import MARGIN, answer_of
 from cpc.wire.connection import Connection
 from cpc.wire.messages import Bulk, ChunkData, ChunkGet, ChunkList, ChunkPut, ChunksMissing
@@ -171,6 +173,7 @@ class WorkerFiles:
         if seat is None or row is None or row.id != seat.worker:
             raise Gone("there is no such session of this worker", "say hello again")
         self._worker = row.id
+        connection.need_tickets(_owner)
 
     def _of_others(self, lease: Lease) -> FarFiles | None:
         """Who has the files when they are another server's."""
@@ -215,3 +218,9 @@ class WorkerFiles:
             return ChunkList(digests=await far.missing(self._worker, question.lease, question.digests))
         place = await self._place(question.lease)
         return ChunkList(digests=await self._files.missing(place, question.digests))
+
+
+def _owner(first: Piece, size: int) -> str:
+    """Whose files come with a large frame: the way to the owner of the job, or that they are ours."""
+    question = frames.peek(first, size, ChunkPut, "chunk-put")
+    return question.lease.path if question is not None else ""

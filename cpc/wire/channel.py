@@ -25,6 +25,7 @@ from cpc.core.errors import CopernicusError, Unavailable
 from cpc.core.pieces import Piece, Pieces
 from cpc.wire import tls
 from cpc.wire.frames import Frame, FrameReader
+from cpc.wire.intake import Intake, Ticket, Whose, nobodys
 from cpc.wire.secure import Secure
 
 PIECE = 256 << 10  # bytes given to TLS at once; more is cut, so that a pause takes effect in between
@@ -58,6 +59,8 @@ class Channel(Protocol):
 
     def __init__(self, reactor: Timers, clock: Clock, user: ChannelUser) -> None:
         self.reader = FrameReader()
+        self._intake: Intake | None = None  # where large frames need tickets
+        self._whose: Whose = nobodys
         self.backlog = 0  # bytes that wait for the other side to read
         self.heard = 0.0  # when bytes came last, by the monotonic clock
         self._reactor = reactor
@@ -71,6 +74,8 @@ class Channel(Protocol):
         self._paused_at: float | None = None
         self._parsing = False
         self._held = False
+        self._waits = False  # for a ticket
+        self._ticket: Ticket | None = None  # of the large frame that is coming
         self._closing = False
         self._left = False
         self._lost = False
@@ -197,8 +202,12 @@ class Channel(Protocol):
             while not (self._held or self._closing or self._lost):
                 frame = self.reader.next()
                 if frame is None:
+                    self._ask()
                     break
+                if self._ticket is not None:
+                    self._ticket.read()
                 self._user.frame_received(frame)
+                self._end_ticket()  # unless the question has it now
         except CopernicusError as error:
             self._user.frame_refused(error)
         finally:
@@ -209,20 +218,54 @@ class Channel(Protocol):
     @property
     def held(self) -> bool:
         """Whether it is this side that does not read."""
-        return self._held
+        return self._held or self._waits
 
     def hold(self) -> None:
         """Read nothing more until `release`: TCP tells the other side to wait."""
-        if not (self._held or self._lost):
-            self._held = True
-            self._tls().pauseProducing()
+        self._stop_reading(True, self._waits)
 
     def release(self) -> None:
         """Read on."""
-        if self._held and not self._lost:
-            self._held = False
+        self._stop_reading(False, self._waits)
+
+    def _stop_reading(self, held: bool, waits: bool) -> None:
+        if self._lost:
+            return
+        before, self._held, self._waits = self.held, held, waits
+        if self.held and not before:
+            self._tls().pauseProducing()
+        elif before and not self.held:
             self._tls().resumeProducing()
             self._reactor.callLater(0, self._parse_later)
+
+    # --- large frames, where they need tickets ---
+
+    def need_tickets(self, intake: Intake, whose: Whose) -> None:
+        """From the next large frame on. `whose` says for whom one is, by its beginning and its size."""
+        self._intake, self._whose = intake, whose
+
+    def _ask(self) -> None:
+        """For a ticket, if a large frame has begun to come."""
+        begun = self.reader.begun
+        if self._intake is not None and self._ticket is None and begun is not None:
+            ticket = self._ticket = self._intake.ask(self._whose(*begun), self._given)
+            if not ticket.given:
+                self._stop_reading(self._held, True)
+
+    def _given(self) -> None:
+        self._stop_reading(self._held, False)
+
+    def take_ticket(self) -> Ticket | None:
+        """That of the frame which is being handed on, for its question to keep."""
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None and not ticket.given:  # all of it came in spite of that
+            self._stop_reading(self._held, False)
+        return ticket
+
+    def _end_ticket(self) -> None:
+        ticket = self.take_ticket()
+        if ticket is not None:
+            ticket.over()
 
     def _parse_later(self) -> None:
         if not self._lost:
@@ -236,9 +279,7 @@ class Channel(Protocol):
             return
         self._closing = True
         self._words = self._words or words
-        if self._held:
-            self._held = False
-            self._tls().resumeProducing()  # or the transport would not notice the other side's goodbye
+        self._stop_reading(False, False)  # or the transport would not notice the other side's goodbye
         self._ending = self._reactor.callLater(CLOSE_TIME, self._give_up)
         if self._queue:
             if self._flushing is None and self._paused_at is None:
@@ -279,6 +320,7 @@ class Channel(Protocol):
                 timer.cancel()
         self._queue.clear()
         self.backlog = 0
+        self._end_ticket()
         assert reason.value is not None
         self._user.channel_lost(reason.value, self._words)
 

@@ -33,6 +33,7 @@ from cpc.wire.calls import Calls
 from cpc.wire.channel import Channel, why_lost
 from cpc.wire.factory import TlsFactory
 from cpc.wire.identity import Name, Role
+from cpc.wire.intake import Intake, Whose
 from cpc.wire.messages import OLDEST_PROTOCOL, PROTOCOL, Message
 from cpc.wire.negotiation import negotiate
 from cpc.wire.pace import Pace
@@ -81,7 +82,8 @@ class Connection:
     """One connection, open until `on_closed` fires. `peer` says who is at the other end, `release` what it runs."""
 
     def __init__(self, reactor: Timers, clock: Clock, security: tls.ServerTls | tls.ClientTls,
-                 on_open: Callable[[Connection], None], greeting: frames.Greeting = HERE) -> None:  # fmt: skip
+                 on_open: Callable[[Connection], None], greeting: frames.Greeting = HERE,
+                 intake: Intake | None = None) -> None:  # fmt: skip
         self.peer: Name | None = None
         self.peer_fingerprint = ""
         self.peer_not_after = 0  # end of its certificate, µs
@@ -95,6 +97,7 @@ class Connection:
         self._security = security
         self._on_open = on_open
         self._greeting = greeting
+        self._intake = intake
         self._calls = Calls(reactor, self.channel.send)
         self._questions = Questions(self, self.channel)
         self._ended = False
@@ -176,6 +179,11 @@ class Connection:
         """
         self._questions.route(router, bulk)
         self._questions.hold_at_most(most)
+
+    def need_tickets(self, whose: Whose) -> None:
+        """Large frames that come here are taken in as there are tickets of this server (see `cpc.wire.intake`)."""
+        if self._intake is not None:
+            self.channel.need_tickets(self._intake, whose)
 
     def on_closed(self, callback: Callable[[str], None]) -> None:
         """Call back once with the reason, in words, when the connection has ended (at once if it has)."""
@@ -330,6 +338,7 @@ class Listener:
         self._known: dict[Connection, None] = {}  # a dict, because it keeps the order in which they came
         self._ports: list[ListeningPort] = []
         self._pace = Pace(reactor, clock, lambda: self._ports)
+        self.intake = Intake(reactor)
         self.factory = TlsFactory(security, False, self._make, reactor)
 
     @property
@@ -363,7 +372,7 @@ class Listener:
             count = len(self._strangers) + len(self._known)
             _log.warn("a connection of {host} is turned away: {count} are open", host=host, count=count)
             return None
-        connection = Connection(self._reactor, self._clock, self._security, self._opened, self._greeting)
+        connection = Connection(self._reactor, self._clock, self._security, self._opened, self._greeting, self.intake)
         late = f"no greeting within {self._greeting_time:.0f} s"
         timer = self._reactor.callLater(self._greeting_time, connection.channel.abort, late)
         self._strangers.add(connection, host, timer)

@@ -58,6 +58,7 @@ _LIMITS: dict[str, Any] = {
 }  # fmt: skip
 _BODY = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
+_BODY_KEY, _DATA_KEY = b"\xa1b", b"\xa4data"  # "b" and "data", as msgpack writes them
 _BIN = struct.Struct(">cI")  # msgpack's "bin 32": its mark, then a length
 _EMPTY = memoryview(b"")
 _NO_BYTES = b"\xc4\x00"  # how msgpack writes no bytes at all
@@ -217,6 +218,11 @@ class FrameReader:
         """Bytes that have come and are not read yet."""
         return len(self._buffer) - self._start + self._here
 
+    @property
+    def begun(self) -> tuple[Piece, int] | None:
+        """Of a large frame that is coming, LARGE bytes or more of its beginning, and the size of all; None: there is none."""
+        return (self._pieces[0], self._wanted) if self._wanted else None
+
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
         left = self._wanted - self._here
@@ -294,24 +300,37 @@ _PLAIN = msgspec.msgpack.Decoder(_Plain)
 
 def _read_pieces(frame: Pieces) -> Envelope | None:
     """The envelope, its body still in pieces; None when it is not a plain question or answer that ends with its body."""
-    for head, rest in _cuts(frame, b"\xa1b"):
+    for head, start in _cuts(frame.parts[0], len(frame), _BODY_KEY):
         found = _read_large(head)
         if found is not None:
-            return msgspec.structs.replace(found, body=rest)
+            return msgspec.structs.replace(found, body=frame.after(start))
     return None
 
 
-def _cuts(data: Pieces, key: bytes) -> Iterator[tuple[bytes, Pieces]]:
-    """Where a map may be cut before the bytes that its last `key` has: all before them, as if they were none, and they.
+def peek(first: Piece, size: int, kind: type[T], method: str) -> T | None:
+    """What a large question of this method says before its `data`, when only its beginning is here; None when it is another
+    one, or that cannot be told. `size`: of the whole frame."""
+    for head, start in _cuts(first, size, _BODY_KEY):
+        envelope = _read_large(head)
+        if envelope is not None and envelope.method == method:
+            for part, _ in _cuts(memoryview(first)[start:], size - start, _DATA_KEY):
+                with suppress(Refused):
+                    return decode(part, kind, method)
+    return None
+
+
+def _cuts(first: Piece, size: int, key: bytes) -> Iterator[tuple[bytes, int]]:
+    """Where a map of `size` bytes may be cut before the bytes that its last `key` has: all before them, as if they were none,
+    and where they begin.
 
     Bytes of another field may look like it. But where what comes before is a whole map, there it is.
     """
-    head, mark = bytes(data.parts[0][:MAX_HEAD]), key + b"\xc6"
+    head, mark = bytes(first[:MAX_HEAD]), key + b"\xc6"
     at = head.find(mark)
     while at >= 0:
         start = at + len(mark) + HEADER.size
-        if start <= len(head) and HEADER.unpack_from(head, at + len(mark))[0] == len(data) - start:
-            yield head[: at + len(key)] + _NO_BYTES, data.after(start)
+        if start <= len(head) and HEADER.unpack_from(head, at + len(mark))[0] == size - start:
+            yield head[: at + len(key)] + _NO_BYTES, start
         at = head.find(mark, at + 1)
 
 
@@ -418,8 +437,9 @@ def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float, int]:
 
 def decode_chunk(came: Data, kind: type[T], method: str) -> tuple[T, Data]:
     """A body whose last field is `data`, and what that has: in the pieces that came, and then the message is without it."""
-    for head, data in _cuts(came, b"\xa4data") if isinstance(came, Pieces) else ():
-        with suppress(Refused):
-            return decode(head, kind, method), data
+    if isinstance(came, Pieces):
+        for head, start in _cuts(came.parts[0], len(came), _DATA_KEY):
+            with suppress(Refused):
+                return decode(head, kind, method), came.after(start)
     message: Any = decode(came, kind, method)
     return message, message.data

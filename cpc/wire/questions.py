@@ -24,6 +24,7 @@ from cpc.core.errors import CopernicusError, Refused
 from cpc.wire import frames
 from cpc.wire.calls import BULK_BYTES, FAR_CALLS, MAX_CALLS, SMALL_CALLS, bulk_weight
 from cpc.wire.channel import Channel
+from cpc.wire.intake import Ticket
 from cpc.wire.messages import Message
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ class Questions:
         self._signs: set[str] = set()  # one-way messages that say nothing but that they came
         self._routed: _Routed | None = None
         self._inbox: deque[tuple[_Answering, frames.Envelope]] = deque()
-        self._bulk_inbox: deque[tuple[_Answering, frames.Envelope, int]] = deque()  # and what each takes
+        # With what each takes, and its ticket.
+        self._bulk_inbox: deque[tuple[_Answering, frames.Envelope, int, Ticket | None]] = deque()
+        self._tickets: set[Ticket] = set()  # of questions that are not answered yet
         self._bulk_running = 0
         self._bulk_bytes = 0
         self._calls = 0
@@ -138,7 +141,10 @@ class Questions:
             self._bytes += len(envelope.body)
             if served.bulk:
                 weight = bulk_weight(len(envelope.body), served.answers(envelope))
-                self._bulk_inbox.append((served, envelope, weight))
+                ticket = self._channel.take_ticket()
+                if ticket is not None:
+                    self._tickets.add(ticket)
+                self._bulk_inbox.append((served, envelope, weight, ticket))
             else:
                 self._inbox.append((served, envelope))
             self.start()
@@ -154,16 +160,19 @@ class Questions:
         while self._inbox and self._has_room():
             ensureDeferred(self._handle(*self._inbox.popleft()))
         while self._bulk_inbox and self._has_room() and self._has_room_for(self._bulk_inbox[0][2]):
-            served, envelope, weight = self._bulk_inbox.popleft()
+            served, envelope, weight, ticket = self._bulk_inbox.popleft()
             self._bulk_running += 1
             self._bulk_bytes += weight
-            ensureDeferred(self._handle(served, envelope, weight))
+            ensureDeferred(self._handle(served, envelope, weight, ticket))
 
     def end(self) -> None:
         """The connection has ended: what waits is dropped; handlers that run go on, their answers go nowhere."""
         self._ended = True
         self._inbox.clear()
         self._bulk_inbox.clear()
+        tickets, self._tickets = self._tickets, set()
+        for ticket in tickets:
+            ticket.over()
 
     def forget(self) -> None:
         """Let go of the handlers, and of whatever they hold on to."""
@@ -180,7 +189,9 @@ class Questions:
         running = self._bulk_running
         return not running or (running < SMALL_CALLS and self._bulk_bytes + weight <= BULK_BYTES)
 
-    async def _handle(self, served: _Answering, envelope: frames.Envelope, weight: int = 0) -> None:
+    async def _handle(
+        self, served: _Answering, envelope: frames.Envelope, weight: int = 0, ticket: Ticket | None = None
+    ) -> None:
         """Run one handler to its end; whatever happens is answered, and never raised from here."""
         method, call, size = envelope.method, envelope.call, len(envelope.body)
         try:
@@ -203,6 +214,9 @@ class Questions:
         self._bytes -= size
         self._bulk_running -= served.bulk
         self._bulk_bytes -= weight
+        if ticket is not None:
+            self._tickets.discard(ticket)
+            ticket.over()
         if not self._ended:
             self.start()
             if not self._is_full():

@@ -86,7 +86,7 @@ FEDERATION_WAYS = (
         caught_by=_LINKS + "test_of_what_was_passed_on_nothing_is_held_while_its_answer_is_waited_for", quick=True,
     ),
     defect(
-        "frame-with-something-behind-it", "cpc.wire.frames:_cuts", "== len(data) - start", "<= len(data) - start",
+        "frame-with-something-behind-it", "cpc.wire.frames:_cuts", "== size - start", "<= size - start",
         promise="a frame in pieces is read with the care of a whole one",
         caught_by="tests/unit/test_wire_frames.py::test_a_frame_with_something_behind_it_is_none_in_pieces_either", quick=True,
     ),

@@ -1,0 +1,105 @@
+"""Large frames of workers: so many a server takes in at a time, over all of its connections, for each owner of files.
+
+    begun ──▶ ticket ──▶ read ──▶ its question is answered ──▶ the ticket is the next one's
+      └─▶ all tickets are given out: the connection is read no further until there is one
+
+TCP tells the worker to wait, and of its frame there is no more in memory than one read brings. So a server that hands on what a
+hundred nodes send at once, to a slow link or a slow disk, has a few chunks in memory and not four of each node.
+
+Each owner has tickets of its own, or files for one behind a slow link would keep those of the others waiting. Whoever takes
+longer than PATIENCE to send a frame goes on without its ticket, or a few slow nodes would.
+
+Only workers need tickets. Two servers, each of which waits for the other to take something in, would wait for ever; a worker
+waits for its server, and never the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cpc.core.clock import Timer, Timers
+from cpc.core.pieces import Piece
+
+AT_ONCE = 6  # for each owner: as many chunks as a link to another server has on its way, and two that are being read
+PATIENCE = 2.0  # seconds
+
+#: For whom a large frame is, by its beginning and its size; "": nobody in particular.
+Whose = Callable[[Piece, int], str]
+
+
+def nobodys(_first: Piece, _size: int) -> str:
+    """Nothing is known of frames."""
+    return ""
+
+
+class Ticket:
+    """For one large frame, from its beginning until its question is answered. `given`: it may be read."""
+
+    def __init__(self, over: Callable[[Ticket], None], told: Callable[[], None]) -> None:
+        self.given = False
+        self._give_back = over
+        self._told = told
+        self._timer: Timer | None = None
+        self._over = False
+
+    def give(self, timer: Timer) -> None:
+        """It may be read; `timer` ends our patience with it."""
+        self.given, self._timer = True, timer
+        self._told()
+
+    def read(self) -> None:
+        """All of it is here: it has the ticket until its question is answered."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def over(self) -> None:
+        """It needs the ticket no more, if it ever had one. Said twice, it counts once."""
+        self.read()
+        if not self._over:
+            self._over = True
+            self._give_back(self)
+
+
+@dataclass(slots=True)
+class _Owner:
+    given: int = 0
+    waiting: dict[Ticket, None] = field(default_factory=dict)  # those that began first come first
+
+
+class Intake:
+    """All tickets of a server."""
+
+    def __init__(self, reactor: Timers, at_once: int = AT_ONCE) -> None:
+        self._reactor = reactor
+        self._at_once = at_once
+        self._owners: dict[str, _Owner] = {}  # those of whom there are frames
+
+    def ask(self, whose: str, told: Callable[[], None]) -> Ticket:
+        """A ticket, for files of this owner; `told` is called when it is given, now or later."""
+        owner = self._owners.setdefault(whose, _Owner())
+        ticket = Ticket(lambda ended: self._ended(whose, owner, ended), told)
+        owner.waiting[ticket] = None
+        self._next(owner)
+        return ticket
+
+    def __len__(self) -> int:
+        """How many tickets are given out."""
+        return sum(owner.given for owner in self._owners.values())
+
+    def _ended(self, whose: str, owner: _Owner, ticket: Ticket) -> None:
+        if ticket in owner.waiting:
+            del owner.waiting[ticket]
+        else:
+            owner.given -= 1
+        self._next(owner)
+        if not owner.given and not owner.waiting and self._owners.get(whose) is owner:
+            del self._owners[whose]
+
+    def _next(self, owner: _Owner) -> None:
+        while owner.given < self._at_once and owner.waiting:
+            ticket = next(iter(owner.waiting))
+            del owner.waiting[ticket]
+            owner.given += 1
+            ticket.give(self._reactor.callLater(PATIENCE, ticket.over))
