@@ -9,6 +9,7 @@ _CLAIMS = "tests/unit/test_lending_claims.py::"
 _OWN = "tests/unit/test_lending_own_hostile.py::"
 _BULK = "tests/unit/test_wire_bulk.py::"
 _LINKS = "tests/unit/test_links.py::"
+_INTAKE = "tests/unit/test_wire_intake.py::"
 _OFF = "tests/unit/test_lending_off.py::"
 _NETWORKS = "tests/unit/test_lending_networks.py::"
 
@@ -89,6 +90,28 @@ FEDERATION_WAYS = (
         "frame-with-something-behind-it", "cpc.wire.frames:_cuts", "== size - start", "<= size - start",
         promise="a frame in pieces is read with the care of a whole one",
         caught_by="tests/unit/test_wire_frames.py::test_a_frame_with_something_behind_it_is_none_in_pieces_either", quick=True,
+    ),
+    defect(
+        "one-owners-tickets-for-all", "cpc.server.bulk:_owner", 'question.lease.path if question is not None else ""', '""',
+        promise="files for an owner that takes nothing keep others' not waiting",
+        caught_by=_INTAKE + "test_files_for_an_owner_that_takes_nothing_keep_those_of_others_not_waiting", quick=True,
+    ),
+    defect(
+        "tickets-for-ever", "cpc.wire.intake:Intake._next", "self._reactor.callLater(PATIENCE, ticket.over)",
+        "self._reactor.callLater(1e9, ticket.over)", promise="who sends slowly keeps nobody else waiting",
+        caught_by=_INTAKE + "test_who_takes_long_to_send_goes_on_without_its_ticket_and_who_is_served_for_long_keeps_it",
+        quick=True,
+    ),
+    defect(
+        "tickets-go-with-their-workers", "cpc.wire.questions:Questions.end", "ticket.over()", "pass",
+        promise="a worker that is gone leaves its tickets to the others",
+        caught_by=_INTAKE + "test_a_worker_that_is_gone_leaves_its_tickets_to_the_others", quick=True,
+    ),
+    defect(
+        "all-chunks-of-all-workers", "cpc.wire.connection:Connection.need_tickets", "if self._intake is not None:", "if False:",
+        promise="of what workers send at once a few chunks are in memory",
+        caught_by=_INTAKE + "test_of_many_workers_that_send_at_once_a_few_chunks_are_here_and_in_the_end_all_were_taken",
+        quick=True,
     ),
     defect(
         "small-chunks-one-by-one", "cpc.wire.calls:bulk_weight", "most or WHOLE", "WHOLE",
