@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData(
@@ -25,7 +27,7 @@ def table(name: str, *columns: sa.Column | sa.Index | sa.schema.SchemaItem) -> s
     return sa.Table(name, metadata, *columns)
 
 
-def partial_index(name: str, *columns: sa.Column, where: sa.ColumnElement[bool] | sa.TextClause) -> None:  # type: ignore[type-arg]
+def partial_index(name: str, *columns: sa.Column[Any], where: sa.ColumnElement[bool] | sa.TextClause) -> None:
     """An index of those rows only for which `where` holds.
 
     PostgreSQL hears of the condition when the index is made there: said at once, SQLAlchemy would load that dialect (2 MB)

@@ -25,7 +25,7 @@ from cpc.core.errors import CopernicusError, Unavailable
 from cpc.core.pieces import Piece, Pieces
 from cpc.wire import tls
 from cpc.wire.frames import Frame, FrameReader
-from cpc.wire.intake import Intake, Ticket, Whose, nobodys
+from cpc.wire.intake import Intake, Ticket, Whose
 from cpc.wire.secure import Secure
 
 PIECE = 256 << 10  # bytes given to TLS at once; more is cut, so that a pause takes effect in between
@@ -59,8 +59,6 @@ class Channel(Protocol):
 
     def __init__(self, reactor: Timers, clock: Clock, user: ChannelUser) -> None:
         self.reader = FrameReader()
-        self._intake: Intake | None = None  # where large frames need tickets
-        self._whose: Whose = nobodys
         self.backlog = 0  # bytes that wait for the other side to read
         self.heard = 0.0  # when bytes came last, by the monotonic clock
         self._reactor = reactor
@@ -74,6 +72,7 @@ class Channel(Protocol):
         self._paused_at: float | None = None
         self._parsing = False
         self._held = False
+        self._tickets: tuple[Intake, Whose] | None = None  # where large frames need them
         self._waits = False  # for a ticket
         self._ticket: Ticket | None = None  # of the large frame that is coming
         self._closing = False
@@ -242,13 +241,14 @@ class Channel(Protocol):
 
     def need_tickets(self, intake: Intake, whose: Whose) -> None:
         """From the next large frame on. `whose` says for whom one is, by its beginning and its size."""
-        self._intake, self._whose = intake, whose
+        self._tickets = intake, whose
 
     def _ask(self) -> None:
         """For a ticket, if a large frame has begun to come."""
         begun = self.reader.begun
-        if self._intake is not None and self._ticket is None and begun is not None:
-            ticket = self._ticket = self._intake.ask(self._whose(*begun), self._given)
+        if self._tickets is not None and self._ticket is None and begun is not None:
+            intake, whose = self._tickets
+            ticket = self._ticket = intake.ask(whose(*begun), self._given)
             if not ticket.given:
                 self._stop_reading(self._held, True)
 

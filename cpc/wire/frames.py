@@ -115,7 +115,7 @@ def body(message: object, data: Data | None = None) -> Body:
     found: Data | None = getattr(message, "data", None) if data is None else data
     made: Body
     if found is not None and type(found) is not bytes and len(found) >= LARGE:
-        made = _bulk(message, found)
+        made = Bulk(_without(message) + _BIN.pack(b"\xc6", len(found)), pieces_of(found))
     elif data is not None:
         made = _without(message) + _BODY.encode(bytes(data))
     else:
@@ -125,10 +125,6 @@ def body(message: object, data: Data | None = None) -> Body:
             f"a message of {len(made)} bytes is more than the {MAX_BODY} that a frame holds", "send it in parts"
         )
     return made
-
-
-def _bulk(message: Any, data: Data) -> Bulk:
-    return Bulk(_without(message) + _BIN.pack(b"\xc6", len(data)), pieces_of(data))
 
 
 def _without(message: Any) -> bytes:
@@ -435,11 +431,19 @@ def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float, int]:
     return owner, tuple(route), float(within), most
 
 
-def decode_chunk(came: Data, kind: type[T], method: str) -> tuple[T, Data]:
-    """A body whose last field is `data`, and what that has: in the pieces that came, and then the message is without it."""
+def chunk_of(came: Data, kind: type[Any], method: str) -> Data:
+    """What the last field, `data`, of a body has, in the pieces that came. Refused where the body is none of this kind."""
     if isinstance(came, Pieces):
         for head, start in _cuts(came.parts[0], len(came), _DATA_KEY):
             with suppress(Refused):
-                return decode(head, kind, method), came.after(start)
-    message: Any = decode(came, kind, method)
-    return message, message.data
+                decode(head, kind, method)
+                return came.after(start)
+    data: memoryview = decode(came, kind, method).data
+    return data
+
+
+def put_together(envelope: Envelope) -> Envelope:
+    """The same with its body in one piece, for who looks into it more than once."""
+    if not isinstance(envelope.body, Pieces):
+        return envelope
+    return msgspec.structs.replace(envelope, body=whole(envelope.body))

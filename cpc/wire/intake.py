@@ -28,11 +28,6 @@ PATIENCE = 2.0  # seconds
 Whose = Callable[[Piece, int], str]
 
 
-def nobodys(_first: Piece, _size: int) -> str:
-    """Nothing is known of frames."""
-    return ""
-
-
 class Ticket:
     """For one large frame, from its beginning until its question is answered. `given`: it may be read."""
 

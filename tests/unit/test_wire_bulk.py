@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.digest import CHUNK
 from cpc.core.errors import Refused
+from cpc.core.pieces import Pieces
 from cpc.server.federation.ways import Caller
 from cpc.wire import calls, frames
 from cpc.wire.calls import answer_of
@@ -17,7 +18,7 @@ from cpc.wire.connection import Connection
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkPut, Message, Turn
 from cpc.wire.peer_messages import FarChunkGet
 from tests.helpers.sites import Lab
-from tests.helpers.two_sides import LEASE, Two, same
+from tests.helpers.two_sides import LEASE, Two, nothing, same
 
 SMALL = 10_000
 TIME = 100.0  # seconds
@@ -125,6 +126,25 @@ def test_a_question_that_cannot_be_read_takes_a_whole_place_and_is_refused() -> 
     asks(two, SMALL, SMALL)
     two.reactor.advance(1.0)
     assert shop.asked == 1
+
+
+def test_a_chunk_that_is_put_is_put_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at twice: for what its answer takes, and for itself."""
+    together: list[int] = []
+    join = Pieces.__bytes__
+
+    def counted(pieces: Pieces) -> bytes:
+        together.append(len(pieces))
+        return join(pieces)
+
+    monkeypatch.setattr(Pieces, "__bytes__", counted)
+    two = Two(turn=(Turn, same))
+    two.there.serve("chunk-put", ChunkPut, nothing, bulk=True, most=lambda _: calls.MARGIN)
+    question = ChunkPut(lease=LEASE, digest=b"d" * 32, data=memoryview(bytes(CHUNK)))
+    done = two.calling("chunk-put", question, bulk=True, timeout=TIME)
+    two.reactor.advance(20.0)
+    assert done == [Message()]
+    assert len(together) == 1
 
 
 class _Odd(Message, frozen=True):

@@ -286,11 +286,11 @@ def test_a_body_that_stays_in_pieces_is_the_one_that_is_read_whole(looks: str, s
     assert (envelope.method, envelope.call, bytes(envelope.body)) == ("far-chunk-put", 3, message)
     assert isinstance(envelope.body, Pieces)
     kept = msgpack.packb({"new": fake, "data": chunk})
-    found, data = frames.decode_chunk(_in_pieces(kept, step), ChunkData, "m")
-    assert bytes(found.data) == b""
+    data = frames.chunk_of(_in_pieces(kept, step), ChunkData, "m")
+    assert isinstance(data, Pieces)
     assert bytes(data) == chunk
     turned = msgpack.packb({"data": chunk, "new": fake})  # not the last field: read whole
-    assert bytes(frames.decode_chunk(_in_pieces(turned, step), ChunkData, "m")[1]) == chunk
+    assert bytes(frames.chunk_of(_in_pieces(turned, step), ChunkData, "m")) == chunk
 
 
 def test_a_frame_with_something_behind_it_is_none_in_pieces_either() -> None:
@@ -312,7 +312,7 @@ def test_a_chunk_in_pieces_is_sent_as_one_that_is_whole(size: int) -> None:
 @pytest.mark.parametrize("size", [10, 2 * frames.LARGE])
 def test_a_chunk_that_is_none_is_refused_in_pieces_too(size: int) -> None:
     with pytest.raises(Refused, match="does not fit"):
-        frames.decode_chunk(Pieces((msgpack.packb({"data": ["x" * size]}),)), ChunkData, "m")
+        frames.chunk_of(Pieces((msgpack.packb({"data": ["x" * size]}),)), ChunkData, "m")
 
 
 ROUTE = ("server-a", "server-c", "server-b")

@@ -127,7 +127,7 @@ class RelayedFiles:
         async def ask(have: bool) -> Data:
             asked = msgspec.structs.replace(question, have=have)
             came = await passing.pass_on(msgspec.msgpack.encode(asked))
-            return frames.decode_chunk(came, ChunkData, "far-chunk-get")[1]
+            return frames.chunk_of(came, ChunkData, "far-chunk-get")
 
         way = "/".join(passing.route[len(passing.caller.route) :])
         data = await self._cache.fetch(way, question.digest, ask, _data_of(passing.caller))
