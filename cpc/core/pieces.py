@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 Piece: TypeAlias = bytes | bytearray | memoryview
@@ -36,6 +36,20 @@ Data: TypeAlias = bytes | memoryview | Pieces
 def parts_of(data: Data) -> tuple[Piece, ...]:
     """What it consists of; of bytes in one piece, that one."""
     return data.parts if isinstance(data, Pieces) else (data,)
+
+
+def views(data: Data, start: int, length: int) -> Iterator[memoryview]:
+    """`length` bytes from `start`, fewer at the end, nothing copied."""
+    for part in parts_of(data):
+        if start >= len(part):
+            start -= len(part)
+            continue
+        view = memoryview(part)[start : start + length]
+        yield view
+        length -= len(view)
+        start = 0
+        if not length:
+            return
 
 
 def pieces_of(data: Data) -> Pieces:

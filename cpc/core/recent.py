@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cpc.core.pieces import Data, views
+
 STAY = 60.0  # seconds: nothing is here long enough for memory to go bad
 USED = 16 << 20  # bytes: beyond, what has been read to its end goes before the rest
 
@@ -17,11 +19,11 @@ class Recent:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._chunks: dict[bytes, tuple[float, bytes | memoryview]] = {}
+        self._chunks: dict[bytes, tuple[float, Data]] = {}
         self._used: dict[bytes, None] = {}  # an ordered set
         self.size = 0  # bytes
 
-    def keep(self, digest: bytes, data: bytes | memoryview, now: float) -> None:
+    def keep(self, digest: bytes, data: Data, now: float) -> None:
         """A chunk that came at `now` (monotonic). It is not copied, so it must not change."""
         self.forget((digest,))
         if len(data) > self._most:
@@ -42,7 +44,7 @@ class Recent:
         data = found[1]
         if offset + length >= len(data):
             self._used[digest] = None
-        return bytes(data[offset : offset + length])
+        return b"".join(views(data, offset, length))
 
     def forget(self, digests: Iterable[bytes]) -> None:
         """These are not needed any more."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from cpc.core.errors import Damaged, Gone, Refused
 from cpc.core.lease import Lease
-from cpc.core.pieces import Piece
+from cpc.core.pieces import Data, Piece
 from cpc.queue.session import Running
 from cpc.server import settling, unreadable
 from cpc.server.queue import Queue
@@ -37,7 +37,7 @@ class Chunks(Protocol):
     """The part of the file service that workers use. All answers are durable. `of`: a job whose own files alone count, see
     `references.of_job`; 0: all of the project's do."""
 
-    def put_chunk(self, project: int, digest: bytes, data: memoryview, of: int) -> Awaitable[None]: ...
+    def put_chunk(self, project: int, digest: bytes, data: Data, of: int) -> Awaitable[None]: ...
     def get_chunk(self, project: int, digest: bytes, most: int, of: int) -> Awaitable[bytes]:
         """Of at most so many bytes, or it is not read; 0: of any size."""
 
@@ -52,8 +52,8 @@ class Chunks(Protocol):
 class FarFiles(Protocol):
     """Files of jobs of other servers, for our worker with this number."""
 
-    def get(self, worker: int, lease: Lease, digest: bytes, size: int) -> Awaitable[memoryview]: ...
-    def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> Awaitable[None]: ...
+    def get(self, worker: int, lease: Lease, digest: bytes, size: int) -> Awaitable[Data]: ...
+    def put(self, worker: int, lease: Lease, digest: bytes, data: Data) -> Awaitable[None]: ...
     def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> Awaitable[tuple[bytes, ...]]: ...
 
 
@@ -121,7 +121,7 @@ class JobFiles:
         """NotFound where `get` would say so."""
         await self._chunks.has_chunk(place.project, digest, place.of)
 
-    async def put(self, place: Place, lease: Lease, digest: bytes, data: memoryview) -> None:
+    async def put(self, place: Place, lease: Lease, digest: bytes, data: Data) -> None:
         """Take a chunk; it is on disk when this returns."""
         if not place.project:
             raise Gone(f"the job of {lease} has been deleted")
@@ -202,7 +202,7 @@ class WorkerFiles:
         place = await self._place(question.lease)
         place.check_read(question.lease)
         data = await self._files.get(place, question.lease, question.digest, question.size)
-        return ChunkData(data=memoryview(data))
+        return ChunkData(data=data)
 
     async def _put(self, _connection: Connection, question: ChunkPut) -> None:
         far = self._of_others(question.lease)

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
 from cpc.core import ids
 from cpc.core.digest import CHUNK, DIGEST_SIZE, Content
 from cpc.core.errors import BadInput, NotFound, Refused, TooLarge
+from cpc.core.pieces import Data
 from cpc.core.views import UploadView
 from cpc.server.gate import Gate
 from cpc.server.principal import Call, Principal
@@ -244,7 +245,7 @@ class Files:
 
     # --- for workers; the caller has checked the lease ---
 
-    async def put_chunk(self, project: int, digest: bytes, data: bytes | memoryview, of: int = 0) -> None:
+    async def put_chunk(self, project: int, digest: bytes, data: Data, of: int = 0) -> None:
         """Take a chunk of a result or checkpoint; on disk and pinned for a day when this returns. `of`: the job that it is sent
         for, where a job may use its own only (see `references.of_job`).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+from cpc.core.pieces import Data
 from cpc.server.files import Files
 from cpc.server.storage import Storage
 
@@ -15,7 +16,7 @@ class WorkerFiles:
         self._files = files
         self._storage = storage
 
-    def put_chunk(self, project: int, digest: bytes, data: memoryview, of: int) -> Awaitable[None]:
+    def put_chunk(self, project: int, digest: bytes, data: Data, of: int) -> Awaitable[None]:
         return self._files.put_chunk(project, digest, data, of)
 
     def get_chunk(self, project: int, digest: bytes, most: int, of: int) -> Awaitable[bytes]:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from cpc.core.digest import CHUNK, DIGEST_SIZE, of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, TooLarge, Unavailable
+from cpc.core.pieces import Data
 from cpc.store import schema
 from cpc.store.disk import Disk, Found
 from cpc.store.statement import Statement
@@ -189,7 +190,7 @@ def unused(tx: Tx, after: bytes, last: bytes) -> list[bytes]:
 # --- the files -----------------------------------------------------------------------------------------------------------
 
 
-def check(digest: bytes, piece: bytes | memoryview) -> None:
+def check(digest: bytes, piece: Data) -> None:
     """BadInput when this is not the chunk of that name, TooLarge when it is none at all."""
     if len(digest) != DIGEST_SIZE:
         raise BadInput("a SHA-256 has 32 bytes")
@@ -217,7 +218,7 @@ class ChunkFiles:
         for directory in (DIRECTORY, TEMPORARY):
             disk.make(directory)
 
-    def write(self, pieces: Sequence[tuple[bytes, bytes | memoryview]]) -> list[CopernicusError | None]:
+    def write(self, pieces: Sequence[tuple[bytes, Data]]) -> list[CopernicusError | None]:
         """Verify and store chunks; per chunk None once it is durable, or why not. One bad chunk spoils no other."""
         outcomes: list[CopernicusError | None] = []
         named: dict[str, list[int]] = {}
@@ -240,7 +241,7 @@ class ChunkFiles:
                     outcomes[index] = _cannot_write(error)
         return outcomes
 
-    def _place(self, digest: bytes, piece: bytes | memoryview) -> None:
+    def _place(self, digest: bytes, piece: Data) -> None:
         target = path(digest)
         directory = target.rpartition("/")[0]
         if directory not in self._made:

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from cpc.core.clock import SECOND, Clock
 from cpc.core.digest import of_chunk
 from cpc.core.errors import CopernicusError, Damaged
+from cpc.core.pieces import Data
 from cpc.core.recent import Recent
 from cpc.store import chunks, references
 from cpc.store.chunks import SMALL, Arrived, ChunkFiles
@@ -32,7 +33,7 @@ from cpc.store.transaction import Tx
 from cpc.store.writer import Threads
 
 T = TypeVar("T")
-Piece = tuple[bytes, bytes | memoryview]
+Piece = tuple[bytes, Data]
 ArrivedMap = dict[bytes, Arrived]
 Tried = Callable[[BaseException | None], None]
 
@@ -82,7 +83,7 @@ class ChunkStore:
 
     # --- in ---
 
-    async def put(self, pieces: Mapping[bytes, bytes | memoryview], record: Callable[[Tx, ArrivedMap], T]) -> T:
+    async def put(self, pieces: Mapping[bytes, Data], record: Callable[[Tx, ArrivedMap], T]) -> T:
         """Make chunks durable, then run `record(tx, arrived)`, which must refer to them; its value after the commit.
 
         BadInput or TooLarge for bytes that are not the chunk of that name; Unavailable when the disk refuses. Then

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cpc.core.errors import Damaged
+from cpc.core.pieces import Data, views
 
 DIRECT = 256 << 10  # bytes: from here on a file is written past the page cache
 STEP = 1 << 20  # bytes at a time
@@ -47,7 +48,7 @@ class Disk(Protocol):
     def make(self, directory: str) -> None:
         """Make a directory (0700), durably; nothing happens when it is there."""
 
-    def create(self, path: str, data: bytes | memoryview) -> None:
+    def create(self, path: str, data: Data) -> None:
         """A file (0600) that holds exactly `data`, flushed to the disk; one with this name is replaced."""
 
     def rename(self, old: str, new: str) -> None:
@@ -91,28 +92,29 @@ class RealDisk:
             return
         self._sync(path.parent)
 
-    def create(self, path: str, data: bytes | memoryview) -> None:
+    def create(self, path: str, data: Data) -> None:
         # O_NOFOLLOW: whoever could plant a link here must not be able to make us write somewhere else.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(self.root / path, flags, 0o600)
         try:
-            view = memoryview(data)
-            if len(view) >= DIRECT:
-                view = view[self._write_direct(file, view) :]
-            while view:
-                view = view[os.write(file, view) :]
+            done = self._write_direct(file, data) if len(data) >= DIRECT else 0
+            for view in views(data, done, len(data) - done):
+                _write_all(file, view)
             os.fdatasync(file)
         finally:
             os.close(file)
 
-    def _write_direct(self, file: int, view: memoryview) -> int:
+    def _write_direct(self, file: int, data: Data) -> int:
         """Whole blocks from the beginning, as far as this file system takes them so; how many bytes."""
         buffer = self._buffer()
         done = 0
         try:
             fcntl.fcntl(file, fcntl.F_SETFL, _O_DIRECT)
-            while (size := min(STEP, (len(view) - done) & -BLOCK)) > 0:
-                buffer[:size] = view[done : done + size]
+            while (size := min(STEP, (len(data) - done) & -BLOCK)) > 0:
+                at = 0
+                for view in views(data, done, size):
+                    buffer[at : at + len(view)] = view
+                    at += len(view)
                 taken = os.write(file, buffer[:size])
                 done += taken
                 if taken % BLOCK:
@@ -181,3 +183,8 @@ class RealDisk:
     def space(self) -> Space:
         facts = os.statvfs(self.root)
         return Space(facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize)
+
+
+def _write_all(file: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(file, view) :]

@@ -13,9 +13,9 @@
 | s   | relayed question  | seconds in which the answer is wanted                                                   |
 | a   | relayed question  | bytes that the answer has at most; more are not taken                                   |
 
-A message that ends with a chunk of a file is not copied: its frame is written as a head and the chunk (`Bulk`), read as the
-pieces that came, and passed on in these; where it is decoded, its body is put together once. On the wire it is a frame like
-any other.
+A message that ends with a chunk of a file, its field `data`, is not copied: its frame is written as a head and the chunk
+(`Bulk`), read as the pieces that came, and passed on, hashed and written to disk in these. On the wire it is a frame like any
+other.
 
 Unknown keys are ignored. What is bounded, and by whom: a frame's length before it is read (`FrameReader.limit`, small
 until the other side is known); lengths of maps, lists and texts in the envelope, and its nesting, by msgpack's Unpacker;
@@ -110,14 +110,14 @@ class Greeting(msgspec.Struct, frozen=True):
 # --- writing ------------------------------------------------------------------------------------------------------------
 
 
-def body(message: object, data: Data | None = None) -> Body:
-    """A message as a body; with `data`, that is what its field of this name has. TooLarge beyond MAX_BODY."""
-    found: Data | None = getattr(message, "data", None) if data is None else data
+def body(message: Any) -> Body:
+    """A message as a body. TooLarge beyond MAX_BODY."""
+    data: Data = getattr(message, "data", b"")
     made: Body
-    if found is not None and type(found) is not bytes and len(found) >= LARGE:
-        made = Bulk(_without(message) + _BIN.pack(b"\xc6", len(found)), pieces_of(found))
-    elif data is not None:
-        made = _without(message) + _BODY.encode(bytes(data))
+    if len(data) >= LARGE:
+        made = Bulk(_without(message) + _BIN.pack(b"\xc6", len(data)), pieces_of(data))
+    elif isinstance(data, Pieces):
+        made = _BODY.encode(msgspec.structs.replace(message, data=bytes(data)))
     else:
         made = _BODY.encode(message)
     if len(made) > MAX_BODY:
@@ -311,7 +311,7 @@ def peek(first: Piece, size: int, kind: type[T], method: str) -> T | None:
         if envelope is not None and envelope.method == method:
             for part, _ in _cuts(memoryview(first)[start:], size - start, _DATA_KEY):
                 with suppress(Refused):
-                    return decode(part, kind, method)
+                    return _decode(part, kind, method)
     return None
 
 
@@ -381,12 +381,23 @@ def _read_whole(frame: bytes | memoryview) -> Envelope:
 
 
 def decode(data: Data, kind: type[T], method: str) -> T:
-    """A body as `kind`, or Refused with the path of the field that does not fit, as in `$.holds[0]`."""
+    """A body as `kind`, or Refused with the path of the field that does not fit, as in `$.holds[0]`.
+
+    The last field, if it is `data`, stays in the pieces that came.
+    """
+    if isinstance(data, Pieces) and getattr(kind, "__struct_fields__", ())[-1:] == ("data",):
+        for head, start in _cuts(data.parts[0], len(data), _DATA_KEY):
+            with suppress(Refused):
+                return msgspec.structs.replace(_decode(head, kind, method), data=data.after(start))  # type: ignore[type-var]
+    return _decode(whole(data), kind, method)
+
+
+def _decode(data: bytes | memoryview, kind: type[T], method: str) -> T:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        found: T = decoder.decode(whole(data))
+        found: T = decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise Refused(f"{method}: the message does not fit: {str(error)[:500]}") from None
     return found
@@ -429,21 +440,3 @@ def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float, int]:
     if type(most) is not int or not 0 <= most <= MAX_FRAME:
         raise Refused("this is not a frame: its answer cannot have so many bytes")
     return owner, tuple(route), float(within), most
-
-
-def chunk_of(came: Data, kind: type[Any], method: str) -> Data:
-    """What the last field, `data`, of a body has, in the pieces that came. Refused where the body is none of this kind."""
-    if isinstance(came, Pieces):
-        for head, start in _cuts(came.parts[0], len(came), _DATA_KEY):
-            with suppress(Refused):
-                decode(head, kind, method)
-                return came.after(start)
-    data: memoryview = decode(came, kind, method).data
-    return data
-
-
-def put_together(envelope: Envelope) -> Envelope:
-    """The same with its body in one piece, for who looks into it more than once."""
-    if not isinstance(envelope.body, Pieces):
-        return envelope
-    return msgspec.structs.replace(envelope, body=whole(envelope.body))

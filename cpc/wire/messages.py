@@ -22,7 +22,7 @@ numbers are served.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -31,11 +31,17 @@ from cpc.core.digest import Content
 from cpc.core.lease import Lease
 from cpc.core.manifest import Manifest
 from cpc.core.outcome import Outcome
+from cpc.core.pieces import Data
 from cpc.core.probe import NodeReport
 from cpc.core.resources import Amounts
 
 PROTOCOL = 1
 OLDEST_PROTOCOL = 1
+
+if TYPE_CHECKING:
+    Chunk = Data
+else:
+    Chunk = memoryview  # what msgspec makes of a small one; of a large one `frames.decode` keeps the pieces that came
 
 # What a database takes, and what can be written as JSON: a number outside is refused before anything is done with it.
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -271,7 +277,7 @@ class ChunkGet(Message, frozen=True):
 class ChunkData(Message, frozen=True):
     """A chunk on its way to the worker. `data`, here and in ChunkPut, is the last field: see `frames.Bulk`."""
 
-    data: memoryview
+    data: Chunk
 
 
 class ChunkPut(Message, frozen=True):
@@ -279,7 +285,7 @@ class ChunkPut(Message, frozen=True):
 
     lease: Lease
     digest: bytes
-    data: memoryview
+    data: Chunk
 
 
 class ChunksMissing(Message, frozen=True):

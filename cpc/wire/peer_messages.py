@@ -30,7 +30,20 @@ import msgspec
 
 from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
-from cpc.wire.messages import Checkpoint, Cores, Count, Left, Message, Orders, Program, Result, Seconds, Tail, Task
+from cpc.wire.messages import (
+    Checkpoint,
+    Chunk,
+    Cores,
+    Count,
+    Left,
+    Message,
+    Orders,
+    Program,
+    Result,
+    Seconds,
+    Tail,
+    Task,
+)
 
 MAX_HOPS = 16
 MAX_OFFERS = 256
@@ -247,7 +260,7 @@ class FarChunkPut(Message, frozen=True):
     lease: Lease
     worker: Count
     digest: bytes
-    data: memoryview
+    data: Chunk
 
 
 class FarMissing(Message, frozen=True):

@@ -136,8 +136,6 @@ class Questions:
                 raise Refused(f"{MAX_UNSERVED} messages came that are not served on this connection")
             self._answer(envelope.call, _not_served(envelope))
         else:
-            if isinstance(served, _Served):
-                envelope = frames.put_together(envelope)
             self._messages += 1
             self._calls += envelope.call != 0
             self._bytes += len(envelope.body)

@@ -168,7 +168,7 @@ class Transfer:
         if data is None:
             data = await self._offload(lambda: read_chunk(self._disk, source))
         try:
-            question = ChunkPut(lease=lease, digest=digest, data=memoryview(data))
+            question = ChunkPut(lease=lease, digest=digest, data=data)
             await self._ask("chunk-put", question, Nothing, wanted, MARGIN)
         except BadInput:
             await self._offload(lambda: check_chunk(self._disk, source, digest))

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cpc.core.pieces import Data
 from cpc.store.disk import Found, Space
 
 
@@ -98,7 +99,7 @@ class FakeDisk:
         self.directories[directory] = ""
         self.flushed_directories.add(directory)
 
-    def create(self, path: str, data: bytes | memoryview) -> None:
+    def create(self, path: str, data: Data) -> None:
         self._there(path)
         self._change()
         # A name may reach the platter before anybody asks for it, with none of the bytes.

@@ -14,6 +14,7 @@ from twisted.internet.defer import ensureDeferred
 
 from cpc.core.chance import SeededChance
 from cpc.core.errors import CopernicusError
+from cpc.core.pieces import Data
 from cpc.server import joining
 from cpc.server.bundles import Bundles
 from cpc.server.bundles import Terms as BundleTerms
@@ -89,7 +90,7 @@ class LifeDisk:
     def make(self, directory: str) -> None:
         self._change().make(directory)
 
-    def create(self, path: str, data: bytes | memoryview) -> None:
+    def create(self, path: str, data: Data) -> None:
         self._change().create(path, data)
 
     def rename(self, old: str, new: str) -> None:

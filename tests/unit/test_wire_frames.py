@@ -286,11 +286,11 @@ def test_a_body_that_stays_in_pieces_is_the_one_that_is_read_whole(looks: str, s
     assert (envelope.method, envelope.call, bytes(envelope.body)) == ("far-chunk-put", 3, message)
     assert isinstance(envelope.body, Pieces)
     kept = msgpack.packb({"new": fake, "data": chunk})
-    data = frames.chunk_of(_in_pieces(kept, step), ChunkData, "m")
+    data = frames.decode(_in_pieces(kept, step), ChunkData, "m").data
     assert isinstance(data, Pieces)
     assert bytes(data) == chunk
     turned = msgpack.packb({"data": chunk, "new": fake})  # not the last field: read whole
-    assert bytes(frames.chunk_of(_in_pieces(turned, step), ChunkData, "m")) == chunk
+    assert bytes(frames.decode(_in_pieces(turned, step), ChunkData, "m").data) == chunk
 
 
 def test_a_frame_with_something_behind_it_is_none_in_pieces_either() -> None:
@@ -304,7 +304,7 @@ def test_a_frame_with_something_behind_it_is_none_in_pieces_either() -> None:
 def test_a_chunk_in_pieces_is_sent_as_one_that_is_whole(size: int) -> None:
     chunk = b"x" * size
     one = frames.body(ChunkData(data=memoryview(chunk)))
-    other = frames.body(ChunkData(data=memoryview(b"")), Pieces((chunk[:5], chunk[5:])))
+    other = frames.body(ChunkData(data=Pieces((chunk[:5], chunk[5:]))))
     assert sent(frames.answer(1, one)) == sent(frames.answer(1, other))
     assert whole(Pieces((chunk[:5], chunk[5:]))) == chunk
 
@@ -312,7 +312,7 @@ def test_a_chunk_in_pieces_is_sent_as_one_that_is_whole(size: int) -> None:
 @pytest.mark.parametrize("size", [10, 2 * frames.LARGE])
 def test_a_chunk_that_is_none_is_refused_in_pieces_too(size: int) -> None:
     with pytest.raises(Refused, match="does not fit"):
-        frames.chunk_of(Pieces((msgpack.packb({"data": ["x" * size]}),)), ChunkData, "m")
+        frames.decode(Pieces((msgpack.packb({"data": ["x" * size]}),)), ChunkData, "m")
 
 
 ROUTE = ("server-a", "server-c", "server-b")

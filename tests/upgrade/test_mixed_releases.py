@@ -16,12 +16,12 @@ from tests.upgrade.release import Release
 
 NEXT, STRANGE = PROTOCOL + 1, PROTOCOL + 2
 MORE = '''
-def body(message: object, data: Data | None = None) -> Body:
+def body(message: Any) -> Body:
     """A message as this release says it: with keys that others do not know, without some that may be left out."""
     import msgspec.msgpack as packed
 
-    if data is not None:
-        message = msgspec.structs.replace(message, data=memoryview(bytes(data)))
+    if hasattr(message, "data"):
+        message = msgspec.structs.replace(message, data=bytes(message.data))
     return _whole(packed.decode(packed.encode(message)))
 
 
@@ -44,7 +44,7 @@ def _whole(data: object) -> Body:
     return _body(_more(data))
 
 
-def _body(message: object, data: Data | None = None) -> Body:
+def _body(message: Any) -> Body:
 '''
 
 
@@ -55,7 +55,7 @@ def other(directory: Path, name: str, newest: int, oldest: int) -> Release:
     release.replace(
         "wire/messages.py", f"\nOLDEST_PROTOCOL = {OLDEST_PROTOCOL}\n", f"\nOLDEST_PROTOCOL = {oldest}\n"
     )  # fmt: skip
-    release.replace("wire/frames.py", "def body(message: object, data: Data | None = None) -> Body:\n", MORE)
+    release.replace("wire/frames.py", "def body(message: Any) -> Body:\n", MORE)
     release.replace(
         "wire/frames.py", '"caps": said.capabilities})', '"caps": said.capabilities, "zz-new": {"a": [1]}})'
     )

@@ -25,6 +25,7 @@ from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError, NotFound, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.outcome import Outcome
+from cpc.core.pieces import Data
 from cpc.core.views import CustodyView, Page
 from cpc.queue.verdict import Verdict
 from cpc.server.federation.held import EARLY_TIME, Held, Item, Kept, Lost
@@ -167,7 +168,7 @@ class Custody:
         self._check()
         return self._held.missing(lease, digests)
 
-    async def put_chunk(self, lease: Lease, digest: bytes, data: bytes | memoryview) -> None:
+    async def put_chunk(self, lease: Lease, digest: bytes, data: Data) -> None:
         """Keep a chunk whose result will follow; on disk when this returns. Unavailable: there is no room."""
         self._check()
         await self._held.put_chunk(lease, digest, data)
@@ -327,7 +328,7 @@ class Custody:
             async def lane(left: Iterable[bytes] = left) -> None:
                 for digest in left:
                     await self._renew(route, item.owner)
-                    data = memoryview(await self._held.read_chunk(digest))
+                    data = await self._held.read_chunk(digest)
                     put = FarChunkPut(lease=lease, worker=item.worker, digest=digest, data=data)
                     await self._ways.ask_far(route, "far-chunk-put", put, Nothing, CHUNK_TIME, bulk=True)
 

@@ -22,7 +22,7 @@ import msgspec
 from cpc.core.digest import DIGEST_SIZE
 from cpc.core.errors import Refused, Unavailable
 from cpc.core.lease import Lease
-from cpc.core.pieces import Data, whole
+from cpc.core.pieces import Data
 from cpc.server.bulk import Former, JobFiles, Place
 from cpc.server.federation.borrowed import key_of, way_of
 from cpc.server.federation.cache import RelayCache
@@ -41,7 +41,6 @@ from cpc.wire.peer_messages import FarChunkGet, FarChunkPut, FarMissing
 FAR_TIME = 240.0
 MISSING_TIME = 60.0
 EACH = DIGEST_SIZE + 8  # bytes of a digest in an answer
-_NOTHING = memoryview(b"")
 #: The way to an owner is cut, or a server on it does not serve it any more. Whether the owner wants the result after all, it
 #: says when it gets it.
 AWAY = (Unavailable, Refused)
@@ -64,20 +63,20 @@ class HomeFiles:
         self._cache = cache
         self._custody = custody
 
-    async def get(self, worker: int, lease: Lease, digest: bytes, size: int = 0) -> memoryview:
+    async def get(self, worker: int, lease: Lease, digest: bytes, size: int = 0) -> Data:
         """A chunk of an input or checkpoint, of `size` bytes if that is known; the owner's refusal; Unavailable while the way is
         cut."""
         await self._check(worker, lease)
         question = FarChunkGet(lease=lease.of_owner(), worker=worker, digest=digest)
 
-        async def ask(have: bool) -> memoryview:
+        async def ask(have: bool) -> Data:
             asked = msgspec.structs.replace(question, have=have)
             route, most = self._route(lease), MARGIN if have else answer_of(size)
             return (await self._ways.ask_far(route, "far-chunk-get", asked, ChunkData, FAR_TIME, True, most)).data
 
-        return memoryview(whole(await self._cache.fetch(lease.path, digest, ask, size)))
+        return await self._cache.fetch(lease.path, digest, ask, size)
 
-    async def put(self, worker: int, lease: Lease, digest: bytes, data: memoryview) -> None:
+    async def put(self, worker: int, lease: Lease, digest: bytes, data: Data) -> None:
         """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours."""
         await self._check(worker, lease)
         question = FarChunkPut(lease=lease.of_owner(), worker=worker, digest=digest, data=data)
@@ -127,11 +126,11 @@ class RelayedFiles:
         async def ask(have: bool) -> Data:
             asked = msgspec.structs.replace(question, have=have)
             came = await passing.pass_on(msgspec.msgpack.encode(asked))
-            return frames.chunk_of(came, ChunkData, "far-chunk-get")
+            return frames.decode(came, ChunkData, "far-chunk-get").data
 
         way = "/".join(passing.route[len(passing.caller.route) :])
         data = await self._cache.fetch(way, question.digest, ask, _data_of(passing.caller))
-        return frames.body(ChunkData(data=_NOTHING), data)
+        return frames.body(ChunkData(data=data))
 
 
 class OwnerFiles:
@@ -169,9 +168,9 @@ class OwnerFiles:
             raise Unavailable(f"{lease} is not the current attempt of its job any more", "its worker is told to end it")
         if question.have:
             await self._files.check(place, question.digest)
-            return ChunkData(data=_NOTHING)
+            return ChunkData(data=b"")
         data = await self._files.get(place, lease, question.digest, _data_of(caller))
-        return ChunkData(data=memoryview(data))
+        return ChunkData(data=data)
 
     async def _put(self, caller: Caller, question: FarChunkPut) -> None:
         lease = question.lease.of_owner()

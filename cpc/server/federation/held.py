@@ -26,6 +26,7 @@ from cpc.core.digest import of_chunk
 from cpc.core.errors import BadInput, CopernicusError, Damaged, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.offload import Offload
+from cpc.core.pieces import Data
 from cpc.core.reading import UNREADABLE
 from cpc.server.storage import show_size
 from cpc.spool.disk import Disk
@@ -179,7 +180,7 @@ class Held:
     def _has(self, piece: Piece) -> bool:
         return piece[2] in self._sizes and (piece in self._early or piece in self._named)
 
-    async def put_chunk(self, lease: Lease, digest: bytes, data: bytes | memoryview) -> None:
+    async def put_chunk(self, lease: Lease, digest: bytes, data: Data) -> None:
         """Keep a chunk for the job of this lease (with its path); on disk when this returns. BadInput; Unavailable: no room."""
         (piece,) = _pieces(lease, (digest,))
 
@@ -191,7 +192,7 @@ class Held:
             await self._make_room(0 if digest in self._sizes else len(data), 1)
             await self._made()
             if digest not in self._sizes:
-                await self._written(lambda: self._write(digest, bytes(data)))
+                await self._written(lambda: self._write(digest, data))
                 self._sizes[digest] = len(data)
                 self._bytes += len(data)
             if piece not in self._named:
@@ -200,7 +201,7 @@ class Held:
 
         await self._locked(put)
 
-    def _write(self, digest: bytes, data: bytes) -> None:
+    def _write(self, digest: bytes, data: Data) -> None:
         self._parts += 1
         part = os.path.join(self._chunks, f"part-{self._parts}")
         try:
