@@ -204,13 +204,15 @@ class WorkerFiles:
         data = await self._files.get(place, question.lease, question.digest, question.size)
         return ChunkData(data=data)
 
-    async def _put(self, _connection: Connection, question: ChunkPut) -> None:
+    def _put(self, _connection: Connection, question: ChunkPut) -> Awaitable[None]:
         far = self._of_others(question.lease)
-        if far is not None:
-            await far.put(self._worker, question.lease, question.digest, question.data)
-        else:
-            place = await self._place(question.lease)
-            await self._files.put(place, question.lease, question.digest, question.data)
+        if far is not None:  # who does not hold what it has passed on
+            return far.put(self._worker, question.lease, question.digest, question.data)
+        return self._put_here(question)
+
+    async def _put_here(self, question: ChunkPut) -> None:
+        place = await self._place(question.lease)
+        await self._files.put(place, question.lease, question.digest, question.data)
 
     async def _missing(self, _connection: Connection, question: ChunksMissing) -> ChunkList:
         far = self._of_others(question.lease)

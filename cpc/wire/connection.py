@@ -135,7 +135,9 @@ class Connection:
         """
         data = frames.body(body)
         self._check_open()
-        return frames.decode(await self._calls.ask(method, data, timeout, bulk, route, most), answer, method)
+        asked = self._calls.ask(method, data, timeout, bulk, route, most)
+        del body, data  # what has left is held by nobody here while its answer is waited for
+        return frames.decode(await asked, answer, method)
 
     def pass_on(self, envelope: frames.Envelope, timeout: float, bulk: bool = False) -> Awaitable[Data]:
         """Ask what a routed question asks, on its way; the body of the answer. Bodies are not looked into. Errors as `call`.

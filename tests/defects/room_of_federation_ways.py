@@ -87,6 +87,16 @@ FEDERATION_WAYS = (
         caught_by=_LINKS + "test_of_what_was_passed_on_nothing_is_held_while_its_answer_is_waited_for", quick=True,
     ),
     defect(
+        "home-holds-what-it-passes-on", "cpc.server.federation.files:HomeFiles.put", "kept = None\n", "pass\n",
+        promise="a gateway holds no chunk that has left",
+        caught_by="tests/unit/test_far_files.py::test_a_home_holds_nothing_that_has_left_unless_the_way_is_in_doubt", quick=True,
+    ),
+    defect(
+        "home-never-in-doubt", "cpc.server.federation.files:HomeFiles.put", "self._doubted.add(lease.path)", "pass",
+        promise="a chunk that does not get to its owner is kept when it comes again",
+        caught_by="tests/unit/test_far_files.py::test_a_home_holds_nothing_that_has_left_unless_the_way_is_in_doubt", quick=True,
+    ),
+    defect(
         "frame-with-something-behind-it", "cpc.wire.frames:_cuts", "== size - start", "<= size - start",
         promise="a frame in pieces is read with the care of a whole one",
         caught_by="tests/unit/test_wire_frames.py::test_a_frame_with_something_behind_it_is_none_in_pieces_either", quick=True,

@@ -101,8 +101,8 @@ STORE = (
         promise="a chunk that was removed is nowhere", caught_by=_RECENT + "test_what_is_removed_is_not_kept",
     ),
     defect(
-        "end-of-a-chunk-not-written", "cpc.store.disk:RealDisk.create", "view = view[self._write_direct(file, view) :]",
-        "view = view[max(self._write_direct(file, view), len(view) & -BLOCK) :]",
+        "end-of-a-chunk-not-written", "cpc.store.disk:RealDisk.create", "done = self._write_direct(file, data) if",
+        "done = max(self._write_direct(file, data), len(data) & -BLOCK) if",
         promise="a file holds what was given, however its file system is written", quick=True,
         caught_by=_DISK + "test_a_file_system_that_has_no_such_writes_gets_others",
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ from cpc.core.errors import CopernicusError, Refused, Unavailable, from_code
 from cpc.core.peer import Agreement, Limits
 from cpc.core.pieces import Data
 from cpc.server.federation.ways import Caller, Handler, Hook
+from cpc.wire import frames
 from cpc.wire.messages import Message
 
 T = TypeVar("T")
@@ -164,7 +165,7 @@ class FakeNet:
         timer.append(
             self.reactor.callLater(timeout, end, Unavailable(f"no answer within {timeout:g} s", "try again later"))
         )
-        body = question if isinstance(question, bytes) else msgspec.msgpack.encode(question)
+        body = question if isinstance(question, bytes) else bytes(frames.body(question))
         whole = whole or route
         self._hop(whole, len(whole) - len(route), method, body, far, end, len(whole) - len(route))
         return answer
@@ -239,7 +240,7 @@ class FakeNet:
                 known = isinstance(result.value, CopernicusError)
                 end(result.value if known else Unavailable("something went wrong there"))  # type: ignore[arg-type]
                 return
-            data = b"\x80" if result is None else msgspec.msgpack.encode(result)
+            data = b"\x80" if result is None else bytes(frames.body(result))
             for here, peer in back:
                 self.carried[peer, here] += len(data)
             self.reactor.callLater(sum(link.latency for link in again), end, data)
@@ -331,11 +332,15 @@ class FakeWays:
         if self.alive:
             self._net.tell((self._name, peer), method, message, False)
 
-    async def ask_far(
+    def ask_far(
         self, route: tuple[str, ...], method: str, question: Message, answer: type[T], timeout: float,
         bulk: bool = False, most: int = 0,
-    ) -> T:  # fmt: skip
-        return await self._ask(route, method, question, answer, timeout, True)
+    ) -> Coroutine[Any, Any, T]:  # fmt: skip
+        if self.alive and route[1] not in self.up():
+            if self.agreement(route[1]) is OFF:
+                raise Unavailable(f"server {self._name} does not trust {route[1]}")
+            raise Unavailable(f"server {route[1]} is not connected with {self._name}", "try again later")
+        return self._ask(route, method, question, answer, timeout, True)
 
     def tell_far(self, route: tuple[str, ...], method: str, message: Message) -> None:
         if self.alive:
@@ -355,7 +360,9 @@ class FakeWays:
     ) -> T:
         if not self.alive:
             raise Unavailable("this server has ended")
-        data = await self._net.ask(route, method, question, timeout, far)
+        asked = self._net.ask(route, method, question, timeout, far)
+        del question  # as links do
+        data = await asked
         if not self.alive:
             await Deferred[None]()  # a process that was killed goes on with nothing
         return msgspec.msgpack.decode(data, type=answer)

@@ -12,6 +12,7 @@ from twisted.internet.defer import ensureDeferred
 
 from cpc.core.chance import SeededChance
 from cpc.core.digest import Content
+from cpc.core.errors import Unavailable
 from cpc.core.lease import Lease
 from cpc.core.manifest import Entry, Manifest
 from cpc.core.offload import inline
@@ -221,7 +222,14 @@ class FarWorld:
         named = {content_of(data).digest: data for data in chunks}
         missing = self.reactor.finish(self.home.files.missing(worker, lease, tuple(named)), 600.0)
         for digest in missing:
-            self.reactor.finish(self.home.files.put(worker, lease, digest, memoryview(named[digest])), 600.0)
+            self.put(lease, digest, memoryview(named[digest]), worker)
+
+    def put(self, lease: Lease, digest: bytes, data: memoryview, worker: int = 7) -> None:
+        """One chunk; again where it did not get there."""
+        try:
+            self.reactor.finish(self.home.files.put(worker, lease, digest, data), 600.0)
+        except Unavailable:
+            self.reactor.finish(self.home.files.put(worker, lease, digest, data), 600.0)
 
     def take(self, result: Result, checkpoint: Checkpoint | None = None, worker: int = 7) -> bool:
         """The worker reports it while the owner is away: may it forget it?"""

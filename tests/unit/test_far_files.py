@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import msgspec
 import pytest
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.digest import of_chunk
 from cpc.core.errors import BadInput, Damaged, Gone, NotFound, Refused, TooLarge, Unavailable
 from cpc.core.lease import Lease
 from cpc.core.offload import inline
+from cpc.core.pieces import Pieces
 from cpc.server.federation.cache import RelayCache, kept_as
 from cpc.server.federation.ways import Caller, Passing
 from cpc.wire import frames
@@ -190,6 +192,39 @@ def test_what_is_put_is_on_the_owners_disk_before_it_is_answered(world: FarWorld
     assert world.net.messages["a", "b", "far-chunk-put"] == before
     with pytest.raises(BadInput):
         world.reactor.finish(world.home.files.put(7, lease, of_chunk(data), memoryview(b"else")))
+
+
+class Watched(Pieces):
+    __slots__ = ("__weakref__",)
+
+
+def test_a_home_holds_nothing_that_has_left_unless_the_way_is_in_doubt(world: FarWorld) -> None:
+    _, lease = world.owner.lend(7)
+    data = block(3, BIG)
+    digest = of_chunk(data)
+
+    def put() -> tuple[Deferred[None], weakref.ref[Watched]]:
+        pieces = Watched((data[: 64 << 10], data[64 << 10 :]))
+        return ensureDeferred(world.home.files.put(7, lease, digest, pieces)), weakref.ref(pieces)
+
+    first, held = put()
+    world.reactor.advance(0.0015)  # it is at the relay
+    assert held() is None
+    world.net.cut("b", "c")
+    with pytest.raises(Unavailable, match="send it again"):
+        world.reactor.finish(first)
+    assert world.reactor.finish(world.home.files.missing(7, lease, (digest,))) == (digest,)
+    second, held = put()
+    assert held() is not None
+    world.reactor.finish(second)
+    assert held() is None
+    assert world.reactor.finish(world.home.files.missing(7, lease, (digest,))) == (), "it is in custody"
+    world.net.heal("b", "c")
+    for kept in (True, False):  # as long as nobody knows that it gets there
+        again, held = put()
+        assert (held() is not None) == kept
+        world.reactor.finish(again)
+    assert world.owner.disk.durable[f"chunks/{digest.hex()[:2]}/{digest.hex()}"].flushed == data
 
 
 def test_files_of_a_deleted_job_are_not_taken(world: FarWorld) -> None:

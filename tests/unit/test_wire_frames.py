@@ -242,10 +242,11 @@ def test_a_chunk_is_on_the_wire_what_msgpack_makes_of_it(size: int, step: int) -
         assert msgpack.unpackb(plain["b"])["data"] == data[:size]
         envelope = frames.read(frame)
         assert (envelope.method, envelope.call) == ("chunk-put", 5)
-        assert frames.decode(envelope.body, ChunkPut, "chunk-put") == message
+        put = frames.decode(envelope.body, ChunkPut, "chunk-put")
+        assert msgspec.structs.replace(put, data=memoryview(bytes(put.data))) == message
     answered = read(frames.answer(5, frames.body(ChunkData(data=memoryview(data)[:size]))))
     assert answered.answers == 5
-    assert frames.decode(answered.body, ChunkData, "chunk-get").data == data[:size]
+    assert bytes(frames.decode(answered.body, ChunkData, "chunk-get").data) == data[:size]
 
 
 @pytest.mark.parametrize(

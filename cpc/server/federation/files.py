@@ -62,6 +62,7 @@ class HomeFiles:
         self._ways = ways
         self._cache = cache
         self._custody = custody
+        self._doubted: set[str] = set()  # ways to owners by which the last chunk did not get there
 
     async def get(self, worker: int, lease: Lease, digest: bytes, size: int = 0) -> Data:
         """A chunk of an input or checkpoint, of `size` bytes if that is known; the owner's refusal; Unavailable while the way is
@@ -77,13 +78,26 @@ class HomeFiles:
         return await self._cache.fetch(lease.path, digest, ask, size)
 
     async def put(self, worker: int, lease: Lease, digest: bytes, data: Data) -> None:
-        """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours."""
+        """A chunk of a result or checkpoint: on the owner's disk, or while that is away on ours. Unavailable when it has left and
+        did not get there: its worker sends it again.
+
+        What has left is not held, or a gateway would hold all that is under way. Only where a way is in doubt.
+        """
         await self._check(worker, lease)
         question = FarChunkPut(lease=lease.of_owner(), worker=worker, digest=digest, data=data)
+        kept: Data | None = data
         try:
-            await self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, True, MARGIN)
-        except AWAY:
-            await self._custody.put_chunk(lease, digest, data)
+            asked = self._ways.ask_far(self._route(lease), "far-chunk-put", question, Nothing, FAR_TIME, True, MARGIN)
+            del question, data
+            if lease.path not in self._doubted:
+                kept = None
+            await asked
+            self._doubted.discard(lease.path)
+        except AWAY as error:
+            self._doubted.add(lease.path)
+            if kept is None:
+                raise Unavailable(f"a chunk has not got to the owner of the job: {error}", "send it again") from None
+            await self._custody.put_chunk(lease, digest, kept)
 
     async def missing(self, worker: int, lease: Lease, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Those that the owner lacks; while it is away, those that our custody lacks."""

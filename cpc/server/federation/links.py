@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -196,7 +196,7 @@ class Links:
         if connection is not None:
             connection.tell(method, message)
 
-    async def ask_far(
+    def ask_far(
         self,
         route: tuple[str, ...],
         method: str,
@@ -205,10 +205,10 @@ class Links:
         timeout: float,
         bulk: bool = False,
         most: int = 0,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there."""
         connection = self._connected(self._first(route), bulk)
-        return await connection.call(method, question, answer, timeout, bulk, route, most)
+        return connection.call(method, question, answer, timeout, bulk, route, most)
 
     def tell_far(self, route: tuple[str, ...], method: str, message: Message) -> None:
         """A one-way message to the end of `route`; it may be lost."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from cpc.core.peer import Agreement
 from cpc.core.pieces import Data
@@ -96,7 +96,7 @@ class Ways(Protocol):
         """A direct one-way message; dropped when the peer is not connected."""
         ...
 
-    async def ask_far(
+    def ask_far(
         self,
         route: tuple[str, ...],
         method: str,
@@ -105,9 +105,12 @@ class Ways(Protocol):
         timeout: float,
         bulk: bool = False,
         most: int = 0,
-    ) -> T:
-        """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there. `most`: how
-        many bytes its answer has, where that is known (see `cpc.wire.calls.answer_of`)."""
+    ) -> Coroutine[Any, Any, T]:
+        """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there: at once if
+        that is the next one. `most`: how many bytes its answer has, where that is known (see `cpc.wire.calls.answer_of`).
+
+        Once the question has left, nothing of it is held here.
+        """
         ...
 
     def tell_far(self, route: tuple[str, ...], method: str, message: Message) -> None:
