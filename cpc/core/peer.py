@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
@@ -42,6 +43,20 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     accepted: Limits = Limits()
     lend_on: int = 0
     denied: tuple[str, ...] = ()
+
+
+class Bound(msgspec.Struct, frozen=True, array_like=True):
+    """What one server on a route, from a home to an owner, lets the next one have now of the workers that are lent by it: said
+    with what passes it, where that is not everything.
+
+    `place` is that of the server on the route. `off`: nothing more. `cores`: so many, with those that run by this step already;
+    `executables` as in `Limits`. None sets no bound.
+    """
+
+    place: Annotated[int, msgspec.Meta(ge=0, le=64)]
+    off: bool = False
+    cores: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    executables: Annotated[tuple[str, ...], msgspec.Meta(max_length=256)] | None = None
 
 
 class Address(msgspec.Struct, frozen=True):

@@ -86,6 +86,10 @@ class Index:
         """How many cores jobs of ours have there."""
         return sum(run.granted.cores for run in self._held.get(worker, {}).values() if not run.ahead)
 
+    def holders(self) -> list[int]:
+        """The workers that have jobs of ours, joined or not."""
+        return list(self._held)
+
     def ages(self, project: int, requirement: int, now: int) -> tuple[int, int, int]:
         """How many jobs of a project and class run, for how long (µs) the one that began first has, and the one in the middle."""
         runs = self._alike.get((project, requirement), {})
@@ -305,6 +309,8 @@ class Index:
         self._sort(session)
 
     def _set(self, session: Session, values: dict[str, object]) -> None:
+        if "profile" in values:
+            self._list(session, False)  # where it is found by the former one
         _assign(session, values)
         self._sort(session)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from cpc.core.peer import Agreement, Limits
+from cpc.core.peer import Agreement, Bound, Limits
 from cpc.core.resources import Amounts
 from cpc.queue.requirement import Profile
 
@@ -34,6 +34,27 @@ def beyond(agreement: Agreement) -> int | None:
     return None if agreement.lent.off else max(0, agreement.lend_on)
 
 
+def bound(route: Sequence[str], place: int, agreement: Agreement) -> tuple[Bound, ...]:
+    """What the server at this place of a route to an owner lets the next one have, by what was agreed with that; empty: all."""
+    lent = agreement.lent
+    off = lent.off or agreement.lend_on < len(route) - 2 - place
+    if not off and lent.cores is None and lent.executables is None:
+        return ()
+    return (Bound(place, off, lent.cores, lent.executables),)
+
+
+def within(limits: Limits, bounds: Sequence[Bound]) -> Limits:
+    """What is left of limits when servers on the way have said theirs; but for cores, which each of them counts by itself."""
+    for each in bounds:
+        names = limits.executables
+        if each.executables is not None:
+            names = tuple(name for name in each.executables if names is None or name in names)
+        limits = Limits(
+            off=limits.off or each.off, cores=limits.cores, projects=limits.projects, executables=names
+        )  # fmt: skip
+    return limits
+
+
 def restricted(profile: Profile, limits: Limits) -> Profile:
     """The worker as far as the limits let it be used."""
     if limits.executables is None:
@@ -46,10 +67,12 @@ def room(free: Amounts, limits: Limits, used: int) -> Amounts:
     """Of what is free, what the limits let be used when `used` cores are in use already."""
     if limits.off:
         return Amounts()
-    if limits.cores is None:
-        return free
-    cores = max(0, min(free.cores, limits.cores - used))
-    return Amounts(cores=cores, gpus=free.gpus, memory=free.memory, other=free.other)
+    return free if limits.cores is None else at_most(free, limits.cores - used)
+
+
+def at_most(free: Amounts, cores: int) -> Amounts:
+    """The same with no more than so many cores."""
+    return Amounts(cores=max(0, min(free.cores, cores)), gpus=free.gpus, memory=free.memory, other=free.other)
 
 
 def withdrawn(agreement: Agreement) -> bool:

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from cpc.core.clock import Timer, Timers
 from cpc.core.digest import CHUNK
 from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.core.peer import Bound
 from cpc.core.pieces import Data
 from cpc.wire import frames
 
@@ -52,6 +53,7 @@ class _Call:
     within: float
     most: int  # bytes of the answer; 0: nothing is said of it
     weight: int  # bytes that it takes in its lane
+    bounds: tuple[Bound, ...] = ()
     timer: Timer | None = None
     number: int = 0
     answer: Deferred[Data] = field(default_factory=Deferred)
@@ -90,15 +92,16 @@ class Calls:
         return len(self._sent)
 
     def ask(
-        self, method: str, data: frames.Body, timeout: float, bulk: bool, route: tuple[str, ...] = (), most: int = 0
-    ) -> Deferred[Data]:
+        self, method: str, data: frames.Body, timeout: float, bulk: bool, route: tuple[str, ...] = (), most: int = 0,
+        bounds: tuple[Bound, ...] = (),
+    ) -> Deferred[Data]:  # fmt: skip
         """Send a question, or queue it. The body of the answer, of at most `most` bytes if that is not 0, or the error that was
         answered; Unavailable when late."""
         lane = self._bulk if bulk else self._far if route else self._control
         if len(lane.waiting) >= MAX_WAITING:
             raise Unavailable(f"{method}: {MAX_WAITING} calls wait for the other side already", "try again later")
         weight = bulk_weight(len(data), most) if bulk else len(data)
-        call = _Call(method, data, lane, route, timeout if route else 0.0, most, weight)
+        call = _Call(method, data, lane, route, timeout if route else 0.0, most, weight, bounds)
         call.timer = self._reactor.callLater(timeout, self._late, call, timeout)
         call.answer = Deferred(lambda _: self._forget(call))
         if lane.waiting or not lane.has_room(weight):
@@ -144,7 +147,8 @@ class Calls:
         call.lane.calls += 1
         call.lane.size += call.weight
         self._sent[call.number] = call
-        self._send(frames.question(call.method, call.number, call.data, call.route, call.within, call.most))
+        about = (call.route, call.within, call.most, call.bounds)
+        self._send(frames.question(call.method, call.number, call.data, *about))
         call.data = _GONE
 
     def _late(self, call: _Call, timeout: float) -> None:

@@ -27,6 +27,7 @@ from twisted.logger import Logger
 import cpc
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError, Refused, Unavailable
+from cpc.core.peer import Bound
 from cpc.core.pieces import Data, Pieces
 from cpc.wire import frames, tls
 from cpc.wire.calls import Calls
@@ -124,7 +125,7 @@ class Connection:
 
     async def call(
         self, method: str, body: Message, answer: type[T], timeout: float = 60.0, bulk: bool = False,
-        route: tuple[str, ...] = (), most: int = 0,
+        route: tuple[str, ...] = (), most: int = 0, bounds: tuple[Bound, ...] = (),
     ) -> T:  # fmt: skip
         """Ask, and wait at most `timeout` seconds, queueing included. `bulk` is for questions or answers with files;
         `most`, if it is known, how many bytes the answer has.
@@ -133,10 +134,9 @@ class Connection:
         Raises what the other side answered (any CopernicusError), Unavailable when it is late or the connection is lost
         (it may have been done or not), TooLarge when the body does not fit a frame.
         """
-        data = frames.body(body)
         self._check_open()
-        asked = self._calls.ask(method, data, timeout, bulk, route, most)
-        del body, data  # what has left is held by nobody here while its answer is waited for
+        asked = self._calls.ask(method, frames.body(body), timeout, bulk, route, most, bounds)
+        del body  # what has left is held by nobody here while its answer is waited for
         return frames.decode(await asked, answer, method)
 
     def pass_on(self, envelope: frames.Envelope, timeout: float, bulk: bool = False) -> Awaitable[Data]:
@@ -146,7 +146,7 @@ class Connection:
         """
         self._check_open()
         data = frames.raw(envelope.body)
-        return self._calls.ask(envelope.method, data, timeout, bulk, envelope.route, envelope.most)
+        return self._calls.ask(envelope.method, data, timeout, bulk, envelope.route, envelope.most, envelope.bounds)
 
     def pass_on_word(self, envelope: frames.Envelope) -> None:
         """The same with a one-way message. It is dropped when the other side is slow to read."""

@@ -12,6 +12,7 @@
 | o   | relayed           | owner: the server that the message is for, the last of the route                        |
 | s   | relayed question  | seconds in which the answer is wanted                                                   |
 | a   | relayed question  | bytes that the answer has at most; more are not taken                                   |
+| u   | relayed question  | up to what servers on its way let it have lent: [place on the route, …] each            |
 
 A message that ends with a chunk of a file, its field `data`, is not copied: its frame is written as a head and the chunk
 (`Bulk`), read as the pieces that came, and passed on, hashed and written to disk in these. On the wire it is a frame like any
@@ -34,6 +35,7 @@ import msgpack  # type: ignore[import-untyped]
 import msgspec
 
 from cpc.core.errors import CopernicusError, Refused, TooLarge, from_code
+from cpc.core.peer import Bound
 from cpc.core.pieces import Data, Piece, Pieces, pieces_of, whole
 
 T = TypeVar("T")
@@ -96,6 +98,7 @@ class Envelope(msgspec.Struct, frozen=True):
     route: tuple[str, ...] = ()
     within: float = 0.0  # seconds; 0: not said
     most: int = 0  # bytes of the answer; 0: not said
+    bounds: tuple[Bound, ...] = ()  # what servers on its way so far let pass
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -142,7 +145,8 @@ def raw(data: Data) -> Body:
 
 
 def question(
-    method: str, call: int, data: Body, route: tuple[str, ...] = (), within: float = 0.0, most: int = 0
+    method: str, call: int, data: Body, route: tuple[str, ...] = (), within: float = 0.0, most: int = 0,
+    bounds: tuple[Bound, ...] = (),
 ) -> Frame:  # fmt: skip
     """The frame of a call, or of a one-way message when `call` is 0; for the server at the end of `route`, if there is one."""
     envelope: dict[str, object] = {"m": method}
@@ -151,10 +155,8 @@ def question(
     if route:
         envelope["o"] = route[-1]
         envelope["t"] = route
-        if within:
-            envelope["s"] = within
-        if most:
-            envelope["a"] = most
+        said = (("s", within), ("a", most), ("u", bounds))
+        envelope.update((key, value) for key, value in said if value)
     return _frame(envelope, data)
 
 
@@ -274,9 +276,20 @@ _Server = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SERVER)]
 _Route = Annotated[tuple[_Server, ...], msgspec.Meta(max_length=MAX_ROUTE)]
 _Within = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_WITHIN)]
 _Most = Annotated[int, msgspec.Meta(ge=0, le=MAX_FRAME)]
+_Bounds = Annotated[tuple[Bound, ...], msgspec.Meta(max_length=MAX_ROUTE)]
 
 
-class _Plain(msgspec.Struct):
+class _Way(msgspec.Struct, kw_only=True):
+    """What is said of where a frame goes."""
+
+    o: Annotated[str, msgspec.Meta(max_length=MAX_SERVER)] = ""
+    t: _Route = ()
+    s: _Within = 0.0
+    a: _Most = 0
+    u: _Bounds = ()
+
+
+class _Plain(_Way, kw_only=True):
     """A large frame as it nearly always is. Whatever else it holds is read with more care."""
 
     b: memoryview
@@ -284,10 +297,6 @@ class _Plain(msgspec.Struct):
     i: int = 0
     r: int = 0
     e: msgspec.Raw = msgspec.Raw()
-    o: Annotated[str, msgspec.Meta(max_length=MAX_SERVER)] = ""
-    t: _Route = ()
-    s: _Within = 0.0
-    a: _Most = 0
     p: msgspec.Raw = msgspec.Raw()
 
 
@@ -342,7 +351,7 @@ def _read_large(frame: bytes | memoryview) -> Envelope | None:
         return Envelope(answers=found.r, body=found.b) if not found.m else None
     if not 0 < len(found.m) <= 100 or (found.t or (found.o,))[-1] != found.o:
         return None
-    return Envelope(found.m, found.i, body=found.b, owner=found.o, route=found.t, within=found.s, most=found.a)
+    return Envelope(found.m, found.i, body=found.b, **_about(found))
 
 
 def read(came: bytes | Pieces) -> Envelope:
@@ -373,8 +382,7 @@ def _read_whole(frame: bytes | memoryview) -> Envelope:
         method = found["m"]
         if type(method) is not str or not 0 < len(method) <= 100:
             raise Refused("this is not a frame: its method is not a short text")
-        owner, route, within, most = _way(found)
-        return Envelope(method, _number(found, "i"), body=data, owner=owner, route=route, within=within, most=most)
+        return Envelope(method, _number(found, "i"), body=data, **_way(found))
     if "p" in found:
         return Envelope(greeting=_greeting(found))
     raise Refused("this is not a frame: it neither asks, answers nor greets")
@@ -425,18 +433,18 @@ def _greeting(found: dict[Any, Any]) -> Greeting:
     return Greeting(newest, oldest, release[:100], tuple(capabilities))
 
 
-def _way(found: dict[str, Any]) -> tuple[str, tuple[str, ...], float, int]:
-    """For whom, along which servers, within how many seconds, for how many bytes; ("", (), 0, 0) for the one who reads it."""
-    owner, route, within, most = found.get("o", ""), found.get("t", ()), found.get("s", 0.0), found.get("a", 0)
-    if not owner and not route:
-        return "", (), 0.0, 0
+def _way(found: dict[str, Any]) -> dict[str, Any]:
+    """For whom, along which servers, and what they have said about it; nothing for the one who reads it."""
+    if not found.get("o") and not found.get("t"):
+        return {}
     try:
-        msgspec.convert(route, _Route)
-        msgspec.convert(within, _Within)
-    except msgspec.ValidationError:
-        raise Refused("this is not a frame: its route or its time is not one") from None
-    if type(owner) is not str or not 0 < len(owner) <= MAX_SERVER or (route and route[-1] != owner):
+        way = msgspec.convert({key: found[key] for key in "otsau" if key in found}, _Way)
+    except msgspec.ValidationError as error:
+        raise Refused(f"this is not a frame: its route or its time is not one: {str(error)[:200]}") from None
+    if not way.o or (way.t and way.t[-1] != way.o):
         raise Refused("this is not a frame: its owner is not the end of its route")
-    if type(most) is not int or not 0 <= most <= MAX_FRAME:
-        raise Refused("this is not a frame: its answer cannot have so many bytes")
-    return owner, tuple(route), float(within), most
+    return _about(way)
+
+
+def _about(way: _Way) -> dict[str, Any]:
+    return {"owner": way.o, "route": way.t, "within": way.s, "most": way.a, "bounds": way.u}

@@ -29,6 +29,7 @@ from typing import Annotated
 import msgspec
 
 from cpc.core.lease import Lease
+from cpc.core.peer import Bound
 from cpc.core.resources import Amounts
 from cpc.wire.messages import (
     Checkpoint,
@@ -155,7 +156,8 @@ class Offer(Message, frozen=True):
 class AskWork(Message, frozen=True):
     """Has anybody work for these? `route`: from the workers' home to who asks now. `hops`: how many servers beyond the
     asked one are asked now, `most`: how many may be asked, when there is nothing nearer. `asked`: servers that have been or
-    will be asked by others on this question's way, or hear of the workers anyway: not again.
+    will be asked by others on this question's way, or hear of the workers anyway: not again. `bounds`: what servers on the way
+    let pass in all, beyond what each offer says.
 
     A server answers an `id` once, and repeats the answer to a repeat; coming by another way it is answered with nothing, unless
     it may go farther by that.
@@ -168,6 +170,7 @@ class AskWork(Message, frozen=True):
     most: Hops = 0
     asked: Annotated[tuple[Server, ...], msgspec.Meta(max_length=MAX_ASKED)] = ()
     offers: Annotated[tuple[Offer, ...], msgspec.Meta(max_length=MAX_OFFERS)] = ()
+    bounds: Annotated[tuple[Bound, ...], msgspec.Meta(max_length=MAX_HOPS + 1)] = ()
 
 
 class Given(Message, frozen=True):
@@ -219,7 +222,8 @@ class WorkerReport(Message, frozen=True):
 
 class Report(Message, frozen=True):
     """Heartbeat and turn of a home server for those of its workers that have jobs of the owner. `way`: how long the owner's
-    answers take at present, to the home's knowledge; 0: it does not know yet."""
+    answers take at present, to the home's knowledge; 0: it does not know yet. What the servers on its way let the owner have is
+    in the envelope (`Bound`)."""
 
     number: int
     way: Seconds = 0.0

@@ -17,8 +17,10 @@ from twisted.python.failure import Failure
 
 from cpc.core.clock import Timer, Timers
 from cpc.core.errors import CopernicusError, Refused, Unavailable, from_code
-from cpc.core.peer import Agreement, Limits
+from cpc.core.peer import Agreement, Bound, Limits
 from cpc.core.pieces import Data
+from cpc.queue import terms
+from cpc.server.federation.relaying import BOUND
 from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire import frames
 from cpc.wire.messages import Message
@@ -175,7 +177,7 @@ class FakeNet:
 
     def _hop(
         self, route: tuple[str, ...], place: int, method: str, body: bytes, far: bool,
-        end: Callable[[bytes | CopernicusError], None] | None, first: int = 0,
+        end: Callable[[bytes | CopernicusError], None] | None, first: int = 0, bounds: tuple[Bound, ...] = (),
     ) -> None:  # fmt: skip
         here, peer = route[place], route[place + 1]
         link = self._links.get(frozenset((here, peer)))
@@ -192,6 +194,8 @@ class FakeNet:
         if link.silent:
             return
         life = link.life
+        if far and method in BOUND:
+            bounds = (*bounds, *terms.bound(route, place, self.agreement(here, peer)))
 
         def arrived() -> None:
             if link.life != life or not link.up or link.silent:
@@ -207,15 +211,15 @@ class FakeNet:
                 if hook is not None and end is not None:
                     self._pass(FakePassing(self, route, place + 1, method, body), hook, end, first)
                     return
-                self._hop(route, place + 1, method, body, far, end, first)
+                self._hop(route, place + 1, method, body, far, end, first, bounds)
             else:
-                self._serve(route, method, body, far, end, first)
+                self._serve(route, method, body, far, end, first, bounds)
 
         self.reactor.callLater(link.latency, arrived)
 
     def _serve(
         self, route: tuple[str, ...], method: str, body: bytes, far: bool,
-        end: Callable[[bytes | CopernicusError], None] | None, first: int,
+        end: Callable[[bytes | CopernicusError], None] | None, first: int, bounds: tuple[Bound, ...],
     ) -> None:  # fmt: skip
         """At the end of the route; who has asked is at `first`."""
         ways = self._ways.get(route[-1])
@@ -245,7 +249,7 @@ class FakeNet:
                 self.carried[peer, here] += len(data)
             self.reactor.callLater(sum(link.latency for link in again), end, data)
 
-        caller = Caller(route[-2], route if far else route[-2:])
+        caller = Caller(route[-2], route if far else route[-2:], bounds=bounds)
         ensureDeferred(handler(caller, msgspec.msgpack.decode(body, type=kind))).addBoth(answered)
 
     def _pass(

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.lease import Lease
-from cpc.core.peer import Agreement, Limits, PeerState
+from cpc.core.peer import Agreement, Bound, Limits, PeerState
 from cpc.core.pieces import Pieces
 from cpc.server.federation.link import BEAT
 from cpc.server.federation.links import HELD, HELD_BULK
@@ -218,6 +218,38 @@ def test_lending_does_not_pass_a_server_that_has_switched_it_off_with_a_neighbou
         lab.finish(lab["a"].links.ask_far(lab.route("abc"), "report", Ping(), Pong, 20.0))
     assert reported == ["a", "a"]
     assert ping(lab, "abc") == "c"  # looking is no lending
+
+
+def test_each_server_says_on_a_report_that_passes_it_what_it_lets_those_behind_it_have() -> None:
+    """What was said before it is passed on; the one that it is for says nothing."""
+    lab, heard = chain("abcd"), list[tuple[Bound, ...]]()
+
+    async def take(caller: Caller, _: Ping) -> Pong:
+        heard.append(caller.bounds)
+        return Pong(server=lab["d"].id, name="d", release="t")
+
+    def report(method: str = "report") -> tuple[Bound, ...]:
+        lab.finish(lab["a"].links.ask_far(lab.route("abcd"), method, Ping(), Pong, 20.0))
+        return heard.pop()
+
+    lab["d"].links.serve("report", Ping, take, far=True)
+    lab["d"].links.serve("ping", Ping, take, far=True)
+    far = Agreement(lend_on=16)
+    for here, there in ("ab", "bc", "cd"):
+        lab[here].knows(lab[there], agreement=far)
+        lab[there].knows(lab[here], agreement=Agreement(accepted=Limits(cores=1)))
+    lab["b"].knows(lab["a"], agreement=Agreement(lent=Limits(cores=1)))  # which is the other direction
+    lab["b"].knows(lab["c"], agreement=far)
+    lab["c"].knows(lab["d"], agreement=far)
+    assert report() == ()
+    lab["c"].knows(lab["d"], agreement=Agreement(lent=Limits(executables=("sim",))))
+    assert report() == (Bound(2, executables=("sim",)),)
+    lab["a"].knows(lab["b"], agreement=Agreement(lent=Limits(cores=2), lend_on=2))
+    lab["b"].knows(lab["c"], agreement=Agreement(lend_on=0))
+    assert report() == (Bound(0, cores=2), Bound(1, off=True), Bound(2, executables=("sim",)))
+    assert report("ping") == ()
+    lab["a"].knows(lab["b"], agreement=Agreement(lend_on=1))
+    assert report()[0] == Bound(0, off=True)
 
 
 def test_a_missing_server_on_the_way_is_said_and_a_silent_one_ends_in_time() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cpc.core.errors import CopernicusError, NotFound, Refused, TooLarge
 from cpc.core.lease import Lease
+from cpc.core.peer import Bound
 from cpc.core.pieces import Pieces, whole
 from cpc.wire import frames
 from cpc.wire.frames import Envelope, FrameReader, Greeting
@@ -330,11 +331,13 @@ def test_a_route_is_read_as_it_was_written_and_a_body_is_passed_on_as_it_came(si
         "server-b",
         30.0,
     )
-    passed = frames.question(asked.method, 9, frames.raw(asked.body), asked.route, 20.0)
+    bounds = (Bound(0, True), Bound(1, False, 3, ("sim", "x" * 100)))
+    passed = frames.question(asked.method, 9, frames.raw(asked.body), asked.route, 20.0, bounds=bounds)
     if size > frames.LARGE:
         assert passed[-1].obj is asked.body.obj  # type: ignore[union-attr]
     again = read(passed)
     assert (again.call, again.route, again.within, bytes(again.body)) == (9, ROUTE, 20.0, bytes(asked.body))
+    assert (asked.bounds, again.bounds) == ((), bounds)
     answered = read(frames.answer(3, frames.raw(again.body)))
     assert bytes(frames.decode(answered.body, ChunkData, "m").data) == b"x" * size
 
@@ -348,7 +351,10 @@ def test_a_route_is_read_as_it_was_written_and_a_body_is_passed_on_as_it_came(si
         {"o": "server-b", "t": ["server-b"] * 18}, {"o": "server-b", "t": {"server-b": 1}}, {"o": "x" * 65},
         {"o": "server-b", "t": ROUTE, "s": -1.0}, {"o": "server-b", "t": ROUTE, "s": "soon"},
         {"o": "server-b", "t": ROUTE, "s": 1e9}, {"o": "server-b", "t": ROUTE, "s": float("nan")},
-        {"o": "server-b", "t": None},
+        {"o": "server-b", "t": None}, {"o": "server-b", "t": ROUTE, "a": -1}, {"o": "server-b", "t": ROUTE, "u": 1},
+        {"o": "server-b", "t": ROUTE, "u": [[-1]]}, {"o": "server-b", "t": ROUTE, "u": [[]]},
+        {"o": "server-b", "t": ROUTE, "u": [[0, False, -1]]}, {"o": "server-b", "t": ROUTE, "u": [[0, False, None, [7]]]},
+        {"o": "server-b", "t": ROUTE, "u": [[0]] * 18},
     ],
 )  # fmt: skip
 def test_a_route_that_is_none_is_refused(more: dict[str, object], size: int) -> None:

@@ -136,7 +136,7 @@ class Asked:
         # Before looking: what is submitted meanwhile calls the peer.
         promised = SUBSCRIBED if self._subscribe(peer, question, offers.values()) else 0.0
         if not self._ways.agreement(peer).accepted.off:
-            tasks = await self._owner.give(peer, question.route, tuple(offers.values()))
+            tasks = await self._owner.give(question.route, tuple(offers.values()), question.bounds)
             for worker, its in tasks.items():
                 given.append(Given(worker=worker, route=(self._ways.here,), tasks=its))
                 self._fill(offers, worker, its)
@@ -210,9 +210,11 @@ class Asked:
             return _Further((), calls, complete and not fresh)
         workers = {worker for _, worker, _ in fresh}
         others = dict.fromkeys((*question.asked, *self._ways.up()))
+        # What a limit is in all only the owner can tell, who knows what it has there already.
+        own = terms.bound((*question.route, here, following), len(question.route), self._ways.agreement(following))
         further = msgspec.structs.replace(
             question, route=(*question.route, here), hops=hops, seconds=seconds * 0.8, most=most, asked=tuple(others)[:MAX_ASKED],
-            offers=tuple(offer for offer, _, _ in fresh),
+            offers=tuple(offer for offer, _, _ in fresh), bounds=(*question.bounds, *own),
         )  # fmt: skip
         began = self._tried.ask(following, [(worker, one) for _, worker, one in fresh])
         left: list[tuple[Worker, Try]] = []

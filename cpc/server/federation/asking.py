@@ -121,7 +121,7 @@ class Asking:
         if spare is None or spare.prefer != path or spare.state is not State.OPEN or self._stopped:
             return None
         peer = path.partition("/")[0]
-        if self.held(peer):
+        if self.held(peer) or not self._reaches(path):
             return None
         now = self._clock.monotonic()
         if self._sources.choose(spare, self._ranked(now), now, lambda p: self._room(spare, p), path):
@@ -172,7 +172,7 @@ class Asking:
         for spare in self._spares.values():
             if spare.state is not State.OPEN:
                 continue
-            if spare.prefer and not self._home.reports(spare.worker, spare.prefer):
+            if spare.prefer and not self._prefers(spare):
                 spare.prefer = ""
                 if spare.free.cores <= 0:
                     spare.happen(Event.NO_ROOM)
@@ -189,6 +189,17 @@ class Asking:
             if choice.peer not in self._busy:
                 self._ask(choice, spares[:MAX_OFFERS])
         self._set_alarm(now)
+
+    def _prefers(self, spare: Spare) -> bool:
+        """Whether the owner whose jobs the worker runs may have what room there is, and hears of it."""
+        peer = spare.prefer.partition("/")[0]
+        if not self._home.reports(spare.worker, spare.prefer) or not self._reaches(spare.prefer):
+            return False
+        return spare.free.cores <= 0 or self.held(peer) or self._room(spare, peer).cores > 0
+
+    def _reaches(self, path: str) -> bool:
+        """Whether we lend so far."""
+        return path.count("/") <= self._most(path.partition("/")[0])
 
     def _ranked(self, now: float) -> tuple[Ranked, ...]:
         peers = (peer for peer in self._ways.up() if not self.held(peer))

@@ -29,11 +29,6 @@ class Borrowed:
     number: int
     back: tuple[str, ...]
 
-    @property
-    def neighbour(self) -> str:
-        """The peer through which it is reached."""
-        return self.back[1]
-
 
 def key_of(back: tuple[str, ...], number: int) -> str:
     """What it is known by, in place of a key's fingerprint: the way from here to its home, and its number there.
@@ -83,21 +78,23 @@ def not_theirs(results: Iterable[Result]) -> list[Settled]:
     return [Settled(lease=result.lease, verdict="dropped", note=words) for result in results]
 
 
-def profile_of(offer: Offer, limits: Limits) -> Profile:
-    """What it can run of what the limits allow."""
+def offered_by(offer: Offer) -> Profile:
+    """What it can run, by its offer."""
     programs = tuple((program.name, program.version) for program in offer.programs)
-    return terms.restricted(profile(programs, offer.labels, offer.total, offer.plain), limits)
+    return profile(programs, offer.labels, offer.total, offer.plain)
 
 
 def session_of(
-    worker: int, home: str, offer: Offer, limits: Limits, allowed: frozenset[int] | None, now: float
+    worker: int, offer: Offer, back: tuple[str, ...], limits: Limits, allowed: frozenset[int] | None, now: float
 ) -> Session:  # fmt: skip
-    """Its session, not joined yet; `worker` 0: it has no row. `now` by the lease clock."""
+    """Its session, not joined yet; `worker` 0: it has no row. `back`: the way to its home; `now` by the lease clock."""
+    offered, home = offered_by(offer), back[-1]
     return Session(
         number=0,
         worker=worker,
         name=name_of(offer, home),
-        profile=profile_of(offer, limits),
+        profile=terms.restricted(offered, limits),
+        offered=offered,
         total=offer.total,
         free=offer.free,
         cores_per_job=offer.cores_per_job,

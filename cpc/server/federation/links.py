@@ -208,7 +208,8 @@ class Links:
     ) -> Coroutine[Any, Any, T]:
         """A question to the end of `route`, which begins here. Unavailable in words when a server on it is not there."""
         connection = self._connected(self._first(route), bulk)
-        return connection.call(method, question, answer, timeout, bulk, route, most)
+        bounds = self.relaying.bound(method, route, 0)
+        return connection.call(method, question, answer, timeout, bulk, route, most, bounds)
 
     def tell_far(self, route: tuple[str, ...], method: str, message: Message) -> None:
         """A one-way message to the end of `route`; it may be lost."""

@@ -13,12 +13,13 @@ import msgspec
 from cpc.core.clock import Timers
 from cpc.core.errors import Refused
 from cpc.core.lease import Lease
-from cpc.core.peer import Limits
+from cpc.core.peer import Bound
 from cpc.core.resources import Amounts
 from cpc.core.texts import plain
 from cpc.queue import terms
 from cpc.queue.session import Session
 from cpc.server import settling
+from cpc.server.federation.agreed import Agreed, Agreements
 from cpc.server.federation.borrowed import (
     Borrowed,
     hello_of,
@@ -35,11 +36,11 @@ from cpc.server.federation.portions import Answer, Said, check_size, portions
 from cpc.server.federation.quarantine import Quarantine
 from cpc.server.federation.register import Register
 from cpc.server.federation.ways import Caller, Ways
-from cpc.server.joining import MAX_WORD, MOST_AHEAD
+from cpc.server.joining import MAX_WORD
 from cpc.server.queue import Queue
 from cpc.server.settling import Settlement
 from cpc.server.tails import Tails
-from cpc.store import attempts, projects, workers
+from cpc.store import attempts, workers
 from cpc.store.store import Store
 from cpc.store.transaction import Tx
 from cpc.wire.messages import Orders, Result, Settled, Task
@@ -64,6 +65,7 @@ class Owner:
         self._timers = timers
         self._borrowed: dict[int, Borrowed] = {}  # by session
         self.register = Register(ways.here)
+        self._agreements = Agreements(queue, ways, self.register)
         self.quarantine = quarantine
         self._hearing = Hearing(queue, store, ways, answers=self._renew_all, closed=self._close)
         self.register.on_end = self._hearing.forget
@@ -111,14 +113,17 @@ class Owner:
 
     # --- work for a question ----------------------------------------------------------------------------------------------
 
-    async def give(self, peer: str, route: tuple[str, ...], offers: Sequence[Offer]) -> dict[int, tuple[Task, ...]]:
-        """Jobs of our queue for these workers of `route[0]`, that `peer` asks for: tasks by the worker's number there."""
-        home, back = route[0], (self._ways.here, *reversed(route))
+    async def give(
+        self, route: tuple[str, ...], offers: Sequence[Offer], bounds: Sequence[Bound] = ()
+    ) -> dict[int, tuple[Task, ...]]:
+        """Jobs of our queue for these workers of `route[0]`, that `route[-1]` asks for: tasks by the worker's number there.
+        `bounds`: what servers on the route let pass in all."""
+        peer, back = route[-1], (self._ways.here, *reversed(route))
         era = self._era.now
 
         def unit(tx: Tx) -> list[tuple[int, Session]]:
             self._era.check(era)
-            found = self._lure(tx, peer, home, back, offers)
+            found = self._lure(tx, back, offers, self._agreements.now(tx, back, bounds))
             if found:
                 self._fill(tx, [session for _, session in found])
             return [(number, session) for number, session in found if session.leases]
@@ -133,28 +138,28 @@ class Owner:
         return {number: tasks for number, tasks in given.items() if tasks}
 
     def _lure(
-        self, tx: Tx, peer: str, home: str, back: tuple[str, ...], offers: Sequence[Offer]
+        self, tx: Tx, back: tuple[str, ...], offers: Sequence[Offer], agreed: Agreed
     ) -> list[tuple[int, Session]]:  # fmt: skip
         """Sessions for those of the offered workers that could be given a job now."""
-        limits, allowed = self._limits(tx, peer)
-        used = self._used(peer) if limits.cores is not None else 0
         found: list[tuple[int, Session]] = []
         for offer in offers:
-            free = terms.room(offer.free, limits, used)
+            left, free = agreed.left, agreed.take(offer.free)
             if free.cores <= 0:
                 continue
             worker = self.register.row(tx, back, offer.worker)
             session = self._queue.index.of_worker(worker) if worker else None
             if session is None:
-                session = session_of(worker, home, offer, limits, allowed, self._queue.now)
+                session = session_of(worker, offer, back, agreed.limits, agreed.projects, self._queue.now)
                 session.free, session.wants = free, True
                 row = workers.get(tx, worker) if worker else None
                 if (row is not None and row.drain is not None) or not self._queue.own_waits(session):
+                    agreed.left = left
                     continue
                 self._join(tx, session, back, offer)
-            most_ahead = len(session.ahead) + (max(0, min(offer.ahead, MOST_AHEAD)) if limits.cores is None else 0)
+            else:
+                self._agreements.follow(session, agreed, offer)
+            most_ahead = len(session.ahead) + agreed.ahead(offer.ahead)
             self._queue.index.change(session, free=free, wants=True, most_ahead=most_ahead)
-            used += free.cores
             found.append((offer.worker, session))
         return found
 
@@ -171,16 +176,6 @@ class Owner:
                 self._leave(tx, session)
 
     # --- sessions -------------------------------------------------------------------------------------------------------
-
-    def _limits(self, tx: Tx, peer: str) -> tuple[Limits, frozenset[int] | None]:
-        limits = self._ways.agreement(peer).accepted
-        if limits.projects is None:
-            return limits, None
-        rows = [projects.by_name(tx, name) for name in limits.projects]
-        return limits, frozenset(row.id for row in rows if row is not None)
-
-    def _used(self, peer: str) -> int:
-        return sum(self._queue.index.cores(one.worker) for one in self._borrowed.values() if one.neighbour == peer)
 
     def _join(self, tx: Tx, session: Session, back: tuple[str, ...], offer: Offer) -> None:
         queue, home = self._queue, back[-1]
@@ -279,8 +274,8 @@ class Owner:
 
     def _take(self, tx: Tx, caller: Caller, portion: Sequence[Said], way: float) -> Answer:
         answer = Answer()
-        hungry: list[Session] = []
-        limits, allowed = self._limits(tx, caller.peer)
+        hungry: list[tuple[Session, WorkerReport]] = []
+        agreed = self._agreements.now(tx, caller.back, caller.bounds)
         self._renew_all(caller.back)
         for said in portion:
             one = said.report
@@ -292,7 +287,7 @@ class Owner:
                 theirs = tuple(result for result in one.results if result.lease not in gone)
                 one = msgspec.structs.replace(one, results=theirs)
             if session is None and one.offer is not None and not one.gone and sane([one.offer], caller.sender):
-                made = session_of(worker, caller.sender, one.offer, limits, allowed, self._queue.now)
+                made = session_of(worker, one.offer, caller.back, agreed.limits, agreed.projects, self._queue.now)
                 if self._needed(tx, made, caller.back, one):
                     self._join(tx, made, caller.back, one.offer)
                     session, worker = made, made.worker
@@ -311,9 +306,8 @@ class Owner:
             if one.gone:
                 self._gone(tx, worker, session, one)
             elif session is not None:
-                self._set_room(session, one, limits, caller.peer, way)
-                hungry.append(session)
-        self._fill(tx, hungry)
+                hungry.append((session, one))
+        self._let(tx, caller, hungry, way)
         for said in portion:
             session = self._queue.index.of_worker(self.register.row(tx, caller.back, said.report.worker))
             if session is not None:
@@ -374,11 +368,17 @@ class Owner:
         if one.tails:
             answer.tails.append((worker, one))
 
-    def _set_room(self, session: Session, one: WorkerReport, limits: Limits, peer: str, way: float) -> None:
-        used = self._used(peer) if limits.cores is not None else 0
-        free = terms.room(one.free if one.free.possible else Amounts(), limits, used)
-        # What waits at the worker begins whenever there is room, so it cannot be kept below a limit.
-        ahead = max(0, min(one.ahead, MOST_AHEAD)) if not limits.off and limits.cores is None else 0
+    def _let(self, tx: Tx, caller: Caller, hungry: Sequence[tuple[Session, WorkerReport]], way: float) -> None:
+        """They take what room there is, when all that has ended there has left it."""
+        agreed = self._agreements.now(tx, caller.back, caller.bounds)
+        for session, one in hungry:
+            self._agreements.follow(session, agreed)
+            self._set_room(session, one, agreed, way)
+        self._fill(tx, [session for session, _ in hungry])
+
+    def _set_room(self, session: Session, one: WorkerReport, agreed: Agreed, way: float) -> None:
+        free = agreed.take(one.free if one.wants and one.free.possible else Amounts())
+        ahead = agreed.ahead(one.ahead)
         values: dict[str, object] = {
             "free": free,
             "wants": one.wants and (free.cores > 0 or ahead > 0),

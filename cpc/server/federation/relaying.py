@@ -13,12 +13,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.python.failure import Failure
 
 from cpc import __version__
 from cpc.core.errors import Refused, Unavailable
+from cpc.core.peer import Bound
 from cpc.core.pieces import Data
+from cpc.queue import terms
 from cpc.server.federation.book import Book
 from cpc.server.federation.ways import Caller, Handler, Hook
 from cpc.wire import frames
@@ -31,6 +34,8 @@ RELAY_TIME = 120.0  # seconds: a relayed question without a time of its own
 LOOKING = frozenset({"ping", "survey"})
 #: What a peer asks of this server one after the other. Unpacked, a report is many times what it was on the way.
 IN_TURN = frozenset({"report"})
+#: What workers are lent by: each server that it passes says on it what it lets those behind it have.
+BOUND = frozenset({"report"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,10 @@ class Relaying:
         """Answer this method when this server is the end of the route."""
         self._far[method] = _Far(question, handler, bulk)
 
+    def bound(self, method: str, route: tuple[str, ...], place: int) -> tuple[Bound, ...]:
+        """What this server, at this place of the route, lets the next one have of the workers that such a message is about."""
+        return terms.bound(route, place, self._book.agreement(route[place + 1])) if method in BOUND else ()
+
     def hook(self, method: str, hook: Hook) -> None:
         """Let `hook` answer questions of this method that pass through."""
         self._hooks[method] = hook
@@ -124,7 +133,7 @@ class Relaying:
         assert connection.peer is not None
         peer, route = connection.peer.server, envelope.route
         place = self._book.check_route(route, peer)
-        caller = Caller(peer, route[: place + 1], envelope.most)
+        caller = Caller(peer, route[: place + 1], envelope.most, envelope.bounds)
         if place == len(route) - 1:
             if envelope.method not in IN_TURN:
                 return self._answer(caller, envelope, bulk)
@@ -152,6 +161,8 @@ class Relaying:
                 f"{self._book.called(following)} is not connected with server {self._book.here[:8]}", "try again later"
             )
         self.passed += 1
+        if own := self.bound(envelope.method, envelope.route, len(caller.route) - 1):
+            envelope = msgspec.structs.replace(envelope, bounds=(*envelope.bounds, *own))
         if not envelope.call:
             connection.pass_on_word(envelope)
             return succeed(None)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from cpc.core.peer import Agreement
+from cpc.core.peer import Agreement, Bound
 from cpc.core.pieces import Data
 from cpc.wire.frames import Body
 from cpc.wire.messages import Message
@@ -25,6 +25,7 @@ class Caller:
     peer: str
     route: tuple[str, ...]
     most: int = 0  # bytes that the answer may have; 0: not said
+    bounds: tuple[Bound, ...] = ()  # what servers on the way let us have of the workers that it is about
 
     @property
     def sender(self) -> str:

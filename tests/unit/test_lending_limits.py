@@ -1,0 +1,196 @@
+"""What an operator limits holds for the next job, whoever gives it: at the owner, at the home, and at each server between; for
+workers that are on loan already, too, whose owner gives them one job after the other with the answers to reports."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from cpc.core.peer import Agreement, Limits
+from cpc.store import projects
+from tests.helpers.lending_fixture import Make, chain, make, two
+from tests.helpers.lending_world import World
+
+__all__ = ["chain", "make", "two"]
+
+FAR = Agreement(lend_on=16)
+SIM = Limits(executables=("sim",))
+
+
+def agree(world: World, one: str, other: str, agreement: Agreement) -> None:
+    """As the operator of `one` does it."""
+    world.net.agree(one, other, agreement)
+    world[one].lending.agreed(other)
+    world.run(1)
+
+
+def used(world: World, owner: str) -> int:
+    """Cores that the owner's jobs have."""
+    return sum(run.granted.cores for run in world[owner].queue.index.running.values())
+
+
+def test_what_a_server_between_lends_no_more_is_given_to_no_worker_that_is_on_loan(chain: World) -> None:
+    """One job of the worker's goes on all the time, so that the loan does not end."""
+    chain["c"].submit("plain", array=100)
+    chain["c"].submit("sim", executable="sim", array=100)
+    worker = chain["a"].worker(cores=2, programs=(("sim", "1"),))
+    chain.run(1)
+    stays, *others = worker.tasks
+    for _ in range(3):
+        worker.finish(*others)
+        chain.run(1)
+        others = [lease for lease in worker.tasks if lease != stays]
+        assert [worker.tasks[lease].executable for lease in others] == [""]
+    asked = chain.net.count("ask-work")
+    agree(chain, "b", "c", Agreement(lent=SIM))
+    for _ in range(3):
+        worker.finish(*others)
+        chain.run(1)
+        others = [lease for lease in worker.tasks if lease != stays]
+        assert [worker.tasks[lease].executable for lease in others] == ["sim"]
+    assert stays in worker.tasks, "what runs may end"
+    assert chain.net.count("ask-work") == asked, "all of it came with reports"
+
+
+@pytest.mark.parametrize("less", [Agreement(lent=SIM), Agreement(lent=Limits(off=True))], ids=["executables", "off"])
+def test_what_a_server_between_lends_again_is_given_again(chain: World, less: Agreement) -> None:
+    chain["c"].submit("plain", array=100)
+    worker = chain["a"].worker(cores=2)
+    chain.run(1)
+    stays, other = worker.tasks
+    agree(chain, "b", "c", less)
+    worker.finish(other)
+    worker.drive(300)
+    assert list(worker.tasks) == [stays]
+    agree(chain, "b", "c", Agreement())
+    worker.drive(60)
+    assert len(worker.tasks) == 2
+
+
+@pytest.mark.parametrize(("one", "other_server", "far"), [("a", "b", 1), ("b", "c", 0)])
+def test_who_lends_less_far_gives_no_more_to_who_is_farther_away(
+    make: Make, one: str, other_server: str, far: int
+) -> None:  # fmt: skip
+    world = make("a", "b", "c", "d")
+    for here, there in ("ab", "bc", "cd"):
+        world.net.trust(here, there, FAR, FAR)
+    world["d"].submit("plain", array=100)
+    worker = world["a"].worker(cores=2)
+    world.run(1)
+    stays, other = worker.tasks
+    worker.finish(other)
+    world.run(1)
+    assert [lease.route for lease in worker.tasks] == [("b", "c", "d")] * 2
+    agree(world, one, other_server, Agreement(lend_on=far))
+    worker.finish(*(lease for lease in worker.tasks if lease != stays))
+    worker.drive(60)
+    assert list(worker.tasks) == [stays]
+    near = world["c"].submit("plain")
+    worker.drive(10)
+    assert worker.jobs == ["1 of c", "1 of d"]
+    assert world["c"].state(near).label == "running"
+
+
+@pytest.mark.parametrize(
+    "less", [Limits(off=True), Limits(cores=1), SIM], ids=["off", "cores", "executables"],
+)  # fmt: skip
+def test_room_that_an_owner_gets_no_more_of_is_somebody_elses(make: Make, less: Limits) -> None:
+    """While a job of the owner that came first goes on at the worker."""
+    world = make("a", "b", "c")
+    for name in "bc":
+        world.net.trust("a", name)
+        world[name].submit("plain", array=100)
+    worker = world["a"].worker(cores=2)
+    world.run(1)
+    stays, other = worker.tasks
+    agree(world, "a", "b", Agreement(lent=less))
+    worker.finish(other)
+    worker.drive(10)
+    assert worker.jobs == ["1 of b", "1 of c"]
+    assert stays in worker.tasks
+
+
+def test_no_more_cores_than_a_server_between_lends_are_used_by_way_of_it(make: Make) -> None:
+    """Of all homes before it and all their workers together, also when many of their jobs end at once."""
+    world = make("a", "b", "c", "d")
+    world.net.trust("a", "b", FAR, FAR)
+    world.net.trust("d", "b", FAR, FAR)
+    world.net.trust("b", "c", Agreement(lent=Limits(cores=3)))
+    world["c"].submit("plain", array=1000)
+    workers = [world[name].worker(cores=2, ahead=10) for name in "aad"]
+    most = 0
+    for turn in range(60):
+        world.run(1)
+        most = max(most, used(world, "c"))
+        for worker in workers[turn % 2 :]:
+            worker.finish()
+    assert most == 3
+    agree(world, "b", "c", Agreement())
+    world.run(60)
+    assert used(world, "c") == 6
+    agree(world, "b", "c", Agreement(lent=Limits(cores=1)))
+    assert used(world, "c") == 6, "what runs may end"
+    for _ in range(5):
+        for worker in workers:
+            worker.finish()
+        world.run(10)
+        assert used(world, "c") <= 1
+
+
+def test_no_more_cores_than_are_accepted_are_used_when_many_jobs_end_at_once(two: World) -> None:
+    two.net.agree("c", "a", Agreement(accepted=Limits(cores=3)))
+    two["c"].submit("plain", array=1000)
+    workers = [two["a"].worker(cores=2, ahead=10) for _ in range(3)]
+    two.run(1)
+    assert used(two, "c") == 3
+    for _ in range(10):
+        for worker in workers:
+            worker.finish()
+        two.run(1)
+        assert used(two, "c") == 3
+
+
+def test_no_more_cores_than_are_accepted_are_used_though_the_owner_has_been_restarted(make: Make) -> None:
+    """What runs at a home that is away counts."""
+    world = make("a", "b", "c", "d")
+    world.net.trust("a", "b", FAR, FAR)
+    world.net.trust("d", "b", FAR, FAR)
+    world.net.trust("b", "c", others=Agreement(accepted=Limits(cores=3)))
+    world["c"].submit("plain", array=1000)
+    away = world["a"].worker(cores=2)
+    world.run(1)
+    assert used(world, "c") == len(away.tasks) == 2
+    world.net.cut("a", "b")
+    world["c"].kill()
+    world["c"].start()
+    world["d"].worker(cores=2)
+    world.run(30)
+    assert used(world, "c") == 3
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["neighbour", "behind it"])
+def test_what_an_owner_accepts_no_more_is_given_to_no_worker_that_is_on_loan(make: Make, far: bool) -> None:
+    names = "abc" if far else "ac"
+    world = make(*names)
+    for here, there in pairwise(names):
+        world.net.trust(here, there, FAR, FAR)
+    owner = world["c"]
+    secret = owner.do(lambda tx: projects.add(tx, "secret", 1, 0, 1.0)).id
+    owner.submit("plain", array=100)
+    worker = world["a"].worker(cores=2)
+    world.run(1)
+    stays, other = worker.tasks
+    owner.submit("secret", array=100, project=secret, priority=5)
+    worker.finish(other)
+    world.run(1)
+    assert [task.argv for lease, task in worker.tasks.items() if lease != stays] == [("secret",)]
+    agree(world, "c", names[-2], Agreement(accepted=Limits(projects=("p",))))
+    for _ in range(3):
+        worker.finish(*(lease for lease in worker.tasks if lease != stays))
+        world.run(1)
+        assert [task.argv for lease, task in worker.tasks.items() if lease != stays] == [("plain",)]
+    agree(world, "c", names[-2], Agreement(accepted=SIM))
+    worker.finish(*(lease for lease in worker.tasks if lease != stays))
+    worker.drive(60)
+    assert list(worker.tasks) == [stays]
