@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import ensureDeferred
@@ -35,25 +36,30 @@ class Operators:
         self._keys = 0
 
     def do(
-        self, site: Site, what: str, work: Callable[[Service, Call], Awaitable[Any]], done: Callable[[], Any]
-    ) -> None:
-        """Have the server of `site` do it, again and again under one key until it answers; then call `done`."""
+        self, site: Site, what: str, work: Callable[[Service, Call], Awaitable[Any]], done: Callable[[], Any],
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Have the server of `site` do it, again and again under one key until it answers; then call `done`, or `refused` when it
+        does not make that change any more."""
         self._keys += 1
-        self._try(site, what, work, Call(SERVER, f"operator-{self._keys}", what.encode()), done)
+        self._try(site, what, work, Call(SERVER, f"operator-{self._keys}", what.encode()), done, refused)
 
-    def _try(self, site: Site, what: str, work: Any, call: Call, done: Callable[[], None]) -> None:
+    def _try(
+        self, site: Site, what: str, work: Any, call: Call, done: Callable[[], None], refused: Callable[[], None]
+    ) -> None:
         answered: list[bool] = []
 
         def again(failure: Failure | None = None) -> None:
             if failure is not None:
                 failure.trap(CopernicusError, Killed)
                 site.story.tell(site.name, f"does not {what}: {failure.getErrorMessage()}")
-                if failure.check(Conflict, NotFound) and what.startswith("change"):
+                if failure.check(Conflict, NotFound) and what.startswith("change") and not answered:
                     answered.append(False)  # it is not trusted any more
+                    refused()
             if not answered:
                 answered.append(False)
                 self.universe.reactor.callLater(
-                    self.universe.chance.uniform(5.0, 20.0), self._try, site, what, work, call, done
+                    self.universe.chance.uniform(5.0, 20.0), self._try, site, what, work, call, done, refused
                 )
 
         def said(_: Any) -> None:
@@ -130,21 +136,25 @@ class Operators:
     ) -> None:
         """Another place in the order, perhaps together with who has it, or other limits."""
         trust, key = self.universe.trust, (here.number, other.number)
-        if not trust.trusted(*key) or _pair(here, other) in trust.doubtful:
+        if not trust.trusted(*key) or _pair(here, other) in trust.doubtful or trust.changed.get(key) == inf:
             return
 
         def done() -> None:
             bond = trust.bond(*key)
             trust.bonds[key] = Bond(bond.priority, agreement or bond.agreement)
+            refused()
+
+        def refused() -> None:
             trust.changed[key] = self.universe.now
 
-        trust.changed[key] = self.universe.now
+        trust.changed[key] = inf  # until it is known to be on record, the one or the other holds
         what = f"change {other.name}: {'priority ' + str(priority) if priority is not None else agreement}"
         self.do(
             here,
             what,
             lambda service, call: service.change(call, other.id, priority=priority, share=share, agreement=agreement),
             done,
+            refused,
         )
 
 

@@ -25,7 +25,7 @@ GREETINGS = {
     Release.NEWER: Greeting(PROTOCOL + 1, OLDEST_PROTOCOL, "99.0.0", ("peers", "telepathy")),
 }
 LARGE = 64 << 10  # bytes: chunks travel in frames of a making of their own
-UNKNOWN = frozenset({"home", "working_for", "jobs_waiting", "follow", "note", "reason"})  # to the older one
+UNKNOWN = frozenset({"bounds", "home", "working_for", "jobs_waiting", "follow", "note", "reason"})  # to the older one
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -75,6 +75,8 @@ def _changed(frame: bytes, change: Change) -> bytearray:
         envelope = read_frame(frame)
     except (ValueError, TypeError, RecursionError):
         return bytearray(HEADER.pack(len(frame)) + frame)
+    if change is _fewer:
+        envelope.pop("u", None)
     if isinstance(envelope.get("b"), dict):
         envelope["b"] = _everywhere(envelope["b"], change)
     return write_frame(envelope)

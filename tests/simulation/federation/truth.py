@@ -12,6 +12,7 @@ from cpc.queue import terms
 from cpc.wire.messages import Task
 from tests.simulation.federation import memory
 from tests.simulation.federation.idle import Idle, Room
+from tests.simulation.federation.limits import Terms
 from tests.simulation.federation.order import Order
 from tests.simulation.federation.shares import FairShares
 from tests.simulation.versions import Release
@@ -52,6 +53,7 @@ class WideTruth:
         self.wrong, self.decided = universe.wrong, universe.decided
         self.loans: dict[tuple[int, Lease], Loan] = {}  # (owner's number, its lease) → who has it
         self._healed: float | None = None
+        self._terms = Terms(universe, self.loans)
         self._order = Order(universe)
         self._shares = FairShares(universe, self._order)
         self._room = Room(universe, self._order)
@@ -81,7 +83,8 @@ class WideTruth:
             )
         self.loans[key] = Loan(lease.of_owner(), worker.name, route, self.universe.now)
         self._check_route(lease, route)
-        self._check_terms(lease, route, task)
+        for words in self._terms.given(lease, route, task):
+            self.wrong(words)
         self._order.lent(home, worker, route)
 
     def _check_route(self, lease: Lease, route: tuple[int, ...]) -> None:
@@ -97,29 +100,6 @@ class WideTruth:
             ended = trust.ended.get(pair)
             if ended is not None and self.universe.now - ended > self.universe.plan.base.heartbeat_time:
                 self.wrong(f"{lease} goes by {route}; the trust between s{one} and s{other} ended at {ended:.1f}")
-
-    def _check_terms(self, lease: Lease, route: tuple[int, ...], task: Task) -> None:
-        """Every server on the way lets work be lent that far, and for that."""
-        trust, now = self.universe.trust, self.universe.now
-        for place, (here, peer) in enumerate(pairwise(route)):
-            if now - trust.changed.get((here, peer), -1e9) < self.universe.plan.base.heartbeat_time:
-                continue
-            self.decided["terms"] += 1
-            agreement = trust.bond(here, peer).agreement
-            beyond = len(route) - 2 - place
-            if agreement.lend_on < beyond:
-                self.wrong(f"{lease} goes by {route}; s{here} lends {agreement.lend_on} servers beyond s{peer}")
-            names = agreement.lent.executables
-            if agreement.lent.off or (names is not None and task.executable not in names):
-                self.wrong(
-                    f"{lease} ({task.executable or 'any'}) goes by {route}; s{here} lends s{peer} {agreement.lent}"
-                )
-        accepted = trust.bond(route[-1], route[-2]).agreement.accepted
-        if (
-            accepted.off
-            and now - trust.changed.get((route[-1], route[-2]), -1e9) > self.universe.plan.base.heartbeat_time
-        ):
-            self.wrong(f"{lease} goes by {route}; s{route[-1]} accepts nothing by s{route[-2]}")
 
     def withdrawn(self, home: Site, lease: Lease) -> bool:
         """Whether the trust along a lease's path has ended, now or not long ago, so that its result may be refused."""
