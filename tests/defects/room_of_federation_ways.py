@@ -12,6 +12,7 @@ _LINKS = "tests/unit/test_links.py::"
 _INTAKE = "tests/unit/test_wire_intake.py::"
 _OFF = "tests/unit/test_lending_off.py::"
 _NETWORKS = "tests/unit/test_lending_networks.py::"
+_LIMITS = "tests/unit/test_lending_limits.py::"
 
 FEDERATION_WAYS = (
     # --- what is old ---
@@ -67,6 +68,57 @@ FEDERATION_WAYS = (
         "off-with-everybody", "cpc.server.federation.lending:Lending._switched_off", "if lease.route[0] == peer", "",
         promise="both directions off with a peer touch nothing that goes on with others",
         caught_by=_OFF + "test_what_comes_by_a_server_between_is_that_servers_affair",
+    ),
+    # --- what is limited ---
+    defect(
+        "relay-says-nothing", "cpc.server.federation.relaying:Relaying._pass_on", "bounds=(*envelope.bounds, *own)", "",
+        promise="each server that a report passes says what it lets those behind it have",
+        caught_by=_LINKS + "test_each_server_says_on_a_report_that_passes_it_what_it_lets_those_behind_it_have", quick=True,
+    ),
+    defect(
+        "home-says-nothing", "cpc.server.federation.links:Links.ask_far", "self.relaying.bound(method, route, 0)", "()",
+        promise="the home says on its reports what it lets the owner have",
+        caught_by=_LINKS + "test_each_server_says_on_a_report_that_passes_it_what_it_lets_those_behind_it_have",
+    ),
+    defect(
+        "limits-as-the-loan-began", "cpc.server.federation.owner:Owner._let", "self._agreements.follow(session, agreed)", "pass",
+        promise="limits hold for workers that are on loan already",
+        caught_by=(
+            _LIMITS + "test_what_an_owner_accepts_no_more_is_given_to_no_worker_that_is_on_loan",
+            _LIMITS + "test_what_a_server_between_lends_no_more_is_given_to_no_worker_that_is_on_loan",
+        ),
+        quick=True,
+    ),
+    defect(
+        "limits-for-good", "cpc.server.federation.owner:Owner._lure", "self._agreements.follow(session, agreed, offer)", "pass",
+        promise="what is lent again is used again at workers that are on loan",
+        caught_by=_LIMITS + "test_a_loan_that_began_with_little_is_used_for_more_when_more_is_lent",
+    ),
+    defect(
+        "one-servers-limits", "cpc.queue.terms:within", "if names is None or name in names", "",
+        promise="what several servers on a way lend is what all of them do",
+        caught_by=_LIMITS + "test_what_several_servers_lend_is_what_all_of_them_do", quick=True,
+    ),
+    defect(
+        "cores-of-each-worker", "cpc.server.federation.agreed:Agreed.take", "self.left -= found.cores", "pass",
+        promise="limits of cores hold for all workers of a report together",
+        caught_by=_LIMITS + "test_no_more_cores_than_are_accepted_are_used_when_many_jobs_end_at_once", quick=True,
+    ),
+    defect(
+        "cores-of-each-home", "cpc.server.federation.agreed:Agreements.now", "self._used(back[before - 1], back[before])", "0",
+        promise="a limit of cores at a server between holds for all homes before it",
+        caught_by=_LIMITS + "test_no_more_cores_than_a_server_between_lends_are_used_by_way_of_it",
+    ),
+    defect(
+        "room-of-a-limited-owner", "cpc.server.federation.asking:Asking._pump", "not self._prefers(spare)",
+        "not self._home.reports(spare.worker, spare.prefer)",
+        promise="room that an owner may not have is somebody else's",
+        caught_by=_LIMITS + "test_room_that_an_owner_gets_no_more_of_is_somebody_elses", quick=True,
+    ),
+    defect(
+        "found-by-the-former-profile", "cpc.queue.index:Index._set", "self._list(session, False)", "pass",
+        promise="a worker is found by what it may be used for now",
+        caught_by="tests/unit/test_queue_index.py::test_a_worker_is_found_by_what_it_may_be_used_for_now",
     ),
     # --- how much at once ---
     defect(

@@ -9,6 +9,7 @@ import pytest
 
 from cpc.core.peer import Agreement, Limits
 from cpc.store import projects
+from tests.helpers import fake_ways
 from tests.helpers.lending_fixture import Make, chain, make, two
 from tests.helpers.lending_world import World
 
@@ -53,6 +54,39 @@ def test_what_a_server_between_lends_no_more_is_given_to_no_worker_that_is_on_lo
     assert chain.net.count("ask-work") == asked, "all of it came with reports"
 
 
+def test_what_several_servers_lend_is_what_all_of_them_do(make: Make) -> None:
+    world = make("a", "b", "c", "d")
+    for here, there in ("ab", "bc", "cd"):
+        world.net.trust(here, there, FAR, FAR)
+    programs = ("one", "two", "three", "four")
+    for name in programs:
+        world["d"].submit(name, executable=name, array=100)
+    worker = world["a"].worker(cores=5, programs=tuple((name, "1") for name in programs))
+    world.run(1)
+    stays, *others = worker.tasks
+    given = {worker.tasks[lease].executable for lease in others}
+    assert given == set(programs)
+    agree(world, "b", "c", Agreement(lent=Limits(executables=("one", "two", "three")), lend_on=16))
+    agree(world, "c", "d", Agreement(lent=Limits(executables=("four", "three", "two"))))
+    agree(world, "d", "c", Agreement(accepted=Limits(executables=("four", "one", "three"))))
+    worker.finish(*others)
+    world.run(1)
+    others = [lease for lease in worker.tasks if lease != stays]
+    assert [worker.tasks[lease].executable for lease in others] == ["three"] * 4
+
+
+def test_a_loan_that_began_with_little_is_used_for_more_when_more_is_lent(chain: World) -> None:
+    agree(chain, "b", "c", Agreement(lent=SIM))
+    chain["c"].submit("plain", array=100)
+    chain["c"].submit("sim", executable="sim")
+    worker = chain["a"].worker(cores=2, programs=(("sim", "1"),))
+    worker.drive(60)
+    assert [task.executable for task in worker.tasks.values()] == ["sim"]
+    agree(chain, "b", "c", Agreement())
+    worker.drive(60)
+    assert sorted(task.executable for task in worker.tasks.values()) == ["", "sim"]
+
+
 @pytest.mark.parametrize("less", [Agreement(lent=SIM), Agreement(lent=Limits(off=True))], ids=["executables", "off"])
 def test_what_a_server_between_lends_again_is_given_again(chain: World, less: Agreement) -> None:
     chain["c"].submit("plain", array=100)
@@ -68,10 +102,15 @@ def test_what_a_server_between_lends_again_is_given_again(chain: World, less: Ag
     assert len(worker.tasks) == 2
 
 
-@pytest.mark.parametrize(("one", "other_server", "far"), [("a", "b", 1), ("b", "c", 0)])
+@pytest.mark.parametrize(
+    ("one", "other_server", "far", "said"), [("a", "b", 1, True), ("a", "b", 1, False), ("b", "c", 0, True)]
+)
 def test_who_lends_less_far_gives_no_more_to_who_is_farther_away(
-    make: Make, one: str, other_server: str, far: int
-) -> None:  # fmt: skip
+    make: Make, monkeypatch: pytest.MonkeyPatch, one: str, other_server: str, far: int, said: bool
+) -> None:
+    """`said`: with its reports, which an owner of an older release does not know."""
+    if not said:
+        monkeypatch.setattr(fake_ways, "BOUND", frozenset())
     world = make("a", "b", "c", "d")
     for here, there in ("ab", "bc", "cd"):
         world.net.trust(here, there, FAR, FAR)

@@ -153,8 +153,10 @@ class Driver:
                 {"drain": "x"},
                 {"drain": None},
                 {"reserved": 7},
+                {"profile": requirement.profile((("sim", "1"),), (), session.total), "wants": True},
+                {"profile": requirement.profile((), (), session.total)},
             ]
-            self.index.change(session, **values[two % 4])
+            self.index.change(session, **values[two % 6])
 
     def _forget(self, one: int, two: int) -> None:
         self.index.window(1 + one % 2, 1 + two % 2).forget(two % 3)
@@ -195,6 +197,21 @@ def test_free_is_always_total_less_what_was_granted(steps: list[Any]) -> None:
             assert session.free.cores == session.total.cores - (len(held) - without)
             assert set(session.over) == {run.lease.job for run in runs if run.over}
             assert not set(session.over) & set(session.ahead)
+
+
+def test_a_worker_is_found_by_what_it_may_be_used_for_now() -> None:
+    driver = Driver()
+    driver.index.requirements[3] = requirement.of(JobSpec(argv=("x",), executable="sim"))
+    driver.take("join", 1, 1)
+    (session,) = driver.index.sessions.values()
+    window = driver.index.window(1, 3)
+    assert list(driver.index.hungry(window)) == []
+    former, driver.index.journal = session.profile, Journal()
+    for profile in (requirement.profile((("sim", "1"),), (), session.total), former):
+        driver.index.change(session, profile=profile)
+        assert list(driver.index.hungry(window)) == ([session] if profile.programs else [])
+    driver.index.journal.undo()
+    assert list(driver.index.hungry(window)) == []
 
 
 def test_a_program_that_has_ended_holds_no_room_while_its_result_is_on_its_way() -> None:

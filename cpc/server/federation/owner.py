@@ -377,7 +377,7 @@ class Owner:
         self._fill(tx, [session for session, _ in hungry])
 
     def _set_room(self, session: Session, one: WorkerReport, agreed: Agreed, way: float) -> None:
-        free = agreed.take(one.free if one.wants and one.free.possible else Amounts())
+        free = agreed.take(one.free if one.free.possible else Amounts())
         ahead = agreed.ahead(one.ahead)
         values: dict[str, object] = {
             "free": free,
