@@ -173,7 +173,7 @@ FEDERATION = (
         caught_by=_STORIES + "test_own_work_comes_first",
     ),
     defect(
-        "limit-of-cores-not-kept", "cpc.queue.terms:room", "min(free.cores, limits.cores - used)", "free.cores",
+        "limit-of-cores-not-kept", "cpc.queue.terms:at_most", "min(free.cores, cores)", "free.cores",
         promise="no more cores are lent or accepted than was agreed",
         caught_by=_STORIES + "test_a_limit_of_cores_holds_on_either_side",
     ),
