@@ -57,19 +57,26 @@ class Agreements:
         self._ways = ways
         self._register = register
 
+    def limits(
+        self, tx: Tx, back: tuple[str, ...], bounds: Sequence[Bound]
+    ) -> tuple[Limits, frozenset[int] | None]:  # fmt: skip
+        """For workers that are lent by this way, from here to their home, with what servers on it have said; and for which of
+        our projects, None: for all."""
+        limits = terms.within(self._ways.agreement(back[1]).accepted, bounds)
+        if limits.projects is None:
+            return limits, None
+        rows = [projects.by_name(tx, name) for name in limits.projects]
+        return limits, frozenset(row.id for row in rows if row is not None)
+
     def now(self, tx: Tx, back: tuple[str, ...], bounds: Sequence[Bound]) -> Agreed:
-        """For workers that are lent by this way, from here to their home, with what servers on it have said."""
-        accepted = self._ways.agreement(back[1]).accepted
-        allowed = None
-        if accepted.projects is not None:
-            rows = [projects.by_name(tx, name) for name in accepted.projects]
-            allowed = frozenset(row.id for row in rows if row is not None)
-        left = [] if accepted.cores is None else [accepted.cores - self._used(back[0], back[1])]
+        """The same for a round, with the cores that are left."""
+        limits, allowed = self.limits(tx, back, bounds)
+        left = [] if limits.cores is None else [limits.cores - self._used(back[0], back[1])]
         for each in bounds:
             before = len(back) - 1 - each.place
             if each.cores is not None and before > 0:
                 left.append(each.cores - self._used(back[before - 1], back[before]))
-        return Agreed(terms.within(accepted, bounds), allowed, max(0, min(left)) if left else None)
+        return Agreed(limits, allowed, max(0, min(left)) if left else None)
 
     def _used(self, one: str, other: str) -> int:
         """Cores of workers that are lent by a way on which these two follow each other, seen from here."""

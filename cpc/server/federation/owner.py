@@ -275,7 +275,7 @@ class Owner:
     def _take(self, tx: Tx, caller: Caller, portion: Sequence[Said], way: float) -> Answer:
         answer = Answer()
         hungry: list[tuple[Session, WorkerReport]] = []
-        agreed = self._agreements.now(tx, caller.back, caller.bounds)
+        limits, allowed = self._agreements.limits(tx, caller.back, caller.bounds)
         self._renew_all(caller.back)
         for said in portion:
             one = said.report
@@ -287,7 +287,7 @@ class Owner:
                 theirs = tuple(result for result in one.results if result.lease not in gone)
                 one = msgspec.structs.replace(one, results=theirs)
             if session is None and one.offer is not None and not one.gone and sane([one.offer], caller.sender):
-                made = session_of(worker, one.offer, caller.back, agreed.limits, agreed.projects, self._queue.now)
+                made = session_of(worker, one.offer, caller.back, limits, allowed, self._queue.now)
                 if self._needed(tx, made, caller.back, one):
                     self._join(tx, made, caller.back, one.offer)
                     session, worker = made, made.worker
