@@ -67,6 +67,7 @@ class Session:
     over: dict[int | Lease, Running | Lent] = field(default_factory=dict)  # the same of those whose programs have ended
     home: str = ""  # the server that it is joined at; "": this one
     way: float = 0.0  # seconds there and back, as its home has measured them
+    back: tuple[str, ...] = ()  # a borrowed worker: the servers from here to its home
     offered: Profile | None = None  # a borrowed worker: all that it was offered with, whatever of that may be used
     projects: frozenset[int] | None = None  # a borrowed worker: what it may be used for; None: for any
     paths: bool = False  # it may be lent: it knows that jobs may be others'

@@ -110,6 +110,18 @@ FEDERATION_WAYS = (
         caught_by=_LIMITS + "test_no_more_cores_than_a_server_between_lends_are_used_by_way_of_it",
     ),
     defect(
+        "cores-on-record-only", "cpc.server.federation.agreed:Agreements._way_to",
+        "session.back if session is not None else self._register.way_to(worker)", "self._register.way_to(worker)",
+        promise="a limit of cores holds for what is given in one commit, too",
+        caught_by=_LIMITS + "test_no_more_cores_are_used_than_a_limit_lets_when_two_questions_are_answered_in_one_commit",
+    ),
+    defect(
+        "homes-questions-without-limit", "cpc.server.federation.asking:Asking._question",
+        "terms.bound((self._ways.here, peer), 0, self._ways.agreement(peer))", "()",
+        promise="a limit of cores holds for own workers and for those that are passed on together",
+        caught_by=_LIMITS + "test_own_workers_of_a_server_between_count_together_with_those_that_it_passes_on",
+    ),
+    defect(
         "room-of-a-limited-owner", "cpc.server.federation.asking:Asking._pump", "not self._prefers(spare)",
         "not self._home.reports(spare.worker, spare.prefer)",
         promise="room that an owner may not have is somebody else's",

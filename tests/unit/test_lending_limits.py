@@ -6,12 +6,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from twisted.internet.defer import ensureDeferred
 
-from cpc.core.peer import Agreement, Limits
+from cpc.core.peer import Agreement, Bound, Limits
+from cpc.core.resources import Amounts
 from cpc.store import projects
+from cpc.wire.peer_messages import Offer
 from tests.helpers import fake_ways
 from tests.helpers.lending_fixture import Make, chain, make, two
 from tests.helpers.lending_world import World
+from tests.helpers.stores import HeldThreads, InlineThreads
 
 __all__ = ["chain", "make", "two"]
 
@@ -175,6 +179,40 @@ def test_no_more_cores_than_a_server_between_lends_are_used_by_way_of_it(make: M
             worker.finish()
         world.run(10)
         assert used(world, "c") <= 1
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_own_workers_of_a_server_between_count_together_with_those_that_it_passes_on(make: Make, names: str) -> None:
+    world = make("a", "b", "c")
+    world.net.trust("a", "b", FAR, FAR)
+    world.net.trust("b", "c", Agreement(lent=Limits(cores=3)))
+    world["c"].submit("plain", array=1000)
+    workers = []
+    for name in names:
+        workers.append(world[name].worker(cores=2))
+        world.run(1)
+    assert [len(worker.jobs) for worker in workers] == [2, 1]
+    for _ in range(10):
+        for worker in workers:
+            worker.finish()
+        world.run(1)
+        assert used(world, "c") == 3
+
+
+def test_no_more_cores_are_used_than_a_limit_lets_when_two_questions_are_answered_in_one_commit(two: World) -> None:
+    """Of workers that were never lent before."""
+    two["c"].submit("plain", array=10)
+    give = two["c"].lending.owner.give
+    room = Amounts(cores=2)
+    offers = [Offer(worker=number, name="w", host="h", total=room, free=room) for number in (101, 102)]
+    writer, held = two["c"].store.writer, HeldThreads()
+    writer._threads = held
+    two["c"].store.write(lambda tx: None)  # what comes while it is written waits, and is written together
+    answers = [ensureDeferred(give(("a",), (offer,), (Bound(0, cores=3),))) for offer in offers]
+    held.go()
+    writer._threads = InlineThreads()
+    found = [two.reactor.finish(answer) for answer in answers]
+    assert [len(tasks) for each in found for tasks in each.values()] == [2, 1]
 
 
 def test_no_more_cores_than_are_accepted_are_used_when_many_jobs_end_at_once(two: World) -> None:

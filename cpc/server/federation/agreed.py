@@ -80,9 +80,13 @@ class Agreements:
 
     def _used(self, one: str, other: str) -> int:
         """Cores of workers that are lent by a way on which these two follow each other, seen from here."""
-        index, register = self._queue.index, self._register
-        step = (one, other)
-        return sum(index.cores(worker) for worker in index.holders() if step in pairwise(register.way_to(worker)))
+        index, step = self._queue.index, (one, other)
+        return sum(index.cores(worker) for worker in index.holders() if step in pairwise(self._way_to(worker)))
+
+    def _way_to(self, worker: int) -> tuple[str, ...]:
+        """Empty for one of ours. Of one that has come in this batch only its session tells; one without has been here before."""
+        session = self._queue.index.of_worker(worker)
+        return session.back if session is not None else self._register.way_to(worker)
 
     def follow(self, session: Session, agreed: Agreed, offer: Offer | None = None) -> None:
         """A borrowed worker is used for what is agreed now; with an offer, of what that has."""

@@ -262,6 +262,7 @@ class Asking:
             most=most,
             asked=self._asked_by_us(choice),
             offers=tuple(offers.values()),
+            bounds=terms.bound((self._ways.here, peer), 0, self._ways.agreement(peer)),
         )
         self.asked += 1
         answer = WorkGiven(complete=True)  # one that is late is asked for all of it again, after a while

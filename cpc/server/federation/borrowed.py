@@ -100,6 +100,7 @@ def session_of(
         cores_per_job=offer.cores_per_job,
         deadline=None if offer.time_left is None else now + offer.time_left,
         home=home,
+        back=back,
         projects=allowed,
     )
 
