@@ -51,6 +51,17 @@ class Callers:
         if not offers:
             self._offers.pop(peer, None)
 
+    def elsewhere(self, peer: str, worker: tuple[str, int], now: float) -> None:
+        """The question has come by another one before. This one will not pass a call on, so that one is called, if as much
+        was offered by that way."""
+        mine = self._offers.get(peer, {}).get(worker)
+        if mine is not None and any(
+            one.until > now and one.profile == mine.profile and one.free.covers(mine.free)
+            for other, offers in self._offers.items()
+            if other != peer and (one := offers.get(worker)) is not None
+        ):
+            self.withdraw(peer, worker)
+
     def forget(self, peer: str) -> None:
         """It is away: it asks again by itself."""
         self._offers.pop(peer, None)

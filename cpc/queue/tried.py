@@ -16,6 +16,7 @@ from cpc.queue.requirement import Profile
 
 MOST = 1000  # offers that are remembered of one peer
 SOON = 60.0  # seconds
+INSTEAD = 240.0  # seconds for which what came by another way is remembered beyond its time
 
 Worker = tuple[str, str, int]  # the neighbour that asks for it, its home, its number there
 
@@ -30,6 +31,11 @@ class Try:
     hops: int
     until: float
     calls: bool = True
+
+    @property
+    def known(self) -> float:
+        """Until when it may still call by this way instead of another one that is cut."""
+        return self.until if self.calls else self.until + INSTEAD
 
     def seconds(self, now: float) -> float:
         """For how long it is good."""
@@ -74,15 +80,18 @@ class Tried:
         if not tried:
             self._tried.pop(peer, None)
 
-    def called(self, peer: str, now: float, homes: Collection[str] = ()) -> dict[str, list[str]]:
+    def called(
+        self, peer: str, now: float, homes: Collection[str] = (), instead: bool = False
+    ) -> dict[str, list[str]]:  # fmt: skip
         """It has work for workers of these homes, or of all of them when none is named; or it is here again, or away: it may be
-        asked for everything. The neighbours that wait for its call, and for workers of which homes."""
+        asked for everything. The neighbours that wait for its call, and for workers of which homes. `instead`: it calls by this
+        way because another one is cut."""
         tried = self._tried.get(peer, {})
         self._calls[peer] = self._calls.get(peer, 0) + 1
         waiting: dict[str, list[str]] = {}
         for worker in [worker for worker in tried if not homes or worker[1] in homes]:
             one, its = tried.pop(worker), waiting.setdefault(worker[0], [])
-            if one.calls and one.until > now and worker[1] not in its:
+            if (instead or one.calls) and one.known > now and worker[1] not in its:
                 its.append(worker[1])
         if not tried:
             self._tried.pop(peer, None)
@@ -91,7 +100,7 @@ class Tried:
     def expire(self, now: float) -> None:
         """Drop promises that have run out."""
         for peer, tried in list(self._tried.items()):
-            for worker in [worker for worker, one in tried.items() if one.until <= now]:
+            for worker in [worker for worker, one in tried.items() if one.known <= now]:
                 del tried[worker]
             if not tried:
                 del self._tried[peer]

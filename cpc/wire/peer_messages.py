@@ -192,11 +192,13 @@ class WorkGiven(Message, frozen=True):
 
 class Demand(Message, frozen=True):
     """There is work for what was offered, `hops` servers beyond the one that says so, at `server` (empty: not known): ask again,
-    for workers of these `homes` (none: of all)."""
+    for workers of these `homes` (none: of all). `instead`: the way by which these had asked is cut, so it is for those, too, who
+    were told that their question had come by another way."""
 
     hops: Hops = 0
     server: Annotated[str, msgspec.Meta(max_length=64)] = ""
     homes: Annotated[tuple[Server, ...], msgspec.Meta(max_length=MAX_OFFERS)] = ()
+    instead: bool = False
 
 
 class WorkerReport(Message, frozen=True):

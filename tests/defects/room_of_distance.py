@@ -75,4 +75,20 @@ DISTANCE = (
         promise="nobody is promised a call of a server that did not answer",
         caught_by=_FAR + "test_many_homes_that_ask_at_once_by_the_same_way_are_all_called",
     ),
+    defect(
+        "called-who-does-not-pass-it-on", "cpc.server.federation.asked:Asked._ask", "for offer in question.offers:", "for offer in ():",
+        promise="nobody is called who has had the question by another way, and passes no call on",
+        caught_by=_FAR + "test_a_call_goes_by_the_way_of_the_last_question_and_not_by_one_of_before",
+    ),
+    defect(
+        "cut-way-was-the-only-one", "cpc.server.federation.asked:Asked.down",
+        "self._instead(peer, 1, \"\", homes, now)", "pass",
+        promise="when a link is cut, those behind it who have another way are called by that",
+        caught_by=_FAR + "test_when_the_way_of_a_question_is_cut_its_home_is_called_by_another_one",
+    ),
+    defect(
+        "call-in-vain-was-the-only-one", "cpc.server.federation.asked:Asked._call",
+        "if any(map(self._byways.has, homes)):", "if not homes:", promise="a call that brings no question goes by another way",
+        caught_by=_FAR + "test_when_the_way_of_a_question_is_cut_its_home_is_called_by_another_one",
+    ),
 )  # fmt: skip

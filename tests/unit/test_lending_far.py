@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cpc.core.peer import Agreement
 from tests.helpers.lending_fixture import Make, make
 from tests.helpers.lending_world import World
@@ -81,3 +83,42 @@ def test_many_homes_that_ask_at_once_by_the_same_way_are_all_called(make: Make) 
     world["o"].submit("sleep", array=len(homes))
     world.run(90)
     assert [len(worker.jobs) for worker in workers] == [1] * len(homes)
+
+
+@pytest.mark.parametrize("cut", ["", "sx", "rs"])
+@pytest.mark.parametrize("owner", "xp")
+def test_when_the_way_of_a_question_is_cut_its_home_is_called_by_another_one(make: Make, owner: str, cut: str) -> None:
+    """`r` asks `s`, and then `t`: `x` has had the question by then, and calls `s`. When that is away, it calls `t` at once, so
+    that the home asks by that; when it is `r` that `s` does not reach, it does some seconds later if the work is its own."""
+    world = make(*"hrstxp", monitored=False)
+    trust(world, "hr", "rs", "rt", "sx", "tx", "xp")
+    worker = world["h"].worker()
+    world.run(10)
+    if cut:
+        world.net.cut(*cut)
+    world.run(100)
+    assert world.net.messages["x", "t", "demand"] == (cut == "sx")
+    world[owner].submit("sleep")
+    world.run({"": 1, "sx": 1, "rs": 7 if owner == "x" else 300}[cut])
+    assert worker.jobs == [f"1 of {owner}"]
+    before = world.net.count("demand")
+    world.run(20)
+    assert world.net.count("demand") == before, "and no way is called without need"
+
+
+def test_a_call_goes_by_the_way_of_the_last_question_and_not_by_one_of_before(make: Make) -> None:
+    """`s` was the first to ask, for one core. When there is room for two, `t` is, and `s` passes no call on any more."""
+    world = make(*"hrtsp", monitored=False)
+    trust(world, "hr", "rt", "rs", "sp")
+    world["h"].submit("own")
+    worker = world["h"].worker(cores=2)
+    world.run(10)
+    trust(world, "tp")
+    world.run(10)
+    assert world.net.messages["t", "p", "ask-work"] == 1
+    worker.finish()
+    world.run(10)
+    assert worker.jobs == []
+    world["p"].submit("sleep")
+    world.run(1)
+    assert worker.jobs == ["1 of p"]

@@ -11,6 +11,8 @@ from cpc.core.resources import Amounts
 from cpc.queue import terms
 from cpc.queue.asks import KEPT, REMEMBERED, Asks, Standing
 from cpc.queue.asks import MOST as OF_ONE
+from cpc.queue.byways import MOST as HOMES
+from cpc.queue.byways import MOST_WAYS, Byways
 from cpc.queue.callers import MOST, Callers, Waiting
 from cpc.queue.index import Index
 from cpc.queue.lent import Lent
@@ -206,6 +208,18 @@ def test_offers_that_were_filled_or_are_old_or_do_not_fit_call_nobody() -> None:
     assert not callers
 
 
+def test_who_has_had_the_question_by_another_way_is_not_called_for_it() -> None:
+    callers = Callers()
+    for worker, cores in ((1, 2), (2, 2), (3, 5)):
+        callers.subscribe("a", ("h", worker), waiting(cores))
+    for worker, cores, until in ((1, 4, 300.0), (2, 4, 9.0), (3, 4, 300.0)):
+        callers.subscribe("b", ("h", worker), waiting(cores, until=until))
+    for worker in (1, 2, 3, 4):
+        callers.elsewhere("a", ("h", worker), 10.0)
+    assert sum(one.free.cores for _, one in callers.of("a", 10.0)) == 7, "for what that one does not wait for, it is"
+    assert sum(one.free.cores for _, one in callers.of("b", 10.0)) == 8
+
+
 def test_calls_that_come_to_nothing_become_rare() -> None:
     callers, calls, now = Callers(), [], 0.0
     while now < 400.0:
@@ -280,6 +294,16 @@ def test_a_peer_that_calls_while_it_is_asked_is_asked_again() -> None:
     assert not tried.covers("peer", worker, a_try(), 2.0)
 
 
+def test_what_came_by_another_way_is_passed_on_only_when_that_is_cut() -> None:
+    tried, worker = Tried(), ("a", "h", 1)
+    for until, now, instead in ((60.0, 50.0, False), (60.0, 299.0, True), (60.0, 300.0, True)):
+        asked_in_vain(tried, worker, a_try(until=until, calls=False))
+        tried.expire(now)
+        assert tried.called("peer", now, ["h"], instead) == ({"a": ["h"]} if now == 299.0 else {})
+    asked_in_vain(tried, worker, a_try(until=60.0, calls=False))
+    assert not tried.covers("peer", worker, a_try(), 60.0), "and it is asked again as soon as ever"
+
+
 def test_what_is_given_is_not_waited_for() -> None:
     tried, worker = Tried(), ("a", "h", 1)
     tried.answered("peer", [worker], [], tried.ask("peer", [(worker, a_try())]))
@@ -301,6 +325,34 @@ def test_what_is_kept_of_one_peer_is_bounded() -> None:
     assert all(callers.subscribe("a", ("h", number), waiting()) for number in range(MOST))
     assert not callers.subscribe("a", ("h", MOST), waiting())
     assert callers.subscribe("a", ("h", 0), waiting())
+
+
+# --- other ways ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_home_that_has_not_asked_is_called_by_another_way_once_by_each() -> None:
+    byways = Byways()
+    for peer in ("a", "b", "c"):
+        byways.came("h", peer, 1.0, 301.0)
+    byways.came("other", "d", 1.0, 301.0)
+    byways.asked("h", 5.0)
+    assert byways.instead("h", "a", 4.0, 9.0) == "", "it has asked since then"
+    byways.forget("b")
+    assert byways.instead("h", "a", 5.0, 301.0) == "", "nobody waits for so long"
+    assert [byways.instead("h", "a", 5.0, 10.0) for _ in range(2)] == ["c", ""]
+    assert byways.instead("h", "x", 5.0, 10.0) == "a"
+    assert byways.instead("nobody", "x", 5.0, 10.0) == ""
+
+
+def test_few_other_ways_are_kept_and_those_of_few_homes() -> None:
+    byways = Byways()
+    for number in range(MOST_WAYS + 1):
+        byways.came("h", f"p{number}", 0.0, 300.0)
+    found = [byways.instead("h", "x", 0.0, 1.0) for _ in range(MOST_WAYS + 1)]
+    assert found == [*(f"p{number}" for number in range(MOST_WAYS, 0, -1)), ""]
+    for number in range(HOMES):
+        byways.came(f"h{number}", "p", 0.0, 300.0)
+    assert (byways.has("h"), byways.has("h0")) == (False, True)
 
 
 # --- room in the index -----------------------------------------------------------------------------------------------------

@@ -16,15 +16,15 @@ from twisted.logger import Logger
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.peer import Limits
-from cpc.core.resources import Amounts
 from cpc.queue import terms
 from cpc.queue.asks import Asks, Standing
+from cpc.queue.byways import Byways
 from cpc.queue.callers import Callers, Waiting
 from cpc.queue.requirement import Profile, profile
 from cpc.queue.served import Served
 from cpc.queue.sources import AGAIN
 from cpc.queue.tried import SOON, Tried, Try, Worker
-from cpc.server.federation.borrowed import sane
+from cpc.server.federation.borrowed import limited, sane
 from cpc.server.federation.owner import Owner
 from cpc.server.federation.ways import Caller, Ways
 from cpc.server.queue import Queue
@@ -74,6 +74,7 @@ class Asked:
         self._late: dict[str, float] = {}  # peers that did not answer when they were asked last, and when that was
         self._callers = Callers()
         self._tried = Tried()
+        self._byways = Byways()
         self._given = Served()  # cores that our peers have given to workers of others
         self._soon = False  # a look is due at once
         self._looked = -PAUSE  # when the last one was
@@ -84,12 +85,16 @@ class Asked:
     # --- a question -----------------------------------------------------------------------------------------------------
 
     async def _ask(self, caller: Caller, question: AskWork) -> WorkGiven:
-        peer = caller.peer
+        peer, now = caller.peer, self._clock.monotonic()
         self._check(peer, question)
-        key = (question.id, question.hops)
-        standing = self._asks.come(*key, peer, self._clock.monotonic())
+        key, home = (question.id, question.hops), question.route[0]
+        standing = self._asks.come(*key, peer, now)
         if standing is Standing.ELSEWHERE:
+            self._byways.came(home, peer, now, now + SUBSCRIBED)
+            for offer in question.offers:
+                self._callers.elsewhere(peer, (home, offer.worker), now)
             return WorkGiven(complete=True)
+        self._byways.asked(home, now)
         if standing is Standing.REPEAT:
             return await self._repeat(key)
         if self._under_way.get(peer, 0) >= MOST_ASKS:
@@ -251,7 +256,7 @@ class Asked:
         """What there is room at, as this peer of ours may have it."""
         limits = self._ways.agreement(following).lent
         free = (offer for offer in offers.values() if offer.free.cores > 0)
-        return [found for offer in free if (found := _limited(offer, limits.cores, limits.executables))]
+        return [found for offer in free if (found := limited(offer, limits.cores, limits.executables))]
 
     def _fill(self, offers: dict[int, Offer], worker: int, tasks: Sequence[Task]) -> None:
         """What is left of an offer when these tasks run there."""
@@ -317,6 +322,8 @@ class Asked:
             need -= cores
             self._callers.called(peer, self._clock.monotonic(), homes)
             self._tell(peer, 0, self._ways.here, homes)
+            if any(map(self._byways.has, homes)):
+                self._timers.callLater(LOOK_AGAIN, self._heard, peer, homes, self._clock.monotonic())
         if waiting and self._callers and not self._soon:
             self._plan(LOOK_AGAIN)
 
@@ -367,19 +374,35 @@ class Asked:
                 ready.append((peer, cores, list(homes)))
         return bool(waiting), sum(fit.values()), ready
 
-    def _tell(self, peer: str, hops: int, server: str, homes: Sequence[str]) -> None:
+    def _tell(self, peer: str, hops: int, server: str, homes: Sequence[str], instead: bool = False) -> None:
         self.called += 1
         named = tuple(homes) if len(homes) <= MAX_OFFERS else ()
-        self._ways.tell(peer, "demand", Demand(hops=min(hops, MAX_HOPS), server=server, homes=named))
+        said = Demand(hops=min(hops, MAX_HOPS), server=server, homes=named, instead=instead)
+        self._ways.tell(peer, "demand", said)
+
+    def _heard(self, peer: str, homes: Sequence[str], since: float) -> None:
+        """Homes that were called, and neither have asked nor work for us, may not have heard of it."""
+        if not self._stopped:
+            busy = self._owner.totals()
+            self._instead(peer, 0, self._ways.here, [home for home in homes if home not in busy], since)
+
+    def _instead(self, peer: str, hops: int, server: str, homes: Iterable[str], since: float) -> None:
+        """Those of these homes that have not asked since then are called by another way than by this peer."""
+        by_way: dict[str, list[str]] = {}
+        for home in homes:
+            if other := self._byways.instead(home, peer, since, self._clock.monotonic()):
+                by_way.setdefault(other, []).append(home)
+        for other, its in by_way.items():
+            self._tell(other, hops, server, its, instead=True)
 
     def demand(self, peer: str, demand: Demand) -> None:
         """A peer of ours has work, or somebody behind it: those for whom it has promised to call are told. What this server
         itself has promised them stands."""
         now = self._clock.monotonic()
         self._late.pop(peer, None)
-        waiting = self._tried.called(peer, now, demand.homes)
+        waiting = self._tried.called(peer, now, demand.homes, demand.instead)
         for other in sorted(waiting, key=lambda each: (self._callers.served(each, now), each)):
-            self._tell(other, demand.hops + 1, demand.server, waiting[other])
+            self._tell(other, demand.hops + 1, demand.server, waiting[other], demand.instead)
 
     def agreed(self, peer: str) -> None:
         """A peer of ours may give us work from now on: those whose questions may go on to it are told."""
@@ -389,10 +412,14 @@ class Asked:
             self._tell(other, 1, "", ())
 
     def down(self, peer: str) -> None:
-        """A peer is away: it asks again when it is back."""
+        """A peer is away: it asks again when it is back. Homes behind it that have another way here may ask by that."""
+        now = self._clock.monotonic()
         self._late.pop(peer, None)
-        self._tried.called(peer, self._clock.monotonic())
+        self._tried.called(peer, now)
+        homes = dict.fromkeys(home for home, _ in self._callers.of(peer, now))
         self._callers.forget(peer)
+        self._byways.forget(peer)
+        self._instead(peer, 1, "", homes, now)
 
     def stop(self) -> None:
         """Call nobody any more."""
@@ -413,16 +440,3 @@ def _cores(given: Iterable[Given]) -> int:
 def _profile(offer: Offer) -> Profile:
     programs = tuple((program.name, program.version) for program in offer.programs)
     return profile(programs, offer.labels, offer.total, offer.plain)
-
-
-def _limited(offer: Offer, cores: int | None, executables: tuple[str, ...] | None) -> Offer | None:
-    """The offer as a peer may have it; None when nothing of it is left."""
-    programs, plain = offer.programs, offer.plain
-    if executables is not None:
-        programs, plain = tuple(program for program in programs if program.name in executables), False
-    free = offer.free
-    if cores is not None and cores < free.cores:
-        free = Amounts(cores=cores, gpus=free.gpus, memory=free.memory, other=free.other)
-    if free.cores <= 0 or not (plain or programs):
-        return None
-    return msgspec.structs.replace(offer, free=free, programs=programs, plain=plain)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from cpc.core.errors import CopernicusError
 from cpc.core.peer import Limits
+from cpc.core.resources import Amounts
 from cpc.core.texts import plain
 from cpc.queue import terms
 from cpc.queue.requirement import Profile, profile
@@ -121,3 +124,16 @@ def _good(offer: Offer, home: str) -> bool:
 def size_of(task: Task) -> int:
     """About how many bytes a task is."""
     return 300 + sum(map(len, task.argv)) + sum(100 + 34 * len(content.chunks) for _, content, _ in task.inputs)
+
+
+def limited(offer: Offer, cores: int | None, executables: tuple[str, ...] | None) -> Offer | None:
+    """The offer as a peer may have it; None when nothing of it is left."""
+    programs, plain = offer.programs, offer.plain
+    if executables is not None:
+        programs, plain = tuple(program for program in programs if program.name in executables), False
+    free = offer.free
+    if cores is not None and cores < free.cores:
+        free = Amounts(cores=cores, gpus=free.gpus, memory=free.memory, other=free.other)
+    if free.cores <= 0 or not (plain or programs):
+        return None
+    return msgspec.structs.replace(offer, free=free, programs=programs, plain=plain)
