@@ -33,7 +33,7 @@ class PoolServices:
         self, *, store: Store, gate: Gate, jobs: Jobs, queue: Queue, bundles: Bundles, reactor: Any, clock: Clock,
         chance: Chance, cut: Callable[[list[int], str], None], tools: Tools | None, config: Config, machines: Machines,
     ) -> None:  # fmt: skip
-        self._commands = None if tools else Commands(reactor, os.environ)
+        self._commands = None if tools else Commands(reactor, os.environ, clock)
         if tools is None:
             assert self._commands is not None
             tools = Tools(self._commands, Web(reactor), clock, chance)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
 
-from cpc.core.clock import Timer, Timers
+from cpc.core.alarm import Alarm
+from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.digest import CHUNK
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.peer import Bound
@@ -78,8 +79,9 @@ class _Lane:
 class Calls:
     """Outstanding calls of one connection."""
 
-    def __init__(self, reactor: Timers, send: Callable[[frames.Frame], None]) -> None:
+    def __init__(self, reactor: Timers, clock: Clock, send: Callable[[frames.Frame], None]) -> None:
         self._reactor = reactor
+        self._clock = clock
         self._send = send
         self._last = 0
         self._sent: dict[int, _Call] = {}
@@ -102,7 +104,7 @@ class Calls:
             raise Unavailable(f"{method}: {MAX_WAITING} calls wait for the other side already", "try again later")
         weight = bulk_weight(len(data), most) if bulk else len(data)
         call = _Call(method, data, lane, route, timeout if route else 0.0, most, weight, bounds)
-        call.timer = self._reactor.callLater(timeout, self._late, call, timeout)
+        call.timer = Alarm(self._reactor, self._clock, timeout, lambda: self._late(call, timeout))
         call.answer = Deferred(lambda _: self._forget(call))
         if lane.waiting or not lane.has_room(weight):
             lane.waiting.append(call)

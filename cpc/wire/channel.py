@@ -20,6 +20,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer  # type: ignore[import-untyped]
 
+from cpc.core.alarm import Alarm
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError, Unavailable
 from cpc.core.pieces import Piece, Pieces
@@ -140,7 +141,7 @@ class Channel(Protocol):
         if self._paused_at is None:
             self._paused_at = self._clock.monotonic()
             if self._stalled is None:
-                self._stalled = self._reactor.callLater(STALL, self._check_stall)
+                self._stalled = Alarm(self._reactor, self._clock, STALL, self._check_stall)
 
     def resumeProducing(self) -> None:
         """The transport has room again."""
@@ -159,7 +160,7 @@ class Channel(Protocol):
             return
         left = self._paused_at + STALL - self._clock.monotonic()
         if left > 0:
-            self._stalled = self._reactor.callLater(left, self._check_stall)
+            self._stalled = Alarm(self._reactor, self._clock, left, self._check_stall)
         else:
             self.abort(f"the other side has not read for {STALL:.0f} s")
 

@@ -25,6 +25,7 @@ from twisted.internet.error import (
 from twisted.logger import Logger
 
 import cpc
+from cpc.core.alarm import Alarm
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError, Refused, Unavailable
 from cpc.core.peer import Bound
@@ -99,12 +100,12 @@ class Connection:
         self._on_open = on_open
         self._greeting = greeting
         self._intake = intake
-        self._calls = Calls(reactor, self.channel.send)
+        self._calls = Calls(reactor, clock, self.channel.send)
         self._questions = Questions(self, self.channel)
         self._ended = False
         self._end: CopernicusError | None = None
         self._on_closed: list[Callable[[str], None]] = []
-        self._idle_timer: Timer | None = None
+        self._idle: Timer | None = None
 
     # --- for whoever uses it --------------------------------------------------------------------------------------------
 
@@ -275,18 +276,19 @@ class Connection:
         """End the connection when nothing has come for so long; asked again, another time is set."""
         self._stop_idling()
         self.channel.heard = self._clock.monotonic()
-        self._idle_timer = self._reactor.callLater(seconds, self._check_idle, seconds)
+        self._idle_for(seconds, seconds)
 
     def _stop_idling(self) -> None:
-        if self._idle_timer is not None and self._idle_timer.active():
-            self._idle_timer.cancel()
+        if self._idle is not None and self._idle.active():
+            self._idle.cancel()
+
+    def _idle_for(self, left: float, seconds: float) -> None:
+        self._idle = Alarm(self._reactor, self._clock, left, lambda: self._check_idle(seconds))
 
     def _check_idle(self, seconds: float) -> None:
         left = self.channel.heard + seconds - self._clock.monotonic()
-        if self.channel.held:  # nothing can be heard, because nothing is read
-            self._idle_timer = self._reactor.callLater(seconds, self._check_idle, seconds)
-        elif left > 0:
-            self._idle_timer = self._reactor.callLater(left, self._check_idle, seconds)
+        if left > 0 or self.channel.held:  # nothing can be heard while nothing is read
+            self._idle_for(seconds if self.channel.held else left, seconds)
         else:
             self.close(f"nothing was heard for {seconds:.0f} s")
 

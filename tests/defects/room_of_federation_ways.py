@@ -132,6 +132,19 @@ FEDERATION_WAYS = (
         promise="a worker is found by what it may be used for now",
         caught_by="tests/unit/test_queue_index.py::test_a_worker_is_found_by_what_it_may_be_used_for_now",
     ),
+    # --- who stood still ---
+    defect(
+        "missing-for-having-stood-still", "cpc.core.alarm:Alarm._ring", "if abs(late) > STOOD:", "if late < -STOOD:",
+        promise="what has come in while a process stood still is read before it is said to be missing",
+        caught_by="tests/unit/test_standstill.py", quick=True,
+    ),
+    defect(
+        "answers-late-for-having-stood-still", "cpc.wire.calls:Calls.ask",
+        "Alarm(self._reactor, self._clock, timeout, lambda: self._late(call, timeout))",
+        "self._reactor.callLater(timeout, self._late, call, timeout)",
+        promise="no answer is late because whoever has asked stood still",
+        caught_by="tests/unit/test_standstill.py::test_an_answer_is_not_late_because_whoever_has_asked_stood_still",
+    ),
     # --- how much at once ---
     defect(
         "reads-kept-by-their-errors", "cpc.wire.secure:_records", "end.with_traceback(None)", "end",

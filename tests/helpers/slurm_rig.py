@@ -18,7 +18,7 @@ from tests.helpers.slurm import Cluster
 
 
 def tools(cluster: Cluster) -> Tools:
-    return Tools(Commands(reactor, os.environ), Web(reactor), SystemClock(), SystemChance())
+    return Tools(Commands(reactor, os.environ, SystemClock()), Web(reactor), SystemClock(), SystemChance())
 
 
 def rig_for(cluster: Cluster, prefix: str) -> Rig:

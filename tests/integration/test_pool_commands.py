@@ -12,17 +12,21 @@ from twisted.internet import defer, reactor, task
 from twisted.web import resource, server
 
 from cpc.api import BadInput, NotConnected, NotFound, TooLarge, Unavailable
+from cpc.core.clock import SystemClock
 from cpc.server.pools.commands import Commands
 from cpc.server.pools.web import Web
 from cpc.worker import tree
 from tests.helpers.hand_timers import HandTimers
 from tests.helpers.processes import pid_in, until
 from tests.helpers.real_programs import until as standstill
+from tests.simulation.clock import Clock
 
 
 @pytest.fixture
 def commands() -> Commands:
-    return Commands(reactor, dict(os.environ) | {"CPC_SERVER_KEY": "secret"}, together=2, max_output=1 << 16)
+    return Commands(
+        reactor, dict(os.environ) | {"CPC_SERVER_KEY": "secret"}, SystemClock(), together=2, max_output=1 << 16
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -52,7 +56,7 @@ async def test_a_program_that_is_not_there_is_said(commands: Commands) -> None:
 @pytest_twisted.ensureDeferred
 async def test_what_takes_too_long_is_killed_with_all_it_started(tmp_path: Path) -> None:
     timers = HandTimers()
-    commands = Commands(timers, dict(os.environ))
+    commands = Commands(timers, dict(os.environ), SystemClock())
     path = tmp_path / "pid"
     running = defer.ensureDeferred(
         commands(
@@ -74,12 +78,28 @@ async def test_what_a_command_has_printed_is_read_though_the_server_stood_still(
     timers = HandTimers()
     path = tmp_path / "pid"
     words = ["sh", "-c", f"head -c 60000 /dev/zero; echo $$ > {path}.new; mv {path}.new {path}"]
-    ran = defer.ensureDeferred(Commands(timers, dict(os.environ))(words, timeout=1e6))
+    ran = defer.ensureDeferred(Commands(timers, dict(os.environ), SystemClock())(words, timeout=1e6))
     standstill(lambda: path.exists() and not tree.alive(int(path.read_text())), "it has ended, and nothing is read yet")
     while not ran.called:
         timers.advance(1.0)
         await task.deferLater(reactor, 0)
     assert len((await ran).out) == 60_000
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_that_has_ended_in_time_is_not_late_though_the_server_stood_still(tmp_path: Path) -> None:
+    """That its time is over is the first thing to happen afterwards."""
+    timers, path = HandTimers(), tmp_path / "pid"
+    clock = Clock(timers)  # type: ignore[arg-type]
+    words = ["sh", "-c", f"echo done; echo $$ > {path}.new; mv {path}.new {path}"]
+    ran = defer.ensureDeferred(Commands(timers, dict(os.environ), clock)(words, timeout=30.0))
+    standstill(lambda: path.exists() and not tree.alive(int(path.read_text())), "it has ended, and nothing is read yet")
+    clock.uptime += 1000.0
+    timers.advance(30.0)
+    while not ran.called:
+        await task.deferLater(reactor, 0)
+        timers.advance(0.5)
+    assert (await ran).out == "done\n"
 
 
 @pytest_twisted.ensureDeferred

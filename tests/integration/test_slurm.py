@@ -72,7 +72,7 @@ async def test_nothing_of_the_servers_environment_reaches_a_job(cluster: Cluster
     rig = rig_for(cluster, "clean")
     out = cluster.jobs / "env.out"
     secret = dict(os.environ) | {"CPC_SERVER_KEY": "secret", "SBATCH_PARTITION": "low", "SSH_AUTH_SOCK": "/x"}
-    rig.tools = replace(rig.tools, run=Commands(reactor, secret))
+    rig.tools = replace(rig.tools, run=Commands(reactor, secret, SystemClock()))
     (end,) = await rig.ended(rig.make(), await submitted(rig, "env; sinfo --version", output=str(out)))
     assert end.outcome is SeenOutcome.OK
     names = {line.partition("=")[0] for line in out.read_text().splitlines()}

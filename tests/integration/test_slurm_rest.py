@@ -39,7 +39,7 @@ def rig_for(cluster: Cluster, prefix: str, token: Path | None = None, **more: st
     settings = {"url": cluster.rest_url, "user": getpass.getuser(), "token_file": str(path)} | more
     return Rig(
         SlurmRest,
-        Tools(Commands(reactor, cluster.env), Web(reactor), SystemClock(), SystemChance()),
+        Tools(Commands(reactor, cluster.env, SystemClock()), Web(reactor), SystemClock(), SystemChance()),
         wait=lambda seconds: task.deferLater(reactor, seconds),
         prefix=prefix,
         settings=settings,

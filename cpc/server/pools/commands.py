@@ -13,7 +13,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from cpc.api import NotConnected, NotFound, Ran, TooLarge, Unavailable
-from cpc.core.clock import Timer, Timers
+from cpc.core.alarm import Alarm
+from cpc.core.clock import Clock, Timer, Timers
 from cpc.server.process import kill_group
 
 #: What commands see of the server's own environment: what their libraries and logins need, and nothing of its secrets.
@@ -40,10 +41,11 @@ class Commands:
     """Runs commands (`cpc.api.Run`). At most `together` run at once; the others wait their turn, and their time begins then."""
 
     def __init__(
-        self, reactor: Reactor, environ: Mapping[str, str], together: int = 8, max_output: int = MAX_OUTPUT
-    ) -> None:
+        self, reactor: Reactor, environ: Mapping[str, str], clock: Clock, together: int = 8, max_output: int = MAX_OUTPUT
+    ) -> None:  # fmt: skip
         """`environ`: the server's environment, of which commands get what is in `PASSED`."""
         self._reactor = reactor
+        self._clock = clock
         self._env = {name: environ[name] for name in PASSED if name in environ} | {"LC_ALL": "C"}
         self._turns = DeferredSemaphore(together)
         self._max_output = max_output
@@ -63,7 +65,7 @@ class Commands:
             )
         whole = [program, *argv[1:]] if self._setsid is None else [self._setsid, program, *argv[1:]]
         await self._turns.acquire()
-        command = _Command(self._reactor, argv[0], stdin.encode(), timeout, self._max_output)
+        command = _Command(self._reactor, self._clock, argv[0], stdin.encode(), timeout, self._max_output)
         self._running.add(command)
         try:
             try:
@@ -86,10 +88,13 @@ class Commands:
 class _Command(ProcessProtocol):
     """One process from its start to its end."""
 
-    def __init__(self, timers: Timers, name: str, stdin: bytes, timeout: float, max_output: int) -> None:
+    def __init__(
+        self, timers: Timers, clock: Clock, name: str, stdin: bytes, timeout: float, max_output: int
+    ) -> None:  # fmt: skip
         self.name = name
         self.done: Deferred[Ran] = Deferred()
         self._timers = timers
+        self._clock = clock
         self._stdin = stdin
         self._timeout = timeout
         self._left = max_output
@@ -104,7 +109,7 @@ class _Command(ProcessProtocol):
     def connectionMade(self) -> None:
         """It has been started."""
         self._process = self.transport
-        self._set(self._timeout, self._late)
+        self._timer = Alarm(self._timers, self._clock, self._timeout, self._late)
         if self._stdin:
             self._process.write(self._stdin)
         self._process.closeStdin()
