@@ -133,8 +133,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Jobs of one project and class that wait and could run now. `exact`: what the first of them really needs.
 
     `seconds`: how long such jobs take, as those that have ended did; 0: none has. `before`: the same of jobs that were submitted
-    earlier. `rank` as in the queue: the lowest goes first. `waited`: of the one that has waited longest. `running`: how many
-    more of them run; the one that has run longest has for `longest` seconds, half of them have for `half`.
+    earlier. `rank` as in the queue: the lowest goes first, and then the project with the lowest `standing` (cpc.queue.share).
+    `waited`: of the one that has waited longest. `running`: how many more of them run; the one that has run longest has for
+    `longest` seconds, half of them have for `half`.
     """
 
     project: int
@@ -142,6 +143,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exact: Exact
     count: int
     rank: int = 0
+    standing: float = 0.0
     waited: float = 0.0
     seconds: float = 0.0
     before: float = 0.0

@@ -89,7 +89,11 @@ class Survey:
         for one in sorted(self.allocations, key=lambda one: (one.asked_at, one.token)):
             self._seat_allocation(one)
         held = {d.project: sum(room.projects[d.project] for room in self.rooms.values()) for d in demand}
-        order = sorted(demand, key=lambda d: (d.rank, held[d.project], -d.waited, d.project, astuple(d.requirement)))
+
+        def turn(one: Demand) -> tuple[object, ...]:
+            return one.rank, held[one.project], one.standing, -one.waited, one.project, astuple(one.requirement)
+
+        order = sorted(demand, key=turn)
         self._sized = self._by_size()
         self.served: list[Served] = []
         for _, group in groupby((each for each in order if each.count > 0), key=lambda d: d.rank):

@@ -1,6 +1,6 @@
 """Which job goes to which worker: priority, then fair share, then the order of submission; nothing blocks what is behind it.
 
-A worker whose allocation was asked for one job takes one, and of a project's jobs of equal priority one of that size first.
+A worker whose allocation was asked for one job takes one, and of jobs of equal priority one of that size first.
 
 A round fills one worker from the windows it can run. A job that does not fit is passed over, and what is behind it goes
 on; but a job that fits the worker and has been passed over for too long gets a *reservation*: one worker takes nothing of
@@ -114,15 +114,15 @@ def fill_ahead(index: Index, session: Session, circumstances: Round, limit: int)
 class _Order:
     """The windows with jobs that a worker can ever run, in the order of the claim.
 
-    Size comes after the fair share, so it takes nothing from another project. Within one it keeps nobody waiting for long:
-    each allocation takes one job, and the next one is asked for on behalf of the class that has waited longest.
+    Size comes before the fair share: an allocation that is given to a smaller job of another project is wasted, and one more is
+    asked for. Whose turn it is has the next one asked for (`cpc.pools.survey`), so that takes nothing from anybody for long.
     """
 
     def __init__(self, index: Index, session: Session, circumstances: Round) -> None:
         self._index = index
         self._round = circumstances
         self._asked_for = session.asked_for
-        self._heap: list[tuple[int, float, bool, int, Window]] = []
+        self._heap: list[tuple[int, bool, float, int, Window]] = []
         for window in index.candidates(session):
             self.again(window)
 
@@ -138,7 +138,7 @@ class _Order:
             standing = self._index.shares.standing(window.project, self._round.now)
             asked_for = self._asked_for
             other = asked_for is not None and self._index.requirements[window.requirement].size != asked_for
-            heapq.heappush(self._heap, (rank, standing, other, job, window))
+            heapq.heappush(self._heap, (rank, other, standing, job, window))
 
 
 def offer(index: Index, window: Window, circumstances: Round) -> Session | None:

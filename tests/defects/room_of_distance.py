@@ -76,7 +76,8 @@ DISTANCE = (
         caught_by=_FAR + "test_many_homes_that_ask_at_once_by_the_same_way_are_all_called",
     ),
     defect(
-        "called-who-does-not-pass-it-on", "cpc.server.federation.asked:Asked._ask", "for offer in question.offers:", "for offer in ():",
+        "called-who-does-not-pass-it-on", "cpc.server.federation.asked:Asked._ask",
+        "for offer in question.offers:", "for offer in ():",
         promise="nobody is called who has had the question by another way, and passes no call on",
         caught_by=_FAR + "test_a_call_goes_by_the_way_of_the_last_question_and_not_by_one_of_before",
     ),

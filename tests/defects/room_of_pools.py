@@ -368,9 +368,15 @@ POOLS = (
         caught_by=_DIRECT + "test_in_whatever_order_workers_come_there_is_one_allocation_for_each_job",
     ),
     defect(
-        "size-before-shares", "cpc.queue.match:_Order.again", "standing, other", "other, standing",
-        promise="the size of a job takes nothing from another project's share",
-        caught_by=_DIRECT + "test_the_shares_of_projects_come_before_size",
+        "shares-before-size", "cpc.queue.match:_Order.again", "other, standing", "standing, other",
+        promise="an allocation that was asked for one project's job is not wasted on a smaller one of another",
+        caught_by=_DIRECT
+        + "test_the_size_asked_for_comes_before_the_shares_of_projects_which_decide_among_jobs_of_it",
+    ),
+    defect(
+        "asked-for-who-was-there-first", "cpc.pools.survey:Survey.__init__", "held[one.project], one.standing,",
+        "held[one.project],", promise="the next allocation is asked for whose turn it is",
+        caught_by=_DIRECT + "test_where_a_pool_gives_few_allocations_projects_have_them_in_turn",
     ),
     defect(
         "several-jobs-for-one-allocation", "cpc.queue.match:fill", "limit = 1", "pass",

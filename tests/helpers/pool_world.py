@@ -156,11 +156,11 @@ class PoolWorld:
         settings = {"cores": 2, "walltime": 3600.0, "idle": 60.0, "max_allocations": 3} | settings
         self.finish(self.pools.add(self.call(), name, "fake", PoolSettings(**settings), force))
 
-    def submit(self, count: int = 0, **fields: Any) -> int:
+    def submit(self, count: int = 0, project: int = 0, **fields: Any) -> int:
         spec = JobSpec(argv=("true",), array=count, **fields)
 
         def unit(tx: Tx) -> int:
-            row = submission.submit(self.queue, tx, self.project, 1, "user:test", spec)
+            row = submission.submit(self.queue, tx, project or self.project, 1, "user:test", spec)
             self.queue.round(tx)
             return row.id
 

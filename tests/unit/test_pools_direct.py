@@ -84,6 +84,39 @@ def test_in_whatever_order_workers_come_there_is_one_allocation_for_each_job(wor
     assert world.in_vain == []
 
 
+def another(world: PoolWorld) -> int:
+    return int(world.do(lambda tx: projects.add(tx, "q", 1, 0, 1.0)).id)
+
+
+def test_projects_that_share_a_pool_have_one_allocation_for_each_job_too(world: PoolWorld) -> None:
+    """Whichever worker comes first: those of the project that has used more are not given to the other one's small jobs."""
+    world.pool(direct=True, cores=4, max_allocations=0, backlog=30)
+    other = another(world)
+    world.do(lambda tx: world.queue.index.shares.charge(world.project, 1e6, world.queue.now))
+    starts = iter((1.0, 1.0, 30.0, 30.0))
+    world.boot = lambda: next(starts)
+    for _ in range(2):
+        world.submit(need=Amounts(cores=3))
+    for _ in range(2):
+        world.submit(project=other)
+    world.settle()
+    assert Counter(world.ran) == {(3, 3): 2, (1, 1): 2}
+    assert len(world.rows()) == 4
+
+
+def test_where_a_pool_gives_few_allocations_projects_have_them_in_turn(world: PoolWorld) -> None:
+    """Those of a project that was there long before, and has larger jobs, are not all asked for first."""
+    world.pool(direct=True, cores=4, max_allocations=1)
+    world.submit(10, need=Amounts(cores=3))
+    world.until(lambda: len(world.ran) == 3)
+    world.submit(10, project=another(world))
+    world.until(lambda: len(world.ran) == 8)
+    assert Counter(world.ran[4:]) == {(1, 1): 4}, "until it has used as much"
+    world.until(lambda: len(world.ran) == 16)
+    assert set(world.ran[8:]) == {(1, 1), (3, 3)}
+    assert all(granted == has for granted, has in world.ran)
+
+
 def test_a_server_that_was_restarted_knows_what_each_worker_is_for(world: PoolWorld) -> None:
     world.pool(direct=True, cores=4, max_allocations=0, backlog=30)
     for cores in (1, 3, 1, 3):
@@ -178,12 +211,15 @@ def test_priority_comes_before_size(bench: Bench) -> None:
     assert jobs(bench, direct(bench, size(need=Amounts(cores=8)))) == [urgent]
 
 
-def test_the_shares_of_projects_come_before_size(bench: Bench) -> None:
-    other = bench.do(lambda tx: projects.add(tx, "q", 1, 0, 1.0)).id
-    bench.do(lambda tx: bench.queue.index.shares.charge(bench.project, 1e6, bench.queue.now))
-    bench.submit("wanted", need=Amounts(cores=8))
-    theirs = bench.submit("small", project=other)
+def test_the_size_asked_for_comes_before_the_shares_of_projects_which_decide_among_jobs_of_it(bench: Bench) -> None:
+    other, third = (bench.do(lambda tx, name=name: projects.add(tx, name, 1, 0, 1.0)).id for name in "qr")
+    for project, used in ((bench.project, 1e6), (third, 1e3)):
+        bench.do(lambda tx, it=project, used=used: bench.queue.index.shares.charge(it, used, bench.queue.now))
+    bench.submit("small", project=other)
+    first = bench.submit("wanted", need=Amounts(cores=8))
+    theirs = bench.submit("wanted too", project=third, need=Amounts(cores=8))
     assert jobs(bench, direct(bench, size(need=Amounts(cores=8)))) == [theirs]
+    assert jobs(bench, direct(bench, size(need=Amounts(cores=8)), "w2")) == [first]
 
 
 def test_a_reserved_job_comes_before_size(bench: Bench) -> None:

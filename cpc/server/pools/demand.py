@@ -31,6 +31,7 @@ def demand(queue: Queue, tx: Tx) -> list[Demand]:
                 exact=submission.exact,
                 count=window.total,
                 rank=rank,
+                standing=queue.index.shares.standing(project, queue.now),
                 waited=max(0.0, (tx.now - submission.row.submitted) / SECOND),
                 seconds=queue.pace.of(array) or 0.0,
                 before=queue.pace.of_alike(project, number) or 0.0,
