@@ -78,13 +78,13 @@ DISTANCE = (
     defect(
         "called-who-does-not-pass-it-on", "cpc.server.federation.asked:Asked._ask",
         "for offer in question.offers:", "for offer in ():",
-        promise="nobody is called who has had the question by another way, and passes no call on",
+        promise="nobody is called who passes no call on, but the one who does",
         caught_by=_FAR + "test_a_call_goes_by_the_way_of_the_last_question_and_not_by_one_of_before",
     ),
     defect(
         "cut-way-was-the-only-one", "cpc.server.federation.asked:Asked.down",
         "self._instead(peer, 1, \"\", homes, now)", "pass",
-        promise="when a link is cut, those behind it who have another way are called by that",
+        promise="when a link is cut, homes that have another way are called by that",
         caught_by=_FAR + "test_when_the_way_of_a_question_is_cut_its_home_is_called_by_another_one",
     ),
     defect(

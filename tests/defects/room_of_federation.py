@@ -82,7 +82,7 @@ FEDERATION = (
     ),
     defect(
         "call-passed-on-to-everybody", "cpc.server.federation.asked:Asked.demand",
-        "self._tried.called(peer, now, demand.homes)", "dict.fromkeys(self._callers.onward('', now), [])",
+        "self._tried.called(peer, now, demand.homes, demand.instead)", "dict.fromkeys(self._callers.onward('', now), [])",
         promise="a call for workers is passed on to those only for whom it was promised",
         caught_by="tests/simulation/federation/test_crowds.py", seconds=300.0,
     ),

@@ -369,7 +369,7 @@ POOLS = (
     ),
     defect(
         "shares-before-size", "cpc.queue.match:_Order.again", "other, standing", "standing, other",
-        promise="an allocation that was asked for one project's job is not wasted on a smaller one of another",
+        promise="no allocation for a large job is wasted on a small one of another project",
         caught_by=_DIRECT
         + "test_the_size_asked_for_comes_before_the_shares_of_projects_which_decide_among_jobs_of_it",
     ),
