@@ -38,5 +38,9 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
         """The lease as the home's worker knows it, of the owner at the end of this path."""
         return Lease(self.job, self.attempt, self.incarnation, path)
 
+    def of(self, first: bool = False) -> str:
+        """The job as people see it. `first`: of an array, which its number alone does not show."""
+        return ids.show(self.job, first or ids.index(self.job) > 0)
+
     def __str__(self) -> str:
-        return f"job {ids.show(self.job, ids.index(self.job) > 0)} attempt {self.attempt}"
+        return f"job {self.of()} attempt {self.attempt}"

@@ -138,7 +138,7 @@ def _session(queue: Queue, tx: Tx, row: WorkerRow, hello: Hello) -> Session:
         project = found.id
     programs = tuple((program.name, program.version) for program in hello.programs)
     lent = {
-        held.lease: Lent(held.lease, held.granted, held.waits)
+        held.lease: Lent(held.lease, held.granted, held.waits, first=held.first)
         for held in hello.lent
         if _goes_on(queue, tx, row.id, held.lease)
     }

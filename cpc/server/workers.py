@@ -157,9 +157,8 @@ class Workers:
             return ()
         views = []
         for server, leases in self.lending.home.works_for(worker):
-            running = [lease for lease in leases if lease in session.lent]
-            if running:
-                jobs = tuple(ids.show(lease.job, ids.index(lease.job) > 0) for lease in running)
+            jobs = tuple(lease.of(session.lent[lease].first) for lease in leases if lease in session.lent)
+            if jobs:
                 views.append(LentView(server=server, jobs=jobs))
         return tuple(views)
 

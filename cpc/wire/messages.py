@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from cpc.core import ids
 from cpc.core.allocation import Check
 from cpc.core.digest import Content
 from cpc.core.lease import Lease
@@ -93,11 +94,13 @@ class Program(Message, frozen=True):
 
 
 class Held(Message, frozen=True):
-    """A job of another server that the worker has: what it was granted. `waits`: for room, it has not begun."""
+    """A job of another server that the worker has: what it was granted. `waits`: for room, it has not begun. `first`: it is the
+    first job of an array, which nobody but its owner could tell by its number."""
 
     lease: Lease
     granted: Amounts
     waits: bool = False
+    first: bool = False
 
 
 class Hello(Message, frozen=True):
@@ -165,6 +168,7 @@ class Result(Message, frozen=True):
     max_memory: Count = 0
     stage_in_seconds: Seconds = 0.0  # its inputs were under way; 0: it had none
     stage_out_seconds: Seconds = 0.0  # chunks of its outputs were; 0: all were in `small`
+    first: bool = False  # as in Held
 
 
 class Checkpoint(Message, frozen=True):
@@ -224,6 +228,16 @@ class Task(Message, frozen=True):
     checkpoint: Manifest | None = None
     walltime: float = 0.0
     name: str = ""
+
+    @property
+    def is_element(self) -> bool:
+        """Whether it is one of an array."""
+        return "CPC_INDEX" in self.env
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first of an array."""
+        return self.is_element and ids.index(self.lease.job) == 0
 
 
 class Settled(Message, frozen=True):

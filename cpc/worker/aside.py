@@ -15,7 +15,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from cpc.core import ids
 from cpc.core.lease import Lease
 from cpc.core.reading import UNREADABLE
 from cpc.spool.disk import Disk, walk
@@ -78,7 +77,7 @@ class Aside:
 
     def _note(self, lease: Lease, result: Result) -> Note:
         return Note(
-            server=lease.path or self._server, job=ids.show(lease.job, ids.index(lease.job) > 0), attempt=lease.attempt,
+            server=lease.path or self._server, job=lease.of(result.first), attempt=lease.attempt,
             incarnation=lease.incarnation, outcome=result.outcome.value, exit_code=result.exit_code,
             wall_seconds=result.wall_seconds, files=sum(1 for _ in result.files.files()), bytes=result.files.size,
             lent=bool(lease.path),

@@ -144,6 +144,7 @@ class Desk:
                 lease=each.lease,
                 granted=each.task.granted,
                 waits=each.state is State.FETCHING or each.lease in waiting,
+                first=each.task.is_first,
             )
             for each in itertools.islice(abroad, MOST_HELD)
         )

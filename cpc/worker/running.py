@@ -243,6 +243,7 @@ class Attempt:
             cpu_seconds=end.cpu_seconds,
             max_memory=end.max_memory,
             stage_in_seconds=self._stage_in,
+            first=self.task.is_first,
         )
         try:
             collected = await room.together(lambda: self._collect_brief(result))
@@ -375,7 +376,7 @@ class Attempt:
                 room.hooks.fault(text)
             room.hooks.gone(self)
             if self._stop is not Stop.DROP:
-                result = Result(lease=self.lease, outcome=Outcome.REFUSED, message=text)
+                result = Result(lease=self.lease, outcome=Outcome.REFUSED, message=text, first=self.task.is_first)
                 room.hooks.deliver(Delivery(room, self.lease, self.directory, None, Kept(result)))
                 return
         await self._clear()
@@ -407,6 +408,7 @@ class Attempt:
             message=self._words or message,
             wall_seconds=end.wall_seconds,
             cpu_seconds=end.cpu_seconds,
+            first=self.task.is_first,
         )
         self._room.hooks.deliver(Delivery(self._room, self.lease, "", None, Kept(result)))
 

@@ -60,7 +60,7 @@ def job_environment(command: Command, task: Task) -> dict[str, str]:
     """
     cores = str(max(1, task.granted.cores))
     facts = {
-        "CPC_JOB": ids.show(task.lease.job, "CPC_INDEX" in task.env),
+        "CPC_JOB": ids.show(task.lease.job, task.is_element),
         "CPC_ATTEMPT": str(task.lease.attempt),
         "CPC_CORES": cores,
         "CPC_GPUS": str(task.granted.gpus),

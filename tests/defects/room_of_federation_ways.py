@@ -132,10 +132,22 @@ FEDERATION_WAYS = (
         promise="a worker is found by what it may be used for now",
         caught_by="tests/unit/test_queue_index.py::test_a_worker_is_found_by_what_it_may_be_used_for_now",
     ),
+    # --- how jobs of others are called ---
+    defect(
+        "first-of-an-array-is-a-job", "cpc.server.federation.placing:place", "first=task.is_first", "first=False",
+        promise="a home shows the first job of another's array as one of that",
+        caught_by="tests/unit/test_lending.py::test_both_sides_show_who_works_for_whom_and_why_a_job_waits",
+    ),
+    defect(
+        "first-of-an-array-is-a-job-in-custody", "cpc.server.federation.held:_item", "kept.result.first", "False",
+        promise="custody shows the first job of an array as one of that",
+        caught_by="tests/unit/test_custody_lending.py::"
+        "test_the_first_job_of_an_array_is_shown_as_that_also_after_a_restart",
+    ),
     # --- who stood still ---
     defect(
         "missing-for-having-stood-still", "cpc.core.alarm:Alarm._ring", "if abs(late) > STOOD:", "if late < -STOOD:",
-        promise="what has come in while a process stood still is read before it is said to be missing",
+        promise="what came while a process stood still is read before it is missed",
         caught_by="tests/unit/test_standstill.py", quick=True,
     ),
     defect(

@@ -297,7 +297,11 @@ class Hand:
             programs=tuple(Program(name=n, version=v) for n, v in self.fields.get("programs", ())),
             paths=self.fields["paths"], ahead=self.fields.get("ahead", 0), labels=self.fields.get("labels", ()),
             holds=(*self.tasks, *self.told),
-            lent=tuple(Held(lease=one, granted=task.granted) for one, task in self.tasks.items() if one.path),
+            lent=tuple(
+                Held(lease=one, granted=task.granted, first=task.is_first)
+                for one, task in self.tasks.items()
+                if one.path
+            ),
         )  # fmt: skip
         welcome: Welcome = self.world.reactor.finish(self.connection.call("hello", hello, Welcome, timeout=30.0), 100.0)
         for lease in welcome.drop:
@@ -362,9 +366,9 @@ class Hand:
     def finish(self, *leases: Lease, outcome: Outcome = Outcome.OK, brief: bool = False, **fields: Any) -> None:
         """These jobs, or all that it runs, end now."""
         for lease in leases or tuple(self.tasks):
-            self.tasks.pop(lease)
+            task = self.tasks.pop(lease)
             self.told[lease] = Result(
-                lease=lease, outcome=outcome, exit_code=0 if outcome is Outcome.OK else 1, **fields
+                lease=lease, outcome=outcome, exit_code=0 if outcome is Outcome.OK else 1, first=task.is_first, **fields
             )  # fmt: skip
         self.beat(brief=brief)
 

@@ -34,7 +34,7 @@ def aside(here: World) -> list[str]:
 def test_what_a_job_has_left_is_kept_aside_and_told_of_when_the_server_does_not_know_it() -> None:
     here = world(write=Program(5.0, writes=((1.0, "out.dat", b"science" * 20_000),)))
     here.script.verdict = "kept aside"
-    done = here.script.add(1, "write")
+    done = here.script.add(1, "write", env={"CPC_INDEX": "0"})
     worker = here.worker()
     here.until(lambda: done in here.script.results)
     here.until(lambda: any("does not know" in line for line in here.said))
@@ -43,7 +43,7 @@ def test_what_a_job_has_left_is_kept_aside_and_told_of_when_the_server_does_not_
     (said,) = (line for line in here.said if "does not know" in line)
     assert kept.removesuffix("/out.dat") in said
     note = msgspec.json.decode(here.platter.names[kept.removesuffix("/out.dat") + ".json"].data)
-    assert (note["outcome"], note["attempt"], note["exit_code"]) == ("ok", 1, 0)
+    assert (note["job"], note["outcome"], note["attempt"], note["exit_code"]) == ("1[0]", "ok", 1, 0)
     here.until(lambda: worker.agent.left_behind == 0)
     worker.kill()
     here.platter.power_loss()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cpc.core import ids
 from cpc.core.lease import Lease
 from cpc.core.resources import Amounts
@@ -17,8 +19,8 @@ def of(path: str, number: int = 1) -> Lease:
     return Lease(ids.make(1, number), 1, 1, path)
 
 
-def add(script: Script, lease: Lease, *argv: str, cores: int = 1) -> None:
-    script.tasks.append(Task(lease=lease, project=ids.make(1, 1), granted=Amounts(cores=cores), argv=argv))
+def add(script: Script, lease: Lease, *argv: str, cores: int = 1, **fields: Any) -> None:
+    script.tasks.append(Task(lease=lease, project=ids.make(1, 1), granted=Amounts(cores=cores), argv=argv, **fields))
 
 
 def test_jobs_of_the_same_number_run_side_by_side_and_each_result_is_its_own() -> None:
@@ -38,7 +40,7 @@ def test_jobs_of_the_same_number_run_side_by_side_and_each_result_is_its_own() -
 
 def test_a_hello_tells_what_runs_for_others_and_what_it_was_granted() -> None:
     here = world(md=Program(500.0))
-    add(here.script, of("b/c"), "md", cores=2)
+    add(here.script, of("b/c"), "md", cores=2, env={"CPC_INDEX": "0"})
     add(here.script, of("b"), "md", cores=1)
     add(here.script, of(""), "md")
     here.worker()
@@ -49,6 +51,7 @@ def test_a_hello_tells_what_runs_for_others_and_what_it_was_granted() -> None:
     hello = here.script.hellos[-1]
     assert hello.paths
     assert {held.lease: held.granted.cores for held in hello.lent} == {of("b/c"): 2, of("b"): 1}
+    assert {held.lease.path: held.first for held in hello.lent} == {"b/c": True, "b": False}
     assert not any(held.waits for held in hello.lent)
     assert set(hello.holds) == {of("b/c"), of("b"), of("")}
 

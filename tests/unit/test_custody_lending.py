@@ -20,6 +20,7 @@ from cpc.server.federation.files import OwnerFiles
 from cpc.server.federation.handing import Handing
 from cpc.server.federation.held import Held
 from cpc.server.gate import Gate
+from cpc.server.principal import SERVER
 from cpc.server.seal import Seal
 from cpc.server.storage import Storage
 from cpc.store import attempts
@@ -52,7 +53,7 @@ def with_custody(house: House, disk: MemoryDisk) -> Custody:
 class Away:
     """A worker of `a` has a job of `c`, and the relay between them has gone."""
 
-    def __init__(self, directory: Path, cores: int = 1) -> None:
+    def __init__(self, directory: Path, cores: int = 1, array: int = 0) -> None:
         self.world = World(directory, "a", "b", "c")
         self.slow = self.world.net.trust("a", "b")
         self.world.net.trust("b", "c")
@@ -60,14 +61,14 @@ class Away:
             agreement = self.world.net.agreement(one, other)
             self.world.net.agree(one, other, type(agreement)(lend_on=2))
         self.platter = Platter(lambda: 0.0)
-        disk = MemoryDisk(self.platter)
+        self.disk = disk = MemoryDisk(self.platter)
         disk.make_directory("/run")
         self.custody = with_custody(self.world["a"], disk)
         owner = self.world["c"]
         files = JobFiles(owner.queue, owner.store, owner.machines._chunks)
         OwnerFiles(files, owner.store, owner.lending.owner.quarantine).serve(owner.ways)
         self.hand: Hand = self.world["a"].worker(cores=cores)
-        self.jobs = [owner.submit() for _ in range(cores)]
+        self.jobs = [owner.submit(array=array) for _ in range(cores)]
         self.job = self.jobs[0]
         self.world.run(30.0)
         self.lease = next(lease for lease in self.hand.tasks if lease.job == self.job)
@@ -153,6 +154,19 @@ def test_what_is_in_custody_is_not_lost_with_its_worker(tmp_path: Path) -> None:
     assert (attempt.outcome, attempt.late) == ("ok", False)
     assert owner.outcomes(away.jobs[1])[0] == "lost"
     assert owner.queue.index.sessions == {}
+    away.world.close()
+
+
+@pytest.mark.parametrize(("array", "shown"), [(0, "1"), (2, "1[0]")])
+def test_the_first_job_of_an_array_is_shown_as_that_also_after_a_restart(
+    tmp_path: Path, array: int, shown: str
+) -> None:
+    away = Away(tmp_path, array=array)
+    away.hand.finish()
+    away.world.run(60.0)
+    home = away.world["a"]
+    for custody in (away.custody, with_custody(home, away.disk)):
+        assert [view.job for view in home.look(custody.page(SERVER)).items] == [shown]
     away.world.close()
 
 

@@ -19,7 +19,6 @@ import msgspec
 from twisted.internet.defer import DeferredList, ensureDeferred
 from twisted.logger import Logger
 
-from cpc.core import ids
 from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError, NotFound, Unavailable
@@ -205,8 +204,12 @@ class Custody:
         )
 
     def _event(self, tx: Tx, actor: str, kind: str, item: Item, verdict: str = "") -> None:
-        job = ids.show(item.lease.job, ids.index(item.lease.job) > 0)
-        said: dict[str, Any] = {"job": job, "attempt": item.lease.attempt, "owner": item.owner, "worker": item.name}
+        said: dict[str, Any] = {
+            "job": item.job,
+            "attempt": item.lease.attempt,
+            "owner": item.owner,
+            "worker": item.name,
+        }
         if verdict:
             said["verdict"] = verdict
         tx.event(actor, kind, **said)
@@ -390,7 +393,7 @@ class Custody:
     def _view(self, item: Item) -> CustodyView:
         state = self._owners.get(item.owner)
         return CustodyView(
-            id=ident(item.lease), owner=item.owner, job=ids.show(item.lease.job, ids.index(item.lease.job) > 0),
+            id=ident(item.lease), owner=item.owner, job=item.job,
             attempt=item.lease.attempt, worker=item.name, since=item.since, size=item.size,
             trouble=state.trouble if state else "",
         )  # fmt: skip

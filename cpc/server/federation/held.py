@@ -69,6 +69,12 @@ class Item:
     size: int
     digests: tuple[bytes, ...]
     body: int  # bytes of the record itself
+    first: bool = False  # of an array
+
+    @property
+    def job(self) -> str:
+        """Its id at that server, as people see it."""
+        return self.lease.of(self.first)
 
     @property
     def owner(self) -> str:
@@ -358,7 +364,9 @@ def _digests(kept: Kept) -> tuple[bytes, ...]:
 def _item(lease: Lease, kept: Kept, size: int) -> Item:
     files = kept.result.files.size + (kept.checkpoint.files.size if kept.checkpoint else 0)
     small = sum(map(len, kept.result.small.values()))
-    return Item(lease, kept.worker, kept.name, kept.since, size + max(0, files - small), _digests(kept), size)
+    return Item(
+        lease, kept.worker, kept.name, kept.since, size + max(0, files - small), _digests(kept), size, kept.result.first
+    )
 
 
 def _items(spool: Spool) -> tuple[list[Item], list[str]]:

@@ -67,7 +67,7 @@ def place(queue: Queue, tx: Tx, ways: Ways, given: Sequence[Given], used: Callab
                 placed.back.append((each.worker, lease, why))
             elif lease not in session.lent:
                 ahead = not session.free.covers(task.granted)
-                queue.index.lend(session, Lent(lease, task.granted, ahead))
+                queue.index.lend(session, Lent(lease, task.granted, ahead, first=task.is_first))
                 mine.append(msgspec.structs.replace(task, lease=lease))
                 rest = left[route[0]]
                 left[route[0]] = None if rest is None else rest - task.granted.cores
