@@ -9,6 +9,10 @@ hundred nodes send at once, to a slow link or a slow disk, has a few chunks in m
 Each owner has tickets of its own, or files for one behind a slow link would keep those of the others waiting. Whoever takes
 longer than PATIENCE to send a frame goes on without its ticket, or a few slow nodes would.
 
+A question that has come whole keeps its ticket until it is answered, however long that takes: it holds its bytes for so long.
+What is for another server has its own end there (FAR_TIME), and what is written here ends, or the disk hangs; to take in more
+then would only fill the memory.
+
 Only workers need tickets. Two servers, each of which waits for the other to take something in, would wait for ever; a worker
 waits for its server, and never the other way round.
 """
