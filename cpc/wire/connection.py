@@ -10,7 +10,7 @@ After that both sides may call and serve; a handler may take its time, others ru
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
@@ -33,6 +33,7 @@ from cpc.core.pieces import Data, Pieces
 from cpc.wire import frames, tls
 from cpc.wire.calls import Calls
 from cpc.wire.channel import Channel, why_lost
+from cpc.wire.endpoints import ClientEndpoint, ListeningPort, ServerEndpoint
 from cpc.wire.factory import TlsFactory
 from cpc.wire.identity import Name, Role
 from cpc.wire.intake import Intake, Whose
@@ -56,25 +57,6 @@ HERE = frames.Greeting(PROTOCOL, OLDEST_PROTOCOL, cpc.__version__)
 SERVER = frames.Greeting(PROTOCOL, OLDEST_PROTOCOL, cpc.__version__, ("peers",))
 
 _log = Logger()
-
-
-class ClientEndpoint(Protocol):
-    """Twisted's IStreamClientEndpoint."""
-
-    def connect(self, protocolFactory: Any) -> Deferred[Any]: ...
-
-
-class ListeningPort(Protocol):
-    """Twisted's IListeningPort."""
-
-    def getHost(self) -> Any: ...
-    def stopListening(self) -> Deferred[None] | None: ...
-
-
-class ServerEndpoint(Protocol):
-    """Twisted's IStreamServerEndpoint."""
-
-    def listen(self, protocolFactory: Any) -> Deferred[Any]: ...
 
 
 _FRAME_LIMITS = {Role.BUNDLE: frames.MAX_BUNDLE_FRAME}

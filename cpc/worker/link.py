@@ -11,7 +11,8 @@ from cpc.core.chance import Chance
 from cpc.core.clock import Clock, Timer, Timers
 from cpc.core.errors import CopernicusError, Refused, TurnedAway, Unavailable
 from cpc.wire.bundle import Bundle
-from cpc.wire.connection import ClientEndpoint, Connection, connect
+from cpc.wire.connection import Connection, connect
+from cpc.wire.endpoints import ClientEndpoint
 from cpc.wire.identity import Identity
 from cpc.wire.messages import Bulk, Goodbye, Hello, Orders, Welcome
 from cpc.wire.negotiation import NoCommonProtocol

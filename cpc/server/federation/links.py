@@ -23,7 +23,8 @@ from cpc.server.federation.link import SILENCE, Link
 from cpc.server.federation.parting import Parting
 from cpc.server.federation.relaying import Relaying
 from cpc.server.federation.ways import Caller, Handler, Hook
-from cpc.wire.connection import SERVER, ClientEndpoint, Connection, connect
+from cpc.wire.connection import SERVER, Connection, connect
+from cpc.wire.endpoints import ClientEndpoint
 from cpc.wire.frames import Greeting
 from cpc.wire.identity import Identity, Name
 from cpc.wire.messages import Message

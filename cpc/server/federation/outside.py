@@ -31,7 +31,7 @@ from cpc.core.clock import Timers
 from cpc.core.errors import CopernicusError, Refused, TooLarge, Unavailable, from_code
 from cpc.core.peer_views import PeerAnswer, PeerRequest
 from cpc.core.views import ServerView
-from cpc.wire.connection import ClientEndpoint
+from cpc.wire.endpoints import ClientEndpoint
 from cpc.wire.identity import check_authority, fingerprint_of
 from cpc.wire.tls import StrangerTls
 

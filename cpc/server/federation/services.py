@@ -33,7 +33,8 @@ from cpc.spool.disk import Disk
 from cpc.spool.real_disk import RealDisk
 from cpc.store import figures
 from cpc.store.store import Store
-from cpc.wire.connection import ClientEndpoint, Connection, Listener
+from cpc.wire.connection import Connection, Listener
+from cpc.wire.endpoints import ClientEndpoint
 from cpc.wire.identity import Authority, Identity, Name, Role
 from cpc.wire.peer_messages import PeerHello, ServerSeen
 

@@ -22,7 +22,7 @@ from twisted.protocols.policies import ProtocolWrapper
 
 from cpc.server.federation import links
 from cpc.wire import frames, tls
-from cpc.wire.connection import ClientEndpoint, ServerEndpoint
+from cpc.wire.endpoints import ClientEndpoint, ServerEndpoint
 from cpc.wire.identity import Identity, read_certificate
 from cpc.wire.peer_messages import Alive
 from cpc.wire.secure import Secure

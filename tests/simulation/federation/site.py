@@ -12,7 +12,7 @@ from cpc.core import ids
 from cpc.core.lease import Lease
 from cpc.core.spec import JobSpec
 from cpc.store.transaction import Tx
-from cpc.wire.connection import ClientEndpoint
+from cpc.wire.endpoints import ClientEndpoint
 from cpc.wire.messages import Settled, Task
 from tests.helpers.memory_disk import Platter
 from tests.helpers.stores import open_store, result

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from cpc.store import peers
-from cpc.wire.connection import ClientEndpoint, ServerEndpoint
+from cpc.wire.endpoints import ClientEndpoint, ServerEndpoint
 from cpc.wire.identity import Identity
 from tests.simulation import logs
 from tests.simulation.federation.chaos import WideChaos
