@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from cpc.core.clock import Timer, Timers
 from cpc.core.pieces import Piece
 
-AT_ONCE = 6  # for each owner: as many chunks as a link to another server has on its way, and two that are being read
+AT_ONCE = 4  # for each owner: as many chunks as a link to another server has on its way
 PATIENCE = 2.0  # seconds
 
 #: For whom a large frame is, by its beginning and its size; "": nobody in particular.
