@@ -163,7 +163,10 @@ class WorkerFiles:
         self._far = far
         self._worker = 0
         connection.serve("bulk", Bulk, self._bulk)
-        connection.serve("chunk-get", ChunkGet, self._get, bulk=True, most=lambda asked: answer_of(asked.size))
+        connection.serve(
+            "chunk-get", ChunkGet, self._get, bulk=True,
+            most=lambda asked: answer_of(asked.size), whose=lambda asked: asked.lease.path,
+        )  # fmt: skip
         connection.serve("chunk-put", ChunkPut, self._put, bulk=True, most=lambda _: MARGIN)
         connection.serve("chunks-missing", ChunksMissing, self._missing)
 

@@ -11,6 +11,7 @@ A side that has not read for STALL seconds is cut off.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol as Typed
 
 from OpenSSL import SSL
@@ -66,6 +67,8 @@ class Channel(Protocol):
         self._clock = clock
         self._user = user
         self._queue: deque[Piece] = deque()
+        self._given = 0  # bytes, to the transport
+        self._marks: deque[tuple[int, Callable[[], None]]] = deque()
         self._flushing: Timer | None = None
         self._stalled: Timer | None = None
         self._ending: Timer | None = None
@@ -120,7 +123,25 @@ class Channel(Protocol):
         while self._queue and self._paused_at is None:
             piece = self._next_piece()
             self.backlog -= len(piece)
+            self._given += len(piece)
             self._tls().write(piece)
+            self._tell_left(self._given)
+
+    def when_left(self, callback: Callable[[], None]) -> None:
+        """Call back when all that is queued now has been given to the transport, or never will be; perhaps at once."""
+        self._marks.append((self._given + self.backlog, callback))
+        if not self.backlog:
+            self._tell_left(self._given)
+
+    def _tell_left(self, given: float) -> None:
+        while self._marks and self._marks[0][0] <= given:
+            self._marks.popleft()[1]()
+
+    def _drop(self) -> None:
+        """What is queued goes nowhere."""
+        self._queue.clear()
+        self.backlog = 0
+        self._tell_left(float("inf"))
 
     def _next_piece(self) -> bytes | memoryview:
         """Small frames together, a large one in pieces; only small ones are copied."""
@@ -151,8 +172,7 @@ class Channel(Protocol):
 
     def stopProducing(self) -> None:
         """The transport is gone; `connectionLost` follows."""
-        self._queue.clear()
-        self.backlog = 0
+        self._drop()
 
     def _check_stall(self) -> None:
         self._stalled = None
@@ -249,11 +269,11 @@ class Channel(Protocol):
         begun = self.reader.begun
         if self._tickets is not None and self._ticket is None and begun is not None:
             intake, whose = self._tickets
-            ticket = self._ticket = intake.ask(whose(*begun), self._given)
+            ticket = self._ticket = intake.ask("in", whose(*begun), self._may_read)
             if not ticket.given:
                 self._stop_reading(self._held, True)
 
-    def _given(self) -> None:
+    def _may_read(self) -> None:
         self._stop_reading(self._held, False)
 
     def take_ticket(self) -> Ticket | None:
@@ -294,8 +314,7 @@ class Channel(Protocol):
             return
         self._closing = True
         self._words = self._words or words
-        self._queue.clear()
-        self.backlog = 0
+        self._drop()
         if self.transport is not None:
             self._tls().abortConnection()
 
@@ -319,8 +338,7 @@ class Channel(Protocol):
         for timer in (self._flushing, self._stalled, self._ending):
             if timer is not None and timer.active():
                 timer.cancel()
-        self._queue.clear()
-        self.backlog = 0
+        self._drop()
         self._end_ticket()
         assert reason.value is not None
         self._user.channel_lost(reason.value, self._words)

@@ -83,7 +83,7 @@ class Connection:
         self._greeting = greeting
         self._intake = intake
         self._calls = Calls(reactor, clock, self.channel.send)
-        self._questions = Questions(self, self.channel)
+        self._questions = Questions(self, self.channel, reactor)
         self._ended = False
         self._end: CopernicusError | None = None
         self._on_closed: list[Callable[[str], None]] = []
@@ -148,13 +148,14 @@ class Connection:
 
     def serve(
         self, method: str, question: type[Q], handler: Handler[Q] | None, bulk: bool = False,
-        most: Callable[[Q], int] = unknown,
+        most: Callable[[Q], int] = unknown, whose: Callable[[Q], str] | None = None,
     ) -> None:  # fmt: skip
         """Answer `method`. The handler gets this connection and the question; None answers an empty map. A CopernicusError that
-        it raises is sent. Of `bulk` methods so many handlers run as BULK_BYTES allow, by what each may answer (`most`: bytes).
+        it raises is sent. Of `bulk` methods so many handlers run as BULK_BYTES allow, by what each may answer (`most`: bytes),
+        and of those with large answers as there are tickets for that owner of files (`whose`), see `need_tickets`.
         Without a handler nothing is done: for one-way messages that only show that the other side is there.
         """
-        self._questions.serve(method, question, handler, bulk, most)
+        self._questions.serve(method, question, handler, bulk, most, whose)
 
     def route(self, router: Router, bulk: bool = False, most: int = MAX_QUESTION_BYTES) -> None:
         """Give every message with a route to `router`, with this connection; it answers with the body of the answer.
@@ -166,8 +167,10 @@ class Connection:
         self._questions.hold_at_most(most)
 
     def need_tickets(self, whose: Whose) -> None:
-        """Large frames that come here are taken in as there are tickets of this server (see `cpc.wire.intake`)."""
+        """Large frames that come here are taken in as there are tickets of this server, and large answers of what is served with
+        `whose` are given as there are (see `cpc.wire.intake`)."""
         if self._intake is not None:
+            self._questions.intake = self._intake
             self.channel.need_tickets(self._intake, whose)
 
     def on_closed(self, callback: Callable[[str], None]) -> None:

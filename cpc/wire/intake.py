@@ -1,13 +1,17 @@
-"""Large frames of workers: so many a server takes in at a time, over all of its connections, for each owner of files.
+"""Large frames from and to workers: so many a server has in memory, over all of its connections, for each owner of files.
 
     begun ──▶ ticket ──▶ read ──▶ its question is answered ──▶ the ticket is the next one's
       └─▶ all tickets are given out: the connection is read no further until there is one
 
-TCP tells the worker to wait, and of its frame there is no more in memory than one read brings. So a server that hands on what a
-hundred nodes send at once, to a slow link or a slow disk, has a few chunks in memory and not four of each node.
+    asked for ──▶ ticket ──▶ looked up ──▶ sent ──▶ given to the transport ──▶ the ticket is the next one's
+      └─▶ all tickets are given out: the question waits
+
+TCP tells a worker that sends to wait, and of its frame there is no more in memory than one read brings. So a server that hands
+on what a hundred nodes send at once, to a slow link or a slow disk, or that gives all of them the same input when they start,
+has a few chunks in memory and not four of each node.
 
 Each owner has tickets of its own, or files for one behind a slow link would keep those of the others waiting. Whoever takes
-longer than PATIENCE to send a frame goes on without its ticket, or a few slow nodes would.
+longer than PATIENCE to send a frame, or to be given one, goes on without its ticket, or a few slow nodes would.
 
 A question that has come whole keeps its ticket until it is answered, however long that takes: it holds its bytes for so long.
 What is for another server has its own end there (FAR_TIME), and what is written here ends, or the disk hangs; to take in more
@@ -21,19 +25,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cpc.core.clock import Timer, Timers
 from cpc.core.pieces import Piece
 
 AT_ONCE = 4  # for each owner: as many chunks as a link to another server has on its way
-PATIENCE = 2.0  # seconds
+PATIENCE = 0.5  # seconds: what is slower than 8 MiB/s goes on without
 
 #: For whom a large frame is, by its beginning and its size; "": nobody in particular.
 Whose = Callable[[Piece, int], str]
+Way = Literal["in", "out"]
 
 
 class Ticket:
-    """For one large frame, from its beginning until its question is answered. `given`: it may be read."""
+    """For one large frame that comes, until its question is answered, or that is asked for, until it has left.
+
+    `given`: it may be read, or answered.
+    """
 
     def __init__(self, over: Callable[[Ticket], None], told: Callable[[], None]) -> None:
         self.given = False
@@ -43,7 +52,7 @@ class Ticket:
         self._over = False
 
     def give(self, timer: Timer) -> None:
-        """It may be read; `timer` ends our patience with it."""
+        """It has its turn; `timer` ends our patience with it."""
         self.given, self._timer = True, timer
         self._told()
 
@@ -73,12 +82,13 @@ class Intake:
     def __init__(self, reactor: Timers, at_once: int = AT_ONCE) -> None:
         self._reactor = reactor
         self._at_once = at_once
-        self._owners: dict[str, _Owner] = {}  # those of whom there are frames
+        self._owners: dict[tuple[Way, str], _Owner] = {}  # those of whom there are frames
 
-    def ask(self, whose: str, told: Callable[[], None]) -> Ticket:
+    def ask(self, way: Way, whose: str, told: Callable[[], None]) -> Ticket:
         """A ticket, for files of this owner; `told` is called when it is given, now or later."""
-        owner = self._owners.setdefault(whose, _Owner())
-        ticket = Ticket(lambda ended: self._ended(whose, owner, ended), told)
+        key = (way, whose)
+        owner = self._owners.setdefault(key, _Owner())
+        ticket = Ticket(lambda ended: self._ended(key, owner, ended), told)
         owner.waiting[ticket] = None
         self._next(owner)
         return ticket
@@ -87,14 +97,14 @@ class Intake:
         """How many tickets are given out."""
         return sum(owner.given for owner in self._owners.values())
 
-    def _ended(self, whose: str, owner: _Owner, ticket: Ticket) -> None:
+    def _ended(self, key: tuple[Way, str], owner: _Owner, ticket: Ticket) -> None:
         if ticket in owner.waiting:
             del owner.waiting[ticket]
         else:
             owner.given -= 1
         self._next(owner)
-        if not owner.given and not owner.waiting and self._owners.get(whose) is owner:
-            del self._owners[whose]
+        if not owner.given and not owner.waiting and self._owners.get(key) is owner:
+            del self._owners[key]
 
     def _next(self, owner: _Owner) -> None:
         while owner.given < self._at_once and owner.waiting:

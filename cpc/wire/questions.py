@@ -14,17 +14,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 
 import cpc
+from cpc.core.clock import Timers
 from cpc.core.errors import CopernicusError, Refused
 from cpc.wire import frames
 from cpc.wire.calls import BULK_BYTES, FAR_CALLS, MAX_CALLS, SMALL_CALLS, bulk_weight
 from cpc.wire.channel import Channel
-from cpc.wire.intake import Ticket
+from cpc.wire.intake import Intake, Ticket
 from cpc.wire.messages import Message
 
 if TYPE_CHECKING:
@@ -54,6 +56,16 @@ class _Served:
     handler: Handler[Any]
     bulk: bool
     most: Callable[[Any], int] = unknown
+    whose: Callable[[Any], str] | None = None
+
+    def owner(self, envelope: frames.Envelope) -> str | None:
+        """Whose files its answer has; None where that plays no part."""
+        try:
+            return (
+                None if self.whose is None else self.whose(frames.decode(envelope.body, self.question, envelope.method))
+            )
+        except CopernicusError:
+            return None  # and the handler is not called
 
     def answers(self, envelope: frames.Envelope) -> int:
         """Bytes of the answer at most; 0: that is not known."""
@@ -76,6 +88,10 @@ class _Routed:
     answer: Router
     bulk: bool
 
+    def owner(self, envelope: frames.Envelope) -> str | None:
+        """A server asks, not a worker."""
+        return None
+
     def answers(self, envelope: frames.Envelope) -> int:
         """As the envelope says: what is asked is for another server to read."""
         return envelope.most
@@ -84,18 +100,32 @@ class _Routed:
 _Answering = _Served | _Routed
 
 
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A question that is not answered yet. Of one with files: what it takes, whose they are if its answer needs a ticket, and
+    the tickets that it has for itself and for its answer."""
+
+    served: _Answering
+    envelope: frames.Envelope
+    weight: int = 0
+    whose: str | None = None
+    ticket: Ticket | None = None
+    out: Ticket | None = None
+
+
 class Questions:
     """What is served on one connection, and what of it is under way."""
 
-    def __init__(self, connection: Connection, channel: Channel) -> None:
+    def __init__(self, connection: Connection, channel: Channel, reactor: Timers) -> None:
         self._connection = connection
         self._channel = channel
+        self._reactor = reactor
+        self.intake: Intake | None = None  # where large answers need tickets
         self._served: dict[str, _Served] = {}
         self._signs: set[str] = set()  # one-way messages that say nothing but that they came
         self._routed: _Routed | None = None
-        self._inbox: deque[tuple[_Answering, frames.Envelope]] = deque()
-        # With what each takes, and its ticket.
-        self._bulk_inbox: deque[tuple[_Answering, frames.Envelope, int, Ticket | None]] = deque()
+        self._inbox: deque[_Asked] = deque()
+        self._bulk_inbox: deque[_Asked] = deque()
         self._tickets: set[Ticket] = set()  # of questions that are not answered yet
         self._bulk_running = 0
         self._bulk_bytes = 0
@@ -111,13 +141,14 @@ class Questions:
         return self._calls
 
     def serve(
-        self, method: str, question: type[Q], handler: Handler[Q] | None, bulk: bool, most: Callable[[Q], int] = unknown
-    ) -> None:
+        self, method: str, question: type[Q], handler: Handler[Q] | None, bulk: bool, most: Callable[[Q], int] = unknown,
+        whose: Callable[[Q], str] | None = None,
+    ) -> None:  # fmt: skip
         """Answer `method` from now on."""
         if handler is None:
             self._signs.add(method)
         else:
-            self._served[method] = _Served(question, handler, bulk, most)
+            self._served[method] = _Served(question, handler, bulk, most, whose)
 
     def route(self, router: Router, bulk: bool) -> None:
         """Give what has a route to `router` from now on."""
@@ -141,12 +172,13 @@ class Questions:
             self._bytes += len(envelope.body)
             if served.bulk:
                 weight = bulk_weight(len(envelope.body), served.answers(envelope))
+                whose = served.owner(envelope) if weight >= frames.LARGE else None
                 ticket = self._channel.take_ticket()
                 if ticket is not None:
                     self._tickets.add(ticket)
-                self._bulk_inbox.append((served, envelope, weight, ticket))
+                self._bulk_inbox.append(_Asked(served, envelope, weight, whose, ticket))
             else:
-                self._inbox.append((served, envelope))
+                self._inbox.append(_Asked(served, envelope))
             self.start()
             if self._is_full():
                 self._channel.hold()
@@ -158,12 +190,12 @@ class Questions:
     def start(self) -> None:
         """Start handlers of what waits, as far as there is room for their answers."""
         while self._inbox and self._has_room():
-            ensureDeferred(self._handle(*self._inbox.popleft()))
-        while self._bulk_inbox and self._has_room() and self._has_room_for(self._bulk_inbox[0][2]):
-            served, envelope, weight, ticket = self._bulk_inbox.popleft()
+            ensureDeferred(self._handle(self._inbox.popleft()))
+        while self._bulk_inbox and self._has_room() and self._may_start(self._bulk_inbox[0]):
+            asked = self._bulk_inbox.popleft()
             self._bulk_running += 1
-            self._bulk_bytes += weight
-            ensureDeferred(self._handle(served, envelope, weight, ticket))
+            self._bulk_bytes += asked.weight
+            ensureDeferred(self._handle(asked))
 
     def end(self) -> None:
         """The connection has ended: what waits is dropped; handlers that run go on, their answers go nowhere."""
@@ -185,18 +217,22 @@ class Questions:
     def _has_room(self) -> bool:
         return self._channel.backlog < ANSWER_BACKLOG and not self._ended
 
-    def _has_room_for(self, weight: int) -> bool:
+    def _may_start(self, asked: _Asked) -> bool:
         running = self._bulk_running
-        return not running or (running < SMALL_CALLS and self._bulk_bytes + weight <= BULK_BYTES)
+        if running and (running >= SMALL_CALLS or self._bulk_bytes + asked.weight > BULK_BYTES):
+            return False
+        if asked.whose is not None and asked.out is None and self.intake is not None:
+            asked.out = self.intake.ask("out", asked.whose, lambda: self._reactor.callLater(0, self.start))
+            self._tickets.add(asked.out)
+        return asked.out is None or asked.out.given
 
-    async def _handle(
-        self, served: _Answering, envelope: frames.Envelope, weight: int = 0, ticket: Ticket | None = None
-    ) -> None:
+    async def _handle(self, asked: _Asked) -> None:
         """Run one handler to its end; whatever happens is answered, and never raised from here."""
-        method, call, size = envelope.method, envelope.call, len(envelope.body)
+        served, weight, ticket, out = asked.served, asked.weight, asked.ticket, asked.out
+        method, call, size = asked.envelope.method, asked.envelope.call, len(asked.envelope.body)
         try:
-            answer = served.answer(self._connection, envelope)
-            del envelope  # as it came, it is held by nobody any more while its answer is waited for
+            answer = served.answer(self._connection, asked.envelope)
+            del asked  # as it came, it is held by nobody any more while its answer is waited for
             data = await answer
             if call and not self._ended:
                 self._channel.send(frames.answer(call, b"\x80" if data is None else data))
@@ -215,12 +251,17 @@ class Questions:
         self._bulk_running -= served.bulk
         self._bulk_bytes -= weight
         if ticket is not None:
-            self._tickets.discard(ticket)
-            ticket.over()
+            self._over(ticket)
+        if out is not None:
+            self._channel.when_left(partial(self._over, out))
         if not self._ended:
             self.start()
             if not self._is_full():
                 self._channel.release()
+
+    def _over(self, ticket: Ticket) -> None:
+        self._tickets.discard(ticket)
+        ticket.over()
 
     def _answer(self, call: int, error: CopernicusError) -> None:
         if call and not self._ended:

@@ -171,7 +171,7 @@ FEDERATION_WAYS = (
     ),
     defect(
         "passed-on-and-held-by-its-handler", "cpc.wire.questions:Questions._handle",
-        "del envelope  # as it came, it is held by nobody any more while its answer is waited for", "pass",
+        "del asked  # as it came, it is held by nobody any more while its answer is waited for", "pass",
         promise="whoever waits for an answer does not hold the question",
         caught_by=_LINKS + "test_of_what_was_passed_on_nothing_is_held_while_its_answer_is_waited_for", quick=True,
     ),
@@ -210,6 +210,27 @@ FEDERATION_WAYS = (
         "all-chunks-of-all-workers", "cpc.wire.connection:Connection.need_tickets", "if self._intake is not None:", "if False:",
         promise="of what workers send at once a few chunks are in memory",
         caught_by=_INTAKE + "test_of_many_workers_that_send_at_once_a_few_chunks_are_here_and_in_the_end_all_were_taken",
+        quick=True,
+    ),
+    defect(
+        "an-input-for-all-at-once", "cpc.wire.questions:Questions._may_start", "and self.intake is not None", "and False",
+        promise="of what many workers ask for at once a few chunks are in memory",
+        caught_by=_INTAKE
+        + "test_to_many_workers_that_ask_at_once_a_few_chunks_are_given_at_a_time_and_in_the_end_all_have_theirs",
+        quick=True,
+    ),
+    defect(
+        "sent-is-not-left", "cpc.wire.questions:Questions._handle", "self._channel.when_left(partial(self._over, out))",
+        "self._over(out)", promise="the next chunk is looked up when one has left, not when it is queued",
+        caught_by=_INTAKE
+        + "test_to_many_workers_that_ask_at_once_a_few_chunks_are_given_at_a_time_and_in_the_end_all_have_theirs",
+        quick=True,
+    ),
+    defect(
+        "left-and-nobody-told", "cpc.wire.channel:Channel._give", "self._tell_left(self._given)", "pass",
+        promise="the next chunk is looked up as soon as one has left",
+        caught_by=_INTAKE
+        + "test_to_many_workers_that_ask_at_once_a_few_chunks_are_given_at_a_time_and_in_the_end_all_have_theirs",
         quick=True,
     ),
     defect(

@@ -1,4 +1,4 @@
-"""How much of large frames a server takes in at a time, from all of its workers together."""
+"""How much of large frames a server takes in and gives at a time, from and to all of its workers together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from cpc.core.digest import CHUNK
 from cpc.core.lease import Lease
 from cpc.server.bulk import _owner
-from cpc.wire import frames
+from cpc.wire import calls, frames
 from cpc.wire.connection import Connection
 from cpc.wire.intake import AT_ONCE, PATIENCE, Intake, Ticket
-from cpc.wire.messages import ChunkPut, Message
+from cpc.wire.messages import ChunkData, ChunkGet, ChunkPut, Message
 from tests.helpers.wires import Wires
 from tests.simulation.clock import VirtualReactor
 
@@ -21,7 +21,7 @@ NEAR, FAR = Lease(1, 1, 1), Lease(1, 1, 1, "b/c")
 
 
 def tickets(intake: Intake, *owners: str) -> list[Ticket]:
-    return [intake.ask(owner, lambda: None) for owner in owners]
+    return [intake.ask("in", owner, lambda: None) for owner in owners]
 
 
 def given(made: list[Ticket]) -> list[bool]:
@@ -158,6 +158,90 @@ def test_small_frames_need_no_ticket() -> None:
     assert len(home.doing) == AT_ONCE + 1
     home.finish()
     assert small
+
+
+class Giver:
+    """Gives chunks to many workers; those that hold do not read."""
+
+    def __init__(self, workers: int) -> None:
+        self.wires = Wires()
+        self.reactor = self.wires.reactor
+        self.given: list[str] = []  # the owner of each chunk that was looked up
+        self.wires.on_connection = self._serve
+        self.listener = self.wires.listen(idle=1e9)
+        self.workers = [self.wires.connect(self.wires.worker(f"w{number}")) for number in range(workers)]
+
+    def _serve(self, connection: Connection) -> None:
+        connection.serve("chunk-get", ChunkGet, self._give, bulk=True, whose=lambda asked: asked.lease.path)
+        connection.need_tickets(_owner)
+
+    async def _give(self, _: Connection, question: ChunkGet) -> ChunkData:
+        self.given.append(question.lease.path)
+        return ChunkData(data=bytes(CHUNK))
+
+    def get(self, worker: Connection, lease: Lease, hold: bool = False) -> list[Any]:
+        """A worker asks for a chunk; what it gets. With `hold`, it does not read."""
+        found: list[Any] = []
+        got = ensureDeferred(
+            worker.call("chunk-get", ChunkGet(lease=lease, digest=b"d" * 32), ChunkData, 600.0, bulk=True)
+        )
+        got.addCallbacks(found.append, lambda failure: found.append(failure.value))
+        if hold:
+            worker.channel.hold()
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of answers that nobody has read."""
+        return sum(connection.channel.backlog for connection in self.wires.taken)
+
+
+def test_to_many_workers_that_ask_at_once_a_few_chunks_are_given_at_a_time_and_in_the_end_all_have_theirs() -> None:
+    giver = Giver(30)
+    found = [giver.get(worker, FAR) for worker in giver.workers for _ in range(2)]
+    most, began = 0, giver.reactor.seconds()
+    for _ in range(4000):
+        giver.reactor.advance(0.01)
+        most = max(most, giver.waiting)
+        if all(found):
+            break
+    assert most <= AT_ONCE * (CHUNK + calls.MARGIN)
+    assert giver.reactor.seconds() - began < PATIENCE * 60 / AT_ONCE / 2, "each has its turn when one is done"
+    assert [len(each[0].data) for each in found] == [CHUNK] * 60
+    assert len(giver.listener.intake) == 0
+
+
+def test_who_does_not_read_keeps_nobody_waiting_for_long_and_those_of_other_owners_not_at_all() -> None:
+    giver = Giver(AT_ONCE + 2)
+    for worker in giver.workers[:AT_ONCE]:
+        giver.get(worker, FAR, hold=True)
+    giver.reactor.advance(PATIENCE / 2)
+    assert giver.given == ["b/c"] * AT_ONCE
+    following, other = giver.get(giver.workers[-2], FAR), giver.get(giver.workers[-1], NEAR)
+    giver.reactor.advance(PATIENCE / 4)
+    assert giver.given == ["b/c"] * AT_ONCE + [""]
+    giver.reactor.advance(10.0)
+    assert len(following[0].data) == len(other[0].data) == CHUNK
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_worker_that_is_gone_leaves_its_turns_to_the_others(cut: bool) -> None:
+    giver = Giver(AT_ONCE + 1)
+    for worker in giver.workers[:AT_ONCE]:
+        giver.get(worker, FAR, hold=True)
+    giver.reactor.advance(PATIENCE / 5)
+    waiting = giver.get(giver.workers[-1], FAR)
+    giver.reactor.advance(PATIENCE / 5)
+    assert giver.given == ["b/c"] * AT_ONCE
+    giver.workers[0].channel.abort("gone") if cut else giver.workers[0].close("gone")
+    giver.reactor.advance(PATIENCE / 5)
+    assert giver.given == ["b/c"] * (AT_ONCE + 1)
+    giver.reactor.advance(10.0)
+    assert waiting
+    for worker in giver.workers[1:]:
+        worker.channel.abort("gone")
+    giver.reactor.advance(1.0)
+    assert len(giver.listener.intake) == 0
 
 
 @pytest.mark.parametrize(("lease", "whose"), [(NEAR, ""), (FAR, "b/c")])
