@@ -28,6 +28,14 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def has_state(directory: Path) -> bool:
+    """Before that there is nothing from which a run could go on, whatever else is sent in as a checkpoint."""
+    try:
+        return next(directory.rglob("state.cpt"), None) is not None
+    except FileNotFoundError:
+        return False  # a copy that went while we looked
+
+
 def test_a_simulation_goes_on_at_another_worker_as_if_nothing_had_been(
     make_network: Callable[..., Network], files: Path
 ) -> None:
@@ -45,7 +53,10 @@ def test_a_simulation_goes_on_at_another_worker_as_if_nothing_had_been(
     for item, name in (("conf", "conf.gro"), ("mdp", "md.mdp"), ("top", "topol.top")):
         lab.cpcc("setf", f"prep:in.{item}", str(files / name)).done()
     job = lab.until(lambda: network.item("md").jobs, "mdrun is a job")[0]
-    lab.until(lambda: lab.job(job).checkpoint, "a checkpoint is sent in")
+    lab.until(lambda: has_state(first.directory), "mdrun has written its state")
+    for _ in range(2):  # what is sent in first may have been copied before
+        newest = lab.job(job).checkpoint or 0
+        lab.until(lambda newest=newest: (lab.job(job).checkpoint or 0) > newest, "a checkpoint is sent in")
     first.kill()
     lab.client.set_setting("heartbeat_time", "2")
     lab.until(lambda: lab.job(job).history[0].outcome == "lost", "the first attempt is lost")

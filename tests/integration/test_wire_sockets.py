@@ -139,7 +139,7 @@ async def test_files_travel_both_ways_with_few_bytes_held() -> None:
         async def get(number: int) -> bytes:
             found = await here.call("chunk-get", ChunkGet(lease=LEASE, digest=b"%032d" % number), ChunkData, bulk=True)
             most[0] = max(most[0], server.taken[0].backlog)
-            return found.data
+            return bytes(found.data)
 
         data = await gatherResults([ensureDeferred(get(number)) for number in range(16)])
         assert data == [b"%032d" % number * (4 << 15) for number in range(16)]

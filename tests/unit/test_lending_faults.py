@@ -139,10 +139,10 @@ def test_a_result_that_is_handed_in_twice_is_known(two: World) -> None:
     job = two["c"].submit("sleep")
     worker = two["a"].worker()
     two.run(1)
-    (lease,) = worker.tasks
+    ((lease, task),) = worker.tasks.items()
     worker.finish()
     two.run(1)
-    worker.tasks[lease] = None  # type: ignore[assignment]
+    worker.tasks[lease] = task
     worker.verdicts.clear()
     worker.finish()
     two.run(1)
