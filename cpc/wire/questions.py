@@ -222,9 +222,12 @@ class Questions:
         if running and (running >= SMALL_CALLS or self._bulk_bytes + asked.weight > BULK_BYTES):
             return False
         if asked.whose is not None and asked.out is None and self.intake is not None:
-            asked.out = self.intake.ask("out", asked.whose, lambda: self._reactor.callLater(0, self.start))
+            asked.out = self.intake.ask("out", asked.whose, self._start_soon)
             self._tickets.add(asked.out)
         return asked.out is None or asked.out.given
+
+    def _start_soon(self) -> None:
+        self._reactor.callLater(0, self.start)
 
     async def _handle(self, asked: _Asked) -> None:
         """Run one handler to its end; whatever happens is answered, and never raised from here."""
