@@ -196,10 +196,15 @@ FEDERATION_WAYS = (
         caught_by=_INTAKE + "test_files_for_an_owner_that_takes_nothing_keep_those_of_others_not_waiting", quick=True,
     ),
     defect(
-        "tickets-for-ever", "cpc.wire.intake:Intake._next", "self._reactor.callLater(PATIENCE, ticket.over)",
+        "tickets-for-ever", "cpc.wire.intake:Intake._next", "self._reactor.callLater(PATIENCE, self._late, owner, ticket)",
         "self._reactor.callLater(1e9, ticket.over)", promise="who sends slowly keeps nobody else waiting",
-        caught_by=_INTAKE + "test_who_takes_long_to_send_goes_on_without_its_ticket_and_who_is_served_for_long_keeps_it",
+        caught_by=_INTAKE + "test_for_one_that_is_slow_there_are_more_and_one_that_stands_still_goes_on_without",
         quick=True,
+    ),
+    defect(
+        "slow-workers-one-by-one", "cpc.wire.intake:Intake._late", "owner.most + 2", "owner.most",
+        promise="where many workers are slow, many have their turn at once",
+        caught_by=_INTAKE + "test_where_all_are_slow_many_have_their_turn_and_where_none_is_a_few", quick=True,
     ),
     defect(
         "tickets-go-with-their-workers", "cpc.wire.questions:Questions.end", "ticket.over()", "pass",

@@ -12,7 +12,7 @@ from cpc.core.lease import Lease
 from cpc.server.bulk import _owner
 from cpc.wire import calls, frames
 from cpc.wire.connection import Connection
-from cpc.wire.intake import AT_ONCE, PATIENCE, Intake, Ticket
+from cpc.wire.intake import AT_ONCE, GIVEN_UP, MOST, PATIENCE, Intake, Ticket
 from cpc.wire.messages import ChunkData, ChunkGet, ChunkPut, Message
 from tests.helpers.wires import Wires
 from tests.simulation.clock import VirtualReactor
@@ -51,18 +51,57 @@ def test_who_does_not_wait_any_more_is_passed_over() -> None:
     assert given(made) == [True, False, True]
 
 
-def test_who_takes_long_to_send_goes_on_without_its_ticket_and_who_is_served_for_long_keeps_it() -> None:
+def test_for_one_that_is_slow_there_are_more_and_one_that_stands_still_goes_on_without() -> None:
     reactor = VirtualReactor()
     intake = Intake(reactor, at_once=2)
-    slow, served, third, fourth = tickets(intake, "a", "a", "a", "a")
+    slow, served, *others = tickets(intake, *"aaaaaa")
     served.read()
+    for each in others:
+        each.read()
+    assert given(others) == [False] * 4
     reactor.advance(PATIENCE + 0.1)
-    assert given([third, fourth]) == [True, False]
-    slow.read()
-    slow.over()
-    assert not fourth.given
+    assert given(others) == [True, True, False, False]
+    reactor.advance(GIVEN_UP)
+    assert slow.given
+    assert len(intake) == 3, "what is being answered keeps its ticket, what stands still does not"
     served.over()
-    assert fourth.given
+    for each in others[:2]:
+        each.over()
+    assert given(others) == [True] * 4
+
+
+def takes(reactor: VirtualReactor, intake: Intake, seconds: float, count: int) -> tuple[float, int]:
+    """So many chunks, each of which takes so long: when all are done, and how many were given at once."""
+    left, most = [count], [0]
+
+    def one() -> None:
+        def turn() -> None:
+            most[0] = max(most[0], len(intake))
+            reactor.callLater(seconds, done)
+
+        def done() -> None:
+            ticket.over()
+            left[0] -= 1
+
+        ticket = intake.ask("out", "a", lambda: reactor.callLater(0, turn))
+
+    for _ in range(count):
+        one()
+    began = reactor.seconds()
+    while left[0]:
+        reactor.advance(0.05)
+    return reactor.seconds() - began, most[0]
+
+
+def test_where_all_are_slow_many_have_their_turn_and_where_none_is_a_few() -> None:
+    reactor = VirtualReactor()
+    intake = Intake(reactor)
+    assert takes(reactor, intake, PATIENCE / 2, 200)[1] == AT_ONCE
+    seconds, most = takes(reactor, intake, 4 * PATIENCE, 400)
+    assert most == MOST
+    assert seconds < 400 / MOST * 4 * PATIENCE * 1.5
+    assert takes(reactor, intake, PATIENCE / 2, 200)[1] == AT_ONCE, "afterwards as before"
+    assert len(intake) == 0
 
 
 class Home:
