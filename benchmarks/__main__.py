@@ -10,6 +10,7 @@ from benchmarks import (
     f1_hops,
     f2_gateway,
     f4_far,
+    f5_nodes,
     idle_peers,
     p1_autoscaler,
     s1_workers,
@@ -41,6 +42,7 @@ ALL = {
     "f2": (f2_gateway, 40, 1024),
     "f3": (idle_peers, 5, 100),
     "f4": (f4_far, 100, 1000),
+    "f5": (f5_nodes, 3, 20),
     "p1": (p1_autoscaler, 1, 5),
 }
 #: Seconds of an outage, at the two sizes.

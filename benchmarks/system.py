@@ -99,6 +99,17 @@ class System:
         meeting.close()
         return seconds
 
+    def add_worker(self, name: str) -> int:
+        """Start one more; its process."""
+        work = self.directory / f"{name}-work"
+        work.mkdir()
+        command = [str(_HERE / "cpc-worker"), "-c", str(self.bundle), "-wd", str(work), "-n", str(self.slots), "smp"]
+        return self._spawn(command, name)
+
+    def until(self, holds: Callable[[], object], what: str) -> None:
+        """Wait for a visible state."""
+        _until(lambda: holds() or None, what)
+
     def stop(self) -> None:
         """End everything that was started."""
         if self._client is not None:
@@ -165,12 +176,7 @@ class System:
         return None
 
     def _start_worker(self) -> None:
-        work = self.directory / "work"
-        work.mkdir()
-        self.worker = self._spawn(
-            [str(_HERE / "cpc-worker"), "-c", str(self.bundle), "-wd", str(work), "-n", str(self.slots), "smp"],
-            "worker",
-        )
+        self.worker = self.add_worker("worker")
         self.wait(self.submit(array=2 * self.slots))
         below = [each.pid for each in usage.tree(self.worker) if each.pid != self.worker]
         # The keeper is the agent's child, the guardian the keeper's; see cpc.worker.guardian.
