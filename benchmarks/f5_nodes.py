@@ -7,6 +7,7 @@ import os
 from benchmarks import usage
 from benchmarks.chain import Chain, chain
 from benchmarks.report import Options, Table, main
+from benchmarks.system import System
 from cpc.client import transfer
 from cpc.core.spec import Input
 
@@ -19,12 +20,16 @@ def run(options: Options) -> Table:
     table = Table(f"F5 nodes, {options.size} workers and an input of 32 MiB")
     for _ in range(options.runs):
         with chain(1) as row:
-            home = row.servers[0]
-            for number in range(1, options.size):
-                home.add_worker(f"worker{number}")
-            home.until(lambda home=home: len(home.client.workers()) == options.size, "all workers have joined")  # type: ignore[misc]
-            table.add(before_mib=usage.resident(home.server), **_all_at_once(row, options.size * home.slots))
+            _crowd(row.servers[0], options.size)
+            before = usage.resident(row.servers[0].server)
+            table.add(before_mib=before, **_all_at_once(row, options.size * row.servers[0].slots))
     return table
+
+
+def _crowd(home: System, size: int) -> None:
+    for number in range(1, size):
+        home.add_worker(f"worker{number}")
+    home.until(lambda: len(home.client.workers()) == size, "all workers have joined")
 
 
 def _all_at_once(row: Chain, count: int) -> dict[str, float]:

@@ -389,14 +389,14 @@ def _read_whole(frame: bytes | memoryview) -> Envelope:
 
 
 def decode(data: Data, kind: type[T], method: str) -> T:
-    """A body as `kind`, or Refused with the path of the field that does not fit, as in `$.holds[0]`.
-
-    The last field, if it is `data`, stays in the pieces that came.
-    """
+    """A body as `kind`, or Refused with the path of the field that does not fit, as in `$.holds[0]`. Its last field, if that is
+    `data`, stays in the pieces that came."""
     if isinstance(data, Pieces) and getattr(kind, "__struct_fields__", ())[-1:] == ("data",):
         for head, start in _cuts(data.parts[0], len(data), _DATA_KEY):
             with suppress(Refused):
-                return msgspec.structs.replace(_decode(head, kind, method), data=data.after(start))  # type: ignore[type-var]
+                message: Any = _decode(head, kind, method)
+                found: T = msgspec.structs.replace(message, data=data.after(start))
+                return found
     return _decode(whole(data), kind, method)
 
 

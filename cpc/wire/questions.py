@@ -58,23 +58,15 @@ class _Served:
     most: Callable[[Any], int] = unknown
     whose: Callable[[Any], str] | None = None
 
-    def owner(self, envelope: frames.Envelope) -> str | None:
-        """Whose files its answer has; None where that plays no part."""
+    def about(self, envelope: frames.Envelope) -> tuple[int, str | None]:
+        """Bytes of the answer at most, 0: that is not known; and whose files it has, None where that plays no part."""
+        if self.most is unknown and self.whose is None:
+            return 0, None
         try:
-            return (
-                None if self.whose is None else self.whose(frames.decode(envelope.body, self.question, envelope.method))
-            )
+            question = frames.decode(envelope.body, self.question, envelope.method)
         except CopernicusError:
-            return None  # and the handler is not called
-
-    def answers(self, envelope: frames.Envelope) -> int:
-        """Bytes of the answer at most; 0: that is not known."""
-        if self.most is unknown:
-            return 0
-        try:
-            return self.most(frames.decode(envelope.body, self.question, envelope.method))
-        except CopernicusError:
-            return 0  # and the handler is not called
+            return 0, None  # and the handler is not called
+        return self.most(question), None if self.whose is None else self.whose(question)
 
     def answer(self, connection: Connection, envelope: frames.Envelope) -> Awaitable[frames.Body | None]:
         question = frames.decode(envelope.body, self.question, envelope.method)
@@ -88,13 +80,9 @@ class _Routed:
     answer: Router
     bulk: bool
 
-    def owner(self, envelope: frames.Envelope) -> str | None:
-        """A server asks, not a worker."""
-        return None
-
-    def answers(self, envelope: frames.Envelope) -> int:
-        """As the envelope says: what is asked is for another server to read."""
-        return envelope.most
+    def about(self, envelope: frames.Envelope) -> tuple[int, str | None]:
+        """As the envelope says: what is asked is for another server to read. Tickets are for workers."""
+        return envelope.most, None
 
 
 _Answering = _Served | _Routed
@@ -171,12 +159,14 @@ class Questions:
             self._calls += envelope.call != 0
             self._bytes += len(envelope.body)
             if served.bulk:
-                weight = bulk_weight(len(envelope.body), served.answers(envelope))
-                whose = served.owner(envelope) if weight >= frames.LARGE else None
+                most, whose = served.about(envelope)
+                weight = bulk_weight(len(envelope.body), most)
                 ticket = self._channel.take_ticket()
                 if ticket is not None:
                     self._tickets.add(ticket)
-                self._bulk_inbox.append(_Asked(served, envelope, weight, whose, ticket))
+                self._bulk_inbox.append(
+                    _Asked(served, envelope, weight, whose if weight >= frames.LARGE else None, ticket)
+                )
             else:
                 self._inbox.append(_Asked(served, envelope))
             self.start()

@@ -9,7 +9,6 @@ import msgspec
 
 from cpc.core.errors import CopernicusError
 from cpc.core.peer import Limits
-from cpc.core.resources import Amounts
 from cpc.core.texts import plain
 from cpc.queue import terms
 from cpc.queue.requirement import Profile, profile
@@ -131,9 +130,7 @@ def limited(offer: Offer, cores: int | None, executables: tuple[str, ...] | None
     programs, plain = offer.programs, offer.plain
     if executables is not None:
         programs, plain = tuple(program for program in programs if program.name in executables), False
-    free = offer.free
-    if cores is not None and cores < free.cores:
-        free = Amounts(cores=cores, gpus=free.gpus, memory=free.memory, other=free.other)
+    free = offer.free if cores is None else terms.at_most(offer.free, cores)
     if free.cores <= 0 or not (plain or programs):
         return None
     return msgspec.structs.replace(offer, free=free, programs=programs, plain=plain)
